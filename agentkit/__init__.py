@@ -1,0 +1,1 @@
+"""agentkit: agents built on function calling."""

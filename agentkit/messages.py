@@ -1,0 +1,108 @@
+"""What is said: the messages of a transcript, and what they cost. Frozen values, equal by their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
+
+__all__ = ["Assistant", "Message", "System", "ToolCall", "ToolResult", "Usage", "User"]
+
+
+class _Encoded:
+    """Room for a message's wire bytes: they are made once and stay with the message."""
+
+    __slots__ = ("_wire",)
+    _wire: tuple[object, bytes]
+
+    def encoded(self, dialect: object, encode: Callable[[object], bytes]) -> bytes:
+        """This message as JSON bytes in `dialect`; `encode` is called only when they are not there yet."""
+        try:
+            made_for, data = self._wire
+            if made_for is dialect:
+                return data
+        except AttributeError:
+            pass
+        data = encode(self)
+        object.__setattr__(self, "_wire", (dialect, data))
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class System(_Encoded):
+    """The instructions that stand before a conversation."""
+
+    content: str
+    role: Literal["system"] = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class User(_Encoded):
+    """What the user says. `name` tells several users apart where the server knows the field."""
+
+    content: str
+    name: str | None = None
+    role: Literal["user"] = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant(_Encoded):
+    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    role: Literal["assistant"] = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult(_Encoded):
+    """The answer to one tool call, as the model reads it."""
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+    role: Literal["tool"] = "tool"
+
+
+Message: TypeAlias = System | User | Assistant | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of one model call or, added up, of a run. Tokens are the server's own numbers; 0 where it gives none.
+
+    `input_tokens` is the whole prompt; `cache_read_tokens` the part of it read from the prompt cache (a cache hit), so
+    `cache_miss_tokens` is the rest. `output_tokens` includes `reasoning_tokens`.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+    tool_calls: int = 0
+
+    @property
+    def cache_miss_tokens(self) -> int:
+        """Prompt tokens that were not read from the cache."""
+        return self.input_tokens - self.cache_read_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum, field by field."""
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))

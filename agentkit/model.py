@@ -1,0 +1,128 @@
+"""What a model is to the loop: one method, a request in, a whole reply out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from .errors import SettingsError
+from .events import Delta
+from .messages import Assistant, Message, Usage
+
+__all__ = ["DeltaSink", "Effort", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
+
+Effort: TypeAlias = Literal["low", "medium", "high", "max"]
+DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
+
+_USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Settings of every model call of an agent. None means: not sent, the server decides.
+
+    Values outside of the ranges below raise `SettingsError` here; a server's narrower range (its profile) raises it
+    before the first request. Ranges are those of the DeepSeek V4 Flash page.
+    """
+
+    thinking: bool | None = None
+    """Let the model think before it answers. None: the profile's default (DeepSeek: True)."""
+    reasoning_effort: Effort | None = None
+    """How hard it thinks: low, medium, high or max."""
+    max_tokens: int | None = None
+    """Most tokens of one reply, thinking included; 1 to 393216 on DeepSeek V4."""
+    temperature: float | None = None
+    """0 to 2. DeepSeek ignores it while thinking."""
+    top_p: float | None = None
+    """Above 0, up to 1."""
+    stop: str | Sequence[str] | None = None
+    """Text, or up to 16 texts, at which the answer ends."""
+    response_format: Literal["text", "json_object"] | None = None
+    """"json_object": the answer is one JSON object. The word json is put into the prompt if it is not there."""
+    user_id: str | None = None
+    """1 to 512 of A-Z a-z 0-9 _ -. On DeepSeek it also separates prompt caches."""
+    stream: bool | None = None
+    """Ask for a stream. None: only when somebody watches the run."""
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    """More fields for the request body, sent as they are; they win over the fields above."""
+
+    def __post_init__(self) -> None:
+        _check_range("max_tokens", self.max_tokens, 1, None)
+        _check_range("temperature", self.temperature, 0, 2)
+        _check_range("top_p", self.top_p, 0, 1, above=True)
+        if self.reasoning_effort is not None and self.reasoning_effort not in ("low", "medium", "high", "max"):
+            raise SettingsError(f"reasoning_effort is {self.reasoning_effort!r}; allowed: low, medium, high, max")
+        if self.thinking is False and self.reasoning_effort is not None:
+            raise SettingsError("reasoning_effort is set but thinking is off; leave one of them out")
+        if self.response_format not in (None, "text", "json_object"):
+            raise SettingsError(f"response_format is {self.response_format!r}; allowed: text, json_object")
+        if self.user_id is not None and not _USER_ID.fullmatch(self.user_id):
+            raise SettingsError(f"user_id is {self.user_id!r}; allowed: 1 to 512 of A-Z a-z 0-9 _ -")
+        if self.stop is not None and not isinstance(self.stop, str):
+            object.__setattr__(self, "stop", tuple(self.stop))
+            if not 1 <= len(self.stop) <= 16 or not all(isinstance(text, str) and text for text in self.stop):
+                raise SettingsError(f"stop has {len(self.stop)} entries; allowed: a text, or 1 to 16 texts, none empty")
+
+    def merged(self, other: ModelSettings | None) -> ModelSettings:
+        """These settings with those that `other` sets put over them."""
+        if other is None:
+            return self
+        pairs = {f.name: getattr(other, f.name) for f in fields(ModelSettings)}
+        mine = {f.name: getattr(self, f.name) for f in fields(ModelSettings)}
+        changed = {name: value for name, value in pairs.items() if value is not None and value != {}}
+        return ModelSettings(**{**mine, **changed})
+
+
+def _check_range(name: str, value: float | None, low: float, high: float | None, *, above: bool = False) -> None:
+    if value is None:
+        return
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if not numeric or value < low or (above and value == low) or (high is not None and value > high) or value != value:
+        span = f"at least {low}" if high is None else f"above {low}, up to {high}" if above else f"{low} to {high}"
+        raise SettingsError(f"{name} is {value!r}; allowed: {span}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it: name, description and the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One model call: the whole transcript, the tools, and how to choose among them.
+
+    `tool_choice` is "auto", "none", "required" or a tool's name. `messages` may be a live
+    list: read it before the first await, never change it.
+    """
+
+    messages: Sequence[Message]
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str = "auto"
+    settings: ModelSettings = ModelSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown."""
+
+    message: Assistant
+    usage: Usage = Usage(requests=1)
+    finish_reason: str = "stop"
+    model: str = ""
+    cost: float | None = None
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that answers a request: a server, a script, or a wrapper round another model."""
+
+    async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+        """One whole reply, or a `ModelError`. Pieces are awaited into `on_delta` as they come, if it is given."""
+        ...

@@ -1,0 +1,82 @@
+"""A model that answers from a script: for tests without HTTP, and for the simulator's replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from ..errors import AgentError
+from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
+from ..messages import Assistant, ToolCall, Usage
+from ..model import DeltaSink, ModelReply, ModelRequest
+
+__all__ = ["ScriptItem", "ScriptedModel", "as_assistant", "call"]
+
+ScriptItem: TypeAlias = str | ToolCall | Sequence[ToolCall] | Assistant | ModelReply | Exception
+"""A text answer, a call or several, a whole message or reply, or an error to raise."""
+
+
+def call(name: str, /, **arguments: Any) -> ToolCall:
+    """A tool call for a script: `call("get_weather", city="Paris")`. Its id is given when it is sent."""
+    return ToolCall("", name, json.dumps(arguments))
+
+
+def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: int) -> Assistant:
+    """The whole message that a script item stands for; calls without an id get `call_<turn>_<position>`."""
+    if isinstance(item, str):
+        return Assistant(text=item)
+    message = item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
+    calls = tuple(
+        c if c.id else ToolCall(f"call_{turn:02}_{place}", c.name, c.arguments) for place, c in enumerate(message.tool_calls)
+    )
+    return Assistant(message.text, message.reasoning, calls)
+
+
+class ScriptedModel:
+    """Answers each request with the next item of `script`, or with what a function of the request returns.
+
+    The requests it saw are in `.requests`, each with a copy of the messages. An exception in the script is raised.
+    A script that is used up raises `AgentError`, which names the number of replies that it had.
+    """
+
+    def __init__(self, script: Iterable[ScriptItem] | Callable[[ModelRequest], ScriptItem]) -> None:
+        self.requests: list[ModelRequest] = []
+        self._answer = script if callable(script) else self._next_of(list(script))
+
+    def _next_of(self, items: list[ScriptItem]) -> Callable[[ModelRequest], ScriptItem]:
+        def answer(_request: ModelRequest) -> ScriptItem:
+            if len(self.requests) > len(items):
+                raise AgentError(f"the script has {len(items)} replies and the agent asked for one more")
+            return items[len(self.requests) - 1]
+
+        return answer
+
+    async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+        """The next item, whole; with `on_delta` its text, reasoning and arguments are also sent in small pieces."""
+        frozen = ModelRequest(tuple(request.messages), request.tools, request.tool_choice, request.settings)
+        self.requests.append(frozen)
+        item = self._answer(frozen)
+        if isinstance(item, Exception):
+            raise item
+        reply = item if isinstance(item, ModelReply) else None
+        if reply is None:
+            message = as_assistant(item, len(self.requests))  # type: ignore[arg-type]
+            reply = ModelReply(message, Usage(requests=1), "tool_calls" if message.tool_calls else "stop", "scripted")
+        if on_delta:
+            await _show(reply.message, on_delta)
+        return reply
+
+
+async def _show(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
+    for piece in _pieces(message.reasoning, size):
+        await on_delta(ReasoningDelta(piece))
+    for piece in _pieces(message.text, size):
+        await on_delta(TextDelta(piece))
+    for index, tool_call in enumerate(message.tool_calls):
+        for piece in _pieces(tool_call.arguments, size):
+            await on_delta(ToolArgsDelta(index, tool_call.name, piece))
+
+
+def _pieces(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
