@@ -1,0 +1,87 @@
+"""Threads for sync tools: as many as run at once, kept a while for the next call, never joined at exit.
+
+asyncio's own executor has cores + 4 threads, which makes twenty waiting tools queue, and holds the interpreter back at
+exit until a hung tool returns. These are daemon threads, and a tool that overran its time blocks nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Threads"]
+
+T = TypeVar("T")
+_Job = Callable[[], None]
+
+
+class Threads:
+    """A set of worker threads that grows with the calls under way and shrinks after `idle` seconds without work."""
+
+    def __init__(self, *, idle: float = 5.0) -> None:
+        self._idle_seconds = idle
+        self._waiting: deque[SimpleQueue[_Job]] = deque()
+        self._pid = os.getpid()
+
+    async def run(self, fn: Callable[[], T]) -> T:
+        """What `fn()` returns or raises, run in a thread with the caller's context variables.
+
+        When the caller is cancelled the thread goes on to its end (a thread cannot be stopped) and its result is dropped.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(result)  # type: ignore[arg-type]
+            else:
+                done.set_exception(error)
+
+        def job() -> None:
+            result, error = None, None
+            try:
+                result = context.run(fn)
+            except StopIteration as stop:  # a future cannot hold one
+                error = RuntimeError(f"the function raised {stop!r}")
+            except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
+                error = raised
+            try:
+                loop.call_soon_threadsafe(settle, result, error)
+            except RuntimeError:  # the loop has ended: nobody waits any more
+                pass
+
+        self._start(job)
+        return await done
+
+    def _start(self, job: _Job) -> None:
+        if self._pid != os.getpid():  # after a fork the other process's threads are not here
+            self._waiting, self._pid = deque(), os.getpid()
+        try:
+            self._waiting.pop().put(job)
+        except IndexError:
+            inbox: SimpleQueue[_Job] = SimpleQueue()
+            inbox.put(job)
+            threading.Thread(target=self._work, args=(inbox, self._waiting), name="agentkit-tool", daemon=True).start()
+
+    def _work(self, inbox: SimpleQueue[_Job], waiting: deque[Any]) -> None:
+        job: _Job | None = inbox.get()
+        while job is not None:
+            job()
+            job = None  # what it holds is free while this thread waits
+            waiting.append(inbox)
+            try:
+                job = inbox.get(timeout=self._idle_seconds)
+            except Empty:
+                try:
+                    waiting.remove(inbox)
+                except ValueError:  # taken by a caller just now: its job is on the way
+                    job = inbox.get()

@@ -1,0 +1,290 @@
+"""Functions as tools: the decorator, the tool, the registry, and what a running tool is told."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+from .errors import ToolDefinitionError
+from .messages import ToolCall
+from .model import ToolSpec
+from .schema import Arguments, Signature, describe
+from .threads import Threads
+
+__all__ = ["AnyTool", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+DepsT = TypeVar("DepsT")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[DepsT]):
+    """What a tool may know of the run that calls it; a parameter annotated with it is filled by the framework.
+
+    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0.
+    """
+
+    deps: DepsT
+    run_id: str = ""
+    call: ToolCall = ToolCall("", "")
+    position: int = 0
+    report: Callable[[Any], None] | None = field(default=None, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key for this very call, the same when the call is made again after a crash, new after a fork."""
+        return f"{self.run_id}:{self.position}"
+
+    def progress(self, data: Any) -> None:
+        """Tell whoever watches how far the tool is: any text or JSON-able value. Callable from any thread."""
+        if self.report:
+            self.report(data)
+
+
+class ToolOptions(TypedDict, total=False):
+    """The options of `@tool`; their meaning is written at the fields of `Tool`."""
+
+    name: str
+    description: str
+    timeout: float | None
+    retries: int | None
+    parallel: bool
+    sequential: bool
+    strict: bool
+    approval: bool | Callable[..., bool]
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    sensitive: Sequence[str]
+    output: Literal["untrusted", "trusted"]
+    trusted_fields: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Tool(Generic[P, R]):
+    """A function that a model can call. It can still be called as the function that it is.
+
+    Made by `tool`. The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's
+    defaults; policies read them, and `sensitive`, `output` and `trusted_fields`.
+    """
+
+    function: Callable[P, R]
+    name: str
+    description: str
+    signature: Signature = field(repr=False)
+    timeout: float | None = None
+    """Seconds after which a call is given up and the model is told."""
+    retries: int | None = None
+    """How many failing calls in a row are answered; after those, further calls are refused. None: no bound."""
+    parallel: bool = False
+    """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
+    sequential: bool = False
+    """Runs alone: after the calls before it in the reply, before those after it."""
+    strict: bool = False
+    """Ask for the server's strict function mode."""
+    approval: bool | Callable[..., bool] = False
+    """A call waits for an approval: always, or when this function of the call's arguments says so."""
+    read_only: bool = False
+    destructive: bool = True
+    idempotent: bool = False
+    open_world: bool = True
+    sensitive: Sequence[str] = ()
+    """Arguments that choose a destination or a victim."""
+    output: Literal["untrusted", "trusted"] = "untrusted"
+    trusted_fields: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ToolDefinitionError(
+                f"tool name {self.name!r}: a name has 1 to 64 of A-Z a-z 0-9 _ -; give one with @tool(name=...)"
+            )
+        unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
+        if unknown:
+            raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
+        names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
+        vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        return self.signature.parameters
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the function must be awaited; a sync one runs in a thread."""
+        target = self.function
+        while isinstance(target, functools.partial):
+            target = target.func
+        return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))
+
+    @cached_property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it."""
+        return ToolSpec(self.name, self.description, self.parameters, self.strict)
+
+    def schema(self) -> dict[str, Any]:
+        """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
+
+    def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
+        """The arguments as the function's types; raises `ToolArgumentsInvalid`, worded for the model."""
+        return self.signature.parse(json.dumps(arguments) if isinstance(arguments, dict) else arguments)
+
+    def needs_approval(self, call: ToolCall) -> bool:
+        """Whether this call waits for an approval. Raises `ToolArgumentsInvalid` as `parse` does."""
+        if not callable(self.approval):
+            return self.approval
+        return bool(self.approval(**self.parse(call.arguments).values))
+
+    async def call(self, arguments: str | bytes | dict[str, Any] = "", *, deps: Any = None) -> Any:
+        """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
+        return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
+
+    async def invoke(self, arguments: Arguments, ctx: RunContext[Any], threads: Threads) -> Any:
+        """Run the function: in this loop if it is async, else in a thread, within `timeout`.
+
+        Raises TimeoutError with its own message when `timeout` is over; a TimeoutError of the function comes as it is.
+        """
+        positional, keyword = self.signature.bind(arguments, ctx)
+        run = functools.partial(self.function, *positional, **keyword)
+        if self.timeout is None:
+            return await self._run(run, threads)
+        scope = asyncio.timeout(self.timeout)
+        try:
+            async with scope:
+                return await self._run(run, threads)
+        except TimeoutError:
+            if scope.expired():
+                raise TimeoutError(f"no result within {self.timeout:g} seconds") from None
+            raise
+
+    async def _run(self, run: Callable[[], Any], threads: Threads) -> Any:
+        result = run() if self.is_async else await threads.run(run)
+        return await result if inspect.isawaitable(result) else result
+
+
+AnyTool: TypeAlias = Tool[..., Any]
+ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
+
+
+def _is_context(annotation: Any) -> bool:
+    return annotation is RunContext or typing.get_origin(annotation) is RunContext
+
+
+@overload
+def tool(fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
+@overload
+def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+    """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
+
+    The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
+    parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
+    parameter or an option cannot be used; it says which and what to do.
+    """
+    if fn is None:
+        return lambda function: tool(function, **options)
+    if isinstance(fn, Tool):
+        return replace(fn, **options)
+    unknown = sorted({*options} - {*ToolOptions.__annotations__})
+    if unknown:
+        raise ToolDefinitionError(f"@tool has no option {', '.join(unknown)}; it has {', '.join(ToolOptions.__annotations__)}")
+    if not callable(fn):
+        raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
+    signature = describe(fn, is_context=_is_context)
+    target = fn.func if isinstance(fn, functools.partial) else fn
+    defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
+    return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def as_tools(source: ToolLike) -> Iterator[AnyTool]:
+    """The tools in a tool, a function, or anything that holds some of these, in order."""
+    if isinstance(source, Tool):
+        yield source
+    elif isinstance(source, Iterable) and not isinstance(source, str | bytes):
+        for item in source:
+            yield from as_tools(item)
+    else:
+        yield tool(source)
+
+
+class ToolRegistry:
+    """Tools by name. Iterating gives the tools in the order in which they were added; a name can be there once."""
+
+    def __init__(self, tools: ToolLike = ()) -> None:
+        self._tools: dict[str, AnyTool] = {}
+        self.add(tools)
+
+    def add(self, tools: ToolLike) -> None:
+        """Add tools or functions. Raises `ToolDefinitionError` when a name is taken by another tool."""
+        for item in as_tools(tools):
+            if self._tools.setdefault(item.name, item) is not item:
+                raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
+
+    @overload
+    def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
+    @overload
+    def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+    def tool(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+        """`@registry.tool`: as `@tool`, and the tool is added."""
+        if fn is None:
+            return lambda function: self.tool(function, **options)
+        made = tool(fn, **options)
+        self.add(made)
+        return made
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools in the form of the chat-completions API."""
+        return [item.schema() for item in self]
+
+    def only(self, *names: str) -> ToolRegistry:
+        """A registry of these tools alone; raises KeyError for a name that is not here."""
+        return ToolRegistry([self[name] for name in names])
+
+    def prefix(self, prefix: str) -> ToolRegistry:
+        """A registry of the same tools under longer names: `registry.prefix("w_")`."""
+        return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
+
+    def __or__(self, other: ToolLike) -> ToolRegistry:
+        """The tools of both."""
+        return ToolRegistry([self, other])
+
+    def __getitem__(self, name: str) -> AnyTool:
+        """The tool of that name; the KeyError lists the names that are here."""
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise KeyError(f"no tool {name!r}; there are: {', '.join(self._tools) or 'none'}") from None
+
+    def get(self, name: str) -> AnyTool | None:
+        """The tool of that name, or None."""
+        return self._tools.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[AnyTool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __repr__(self) -> str:
+        return f"ToolRegistry({', '.join(self._tools)})"
