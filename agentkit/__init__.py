@@ -1,6 +1,141 @@
-"""agentkit: agents built on function calling."""
+"""agentkit: agents built on function calling.
 
-from .errors import ModelRetry
+Write functions, give them to an agent, run it: `Agent`, `tool` and `RunResult` are where to begin. Importing this package
+does no work and loads no extra; `ChatModel` and `ScriptedModel` are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .agent import Agent
+from .errors import (
+    AgentError,
+    AuthError,
+    BadRequest,
+    ConnectionFailed,
+    ContentFiltered,
+    ContextTooLong,
+    EmptyReply,
+    InsufficientBalance,
+    LimitReached,
+    MissingKey,
+    ModelError,
+    ModelRetry,
+    OutputInvalid,
+    Overloaded,
+    RateLimited,
+    SettingsError,
+    StreamBroken,
+    ToolArgumentsInvalid,
+    ToolDefinitionError,
+)
+from .events import (
+    ApprovalGiven,
+    ApprovalRequired,
+    Event,
+    MessageAdded,
+    ModelReplied,
+    ReasoningDelta,
+    Retrying,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StepStarted,
+    TextDelta,
+    ToolArgsDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+)
+from .history import KeepTurns
+from .limits import Limits
+from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from .model import Model, ModelReply, ModelRequest, ModelSettings
+from .retry import Retry
+from .run import RunResult
+from .spec import Middleware
+from .state import RunState
+from .stream import RunStream
 from .tool import RunContext, Tool, ToolRegistry, tool
 
-__all__ = ["ModelRetry", "RunContext", "Tool", "ToolRegistry", "tool"]
+if TYPE_CHECKING:
+    from .models.chat import ChatModel
+    from .models.profiles import Profile
+    from .models.scripted import ScriptedModel
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "ApprovalGiven",
+    "ApprovalRequired",
+    "Assistant",
+    "AuthError",
+    "BadRequest",
+    "ChatModel",
+    "ConnectionFailed",
+    "ContentFiltered",
+    "ContextTooLong",
+    "EmptyReply",
+    "Event",
+    "InsufficientBalance",
+    "KeepTurns",
+    "LimitReached",
+    "Limits",
+    "Message",
+    "MessageAdded",
+    "Middleware",
+    "MissingKey",
+    "Model",
+    "ModelError",
+    "ModelReplied",
+    "ModelReply",
+    "ModelRequest",
+    "ModelRetry",
+    "ModelSettings",
+    "OutputInvalid",
+    "Overloaded",
+    "Profile",
+    "RateLimited",
+    "ReasoningDelta",
+    "Retry",
+    "Retrying",
+    "RunContext",
+    "RunFinished",
+    "RunPaused",
+    "RunResult",
+    "RunResumed",
+    "RunStarted",
+    "RunState",
+    "RunStream",
+    "ScriptedModel",
+    "SettingsError",
+    "StepStarted",
+    "StreamBroken",
+    "System",
+    "TextDelta",
+    "Tool",
+    "ToolArgsDelta",
+    "ToolArgumentsInvalid",
+    "ToolCall",
+    "ToolDefinitionError",
+    "ToolFinished",
+    "ToolProgress",
+    "ToolRegistry",
+    "ToolResult",
+    "ToolStarted",
+    "Usage",
+    "User",
+    "tool",
+]
+
+_LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATE[name], __name__), name)

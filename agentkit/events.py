@@ -184,7 +184,7 @@ Delta: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta | Retrying
 PassingEvent: TypeAlias = StepStarted | Delta | ToolProgress | ApprovalRequired
 Event: TypeAlias = LastingEvent | PassingEvent
 
-_LASTING = {kind.__name__: kind for kind in LastingEvent.__args__}  # type: ignore[attr-defined]
+_LASTING = {kind.__name__: kind for kind in LastingEvent.__args__}
 
 
 def dump_event(event: Event) -> dict[str, Any]:

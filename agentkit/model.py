@@ -113,7 +113,7 @@ class ModelReply:
     """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown."""
 
     message: Assistant
-    usage: Usage = Usage(requests=1)
+    usage: Usage = field(default_factory=lambda: Usage(requests=1))
     finish_reason: str = "stop"
     model: str = ""
     cost: float | None = None

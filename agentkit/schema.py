@@ -8,7 +8,7 @@ import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 
@@ -119,7 +119,9 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
     collect.__signature__ = inspect.Signature(fields)  # type: ignore[attr-defined]
     collect.__annotations__ = {field.name: field.annotation for field in fields}
     try:
-        adapter = TypeAdapter(collect, config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=False))
+        # pydantic describes the call of a function as well as a type; its stub speaks of types only
+        described: Any = collect
+        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
         schema = adapter.json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
         if len(fields) == 1:
@@ -152,8 +154,7 @@ def _docstring(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
 def _add_descriptions(schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str]) -> None:
     """A Field's description comes first, then plain text in `Annotated`, then the docstring."""
     for name, prop in schema.get("properties", {}).items():
-        annotation = hints.get(name)
-        notes = annotation.__metadata__ if typing.get_origin(annotation) is Annotated else ()
+        notes = getattr(hints.get(name), "__metadata__", ())
         text = next((note for note in notes if isinstance(note, str)), documented.get(name))
         if text:
             prop.setdefault("description", " ".join(text.split()))

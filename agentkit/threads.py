@@ -7,6 +7,7 @@ exit until a hung tool returns. These are daemon threads, and a tool that overra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import threading
@@ -47,17 +48,16 @@ class Threads:
                 done.set_exception(error)
 
         def job() -> None:
-            result, error = None, None
+            result: T | None = None
+            error: BaseException | None = None
             try:
                 result = context.run(fn)
             except StopIteration as stop:  # a future cannot hold one
                 error = RuntimeError(f"the function raised {stop!r}")
             except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
                 error = raised
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(settle, result, error)
-            except RuntimeError:  # the loop has ended: nobody waits any more
-                pass
 
         self._start(job)
         return await done

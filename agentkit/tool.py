@@ -37,7 +37,7 @@ class RunContext(Generic[DepsT]):
 
     deps: DepsT
     run_id: str = ""
-    call: ToolCall = ToolCall("", "")
+    call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
     position: int = 0
     report: Callable[[Any], None] | None = field(default=None, repr=False)
 
@@ -131,7 +131,7 @@ class Tool(Generic[P, R]):
         target = self.function
         while isinstance(target, functools.partial):
             target = target.func
-        return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))
+        return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -218,7 +218,7 @@ def as_tools(source: ToolLike) -> Iterator[AnyTool]:
     """The tools in a tool, a function, or anything that holds some of these, in order."""
     if isinstance(source, Tool):
         yield source
-    elif isinstance(source, Iterable) and not isinstance(source, str | bytes):
+    elif isinstance(source, Iterable):
         for item in source:
             yield from as_tools(item)
     else:
@@ -242,7 +242,7 @@ class ToolRegistry:
     def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
     @overload
     def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-    def tool(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+    def tool(self, fn: Any = None, /, **options: Any) -> Any:
         """`@registry.tool`: as `@tool`, and the tool is added."""
         if fn is None:
             return lambda function: self.tool(function, **options)

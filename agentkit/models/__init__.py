@@ -1,0 +1,1 @@
+"""Models: the chat-completions client with its wire format and profiles, and the scripted double."""

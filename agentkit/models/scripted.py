@@ -26,7 +26,9 @@ def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: in
     """The whole message that a script item stands for; calls without an id get `call_<turn>_<position>`."""
     if isinstance(item, str):
         return Assistant(text=item)
-    message = item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
+    message = (
+        item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
+    )
     calls = tuple(
         c if c.id else ToolCall(f"call_{turn:02}_{place}", c.name, c.arguments) for place, c in enumerate(message.tool_calls)
     )

@@ -1,0 +1,219 @@
+"""The agent: what people make, run, stream and resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeAlias, TypedDict, Unpack, cast
+from uuid import uuid4
+
+from . import portal
+from ._typing import OutputT
+from .errors import SettingsError, ToolDefinitionError
+from .events import ApprovalGiven, Event, LastingEvent, RunResumed, RunStarted
+from .history import History, mend
+from .limits import Limits
+from .loop import drive
+from .messages import Message, System, User
+from .model import Model, ModelSettings
+from .output import output_of
+from .retry import Retry
+from .run import Run, RunResult
+from .spec import AgentSpec, Approve, Middleware, Observer
+from .state import RunState
+from .stream import RunStream
+from .tool import AnyTool, ToolLike, ToolRegistry, tool
+
+__all__ = ["Agent", "RunOptions"]
+
+Approvals: TypeAlias = Mapping[str, bool | Mapping[str, Any]]
+
+
+class RunOptions(TypedDict, total=False):
+    """What one run is given; the meaning stands at `Agent.run`."""
+
+    messages: Sequence[Message] | None
+    deps: Any
+    observers: Sequence[Observer]
+    run_id: str | None
+
+
+class Agent(Generic[OutputT]):
+    """A model, tools and instructions, ready to be run any number of times, also at the same time.
+
+    `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are
+    tools, functions or registries. `output_type` is `str` or any type that pydantic can validate. `tool_choice` is "auto",
+    "none", "required" or a tool's name; a forced choice goes back to "auto" after the first call. `output_retries` is how
+    often a wrong answer is sent back. `approve` is asked about calls that need an approval; without it the run pauses.
+    `history` is a view of long transcripts such as `KeepTurns(20)`. `middleware` stands round model and tool calls, the
+    first outermost. `retry=None` makes no retries. Raises `ToolDefinitionError` or `SettingsError` for parts that cannot work.
+    """
+
+    def __init__(
+        self,
+        model: str | Model | None = None,
+        *,
+        instructions: str = "",
+        tools: ToolLike = (),
+        output_type: type[OutputT] | Any = str,
+        tool_choice: str = "auto",
+        settings: ModelSettings | None = None,
+        limits: Limits | None = None,
+        retry: Retry | None = Retry(),  # noqa: B008  a frozen value
+        approve: Approve | None = None,
+        history: History | None = None,
+        middleware: Sequence[Middleware] = (),
+        output_retries: int = 2,
+        deps_type: type[Any] | None = None,
+    ) -> None:
+        self._parts = {name: value for name, value in locals().items() if name != "self"}
+        if model is None or isinstance(model, str):
+            from .models.chat import ChatModel
+
+            model = ChatModel(model)
+        if not hasattr(model, "reply"):
+            raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
+        self.model: Model = model
+        self.deps_type = deps_type
+        output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
+        registry = ToolRegistry(tools)
+        if output.tool is not None:
+            registry.add(output.tool)
+        if tool_choice not in ("auto", "none", "required") and tool_choice not in registry:
+            raise ToolDefinitionError(f"tool_choice {tool_choice!r} is no tool; there are: {', '.join(_names(registry))}")
+        settings = settings or ModelSettings()
+        if output.response_format:
+            settings = replace(settings, response_format=output.response_format)
+        self.spec = AgentSpec(
+            model=retry.wrap(model) if retry else model,
+            tools=registry,
+            offered=tuple(item.spec for item in registry),
+            instructions="\n\n".join(part for part in (instructions, output.instructions) if part),
+            settings=settings,
+            limits=limits or Limits(),
+            output=output,
+            output_retries=output_retries,
+            tool_choice=tool_choice,
+            history=history,
+            approve=approve,
+            middleware=tuple(middleware),
+        )
+
+    def copy(self, **changes: Any) -> Agent[OutputT]:
+        """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
+        unknown = sorted({*changes} - {*self._parts})
+        if unknown:
+            raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
+        return Agent(**{**self._parts, **changes})
+
+    def __repr__(self) -> str:
+        return f"Agent({self.model!r}, tools=[{', '.join(_names(self.spec.tools))}])"
+
+    async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+        """Run to the end and give the result.
+
+        `prompt` is what the user says now. `messages` is a conversation so far, such as the last result's `.messages`; it
+        is mended where a server would refuse it, and its system message gives way to this agent's instructions. `deps` is
+        what tools get as `ctx.deps`. `observers` are told of every event. `run_id` names the run (default: a new id).
+
+        A limit, a pause for approval, or a cancellation by the model's own end is a result with a `stop_reason`. Raises a
+        `ModelError` when the model cannot be reached or refuses, `OutputInvalid`, and `LimitReached` if asked to; each has
+        the state so far. A cancelled task raises CancelledError as usual.
+        """
+        return await self._drive(RunState(), [self._begin(prompt, options)], options)
+
+    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+        """As `run`, for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
+        return portal.run(self.run(prompt, **options))
+
+    def stream(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
+        """The same run, watched: an asynchronous iterator over its events. The arguments are those of `run`."""
+        begin = self._begin(prompt, options)
+        return RunStream(lambda watcher: self._drive(RunState(), [begin], options, watcher))
+
+    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Iterator[Event]:
+        """As `stream`, for sync code; leaving the loop cancels the run."""
+        return _sync(self.stream(prompt, **options))
+
+    async def resume(
+        self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult[OutputT]:
+        """Go on with a run that was paused, cancelled or broken off, from its state or the JSON data of it.
+
+        `approvals` answers pending calls by id: True, False, or `{"args": {...}}` to run a call with other arguments. A
+        call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given state
+        is not changed. Raises `SettingsError` for an approval of a call that is not open.
+        """
+        known = RunState.from_json(state) if isinstance(state, dict) else RunState.replay(state.events)
+        return await self._drive(known, [RunResumed(), *_answers(approvals or {}, known)], options)
+
+    def resume_sync(
+        self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult[OutputT]:
+        """As `resume`, for sync code."""
+        return portal.run(self.resume(state, approvals, **options))
+
+    def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
+        """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`."""
+
+        async def run_agent(task: str) -> Any:
+            return (await self.run(task)).output
+
+        return tool(run_agent, name=name, description=description, **options)
+
+    async def aclose(self) -> None:
+        """Close the model's connections of this event loop. A forgotten close leaks nothing: they end with the loop."""
+        close = getattr(self.model, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def __aenter__(self) -> Agent[OutputT]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
+        deps = options.get("deps")
+        if self.deps_type is not None and not isinstance(deps, self.deps_type):
+            raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
+        history = mend(options.get("messages") or ())
+        if prompt is None and not history:
+            raise SettingsError("there is nothing to say: give a prompt, or messages")
+        if self.spec.instructions:
+            rest = history[1:] if history and isinstance(history[0], System) else history
+            history = [System(self.spec.instructions), *rest]
+        new: list[Message] = [] if prompt is None else [User(prompt)]
+        return RunStarted(options.get("run_id") or uuid4().hex, (*history, *new), len(history))
+
+    async def _drive(
+        self, state: RunState, first: Iterable[LastingEvent], options: RunOptions, watcher: Observer | None = None
+    ) -> RunResult[OutputT]:
+        observers = (*options.get("observers", ()), *((watcher,) if watcher else ()))
+        run = Run(self.spec, state, options.get("deps"), observers)
+        for event in first:
+            await run.record(event)
+        return cast("RunResult[OutputT]", await drive(run))
+
+
+def _names(registry: ToolRegistry) -> list[str]:
+    return [item.name for item in registry]
+
+
+def _answers(approvals: Approvals, state: RunState) -> list[ApprovalGiven]:
+    unknown = sorted({*approvals} - {*state.calls})
+    if unknown:
+        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(state.calls) or 'none'}")
+    return [
+        ApprovalGiven(call_id, answer) if isinstance(answer, bool) else ApprovalGiven(call_id, True, json.dumps(answer["args"]))
+        for call_id, answer in approvals.items()
+    ]
+
+
+def _sync(stream: RunStream[Any]) -> Iterator[Event]:
+    try:
+        while (event := portal.run(stream.next_event())) is not None:
+            yield event
+    finally:
+        portal.run(stream.aclose())

@@ -1,0 +1,141 @@
+"""One tool call, from the model's text to a rendered result; and which calls of a reply run together."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .errors import ModelRetry, ToolArgumentsInvalid
+from .messages import ToolCall, ToolResult
+from .redact import redact
+from .spec import AgentSpec
+from .state import OpenCall
+from .tool import RunContext, ToolRegistry
+
+__all__ = ["Outcome", "execute", "plan", "render"]
+
+_SHOWN = 500
+"""Characters of an exception's message that the model is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to: the message for the model, and the full error, which it does not see."""
+
+    result: ToolResult
+    error: str | None = None
+
+
+def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenCall]]]:
+    """The calls as stages of chains: stages run one after another, the chains of a stage together, a chain in order.
+
+    Async tools and sync tools labelled `read_only` or `parallel` are a chain each. Other sync tools share one chain, in
+    call order: most functions are not thread-safe, and a call may rely on the one before it. A `sequential` tool is a
+    stage of its own.
+    """
+    stages: list[list[list[OpenCall]]] = []
+    in_order: list[OpenCall] = []
+    barrier = True
+    for call in calls:
+        tool = tools.get(call.call.name)
+        if barrier or (tool and tool.sequential):
+            stages.append([])
+            in_order = []
+        barrier = tool is not None and tool.sequential
+        if tool is None or tool.is_async or tool.read_only or tool.parallel:
+            stages[-1].append([call])
+            continue
+        if not in_order:
+            stages[-1].append(in_order)
+        in_order.append(call)
+    return stages
+
+
+async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outcome:
+    """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
+
+    The model is told the kind of error and its text, short and with secrets removed; `Outcome.error` has the traceback.
+    Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
+    """
+    try:
+        value = await _through_middleware(call, ctx, spec)
+        return Outcome(ToolResult(call.id, call.name, render(value)))
+    except (ModelRetry, ToolArgumentsInvalid) as error:
+        return _failed(call, str(error), f"{type(error).__name__}: {error}")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        return _failed(call, "the tool cancelled itself", traceback.format_exc())
+    except TimeoutError as error:
+        return _failed(call, f"timed out: {error or 'the tool took too long'}", traceback.format_exc())
+    except Exception as error:  # noqa: BLE001  the border between the model's world and the program's
+        return _failed(call, describe_error(error), traceback.format_exc())
+
+
+async def _through_middleware(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Any:
+    if not spec.middleware:
+        return await _invoke(ctx, spec, call)
+    inner = partial(_invoke, ctx, spec)
+    for layer in reversed(spec.middleware):
+        inner = partial(_layered, layer, inner, ctx)
+    return await inner(call)
+
+
+async def _layered(layer: Any, inner: Any, ctx: RunContext[Any], call: ToolCall) -> Any:
+    return await layer.tool_call(call, ctx, inner)
+
+
+async def _invoke(ctx: RunContext[Any], spec: AgentSpec, call: ToolCall) -> Any:
+    tool = spec.tools.get(call.name)
+    if tool is None:
+        raise ModelRetry(unknown_tool(call.name, spec.tools))
+    return await tool.invoke(tool.parse(call.arguments), ctx, spec.threads)
+
+
+def unknown_tool(name: str, tools: ToolRegistry) -> str:
+    """What the model is told when it calls a tool that is not there: the names that are, nearest first."""
+    names = [tool.name for tool in tools]
+    near = difflib.get_close_matches(name, names, n=3)
+    ordered = near + [n for n in names if n not in near]
+    return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"
+
+
+def _failed(call: ToolCall, told: str, full: str) -> Outcome:
+    return Outcome(ToolResult(call.id, call.name, f"error: {told}", is_error=True), full)
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception's type and text for the model: one short text, secrets removed."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  an exception may fail to print itself
+        text = "(no text)"
+    if isinstance(error, BaseExceptionGroup):
+        text += ": " + "; ".join(describe_error(inner) for inner in error.exceptions[:5])
+    text = redact(text)
+    short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    return f"{type(error).__name__}: {short}" if short else type(error).__name__
+
+
+def render(value: Any) -> str:
+    """A tool's value as the text that the model reads: a text as it is, anything else as JSON.
+
+    Raises TypeError, naming the type, for a value that JSON cannot hold.
+    """
+    if isinstance(value, str):
+        return value
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(value).decode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"the tool returned a {type(value).__name__}, which JSON cannot hold ({str(error)[:200]}); "
+            "return text, numbers, lists, dicts, dataclasses or pydantic models"
+        ) from None

@@ -1,0 +1,104 @@
+"""Transcripts that a server accepts, and shorter views of long ones. Pure functions of message lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Protocol
+
+from .errors import SettingsError
+from .messages import Assistant, Message, System, ToolCall, ToolResult, User
+
+__all__ = ["History", "KeepTurns", "mend", "unique_ids"]
+
+NOT_ANSWERED = "not run: the conversation was interrupted before this call was answered"
+
+
+class History(Protocol):
+    """A view of the transcript: what of it the next request sends. It must be a pure function, so that prefixes stay."""
+
+    def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
+        """The messages to send. Those from `new_from` on belong to the run under way and must all be kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTurns:
+    """Sends at most `most` turns; a turn is a user message and all that follows it up to the next.
+
+    Whole turns are dropped, oldest first and never of the run under way, in blocks of `most - least` (default: half of
+    `most`), so that the prompt's prefix stays the same, and cached, from one drop to the next. System messages stay.
+    """
+
+    most: int
+    least: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.most < 1 or not 0 <= self._least < self.most:
+            raise SettingsError(f"KeepTurns({self.most}, {self.least}): allowed: most at least 1, least from 0 below most")
+
+    @property
+    def _least(self) -> int:
+        return self.most // 2 if self.least is None else self.least
+
+    def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
+        """The messages without the turns that are too many."""
+        starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
+        if len(starts) <= self.most:
+            return messages
+        block = self.most - self._least
+        dropped = -(-(len(starts) - self.most) // block) * block
+        cut = min(starts[min(dropped, len(starts) - 1)], new_from)
+        kept = [message for message in messages[:cut] if isinstance(message, System)]
+        return [*kept, *messages[cut:]]
+
+
+def mend(messages: Sequence[Message]) -> list[Message]:
+    """The messages as a history that every server accepts, unchanged where it is one already.
+
+    Every call is answered right after its message, in call order: an answer elsewhere is dropped, a missing one is made up
+    ("not run"). Call ids are not empty and stand for one call only. A reply without text and calls is dropped. These are
+    the rules that DeepSeek enforces with status 400 (docs/deepseek.md).
+    """
+    mended: list[Message] = []
+    taken: set[str] = set()
+    for place, message in enumerate(messages):
+        match message:
+            case ToolResult():
+                continue  # taken in with its call below
+            case Assistant(text="", tool_calls=()):
+                continue
+            case Assistant(tool_calls=calls) if calls:
+                answers = list(takewhile(lambda m: isinstance(m, ToolResult), messages[place + 1 :]))
+                mended += _answered(message, answers, taken)  # type: ignore[arg-type]
+            case _:
+                mended.append(message)
+    return mended
+
+
+def _answered(message: Assistant, answers: list[ToolResult], taken: set[str]) -> list[Message]:
+    renamed = unique_ids(message, taken)
+    results = []
+    for old, new in zip(message.tool_calls, renamed.tool_calls, strict=True):
+        answer = next((a for a in answers if a.call_id == old.id), None)
+        if answer is None:
+            answer = ToolResult(new.id, new.name, NOT_ANSWERED, is_error=True)
+        else:
+            answers.remove(answer)
+        results.append(answer if answer.call_id == new.id else replace(answer, call_id=new.id))
+    return [renamed, *results]
+
+
+def unique_ids(message: Assistant, taken: set[str]) -> Assistant:
+    """The message with call ids that are not empty and not in `taken`; they are added to it."""
+    calls = []
+    for call in message.tool_calls:
+        new = call.id or f"call_{len(taken)}"
+        number = 1
+        while new in taken:
+            number += 1
+            new = f"{call.id or 'call'}_{number}"
+        taken.add(new)
+        calls.append(call if new == call.id else ToolCall(new, call.name, call.arguments))
+    return message if tuple(calls) == message.tool_calls else replace(message, tool_calls=tuple(calls))

@@ -1,0 +1,63 @@
+"""What tokens cost: dated prices per million tokens, in US dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..messages import Usage
+
+__all__ = ["DEEPSEEK_FLASH", "DEEPSEEK_PRO", "Price", "cost_of"]
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price from a moment on: US dollars per million tokens, `peak` times as much in peak hours.
+
+    Peak hours are DeepSeek's: 01:00 to 04:00 and 06:00 to 10:00 UTC, Monday to Friday. Chinese public holidays, which are
+    off-peak, are not known here, so a cost is an estimate that may be high on those days.
+    """
+
+    since: datetime
+    cache_hit: float
+    cache_miss: float
+    output: float
+    peak: float = 1.0
+
+    def cost(self, usage: Usage, at: datetime) -> float:
+        """The price of this usage at this time."""
+        dollars = (
+            usage.cache_read_tokens * self.cache_hit
+            + usage.cache_miss_tokens * self.cache_miss
+            + usage.output_tokens * self.output
+        ) / _MILLION
+        return dollars * (self.peak if _is_peak(at) else 1.0)
+
+
+def _is_peak(at: datetime) -> bool:
+    at = at.astimezone(UTC)
+    return at.weekday() < 5 and (1 <= at.hour < 4 or 6 <= at.hour < 10)
+
+
+def cost_of(prices: Sequence[Price], usage: Usage, at: datetime) -> float | None:
+    """The cost by the newest price that is in force at that time; None when there is none."""
+    in_force = [price for price in prices if price.since <= at]
+    return max(in_force, key=lambda price: price.since).cost(usage, at) if in_force else None
+
+
+DEEPSEEK_FLASH = (
+    Price(datetime(2026, 4, 26, tzinfo=UTC), 0.0028, 0.14, 0.28),
+    Price(datetime(2026, 8, 16, tzinfo=UTC), 0.0044, 0.22, 0.66, peak=2.0),
+    Price(datetime(2026, 9, 10, tzinfo=UTC), 0.003, 0.15, 0.60, peak=2.0),
+)
+"""DeepSeek's price page for `deepseek-flash` and its older name `deepseek-v4-flash`, read 2026-11-23. The rates of August
+were reported by users; the cache-hit price among them is inferred from the usual ratio of 50."""
+
+DEEPSEEK_PRO = (
+    Price(datetime(2026, 4, 26, tzinfo=UTC), 0.003625, 0.435, 0.87),
+    Price(datetime(2026, 8, 16, tzinfo=UTC), 0.022, 0.66, 1.98, peak=2.0),
+)
+"""DeepSeek's price page for `deepseek-v4-pro`, read 2026-11-23."""

@@ -1,0 +1,161 @@
+"""Requests of the chat-completions API, as bytes. Pure; with `replies.py` the only place that names its JSON keys.
+
+A body is a head (model, settings, sorted tools) and the messages. The head is the same bytes for the same request
+settings, and a message is encoded once, so the prompt's prefix is stable byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, assert_never
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from ..errors import SettingsError
+from ..messages import Assistant, Message, System, ToolResult, User
+from ..model import ModelRequest, ModelSettings, ToolSpec
+from .profiles import Profile
+
+__all__ = ["body", "check", "encode_message", "encoder", "head"]
+
+
+def encoder(profile: Profile) -> Callable[[Any], bytes]:
+    """The function that encodes a message for this profile."""
+    return partial(encode_message, profile.reasoning_back)
+
+
+def encode_message(reasoning_back: str | None, message: Message) -> bytes:
+    """One message as JSON bytes.
+
+    `reasoning_back` names the field that takes the thinking text back. It then stands on every assistant message, empty if
+    there was none: DeepSeek refuses a tool turn without it, and accepts an empty one.
+    """
+    match message:
+        case System() | User():
+            data: dict[str, Any] = {"role": message.role, "content": message.content}
+            if isinstance(message, User) and message.name:
+                data["name"] = message.name
+        case Assistant():
+            data = {"role": "assistant", "content": message.text}
+            if reasoning_back:
+                data[reasoning_back] = message.reasoning
+            if message.tool_calls:
+                data["tool_calls"] = [
+                    {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                    for c in message.tool_calls
+                ]
+        case ToolResult():
+            data = {"role": "tool", "tool_call_id": message.call_id, "content": message.content or "(no output)"}
+        case _:
+            assert_never(message)
+    return _json(data)
+
+
+def _json(data: Any) -> bytes:
+    try:
+        return to_json(data)
+    except (PydanticSerializationError, UnicodeEncodeError):  # half of a surrogate pair is not UTF-8
+        return to_json(_clean(data))
+
+
+def _clean(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_clean(item) for item in data]
+        case dict():
+            return {_clean(key): _clean(value) for key, value in data.items()}
+    return data
+
+
+def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -> bytes:
+    """The body up to the first message. Raises `SettingsError` for what the profile does not allow."""
+    check(request, profile)
+    settings = request.settings
+    forced = request.tool_choice not in ("auto", "none")
+    thinking = profile.thinking_default if settings.thinking is None else settings.thinking
+    if forced and not profile.forced_choice_while_thinking and thinking is not False:
+        thinking = False
+    fields: dict[str, Any] = {"model": model, **_thinking(profile, thinking, settings.reasoning_effort)}
+    plain = {
+        profile.max_tokens_field: settings.max_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "stop": settings.stop,
+        "response_format": settings.response_format and {"type": settings.response_format},
+        "user_id": settings.user_id,
+        "stream": True if stream else None,
+        "stream_options": {"include_usage": True} if stream and profile.stream_usage else None,
+    }
+    fields |= {name: value for name, value in plain.items() if value is not None}
+    if request.tools:
+        strict = profile.strict and all(tool.strict for tool in request.tools)
+        fields["tools"] = [_tool(tool, strict) for tool in sorted(request.tools, key=lambda tool: tool.name)]
+        fields["tool_choice"] = _tool_choice(request.tool_choice)
+    fields |= settings.extra_body
+    return _json(fields)[:-1] + b',"messages":['
+
+
+def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> dict[str, Any]:
+    if thinking is False:
+        return dict(profile.thinking_off)
+    fields = dict(profile.thinking_on) if thinking else {}
+    if effort and profile.effort_in:
+        *outer, last = profile.effort_in
+        inner = fields
+        for key in outer:
+            inner[key] = inner = dict(inner.get(key, {}))
+        inner[last] = profile.effort_names.get(effort, effort)
+    return fields
+
+
+def _tool(tool: ToolSpec, strict: bool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": {**function, "strict": True} if strict else function}
+
+
+def _tool_choice(choice: str) -> str | Mapping[str, Any]:
+    if choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "function": {"name": choice}}
+
+
+def check(request: ModelRequest, profile: Profile) -> None:
+    """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
+    settings: ModelSettings = request.settings
+    found: list[tuple[str, object, str]] = []
+    if settings.max_tokens and profile.max_tokens and settings.max_tokens > profile.max_tokens:
+        found.append(("max_tokens", settings.max_tokens, f"1 to {profile.max_tokens}"))
+    if settings.temperature is not None and settings.temperature > profile.temperature:
+        found.append(("temperature", settings.temperature, f"0 to {profile.temperature:g}"))
+    if isinstance(settings.stop, tuple) and len(settings.stop) > profile.stops:
+        found.append(("stop", f"{len(settings.stop)} texts", f"at most {profile.stops}"))
+    if len(request.tools) > profile.tools:
+        found.append(("tools", f"{len(request.tools)} tools", f"at most {profile.tools}"))
+    names = [tool.name for tool in request.tools]
+    if request.tool_choice not in ("auto", "none", "required", *names):
+        found.append(("tool_choice", request.tool_choice, f"auto, none, required or one of: {', '.join(names) or '-'}"))
+    if request.tool_choice == "required" and not request.tools:
+        found.append(("tool_choice", "required", "auto or none, as there are no tools"))
+    if found:
+        raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {span}" for name, value, span in found))
+
+
+def body(head_bytes: bytes, messages: Sequence[Message], profile: Profile, encode: Callable[[Any], bytes]) -> bytes:
+    """The whole request body. A message that has its bytes already is not encoded again."""
+    return head_bytes + b",".join([message.encoded(profile, encode) for message in messages]) + b"]}"
+
+
+def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages with the word json in the system message, as `json_object` needs it somewhere in the prompt.
+
+    Only the first message is looked at, so that the choice is the same at every step of a run.
+    """
+    first = messages[0] if messages else None
+    if isinstance(first, System | User) and "json" in first.content.lower():
+        return messages
+    if isinstance(first, System):
+        return [System(f"{first.content}\n\nAnswer with one JSON object."), *messages[1:]]
+    return [System("Answer with one JSON object."), *messages]

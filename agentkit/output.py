@@ -1,0 +1,204 @@
+"""What an agent's answer is: text, or a value of a type that the model's answer is validated against."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeAlias
+
+from .errors import ToolArgumentsInvalid, ToolDefinitionError
+from .messages import Assistant, ToolResult
+from .schema import Signature, explain, lean
+from .state import RunState
+from .tool import AnyTool, Tool
+
+__all__ = ["Answer", "JsonOutput", "Output", "TextOutput", "ToolOutput", "Wrong", "output_of"]
+
+FINAL_ANSWER = "final_answer"
+_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The model gave its answer, and this is its value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The model gave an answer that does not fit; `feedback` tells it what to mend."""
+
+    feedback: str
+
+
+Reading: TypeAlias = Answer | Wrong | None
+
+
+class Output(Protocol):
+    """How an answer is asked for and read."""
+
+    @property
+    def tool(self) -> AnyTool | None:
+        """The tool by which the model answers, if it does so by a tool."""
+        ...
+
+    @property
+    def instructions(self) -> str:
+        """What the system message says about the answer."""
+        ...
+
+    @property
+    def response_format(self) -> Literal["json_object"] | None:
+        """What the request asks the server for."""
+        ...
+
+    def read(self, state: RunState) -> Reading:
+        """The answer in the state: its value, what is wrong with it, or None if the model has not answered yet."""
+        ...
+
+
+def _final_text(state: RunState) -> Assistant | None:
+    last = state.messages[-1] if state.messages else None
+    return last if isinstance(last, Assistant) and len(state.messages) > state.new_from else None
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput:
+    """The answer is the text of the first reply without tool calls."""
+
+    tool: None = None
+    instructions: str = ""
+    response_format: None = None
+
+    def read(self, state: RunState) -> Reading:
+        """The text, once there is one."""
+        reply = _final_text(state)
+        return None if reply is None else Answer(reply.text)
+
+
+class _Typed:
+    """A type as a JSON schema, and its validation."""
+
+    def __init__(self, output_type: Any) -> None:
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUserError
+
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(output_type)
+            schema = lean(adapter.json_schema())
+        except (PydanticUserError, TypeError) as error:
+            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {error}") from error
+        self.is_object = schema.get("type") == "object"
+        if not self.is_object:
+            definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+            schema = {"type": "object", "properties": {"answer": schema}, "required": ["answer"], **definitions}
+        self.schema = schema
+        self._adapter = adapter
+
+    def validate(self, data: str | bytes) -> Any:
+        """The value of JSON text; raises `ToolArgumentsInvalid` with what is wrong."""
+        from pydantic import ValidationError
+        from pydantic_core import from_json
+
+        try:
+            if self.is_object:
+                return self._adapter.validate_json(data)
+            value = from_json(data, allow_inf_nan=False)
+            if not isinstance(value, dict) or set(value) != {"answer"}:
+                raise ToolArgumentsInvalid('expected an object with the one key "answer"')
+            return self._adapter.validate_json(json.dumps(value["answer"]))
+        except ValidationError as error:
+            raise ToolArgumentsInvalid(explain(error, self.schema)) from None
+        except ValueError as error:
+            raise ToolArgumentsInvalid(f"not valid JSON: {error}") from None
+
+    def read_text(self, text: str) -> Any:
+        """The value of a text that is JSON, or JSON in one fence; a bare value counts where no object is wanted."""
+        fenced = _FENCE.fullmatch(text)
+        inner = fenced[1] if fenced else text
+        try:
+            return self.validate(inner)
+        except ToolArgumentsInvalid:
+            if self.is_object:
+                raise
+            return self.validate(f'{{"answer": {inner}}}')
+
+
+class ToolOutput:
+    """The answer is the argument of a call to the tool `final_answer`; a text that is the right JSON counts as well."""
+
+    response_format = None
+    instructions = f"When you have the answer, give it by calling the tool {FINAL_ANSWER}."
+
+    def __init__(self, output_type: Any) -> None:
+        self._typed = _Typed(output_type)
+
+    @cached_property
+    def tool(self) -> AnyTool:
+        """The tool whose parameters are the answer."""
+
+        async def final_answer(answer: Any) -> str:
+            return "accepted"
+
+        validate: Callable[[str | bytes], dict[str, Any]] = lambda data: {"answer": self._typed.validate(data)}  # noqa: E731
+        description = "Give the final answer to the user. Call it once, when the answer is complete."
+        signature = Signature(description, self._typed.schema, (), validate, (), None)
+        return Tool(final_answer, FINAL_ANSWER, description, signature, read_only=True, destructive=False, open_world=False)
+
+    def read(self, state: RunState) -> Reading:
+        """The value of the accepted call, or of a text that is the right JSON."""
+        reply = _final_text(state)
+        if reply is not None:
+            try:
+                return Answer(self._typed.read_text(reply.text))
+            except ToolArgumentsInvalid as error:
+                return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text ({error}).")
+        accepted = _accepted_call(state)
+        return None if accepted is None else Answer(self._typed.validate(accepted))
+
+
+def _accepted_call(state: RunState) -> str | None:
+    """The arguments of a `final_answer` call in the last reply that was answered without an error."""
+    reply = state.last_reply
+    if reply is None or state.calls or not isinstance(state.messages[-1], ToolResult):
+        return None
+    results = {m.call_id: m for m in state.messages[-len(reply.tool_calls) :] if isinstance(m, ToolResult)}
+    calls = (c for c in reply.tool_calls if c.name == FINAL_ANSWER and c.id in results and not results[c.id].is_error)
+    return next((c.arguments for c in calls), None)
+
+
+class JsonOutput:
+    """The answer is a text that is one JSON object; the schema stands in the system message."""
+
+    tool = None
+    response_format: Literal["json_object"] = "json_object"
+
+    def __init__(self, output_type: Any) -> None:
+        self._typed = _Typed(output_type)
+
+    @property
+    def instructions(self) -> str:
+        """The schema, and the word json, which servers want in the prompt."""
+        schema = json.dumps(self._typed.schema, ensure_ascii=False, separators=(",", ":"))
+        return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
+
+    def read(self, state: RunState) -> Reading:
+        """The value of the text."""
+        reply = _final_text(state)
+        if reply is None:
+            return None
+        try:
+            return Answer(self._typed.read_text(reply.text))
+        except ToolArgumentsInvalid as error:
+            return Wrong(f"Your answer does not fit the JSON Schema: {error}\nAnswer again with the JSON object only.")
+
+
+def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
+    """The output for a type: plain text for `str`, else by `mode`."""
+    if output_type is str:
+        return TextOutput()
+    return ToolOutput(output_type) if mode == "tool" else JsonOutput(output_type)

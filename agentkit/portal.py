@@ -1,0 +1,119 @@
+"""The way from sync code into async code: one event loop in a background thread, made when it is first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["run"]
+
+T = TypeVar("T")
+
+# a wait without a timeout cannot be interrupted by Ctrl-C on Windows
+_POLL = 0.1 if sys.platform == "win32" else None
+
+
+class _Portal:
+    """A running event loop and its thread. It belongs to one process: a fork needs another."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._serve, name="agentkit-portal", daemon=True)
+        self.thread.start()
+        atexit.register(self.close)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def close(self) -> None:
+        """Cancel what still runs, close what asynchronous generators hold, and end the thread."""
+        if self.pid != os.getpid() or self.loop.is_closed():
+            return
+
+        async def end() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            await self.loop.shutdown_asyncgens()
+            self.loop.stop()
+
+        with contextlib.suppress(RuntimeError):
+            asyncio.run_coroutine_threadsafe(end(), self.loop)
+            self.thread.join(timeout=5)
+            self.loop.close()
+
+
+_lock = threading.Lock()
+_portal: _Portal | None = None
+
+
+def _current() -> _Portal:
+    global _portal, _lock
+    if _portal is not None and _portal.pid != os.getpid():
+        _lock = threading.Lock()  # another thread may have held it when the process was forked
+        _portal = None
+    with _lock:
+        if _portal is None:
+            _portal = _Portal()
+        return _portal
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns or raises, run in the background loop with the caller's context variables.
+
+    Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C
+    cancels the coroutine, waits until it has ended, and is then raised. Raises RuntimeError in the background loop itself,
+    where waiting would never end.
+    """
+    portal = _current()
+    if threading.current_thread() is portal.thread:
+        coroutine.close()
+        raise RuntimeError("a sync call inside agentkit's own event loop would wait for itself; use the async method")
+    done: Future[T] = Future()
+    context = contextvars.copy_context()
+    tasks: list[asyncio.Task[T]] = []
+
+    def start() -> None:
+        task = portal.loop.create_task(coroutine, context=context)
+        tasks.append(task)
+        task.add_done_callback(lambda ended: _hand_over(ended, done))
+
+    portal.loop.call_soon_threadsafe(start)
+    try:
+        return _wait(done)
+    except KeyboardInterrupt:
+        portal.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        with contextlib.suppress(BaseException):
+            _wait(done)
+        raise
+
+
+def _hand_over(task: asyncio.Task[T], done: Future[T]) -> None:
+    if task.cancelled():
+        done.set_exception(asyncio.CancelledError())
+        return
+    error = task.exception()
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(task.result())
+
+
+def _wait(done: Future[T]) -> T:
+    while True:
+        try:
+            return done.result(_POLL)
+        except TimeoutError:
+            if done.done():
+                raise

@@ -1,0 +1,82 @@
+"""When a failed model call is made again: a value, carried out by tenacity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import SettingsError
+from .events import Retrying
+from .model import DeltaSink, Model, ModelReply, ModelRequest
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
+
+__all__ = ["Retry", "RetryingModel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often, and after which waits, a failed model call is made again with the same request.
+
+    What is retried: errors that say they are `retryable` (408, 409, 429, 5xx, transport, cut streams, empty replies). The
+    wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks for a
+    wait, it is that one, at most `longest_asked`. No wait begins that would end after `total` seconds.
+    """
+
+    attempts: int = 5
+    """Calls in all; 1 means no retry."""
+    first: float = 0.5
+    longest: float = 20.0
+    longest_asked: float = 60.0
+    total: float = 180.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        for name, low in (("attempts", 1), ("first", 0), ("longest", 0), ("longest_asked", 0), ("total", 0)):
+            if not getattr(self, name) >= low:
+                raise SettingsError(f"retry: {name} is {getattr(self, name)!r}; allowed: at least {low}")
+
+    def wrap(self, model: Model) -> Model:
+        """The model, with retries around each call."""
+        return RetryingModel(model, self)
+
+
+class RetryingModel:
+    """A model whose failed calls are made again as `retry` says; watchers are told by a `Retrying` event."""
+
+    def __init__(self, model: Model, retry: Retry) -> None:
+        self.model, self.retry = model, retry
+
+    async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+        """The first reply that comes. Raises the last error when no further attempt is allowed."""
+        return await self._retrying(on_delta)(self.model.reply, request, on_delta)
+
+    def _retrying(self, on_delta: DeltaSink | None) -> AsyncRetrying:
+        import tenacity
+
+        backoff = tenacity.wait_random_exponential(multiplier=self.retry.first, max=self.retry.longest)
+
+        def wait(state: RetryCallState) -> float:
+            asked = getattr(_failure(state), "retry_after", None)
+            return backoff(state) if asked is None else min(float(asked), self.retry.longest_asked)
+
+        async def tell(state: RetryCallState) -> None:
+            if on_delta:
+                failed = _failure(state)
+                await on_delta(Retrying(state.attempt_number, state.upcoming_sleep, f"{type(failed).__name__}: {failed}"))
+
+        return tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self.retry.attempts) | tenacity.stop_before_delay(self.retry.total),
+            wait=wait,
+            retry=tenacity.retry_if_exception(lambda failed: getattr(failed, "retryable", False)),
+            before_sleep=tell,
+            sleep=self.retry.sleep,
+            reraise=True,
+        )
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

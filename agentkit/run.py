@@ -1,0 +1,262 @@
+"""One run: its state, who watches it, and how its decisions are done."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic
+
+from ._typing import OutputT
+from .errors import AgentError, LimitReached
+from .events import (
+    ApprovalGiven,
+    ApprovalRequired,
+    Delta,
+    Event,
+    LastingEvent,
+    MessageAdded,
+    ModelReplied,
+    RunFinished,
+    RunPaused,
+    StepStarted,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+)
+from .execute import describe_error, execute, plan
+from .history import unique_ids
+from .loop import AskModel, Finish, RunTools
+from .messages import Message, ToolCall, ToolResult, Usage
+from .model import ModelReply, ModelRequest
+from .output import TextOutput
+from .spec import AgentSpec, Observer
+from .state import OpenCall, RunState
+from .tool import RunContext
+
+__all__ = ["Run", "RunResult"]
+
+NOT_RUN = "not run: the run ended before this call"
+GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(Generic[OutputT]):
+    """What a run came to.
+
+    `output` is the answer; when the run ended without one (a limit, a pause, a cancellation) it is None, or the text so
+    far where a text was asked for. `state` has everything else, and can be stored and resumed.
+    """
+
+    output: OutputT
+    state: RunState
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled" or "error"."""
+        return "pending_approval" if self.state.pending else self.state.stop_reason or "unfinished"
+
+    @property
+    def messages(self) -> list[Message]:
+        """The whole transcript; pass it to the next run as `messages=` to go on with the conversation."""
+        return list(self.state.messages)
+
+    @property
+    def new_messages(self) -> list[Message]:
+        """What this run added to the messages that it was given."""
+        return self.state.messages[self.state.new_from :]
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, cache hits and calls of the whole run; for a step, see the `ModelReplied` events."""
+        return self.state.usage
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars by the price table, an estimate; None where a price is not known."""
+        return self.state.cost
+
+    @property
+    def steps(self) -> int:
+        """How many model calls were answered."""
+        return self.state.steps
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.state.run_id
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The calls that wait for an approval; answer them with `agent.resume(result.state, approvals={id: True})`."""
+        return self.state.pending
+
+    @property
+    def events(self) -> list[LastingEvent]:
+        """The lasting events: the run itself."""
+        return list(self.state.events)
+
+
+class Run:
+    """One run under way. `record` is the only way in which its state changes."""
+
+    def __init__(self, spec: AgentSpec, state: RunState, deps: Any = None, observers: Iterable[Observer] = ()) -> None:
+        self.spec, self.state, self.deps = spec, state, deps
+        self._observers = tuple(observers)
+        self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
+
+    async def record(self, event: LastingEvent) -> None:
+        """Take a lasting event into the state, then tell the observers, in their order."""
+        self.state.apply(event)
+        await _tell(self._observers, event)
+
+    async def emit(self, event: Event) -> None:
+        """Tell the watchers of a passing event."""
+        await _tell(self._watchers, event)
+
+    async def ask_model(self, ask: AskModel) -> None:
+        """One model call, and its reply into the state."""
+        if ask.prompt is not None:
+            await self._close_calls(NOT_RUN)
+            await self.record(MessageAdded(ask.prompt, ask.reason))
+        state, spec = self.state, self.spec
+        if self._watchers:
+            await self.emit(StepStarted(state.steps + 1))
+        messages = spec.history(state.messages, state.new_from) if spec.history else state.messages
+        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
+        started = time.perf_counter()
+        reply = await self._reply(request)
+        message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
+        seconds = time.perf_counter() - started
+        await self.record(ModelReplied(message, reply.usage, reply.finish_reason, reply.model, reply.cost, seconds))
+
+    async def _reply(self, request: ModelRequest) -> ModelReply:
+        on_delta = self._on_delta if self._watchers else None
+        inner = partial(self.spec.model.reply, on_delta=on_delta)
+        for layer in reversed(self.spec.middleware):
+            inner = partial(_model_layer, layer, inner)
+        return await inner(request)
+
+    async def _on_delta(self, delta: Delta) -> None:
+        await _tell(self._watchers, delta)
+
+    async def run_tools(self, todo: RunTools) -> None:
+        """Answer the calls, as many at once as `plan` allows."""
+        if todo.refusal is not None:
+            for call in todo.calls:
+                await self._answer(call, todo.refusal)
+            return
+        for stage in plan(todo.calls, self.spec.tools):
+            if len(stage) == 1:
+                await self._run_chain(stage[0])
+                continue
+            async with asyncio.TaskGroup() as together:
+                for chain in stage:
+                    together.create_task(self._run_chain(chain))
+
+    async def _run_chain(self, chain: list[OpenCall]) -> None:
+        for call in chain:
+            await self.run_tool(call)
+
+    async def run_tool(self, open_call: OpenCall) -> None:
+        """One tool call: started, executed, finished."""
+        call, state = open_call.call, self.state
+        tool = self.spec.tools.get(call.name)
+        if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
+            failed = state.failures[call.name]
+            await self._answer(open_call, f"not run: {call.name} failed {failed} times in a row; go on without it")
+            return
+        await self.record(ToolStarted(call, open_call.position))
+        told: list[asyncio.Task[None]] = []
+        report = self._reporter(call, told) if self._watchers else None
+        ctx = RunContext(self.deps, state.run_id, call, open_call.position, report)
+        started = time.perf_counter()
+        outcome = await execute(call, ctx, self.spec)
+        seconds = time.perf_counter() - started
+        if told:
+            await asyncio.gather(*told)
+        await self.record(ToolFinished(call, outcome.result, seconds, outcome.error))
+
+    def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
+        """A function that any thread may call to report progress."""
+        loop, home = asyncio.get_running_loop(), threading.get_ident()
+
+        def tell(data: Any) -> None:
+            told.append(loop.create_task(self.emit(ToolProgress(call, data))))
+
+        def report(data: Any) -> None:
+            if threading.get_ident() == home:  # at once, so that it comes before the end of the call
+                tell(data)
+            else:
+                loop.call_soon_threadsafe(tell, data)
+
+        return report
+
+    async def _answer(self, open_call: OpenCall, text: str) -> None:
+        call = open_call.call
+        result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
+        await self.record(ToolFinished(call, result, error=text))
+
+    async def ask_approval(self, calls: tuple[ToolCall, ...]) -> bool:
+        """Ask `approve` about each call. False when there is nobody to ask."""
+        for call in calls:
+            await self.emit(ApprovalRequired(call, f"{call.name} needs an approval"))
+        if self.spec.approve is None:
+            return False
+        for call in calls:
+            answer = self.spec.approve(call)
+            approved = await answer if isinstance(answer, Awaitable) else answer
+            await self.record(ApprovalGiven(call.id, bool(approved)))
+        return True
+
+    async def pause(self, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
+        """Stop here until the approvals are given to `agent.resume`."""
+        result: RunResult[Any] = RunResult(None, self.state)
+        await self.record(RunPaused(calls, result))
+        return result
+
+    async def finish(self, finish: Finish) -> RunResult[Any]:
+        """End the run: answer what is open, and give the result, or raise what was asked to be raised."""
+        await self._close_calls(NOT_RUN)
+        output = self._text_so_far() if finish.output is None and finish.stop_reason != "answer" else finish.output
+        result: RunResult[Any] = RunResult(output, self.state)
+        error: AgentError | None = finish.error
+        if error is None and finish.stop_reason.startswith("limit:") and self.spec.limits.on_limit == "raise":
+            error = LimitReached(finish.stop_reason)
+        await self.record(RunFinished(finish.stop_reason, str(error) if error else None, result))
+        if error is not None:
+            raise error
+        return result
+
+    def _text_so_far(self) -> str | None:
+        reply = self.state.last_reply
+        return reply.text if reply and isinstance(self.spec.output, TextOutput) else None
+
+    async def abandon(self, stop_reason: str, error: BaseException | None = None) -> None:
+        """Leave a whole state behind when a run is cancelled or fails; the error gets it as `.state`."""
+        if isinstance(error, AgentError):
+            error.state = self.state
+        if self.state.stop_reason is not None:
+            return
+        await self._close_calls(GIVEN_UP)
+        text = None if error is None or stop_reason == "cancelled" else describe_error(error)
+        await self.record(RunFinished(stop_reason, text, RunResult(self._text_so_far(), self.state)))
+
+    async def _close_calls(self, text: str) -> None:
+        for call in self.state.open_calls:
+            await self._answer(call, text if call.started else NOT_RUN)
+
+
+async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:
+    reply: ModelReply = await layer.model_call(request, inner)
+    return reply
+
+
+async def _tell(observers: Iterable[Observer], event: Event) -> None:
+    for observer in observers:
+        waiting = observer(event)
+        if waiting is not None:
+            await waiting

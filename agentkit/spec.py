@@ -1,0 +1,75 @@
+"""What an agent is made of: one frozen value that the loop reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .errors import ToolArgumentsInvalid
+from .events import Event
+from .history import History
+from .limits import Limits
+from .messages import ToolCall
+from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
+from .output import Output, TextOutput
+from .threads import Threads
+from .tool import RunContext, ToolRegistry
+
+__all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
+
+Observer: TypeAlias = Callable[[Event], Awaitable[None] | None]
+"""Told of every event, before the run goes on; it may be async. With an attribute `deltas = False` it is told of lasting
+events only, and does not make the run stream."""
+
+Approve: TypeAlias = Callable[[ToolCall], "bool | Awaitable[bool]"]
+NextModelCall: TypeAlias = Callable[[ModelRequest], Awaitable[ModelReply]]
+NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
+
+
+class Middleware:
+    """Stands round model calls and tool calls. Override one method or both; call `next` to go on, as often as you like."""
+
+    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        """Round one model call, its retries included."""
+        return await next(request)
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+        """Round one tool call. `next` takes the call, validates its arguments and runs it; the value is not rendered yet.
+
+        An exception counts as the tool's: the model is told, and the run goes on.
+        """
+        return await next(call)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    """Everything about an agent that the loop needs; made by `Agent`."""
+
+    model: Model
+    tools: ToolRegistry
+    offered: tuple[ToolSpec, ...]
+    """The tools as the model sees them: one value for the agent's life, so that the request's head is made once."""
+    instructions: str = ""
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    limits: Limits = field(default_factory=Limits)
+    output: Output = field(default_factory=TextOutput)
+    output_retries: int = 2
+    tool_choice: str = "auto"
+    history: History | None = None
+    approve: Approve | None = None
+    middleware: tuple[Middleware, ...] = ()
+    threads: Threads = field(default_factory=Threads)
+
+    def needs_approval(self, call: ToolCall) -> bool:
+        """Whether the call waits for an approval. One that cannot run (unknown tool, bad arguments) needs none."""
+        found = self.tools.get(call.name)
+        try:
+            return found is not None and found.needs_approval(call)
+        except ToolArgumentsInvalid:
+            return False
+
+    def may_repeat(self, call: ToolCall) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again."""
+        found = self.tools.get(call.name)
+        return found is None or found.read_only or found.idempotent

@@ -1,0 +1,175 @@
+"""The state of a run: the fold of its events, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from .events import (
+    ApprovalGiven,
+    LastingEvent,
+    MessageAdded,
+    ModelReplied,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    ToolFinished,
+    ToolStarted,
+    dump_event,
+    load_event,
+)
+from .messages import Assistant, Message, ToolCall, ToolResult, Usage
+
+__all__ = ["OpenCall", "RunState"]
+
+_VERSION = 1
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call of the last reply, until all calls of that reply are answered. `position` counts the calls of the run."""
+
+    call: ToolCall
+    position: int
+    approved: bool | None = None
+    started: bool = False
+    result: ToolResult | None = None
+
+
+class RunState:
+    """Where a run stands. It changes only by `apply`; folding the same events gives the same state.
+
+    `messages` is the transcript: every call in it is answered right after its message, in call order, but for the
+    calls of the last reply, which are in `calls` until all of them are answered.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[LastingEvent] = []
+        self.run_id = ""
+        self.messages: list[Message] = []
+        self.new_from = 0
+        self.calls: dict[str, OpenCall] = {}
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+        self.context_tokens = 0
+        """Prompt and answer of the last model call: about what the next prompt will have at least."""
+        self.finish_reason = ""
+        self.steps = 0
+        """Model calls that ended with a whole reply."""
+        self.calls_made = 0
+        self.call_ids: set[str] = set()
+        self.corrections: dict[str, int] = {}
+        """How often the loop itself had to say something, by reason."""
+        self.failures: dict[str, int] = {}
+        """Failing calls in a row, by tool."""
+        self.repeats = 0
+        """How often the last call was made in a row with the same arguments and the same result."""
+        self.pending: tuple[ToolCall, ...] = ()
+        self.stop_reason: str | None = None
+        self._last_answer: tuple[str, str, str] | None = None
+
+    @classmethod
+    def replay(cls, events: Iterable[LastingEvent]) -> RunState:
+        """The state after these events. Any prefix of a run's events is a state that can be driven on."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    @property
+    def open_calls(self) -> list[OpenCall]:
+        """The calls of the last reply that have no answer yet, in call order."""
+        return [c for c in self.calls.values() if c.result is None]
+
+    @property
+    def last_reply(self) -> Assistant | None:
+        """The model's last reply in this run, or None before the first."""
+        new = range(len(self.messages) - 1, self.new_from - 1, -1)
+        return next((m for i in new if isinstance(m := self.messages[i], Assistant)), None)
+
+    @property
+    def limit(self) -> str | None:
+        """The stop reason of the limit for which the model was asked for its last answer, or None."""
+        return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
+
+    def apply(self, event: LastingEvent) -> None:
+        """Take one event in. Raises ValueError for an event that cannot follow what came before."""
+        match event:
+            case RunStarted():
+                self._started(event)
+            case MessageAdded():
+                self.messages.append(event.message)
+                self.corrections[event.reason] = self.corrections.get(event.reason, 0) + 1
+            case ModelReplied():
+                self._replied(event)
+            case ToolStarted():
+                self._open(event.call.id).started = True
+                self.usage += Usage(tool_calls=1)
+            case ToolFinished():
+                self._finished(event)
+            case ApprovalGiven():
+                self._approved(event)
+            case RunPaused():
+                self.pending = event.pending
+            case RunResumed():
+                self.pending, self.stop_reason = (), None
+            case RunFinished():
+                self.stop_reason = event.stop_reason
+            case _:
+                assert_never(event)
+        self.events.append(event)
+
+    def _started(self, event: RunStarted) -> None:
+        self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
+        self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
+
+    def _replied(self, event: ModelReplied) -> None:
+        self.steps += 1
+        self.messages.append(event.message)
+        for call in event.message.tool_calls:
+            self.call_ids.add(call.id)
+            self.calls[call.id] = OpenCall(call, self.calls_made)
+            self.calls_made += 1
+        self.usage += event.usage
+        self.cost = None if self.cost is None or event.cost is None else self.cost + event.cost
+        self.context_tokens = event.usage.total_tokens
+        self.finish_reason = event.finish_reason
+
+    def _open(self, call_id: str) -> OpenCall:
+        try:
+            return self.calls[call_id]
+        except KeyError:
+            raise ValueError(f"no open tool call {call_id!r}; open: {', '.join(self.calls) or 'none'}") from None
+
+    def _finished(self, event: ToolFinished) -> None:
+        answered = self._open(event.call.id)
+        if answered.result is not None:
+            raise ValueError(f"tool call {event.call.id!r} is answered already")
+        answered.result = event.result
+        name = event.call.name
+        self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
+        answer = (name, answered.call.arguments, event.result.content)
+        self.repeats = self.repeats + 1 if answer == self._last_answer else 1
+        self._last_answer = answer
+        if not self.open_calls:
+            self.messages += [c.result for c in self.calls.values() if c.result]
+            self.calls = {}
+
+    def _approved(self, event: ApprovalGiven) -> None:
+        waiting = self._open(event.call_id)
+        waiting.approved = event.approved
+        if event.arguments is not None:
+            waiting.call = ToolCall(waiting.call.id, waiting.call.name, event.arguments)
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as JSON-able data: its events, and the version of the form."""
+        return {"version": _VERSION, "events": [dump_event(event) for event in self.events]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunState:
+        """The state of `to_json`'s data. Raises ValueError for another version or events that do not fit."""
+        if data.get("version") != _VERSION:
+            raise ValueError(f"a run state of version {data.get('version')!r}; this agentkit reads version {_VERSION}")
+        return cls.replay(load_event(event) for event in data["events"])
