@@ -1,0 +1,81 @@
+"""Every Python block of the README and the docs is run, and what it prints is compared with the block that follows it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.messages import ToolCall
+from agentkit.models.scripted import call
+from agentkit.testing import SimRequest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# what the simulator answers to the prompts in the docs: a call, and then a text with the call's result in it
+ANSWERS: dict[str, tuple[ToolCall | None, str]] = {
+    "What is the weather in Paris?": (call("get_weather", city="Paris"), "It is {result}."),
+    "Where is order A-17?": (call("find_order", number="A-17"), "Order A-17: {result}."),
+    "Which is the largest city of Italy?": (None, '{{"name": "Rome", "inhabitants": 2749000}}'),
+    "Delete old.log": (call("delete_file", name="old.log"), "Done: {result}."),
+}
+
+
+def answer(request: SimRequest) -> Any:
+    prompt = next(m["content"] for m in reversed(request.messages) if m["role"] == "user")
+    first, text = ANSWERS[prompt]
+    if request.last["role"] == "tool":
+        return text.format(result=request.last["content"])
+    return first or text.format()
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(kind == "python" for kind, _ in blocks(p))], ids=lambda p: p.name)
+def test_blocks_print_what_the_page_says(page: Path, deepseek: Callable[..., Any]) -> None:
+    deepseek(answer)
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    found = blocks(page)
+    for (kind, code), (next_kind, expected) in zip(found, [*found[1:], ("", "")], strict=True):
+        if kind != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, f"{page.name}", "exec"), namespace)
+        assert next_kind == "text", f"{page.name}: a Python block must be followed by its output:\n{code}"
+        assert " ".join(printed.getvalue().split()) == " ".join(expected.split())
+
+
+def test_the_first_python_block_has_at_most_twelve_lines() -> None:
+    code = next(code for kind, code in blocks(PAGES[0]) if kind == "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_nothing_tells_people_to_install_from_the_index() -> None:
+    sources = [*PAGES, *(ROOT / "agentkit").rglob("*.py"), *(ROOT / "examples").glob("*.py")]
+    wrong = re.compile(r"pip install (-U |--upgrade )?agentkit\b")
+    assert [str(path) for path in sources if wrong.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_bash_blocks_are_one_line_each() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    for heading in ("## Run it", "## Test it"):
+        block = BLOCK.search(text, text.index(heading))
+        assert block
+        assert block[1] == "bash"
+        assert len(block[2].splitlines()) == 1

@@ -1,0 +1,521 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from agentkit_tools import file_tools
+from agentkit_tools._paths import HAS_DIR_FD, Root
+from agentkit_tools._search import Budget, matches, walk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentkit import ModelRetry, ToolRegistry
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="named pipes, modes and links are POSIX here")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A served folder `app`, and beside it what must never be reached."""
+    served = tmp_path / "app"
+    (served / "src" / "deep").mkdir(parents=True)
+    (served / "a.txt").write_text("one\ntwo\nthree\n")
+    (served / "src" / "main.py").write_text("import os\n# TODO: More\n")
+    (served / "src" / "deep" / "x.py").write_text("todo\n")
+    (served / ".env").write_text("KEY=canary")
+    (tmp_path / "app-secret").mkdir()
+    (tmp_path / "app-secret" / "key").write_text("canary")
+    (tmp_path / "secret").write_text("canary")
+    return served
+
+
+@pytest.fixture
+def tools(root: Path) -> ToolRegistry:
+    return file_tools(root, write=True)
+
+
+OUTSIDE = [
+    "../secret", "..", "src/../../secret", "/etc/passwd", "//etc/passwd", "/", "~/x", "~root/x", "~", "C:\\x", "C:/x",
+    "..\\secret", "a\0b", "a\nb", "", "   ", "../app-secret/key", "src/../a.txt", "./../secret", "\ud800", "x" * 300,
+    "d/" * 3000 + "x", "/proc/self/root/etc/passwd", "/dev/zero",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("name", ["read_file", "list_files", "write_file"])
+def test_a_path_out_of_the_root_is_refused(tools: ToolRegistry, root: Path, name: str, path: str) -> None:
+    more = ("x",) if name == "write_file" else ()
+    with pytest.raises(ModelRetry) as caught:
+        tools[name](path, *more)
+    assert str(root.parent) not in str(caught.value)
+    assert sorted(entry.name for entry in root.parent.iterdir()) == ["app", "app-secret", "secret"]
+
+
+@pytest.mark.parametrize("path", ["%2e%2e/secret", "．．/secret", "a.txt ", " a.txt", "src/ ../secret"])
+def test_a_path_is_taken_literally(tools: ToolRegistry, path: str) -> None:
+    with pytest.raises(ModelRetry, match="does not exist"):
+        tools["read_file"](path)
+
+
+def test_dots_are_refused_even_inside(tools: ToolRegistry) -> None:
+    with pytest.raises(ModelRetry, match=r"'src/../a.txt' contains '\.\.'; write the path from the root folder"):
+        tools["read_file"]("src/../a.txt")
+
+
+def test_an_absolute_path_inside_is_served_and_its_lookalike_is_not(tools: ToolRegistry, root: Path) -> None:
+    assert "three" in tools["read_file"](str(root.resolve() / "a.txt"))
+    with pytest.raises(ModelRetry, match="outside of the root folder"):
+        tools["read_file"](f"{root.resolve()}-secret/key")
+
+
+@posix_only
+@pytest.mark.parametrize("dir_fds", [HAS_DIR_FD, False])
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("../secret", "link"), ("/", "link/etc/passwd"), ("../app-secret", "link/key"),
+     ("/proc/self/root", "link/etc/passwd"), ("..", "link/secret"), ("link", "link"), (".env", "link"),
+     ("../missing", "link"), ("../app-secret", "link/new")],
+)  # fmt: skip
+def test_a_link_out_of_the_root_is_refused(root: Path, dir_fds: bool, target: str, path: str) -> None:
+    (root / "link").symlink_to(target)
+    tools = file_tools(root, write=True)
+    with pytest.raises(ModelRetry):
+        tools["read_file"](path)
+    with pytest.raises(ModelRetry):
+        tools["write_file"](path, "evil", "overwrite")
+    served = Root(root.resolve(), dir_fds=dir_fds)
+    with (
+        pytest.raises((ModelRetry, OSError)),
+        served.enter(served.resolve(path)[:-1]) as folder,
+        folder.read(path) as file,
+    ):
+        file.read()
+    assert (root.parent / "secret").read_text() == (root.parent / "app-secret" / "key").read_text() == "canary"
+    assert not (root.parent / "missing").exists()
+    assert not (root.parent / "app-secret" / "new").exists()
+
+
+@posix_only
+@pytest.mark.parametrize("dir_fds", [HAS_DIR_FD, False])
+def test_a_link_that_is_put_in_place_after_the_check_is_not_followed(root: Path, dir_fds: bool) -> None:
+    served = Root(root.resolve(), dir_fds=dir_fds)
+    file, folder = served.resolve("src/main.py"), served.resolve("src/deep/x.py")
+    (root / "src" / "main.py").unlink()
+    (root / "src" / "main.py").symlink_to(root.parent / "secret")
+    (root / "src" / "deep" / "x.py").unlink()
+    (root / "src" / "deep").rmdir()
+    (root / "src" / "deep").symlink_to(root.parent / "app-secret")
+    with served.enter(file[:-1]) as opened, pytest.raises((OSError, ModelRetry)):
+        opened.read(file[-1])
+    with pytest.raises(OSError), served.enter(folder[:-1]):
+        pass
+
+
+@posix_only
+def test_a_link_that_stays_inside_is_served(tools: ToolRegistry, root: Path) -> None:
+    (root / "link").symlink_to("src")
+    (root / "file").symlink_to("a.txt")
+    assert "TODO" in tools["read_file"]("link/main.py")
+    assert "main.py" in tools["list_files"]("link")
+    tools["write_file"]("file", "new", "overwrite")
+    assert (root / "file").is_symlink()
+    assert (root / "a.txt").read_text() == "new"
+
+
+@posix_only
+def test_a_walk_follows_no_link(tools: ToolRegistry, root: Path) -> None:
+    (root / "out").symlink_to(root.parent)
+    (root / "loop").symlink_to(".")
+    assert tools["find_files"]("**") == "a.txt\nsrc/deep/x.py\nsrc/main.py"
+    assert "no line has" in tools["grep"]("canary")
+    assert "loop (link)\nout (link)" in tools["list_files"]()
+
+
+_names = st.sampled_from(["..", ".", "src", "deep", "a.txt", "", "~", "link", "in", "C:", "…", "..."])
+
+
+@posix_only
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(_names, max_size=6), st.booleans())
+def test_no_path_escapes(tmp_path_factory: pytest.TempPathFactory, names: list[str], absolute: bool) -> None:
+    base = tmp_path_factory.getbasetemp() / "escape"
+    if not base.exists():
+        (base / "app" / "src" / "deep").mkdir(parents=True)
+        (base / "app" / "a.txt").write_text("inside")
+        (base / "a.txt").write_text("canary")
+        (base / "app" / "link").symlink_to("..")
+        (base / "app" / "in").symlink_to("src")
+    path = ("/" if absolute else "") + "/".join(names)
+    tools = file_tools(base / "app", hidden=True)
+    for name in ("read_file", "list_files"):
+        try:
+            shown = tools[name](path)
+        except ModelRetry:
+            continue
+        assert "canary" not in shown
+        assert "app/" not in shown
+        resolved = Root.of(base / "app", hidden=True).resolve(path)
+        assert (base / "app").joinpath(*resolved).resolve().is_relative_to((base / "app").resolve())
+
+
+@posix_only
+@pytest.mark.parametrize("kind", ["named pipe", "socket", "folder"])
+def test_only_regular_files_are_read(tools: ToolRegistry, root: Path, kind: str) -> None:
+    if kind == "named pipe":
+        os.mkfifo(root / "thing")
+    elif kind == "socket":
+        short = os.open(root, os.O_RDONLY)  # a socket's address has room for 100 bytes
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"/proc/self/fd/{short}/thing")
+        os.close(short)
+    else:
+        (root / "thing").mkdir()
+    with pytest.raises(ModelRetry, match=f"'thing' is a {kind}, not a file"):
+        tools["read_file"]("thing")
+    with pytest.raises(ModelRetry, match=f"is a {kind}"):
+        tools["write_file"]("thing", "x", "overwrite")
+    assert "no line has" in tools["grep"]("x y z")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
+def test_a_device_is_refused() -> None:
+    with pytest.raises(ModelRetry, match="'zero' is a device, not a file"):
+        file_tools("/dev")["read_file"]("zero")
+
+
+def test_a_huge_file_is_refused(root: Path) -> None:
+    with (root / "huge").open("wb") as file:
+        file.truncate(10_000_000_000)
+    tools = file_tools(root)
+    started = time.monotonic()
+    with pytest.raises(ModelRetry, match="'huge' has 10,000,000,000 bytes; files of up to 10,000,000 bytes are read"):
+        tools["read_file"]("huge")
+    assert "passed over 1 file (binary, too big or unreadable)" in tools["grep"]("one")
+    assert time.monotonic() - started < 1.5
+
+
+def test_reading_tells_what_there_is(tools: ToolRegistry, root: Path) -> None:
+    assert tools["read_file"]("a.txt") == "[a.txt: 3 lines, 14 bytes]\none\ntwo\nthree"
+    assert tools["read_file"]("a.txt", start_line=2, max_lines=1) == (
+        "[a.txt: lines 2-2 of 3, 14 bytes]\ntwo\n[cut: showed 1 of 3 lines; ask for start_line=3]"
+    )
+    assert tools["read_file"]("a.txt", line_numbers=True, start_line=2).endswith("\n2\ttwo\n3\tthree")
+    (root / "empty").touch()
+    assert tools["read_file"]("empty") == "[empty: 0 lines, 0 bytes]"
+    with pytest.raises(ModelRetry, match=r"'a.txt' has 3 lines; ask for start_line of 1 to 3"):
+        tools["read_file"]("a.txt", start_line=4)
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\xef\xbb\xbfbom", "[f: 1 line, 6 bytes]\nbom"),
+        ("wide".encode("utf-16"), "[f: 1 line, 10 bytes]\nwide"),
+        (b"caf\xe9 \xff", "[f: 1 line, 6 bytes]\n[not valid utf-8: 2 unreadable characters shown as �]\ncaf� �"),
+        (b"\x89PNG\0\0", "[f: a binary file of 6 bytes; not shown]"),
+        (b"a\r\nb\r\n", "[f: 2 lines, 6 bytes]\n[the lines end with CR LF]\na\nb"),
+        ("a\x0bb\u2028c".encode(), "[f: 1 line, 6 bytes]\na\x0bb\u2028c".replace("6 bytes", "7 bytes")),
+    ],
+)
+def test_bytes_as_text(tools: ToolRegistry, root: Path, data: bytes, shown: str) -> None:
+    (root / "f").write_bytes(data)
+    assert tools["read_file"]("f") == shown
+
+
+def test_reading_is_cut_with_counts(root: Path) -> None:
+    (root / "long").write_text("".join(f"{number:09}\n" for number in range(1234)) + "x" * 5000)
+    shown = file_tools(root, max_chars=1000)["read_file"]("long")
+    assert shown.endswith("[cut: showed 100 of 1,235 lines; ask for start_line=101]")
+    last = file_tools(root)["read_file"]("long", start_line=1235)
+    assert last.endswith("... [cut: showed 2,000 of 5,000 characters of this line]")
+
+
+def test_a_missing_file_is_told_the_nearest(tools: ToolRegistry) -> None:
+    with pytest.raises(ModelRetry, match=r"'src/mian.py' does not exist; nearest: src/main.py"):
+        tools["read_file"]("src/mian.py")
+    with pytest.raises(ModelRetry, match=r"'scr/deep/x.py' does not exist; nearest: src$"):
+        tools["read_file"]("scr/deep/x.py")
+    with pytest.raises(ModelRetry, match="not a folder"):
+        tools["read_file"]("a.txt/b")
+    with pytest.raises(ModelRetry, match=r"'nosuch' does not exist; there are: a.txt, src$"):
+        tools["list_files"]("nosuch")
+
+
+@posix_only
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_said(tools: ToolRegistry, root: Path) -> None:
+    (root / "a.txt").chmod(0)
+    with pytest.raises(ModelRetry, match="the system does not permit that"):
+        tools["read_file"]("a.txt")
+
+
+@pytest.mark.parametrize("path", [".env", "src/.git/config", "./.env"])
+def test_hidden_names_are_not_served(tools: ToolRegistry, root: Path, path: str) -> None:
+    with pytest.raises(ModelRetry, match="is hidden"):
+        tools["read_file"](path)
+    with pytest.raises(ModelRetry, match="is hidden"):
+        tools["write_file"](path, "x", "overwrite")
+    assert ".env" not in tools["list_files"]()
+    assert "canary" in file_tools(root, hidden=True)["read_file"](".env")
+    assert ".env:1: KEY=canary" in file_tools(root, hidden=True)["grep"]("canary")
+
+
+def test_listing(tools: ToolRegistry, root: Path) -> None:
+    assert tools["list_files"]() == "a.txt (14 bytes)\nsrc/"
+    assert tools["list_files"]("src") == f"deep/\nmain.py ({(root / 'src' / 'main.py').stat().st_size} bytes)"
+    (root / "none").mkdir()
+    assert tools["list_files"]("none") == "[the folder is empty]"
+    with pytest.raises(ModelRetry, match=r"'a.txt' is not a folder"):
+        tools["list_files"]("a.txt")
+
+
+def test_many_names_are_cut_with_counts(root: Path) -> None:
+    for number in range(30):
+        (root / f"f{number:02}.log").touch()
+    tools = file_tools(root, max_results=10)
+    assert tools["find_files"]("*.log").split("\n")[9:] == [
+        "f09.log", "[cut: showed 10 of 30 files; ask for a smaller folder or a narrower pattern]",
+    ]  # fmt: skip
+    assert "[cut: showed 10 of 32 names;" in tools["list_files"]()
+    few = file_tools(root, max_entries=5)["find_files"]("*")
+    assert "[cut: stopped after 5 names; there may be more" in few
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "fits"),
+    [
+        ("src/deep/x.py", "*.py", True),
+        ("src/deep/x.py", "src/*.py", False),
+        ("src/deep/x.py", "src/**/*.py", True),
+        ("src/x.py", "src/**/*.py", True),
+        ("src/x.py", "./src/x.py", True),
+        ("src/x.py", "**", True),
+        ("src/x.py", "**/src", False),
+        ("a/b/c/b/c", "a/**/b/c", True),
+        ("a/b/c/b/d", "a/**/b/c", False),
+        ("x.pyc", "x.[a-p]y?", True),
+        ("X.py", "x.py", False),
+    ],
+)
+def test_globs(path: str, pattern: str, fits: bool) -> None:
+    assert matches(path.split("/"), pattern) is fits
+
+
+def test_a_catastrophic_glob_takes_no_time() -> None:
+    started = time.monotonic()
+    assert not matches(["a"] * 60, "**/" * 60 + "b")
+    assert not matches(["a" * 250], "*a" * 100 + "b")
+    assert time.monotonic() - started < 0.2
+
+
+def test_finding_is_below_the_folder(tools: ToolRegistry) -> None:
+    assert tools["find_files"]("*.py") == "src/deep/x.py\nsrc/main.py"
+    assert tools["find_files"]("deep/*.py", "src") == "src/deep/x.py"
+    assert tools["find_files"]("*.rs") == "[no file matches '*.rs']"
+
+
+MAIN = "src/main.py:2: # TODO: More"
+ALL = "[searched 3 text files]"
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({"pattern": "TODO"}, [MAIN, ALL]),
+        ({"pattern": "todo", "ignore_case": True}, ["src/deep/x.py:1: todo", MAIN, ALL]),
+        ({"pattern": r"^t\w+$", "regex": True}, ["a.txt:2: two", "a.txt:3: three", "src/deep/x.py:1: todo", ALL]),
+        ({"pattern": "T..O", "regex": True, "ignore_case": True, "glob": "src/*.py"}, [MAIN, "[searched 1 text file]"]),
+        ({"pattern": "t", "path": "a.txt"}, ["a.txt:2: two", "a.txt:3: three", "[searched 1 text file]"]),
+        ({"pattern": "(", "path": "src"}, ["[no line has '(']", "[searched 2 text files]"]),
+    ],
+)  # fmt: skip
+def test_grep(tools: ToolRegistry, options: dict[str, object], lines: list[str]) -> None:
+    assert tools["grep"](**options).split("\n") == lines
+
+
+@pytest.mark.parametrize("regex", [False, True])
+def test_hits_are_cut_with_counts(root: Path, regex: bool) -> None:
+    (root / "many").write_text("hit\n" * 1234 + "y" * 3000 + "hit!" + "y" * 3000)
+    tools = file_tools(root, max_results=3)
+    assert tools["grep"]("hit", regex=regex).split("\n")[2:4] == [
+        "many:3: hit", "[cut: showed 3 of 1,235 matching lines; ask for a smaller folder or a narrower pattern]",
+    ]  # fmt: skip
+    shown = tools["grep"]("hit!", regex=regex)
+    assert "hit!" in shown.split("\n")[0]
+    assert "[cut: showed 300 of 6,004 characters of this line]" in shown
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"), [("(", "not a regular expression: missing \\)"), ("", "is empty"), ("a\nb", "line break")]
+)
+def test_a_broken_pattern_is_said(tools: ToolRegistry, pattern: str, words: str) -> None:
+    with pytest.raises(ModelRetry, match=words):
+        tools["grep"](pattern, regex=True)
+
+
+def test_a_catastrophic_regex_is_killed_and_the_loop_stays_alive(root: Path) -> None:
+    (root / "evil").write_text("a" * 60 + "!")
+    tools = file_tools(root, seconds=0.4)
+
+    async def go() -> int:
+        ticks = 0
+        call = asyncio.ensure_future(tools["grep"].call({"pattern": "(a+)+$", "regex": True}))
+        while not call.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        with pytest.raises(ModelRetry, match=r"took more than 0.[34] seconds; avoid nested repeats"):
+            call.result()
+        return ticks
+
+    assert asyncio.run(go()) > 20
+
+
+@pytest.mark.parametrize("regex", [False, True])
+def test_a_big_search_goes_in_batches(root: Path, regex: bool) -> None:
+    for number in range(4):
+        (root / f"big{number}").write_text("x" * 79 + "\n" + ("y" * 79 + "\n") * 60_000 + "found\n")
+    tools = file_tools(root, max_results=3)
+    assert tools["grep"]("^found$" if regex else "found", regex=regex).split("\n") == [
+        "big0:60002: found", "big1:60002: found", "big2:60002: found",
+        "[cut: showed 3 of 4 matching lines; ask for a smaller folder or a narrower pattern]",
+        "[searched 7 text files]",
+    ]  # fmt: skip
+
+
+def test_grep_reads_no_more_than_its_share(root: Path) -> None:
+    for number in range(30):
+        (root / f"f{number:02}").write_text("x" * 90)
+    shown = file_tools(root, max_bytes=100)["grep"]("x" * 80)
+    assert "[cut: stopped after 1,000 bytes;" in shown
+    assert "[searched 11 text files]" in shown
+
+
+def test_writing(tools: ToolRegistry, root: Path) -> None:
+    assert tools["write_file"]("new/dir/f.txt", "é\n") == "[new/dir/f.txt: 3 bytes written]"
+    with pytest.raises(ModelRetry, match=r"'new/dir/f.txt' exists already; use mode 'overwrite' or 'append'"):
+        tools["write_file"]("new/dir/f.txt", "other")
+    assert tools["write_file"]("new/dir/f.txt", "b", "append") == "[new/dir/f.txt: 1 byte added]"
+    assert (root / "new/dir/f.txt").read_bytes() == b"\xc3\xa9\nb"
+    assert tools["write_file"]("new/dir/f.txt", "c", "overwrite") == "[new/dir/f.txt: 1 byte written]"
+    assert tools["write_file"]("fresh", "d", "append") == "[fresh: 1 byte added]"
+    assert [entry.name for entry in (root / "new/dir").iterdir()] == ["f.txt"]
+    for path, words in ((".", "is the root folder"), ("src", "is a folder"), ("a.txt/b", "not a folder")):
+        with pytest.raises(ModelRetry, match=words):
+            tools["write_file"](path, "x", "overwrite")
+    with pytest.raises(ModelRetry, match="surrogate"):
+        tools["write_file"]("s", "\ud800")
+
+
+@posix_only
+def test_overwriting_keeps_the_mode_and_leaves_a_hard_link_alone(tools: ToolRegistry, root: Path) -> None:
+    (root / "a.txt").chmod(0o750)
+    os.link(root / "a.txt", root.parent / "twin")
+    tools["write_file"]("a.txt", "new", "overwrite")
+    assert stat.S_IMODE((root / "a.txt").stat().st_mode) == 0o750
+    assert (root.parent / "twin").read_text() == "one\ntwo\nthree\n"
+
+
+def test_sizes_are_bounded_when_writing(root: Path) -> None:
+    tools = file_tools(root, write=True, max_bytes=20, max_total_bytes=70)
+    with pytest.raises(ModelRetry, match="would have 21 bytes; files of up to 20 bytes are written"):
+        tools["write_file"]("f", "x" * 21)
+    with pytest.raises(ModelRetry, match="would have 24 bytes"):
+        tools["write_file"]("a.txt", "x" * 10, "append")
+    used = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    tools["write_file"]("f", "x" * (70 - used))
+    with pytest.raises(ModelRetry, match="has room for 0 bytes more; 'g' needs 1"):
+        tools["write_file"]("g", "x")
+    assert not (root / "g").exists()
+
+
+@posix_only
+def test_a_crash_leaves_the_old_file_whole(root: Path) -> None:
+    script = (
+        "import resource, signal, sys; from agentkit_tools import file_tools;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); resource.setrlimit(resource.RLIMIT_CORE, (0, 0));"
+        "file_tools(sys.argv[1], write=True)['write_file']('a.txt', 'x' * 5000, 'overwrite')"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", script, str(root)], env=env, check=False)
+    assert done.returncode < 0
+    assert (root / "a.txt").read_text() == "one\ntwo\nthree\n"
+    assert file_tools(root)["list_files"]() == "a.txt (14 bytes)\nsrc/"
+
+
+def test_a_reader_never_sees_half_a_file(tools: ToolRegistry, root: Path) -> None:
+    whole = {"a" * 200_000, "b" * 200_000}
+    (root / "f").write_text("a" * 200_000)
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add((root / "f").read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for text in sorted(whole) * 10:
+        tools["write_file"]("f", text, "overwrite")
+    done.set()
+    reader.join()
+    assert seen <= whole
+
+
+def test_writing_is_asked_for_and_labels_are_honest(root: Path) -> None:
+    assert [item.name for item in file_tools(root)] == ["read_file", "list_files", "find_files", "grep"]
+    assert all(item.read_only and item.idempotent and item.output == "untrusted" for item in file_tools(root))
+    write = file_tools(root, write=True)["write_file"]
+    assert write.destructive
+    assert not write.read_only
+    with pytest.raises(ValueError, match="not an existing folder"):
+        file_tools(root / "missing")
+    with pytest.raises(ValueError, match="not an existing folder"):
+        file_tools(root / "a.txt")
+
+
+def test_through_the_tools(tools: ToolRegistry) -> None:
+    assert asyncio.run(tools["read_file"].call('{"path": "a.txt", "max_lines": 1}')).startswith("[a.txt: lines 1-1 of 3")
+    with pytest.raises(ValueError, match="start_line"):
+        asyncio.run(tools["read_file"].call({"path": "a.txt", "start_line": 0}))
+
+
+@pytest.mark.parametrize("dir_fds", [HAS_DIR_FD, False])
+def test_a_walk_is_sorted_and_needs_no_descriptors(root: Path, dir_fds: bool) -> None:
+    served = Root(root.resolve(), dir_fds=dir_fds)
+    found = [entry.name for entry in walk(served, (), Budget(5, 100))]
+    assert found == ["a.txt", "src", "src/deep", "src/deep/x.py", "src/main.py"]
+    with served.enter(("src", "fresh"), create=True) as folder:
+        folder.put("f", b"1", replace=False)
+    with pytest.raises(FileExistsError), served.enter(("src", "fresh")) as folder:
+        folder.put("f", b"2", replace=False)
+    assert (root / "src" / "fresh" / "f").read_bytes() == b"1"
+
+
+@posix_only
+def test_no_descriptor_is_left_open(tools: ToolRegistry, root: Path) -> None:
+    before = len([*Path("/dev/fd").iterdir()])
+    for path in ("a.txt", "src/main.py", "missing", "src", "a.txt/b"):
+        with suppress(ModelRetry):
+            tools["read_file"](path)
+        tools["find_files"]("**")
+    assert len([*Path("/dev/fd").iterdir()]) == before
+
+
+def test_names_that_are_not_utf8_are_shown(tools: ToolRegistry, root: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(root) + b"/\xff.txt")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert "�.txt" in tools["list_files"]()
+    assert "�.txt" in tools["find_files"]("*.txt")
+    assert "passed over 1 file" in tools["grep"]("one")

@@ -1,0 +1,49 @@
+"""The ready-made tools use the public API alone, and importing them does no work."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import agentkit_tools
+import pytest
+
+SOURCES = sorted(Path(agentkit_tools.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_only_the_public_api_is_used(source: Path) -> None:
+    for node in ast.walk(ast.parse(source.read_text())):
+        match node:
+            case ast.ImportFrom(module=str(module), level=0) if module.split(".")[0] == "agentkit":
+                assert module == "agentkit"
+                assert {alias.name for alias in node.names} <= {
+                    "ModelRetry",
+                    "RunContext",
+                    "Tool",
+                    "ToolRegistry",
+                    "tool",
+                }
+            case ast.Import(names=names):
+                assert not any(alias.name.split(".")[0] == "agentkit" for alias in names)
+            case ast.Call(func=ast.Name(id=name)):
+                assert name not in ("eval", "exec", "compile", "__import__")
+
+
+def test_importing_loads_no_client_and_no_database() -> None:
+    code = (
+        "import sys, agentkit; before = set(sys.modules); import agentkit_tools;"
+        "print(sorted({'httpx', 'ssl', 'sqlite3', 'multiprocessing'} & (set(sys.modules) - before)))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_every_export_is_there() -> None:
+    assert {name for name in vars(agentkit_tools) if name in agentkit_tools.__all__} == {
+        "CurrentTime", "calculator", "clock", "file_tools", "http_tools", "shell", "sqlite_tools",
+    }  # fmt: skip

@@ -1,0 +1,254 @@
+"""A folder that a path written by a model cannot leave.
+
+A path is checked in two steps. Its links are resolved, and what comes out has to lie in the root. Then that resolved
+path is walked folder by folder with descriptors that follow no link, so a link that is put in its place between the
+check and the opening is refused too. Where the system has no such descriptors (Windows), the second step checks the
+real path of each folder again; a race of a few microseconds is left there.
+
+Not covered: a hard link looks like any other file, and a mount inside the root belongs to it. Names are compared as the
+file system does: where it ignores case or Unicode forms, so does this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from agentkit import ModelRetry
+
+from ._text import nearest
+
+__all__ = ["Entry", "Folder", "Parts", "Root"]
+
+Parts: TypeAlias = tuple[str, ...]
+
+HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
+_FOLDER = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
+_WINDOWS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)\s*(\..*)?|.*[. ]|.*[:<>\"|?*].*")
+_KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "folder"), (stat.S_ISLNK, "link"), (stat.S_ISFIFO, "named pipe"),
+          (stat.S_ISSOCK, "socket"))  # fmt: skip
+
+
+def kind_of(mode: int) -> str:
+    """What a file mode says the thing is, in one word or two."""
+    return next((name for test, name in _KINDS if test(mode)), "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in a folder: its path from the root, what it is, and its size in bytes."""
+
+    parts: Parts
+    kind: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Its path as a model reads and writes it."""
+        return "/".join(self.parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """An open folder: `fd` where the system has folder descriptors, else its real path."""
+
+    path: Path
+    fd: int | None
+
+    def at(self, name: str) -> str:
+        """What to give to an `os` function as the path, next to `dir_fd=folder.fd`."""
+        return name if self.fd is not None else str(self.path / name)
+
+    def status(self, name: str) -> os.stat_result:
+        """The status of an entry itself, never of what it links to."""
+        return os.stat(self.at(name), dir_fd=self.fd, follow_symlinks=False)
+
+    def enter(self, name: str, *, create: bool) -> Folder:
+        """The folder of that name in this one; a link is refused with OSError."""
+        if create:
+            with suppress(FileExistsError):
+                os.mkdir(self.at(name), dir_fd=self.fd)
+        path = self.path / name
+        if self.fd is not None:
+            return Folder(path, os.open(name, _FOLDER, dir_fd=self.fd))
+        if not stat.S_ISDIR(self.status(name).st_mode) or os.path.realpath(path) != str(path):
+            raise NotADirectoryError(name)
+        return Folder(path, None)
+
+    def scan(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Names and statuses of what is in the folder, in no order; what vanishes meanwhile is left out."""
+        with os.scandir(self.path if self.fd is None else self.fd) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    yield entry.name, self.status(entry.name)
+
+    def read(self, name: str) -> IO[bytes]:
+        """The regular file of that name, open for reading. Raises OSError for a link, ModelRetry for anything else."""
+        before = self.status(name)
+        if not stat.S_ISREG(before.st_mode):
+            raise ModelRetry(f"is a {kind_of(before.st_mode)}, not a file")
+        fd = os.open(self.at(name), _READ, dir_fd=self.fd)
+        after = os.fstat(fd)
+        if not stat.S_ISREG(after.st_mode) or (self.fd is None and not os.path.samestat(before, after)):
+            os.close(fd)
+            raise ModelRetry("is not the regular file that it was a moment ago")
+        return os.fdopen(fd, "rb")
+
+    def put(self, name: str, data: bytes, *, replace: bool) -> None:
+        """Make or, with `replace`, replace the file of that name in one step: nobody ever sees half of it.
+
+        A crash leaves at most a file `.<hex>.new`. Raises OSError, or ModelRetry where the name is a device or a link.
+        """
+        with suppress(FileNotFoundError):
+            old = self.status(name).st_mode
+            if not replace:
+                raise FileExistsError(name)
+            if not stat.S_ISREG(old):
+                raise IsADirectoryError(name) if stat.S_ISDIR(old) else ModelRetry(f"is a {kind_of(old)}, not a file")
+            return self._put(name, data, replace=True, mode=stat.S_IMODE(old))
+        return self._put(name, data, replace=replace, mode=None)
+
+    def _put(self, name: str, data: bytes, *, replace: bool, mode: int | None) -> None:
+        beside = f".{os.urandom(8).hex()}.new"
+        try:
+            with os.fdopen(os.open(self.at(beside), _CREATE, 0o666, dir_fd=self.fd), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                if mode is not None and hasattr(os, "fchmod"):
+                    os.fchmod(file.fileno(), mode)
+            self._move(beside, name, replace=replace)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self.at(beside), dir_fd=self.fd)
+
+    def _move(self, source: str, target: str, *, replace: bool) -> None:
+        old, new = self.at(source), self.at(target)
+        if replace:
+            os.replace(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        elif os.name == "nt":
+            Path(old).rename(new)
+        else:
+            os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.fd is not None:
+            os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The folder that is served. `path` is its real path; with `hidden` names that begin with a dot are served too."""
+
+    path: Path
+    hidden: bool = False
+    dir_fds: bool = HAS_DIR_FD
+
+    @classmethod
+    def of(cls, folder: str | os.PathLike[str], *, hidden: bool = False) -> Root:
+        """The root at that folder; raises ValueError when there is none."""
+        path = Path(os.path.realpath(Path(folder).expanduser()))
+        if not path.is_dir():
+            raise ValueError(f"the root {os.fspath(folder)!r} is not an existing folder; create it or name another one")
+        return cls(path, hidden)
+
+    def resolve(self, given: str) -> Parts:
+        """Where the path leads, links resolved, as names below the root; () is the root itself.
+
+        The path may not exist. Raises ModelRetry when it is malformed, leads out of the root or is hidden.
+        """
+        lexical = self._split(given)
+        self._check_hidden(given, lexical)
+        real = Path(os.path.realpath(self.path.joinpath(*lexical)))
+        if not real.is_relative_to(self.path):
+            raise ModelRetry(f"{given!r} leads out of the root folder through a link; only what is inside is served")
+        parts = real.relative_to(self.path).parts
+        self._check_hidden(given, parts)
+        return parts
+
+    def _split(self, given: str) -> Parts:
+        reason = _malformed(given)
+        if reason:
+            raise ModelRetry(f"the path {given[:200]!r} {reason}")
+        names = [name for name in given.split("/") if name not in ("", ".")]
+        if given.startswith("/"):
+            own = [name for name in self.path.as_posix().split("/") if name]
+            if names[: len(own)] != own:
+                raise ModelRetry(f"{given!r} is outside of the root folder; write the path from the root, such as 'docs/a.txt'")
+            names = names[len(own) :]
+        return tuple(names)
+
+    def _check_hidden(self, given: str, parts: Parts) -> None:
+        if not self.hidden and any(name.startswith(".") for name in parts):
+            raise ModelRetry(f"{given!r} is hidden: names that begin with a dot are not served here")
+
+    @contextmanager
+    def enter(self, parts: Parts, *, create: bool = False) -> Iterator[Folder]:
+        """The folder at those names, open; with `create` folders that are missing are made. Follows no link."""
+        folder = Folder(self.path, os.open(self.path, _FOLDER) if self.dir_fds else None)
+        try:
+            for name in parts:
+                deeper = folder.enter(name, create=create)
+                folder.close()
+                folder = deeper
+            yield folder
+        finally:
+            folder.close()
+
+    @contextmanager
+    def explained(self, given: str) -> Iterator[None]:
+        """Turn what goes wrong with the path inside into a ModelRetry in the model's terms, without host paths."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise ModelRetry(self._missing(given)) from None
+        except FileExistsError:
+            raise ModelRetry(f"{given!r} exists already; use mode 'overwrite' or 'append', or another name") from None
+        except PermissionError:
+            raise ModelRetry(f"{given!r}: the system does not permit that; choose another path") from None
+        except NotADirectoryError:
+            raise ModelRetry(f"{given!r} is not a folder, or a part of it is a file or a link") from None
+        except IsADirectoryError:
+            raise ModelRetry(f"{given!r} is a folder, not a file") from None
+        except OSError as error:
+            raise ModelRetry(f"{given!r} cannot be used: {error.strerror or type(error).__name__}") from None
+        except ModelRetry as error:
+            raise ModelRetry(f"{given!r} {error}" if str(error).startswith("is ") else str(error)) from None
+
+    def _missing(self, given: str) -> str:
+        parts = self.resolve(given)
+        for depth, name in enumerate(parts):
+            with suppress(OSError), self.enter(parts[:depth]) as folder:
+                here = {entry for entry, _ in folder.scan() if self.hidden or not entry.startswith(".")}
+                if name not in here:
+                    known = ["/".join((*parts[:depth], entry)) for entry in here]
+                    return f"{given!r} does not exist{nearest('/'.join(parts[: depth + 1]), known)}"
+        return f"{given!r} does not exist"
+
+
+def _malformed(given: str) -> str:
+    """Why a path is refused as it is written, or nothing."""
+    if not given.strip():
+        return "is empty; '.' is the root folder"
+    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) < 0xE000 for char in given):
+        return "contains a control character"
+    if "\\" in given or re.match(r"[A-Za-z]:(/|$)", given) or re.match(r"~\w*(/|$)", given):
+        return "is not a path from the root folder; write it as 'docs/a.txt'"
+    names = given.split("/")
+    if ".." in names:
+        return "contains '..'; write the path from the root folder without it"
+    if len(given.encode()) > 4000 or any(len(name.encode()) > 255 for name in names):
+        return "is too long"
+    if os.name == "nt" and any(_WINDOWS_NAMES.fullmatch(name) for name in names if name not in ("", ".")):
+        return "contains a name that Windows reserves"
+    return ""
