@@ -1,0 +1,47 @@
+"""The pytest plugin: the fixture `deepseek`, an offline DeepSeek endpoint in one line.
+
+It is loaded by pytest wherever agentkit is installed, so it imports nothing of agentkit before the fixture is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+if TYPE_CHECKING:
+    from .testing import DeepSeekSimulator
+
+    StartSimulator: TypeAlias = Callable[..., DeepSeekSimulator]
+
+__all__ = ["deepseek"]
+
+
+@pytest.fixture
+def deepseek(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartSimulator]:
+    """Start a `DeepSeekSimulator`; it takes the same arguments, and is stopped when the test ends.
+
+        def test_greeting(deepseek):
+            sim = deepseek(["Hello!"])
+            assert my_agent().run_sync("Hi").output == "Hello!"
+            assert sim.errors == []
+
+    Until the test ends, AGENTKIT_BASE_URL and AGENTKIT_API_KEY in the environment lead to the simulator that was
+    started last, and AGENTKIT_MODEL is unset; so an agent that is built in the test, and names no server, talks to it.
+    Nothing is asserted at the end: look at `sim.errors` for requests that the real endpoint would have refused, and at
+    `sim.requests` for what the agent sent.
+    """
+    from .testing import DeepSeekSimulator
+
+    with ExitStack() as stack:
+
+        def start(*answers: Any, **options: Any) -> DeepSeekSimulator:
+            simulator = stack.enter_context(DeepSeekSimulator(*answers, **options))
+            monkeypatch.setenv("AGENTKIT_BASE_URL", simulator.base_url)
+            monkeypatch.setenv("AGENTKIT_API_KEY", options.get("api_key") or "simulator")
+            monkeypatch.delenv("AGENTKIT_MODEL", raising=False)
+            return simulator
+
+        yield start

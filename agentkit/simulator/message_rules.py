@@ -1,0 +1,88 @@
+"""What a list of messages must be (docs/deepseek.md), with the server's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .replies import Failure
+from .request import Behaviour, SimRequest
+
+__all__ = ["assistants", "images", "passback", "prefix", "tool_calls"]
+
+PASSBACK = "The `reasoning_content` in the thinking mode must be passed back to the API."
+UNSET = "Invalid assistant message: content or tool_calls must be set"
+ORPHAN = "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
+_FOLLOWED = "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'"
+INSUFFICIENT = f"{_FOLLOWED}. (insufficient tool messages following tool_calls message)"
+NOT_PENDING = f"{_FOLLOWED}, The following tool_call_ids did not have response messages: "
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+def assistants(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+    """An assistant message says something, if only `""`, or calls something."""
+    for message in request.messages:
+        if message["role"] == "assistant" and message.get("content") is None and not message.get("tool_calls"):
+            yield Failure(400, UNSET)
+
+
+def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+    """Each call is answered once, right after the message that made it; the order of the answers is free."""
+    pending: set[str] = set()
+    for place, message in enumerate(request.messages):
+        if message["role"] == "tool":
+            yield from _answer(message["tool_call_id"], pending)
+            pending.discard(message["tool_call_id"])
+            continue
+        if pending:
+            yield Failure(400, INSUFFICIENT)
+        for call in message.get("tool_calls") or ():
+            if call["id"] in pending:
+                yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{place}]")
+            pending.add(call["id"])
+    if pending:
+        yield Failure(400, INSUFFICIENT)
+
+
+def _answer(call_id: str, pending: set[str]) -> Iterator[Failure]:
+    if not pending:
+        yield Failure(400, ORPHAN)
+    elif call_id not in pending:
+        yield Failure(400, NOT_PENDING + call_id)
+
+
+def passback(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
+    """Thinking text comes back, as `behaviour.passback` says; `""` counts, null does not.
+
+    "probe": when the last message is a tool's, the nearest assistant message before it has the key.
+    "every": in a request with tools, every assistant message has it. The vision model is exempt from both.
+    """
+    if not request.thinking or "vision" in request.body["model"]:
+        return
+    spoken = [message for message in request.messages if message["role"] == "assistant"]
+    if behaviour.passback == "probe":
+        spoken = spoken[-1:] if request.last["role"] == "tool" else []
+    elif not request.tools:
+        return
+    if any(message.get("reasoning_content") is None for message in spoken):
+        yield Failure(400, PASSBACK)
+
+
+def images(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
+    """Images stand in user messages only, and only a model that sees takes them; V4 Pro does not."""
+    sees = behaviour.models[request.body["model"]] != "deepseek-v4-pro"
+    for message in request.messages:
+        parts = message.get("content")
+        with_image = isinstance(parts, list) and any(part["type"] == "image_url" for part in parts)
+        if with_image and not (sees and message["role"] == "user"):
+            yield Failure(400, "Model do not support image input")
+
+
+def prefix(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+    """`prefix` belongs to the last message, an assistant's, and to the /beta base URL. The texts are ours."""
+    for message in request.messages:
+        if message.get("prefix") and (message["role"] != "assistant" or message is not request.last):
+            yield Failure(400, "prefix is only allowed on the last message, which must be an assistant message")
+        if message.get("prefix") and not request.beta:
+            yield Failure(400, "prefix is a beta feature, use the base URL https://api.deepseek.com/beta")

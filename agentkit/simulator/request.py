@@ -1,0 +1,128 @@
+"""A request as the simulator saw it, and the settings by which it judges and answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .tokens import prompt_bytes
+
+__all__ = ["CONTEXT_LENGTH", "MODELS", "Behaviour", "SimRequest"]
+
+MODELS: Mapping[str, str] = {
+    "deepseek-v4-pro": "deepseek-v4-pro",
+    "deepseek-v4-flash": "deepseek-flash",
+    "deepseek-v4-flash-vision-exp": "deepseek-flash",
+    "deepseek-flash": "deepseek-flash",
+}
+"""The model names that are accepted, and the name that the answer carries (docs/deepseek.md)."""
+
+CONTEXT_LENGTH = 1_048_565
+
+_EFFORT = {"minimal": "low", "medium": "high", "xhigh": "high"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """The settings of a simulator; `DeepSeekSimulator` explains them."""
+
+    usage_place: Literal["finish", "alone"] = "finish"
+    keep_alive: int = 0
+    chunk: int = 8
+    api_key: str | None = None
+    delay: float = 0.0
+    passback: Literal["probe", "every"] = "probe"
+    context_length: int = CONTEXT_LENGTH
+    deserialize_status: Literal[400, 422] = 422
+    models: Mapping[str, str] = field(default_factory=lambda: MODELS)
+
+
+class SimRequest:
+    """One request to the simulator. Read it, do not change it.
+
+    `headers` have lower-case names; `raw` is the body as it was sent. `body` is the parsed body, `{}` if it is not a
+    JSON object; it is parsed again when a recorded request is read, so that keeping many requests stays cheap.
+    """
+
+    __slots__ = ("_body", "_prompt", "headers", "path", "raw")
+
+    def __init__(self, path: str, headers: Mapping[str, str], raw: bytes) -> None:
+        self.path, self.headers, self.raw = path, headers, raw
+        self._body: dict[str, Any] | None = None
+        self._prompt: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"SimRequest({self.path!r}, {self.raw[:200]!r})"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The parsed JSON object."""
+        if self._body is None:
+            try:
+                parsed = json.loads(self.raw)
+            except (ValueError, RecursionError):
+                parsed = None
+            self._body = parsed if isinstance(parsed, dict) else {}
+        return self._body
+
+    def forget(self) -> None:
+        """Drop the parsed body; it is parsed again when it is asked for."""
+        self._body = self._prompt = None
+
+    @property
+    def prompt(self) -> bytes:
+        """The prompt as the model reads it, for counting. `tool_choice` "none" drops the tools, as the server does."""
+        if self._prompt is None:
+            tools = self.tools if self.body.get("tool_choice") != "none" else []
+            self._prompt = prompt_bytes(tools, self.messages)
+        return self._prompt
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of the body."""
+        return self.body.get("messages") or []
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The functions on offer: name, description, parameters. Empty if none are."""
+        return [tool["function"] for tool in self.body.get("tools") or []]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last message."""
+        return self.messages[-1]
+
+    @property
+    def turn(self) -> int:
+        """How many assistant messages the request already has: 0 when the conversation begins."""
+        return sum(message.get("role") == "assistant" for message in self.messages)
+
+    @property
+    def stream(self) -> bool:
+        """Whether a stream is asked for."""
+        return self.body.get("stream") is True
+
+    @property
+    def beta(self) -> bool:
+        """Whether it came to the `/beta` base URL."""
+        return self.path.startswith("/beta/")
+
+    @property
+    def effort(self) -> str:
+        """How hard to think: "low", "high" or "max", and "none" when thinking is off. An alias is resolved.
+
+        The effort stands at the top level (DeepSeek) or inside `thinking` (AnyFast); the top level wins.
+        `thinking.type` "disabled" wins over both.
+        """
+        thinking = self.body.get("thinking") or {}
+        if thinking.get("type") == "disabled":
+            return "none"
+        effort = self.body.get("reasoning_effort") or thinking.get("reasoning_effort") or "high"
+        return _EFFORT.get(effort, effort)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the model thinks before it answers; it does unless the request says otherwise."""
+        return self.effort != "none"

@@ -1,0 +1,3 @@
+from agentkit.pytest_plugin import deepseek
+
+__all__ = ["deepseek"]
