@@ -1,4 +1,4 @@
-"""The rules of the endpoint: a request in, its refusal out. Pure; statuses and texts are those in docs/deepseek.md and what others have seen.
+"""The rules of the endpoint: a request in, its refusal out. Pure; the statuses and texts are the server's.
 
 Where a rule is known but not its text, the text is ours and says what to do.
 """
