@@ -50,6 +50,7 @@ __all__ = [
     "StreamBroken",
     "ToolArgumentsInvalid",
     "ToolDefinitionError",
+    "error_for_status",
 ]
 
 

@@ -118,8 +118,8 @@ def describe_error(error: BaseException) -> str:
         text = "(no text)"
     if isinstance(error, BaseExceptionGroup):
         text += ": " + "; ".join(describe_error(inner) for inner in error.exceptions[:5])
-    text = redact(text)
-    short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    seen = redact(text[: 4 * _SHOWN])  # a long text takes no longer; its cut end is not shown
+    short = seen if max(len(seen), len(text)) <= _SHOWN else f"{seen[:_SHOWN]}... ({len(text)} characters)"
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 

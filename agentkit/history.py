@@ -49,7 +49,8 @@ class KeepTurns:
             return messages
         block = self.most - self._least
         dropped = -(-(len(starts) - self.most) // block) * block
-        cut = min(starts[min(dropped, len(starts) - 1)], new_from)
+        under_way = max((start for start in starts if start <= new_from), default=0)
+        cut = min(starts[dropped], under_way)
         kept = [message for message in messages[:cut] if isinstance(message, System)]
         return [*kept, *messages[cut:]]
 

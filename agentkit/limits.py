@@ -39,7 +39,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("max_steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
                 raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a number of at least 0")
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
-from .errors import AgentError, OutputInvalid
-from .messages import Message, ToolCall, User
+from .decisions import AskModel, Decision, Finish, Pause, RunTools
+from .errors import OutputInvalid
+from .messages import User
 from .output import Answer, Wrong
+from .run import Run, RunResult
 from .spec import AgentSpec
-from .state import OpenCall, RunState
-
-if TYPE_CHECKING:
-    from .run import Run, RunResult
+from .state import RunState
 
 __all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools", "decide", "drive"]
 
@@ -24,42 +22,6 @@ LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
     "it may or may not have taken effect. Find out before you do it again."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AskModel:
-    """Send the transcript to the model, after saying `prompt` for `reason`."""
-
-    tool_choice: str = "auto"
-    prompt: Message | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunTools:
-    """Answer these calls: run them, or tell the model why they are not run."""
-
-    calls: list[OpenCall]
-    refusal: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait until somebody approves these calls or refuses them."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """End the run with this value, or with an error to raise."""
-
-    stop_reason: str
-    output: Any = None
-    error: AgentError | None = None
-
-
-Decision: TypeAlias = AskModel | RunTools | Pause | Finish
 
 
 def decide(state: RunState, spec: AgentSpec) -> Decision:

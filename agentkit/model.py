@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .errors import SettingsError
@@ -16,6 +16,12 @@ __all__ = ["DeltaSink", "Effort", "Model", "ModelReply", "ModelRequest", "ModelS
 Effort: TypeAlias = Literal["low", "medium", "high", "max"]
 DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
 
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "thinking": (True, False),
+    "reasoning_effort": ("low", "medium", "high", "max"),
+    "response_format": ("text", "json_object"),
+    "stream": (True, False),
+}
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
 
 
@@ -49,30 +55,33 @@ class ModelSettings:
     """More fields for the request body, sent as they are; they win over the fields above."""
 
     def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise SettingsError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
         _check_range("max_tokens", self.max_tokens, 1, None)
+        if isinstance(self.max_tokens, float):
+            raise SettingsError(f"max_tokens is {self.max_tokens!r}; allowed: a whole number")
         _check_range("temperature", self.temperature, 0, 2)
         _check_range("top_p", self.top_p, 0, 1, above=True)
-        if self.reasoning_effort is not None and self.reasoning_effort not in ("low", "medium", "high", "max"):
-            raise SettingsError(f"reasoning_effort is {self.reasoning_effort!r}; allowed: low, medium, high, max")
         if self.thinking is False and self.reasoning_effort is not None:
             raise SettingsError("reasoning_effort is set but thinking is off; leave one of them out")
-        if self.response_format not in (None, "text", "json_object"):
-            raise SettingsError(f"response_format is {self.response_format!r}; allowed: text, json_object")
         if self.user_id is not None and not _USER_ID.fullmatch(self.user_id):
             raise SettingsError(f"user_id is {self.user_id!r}; allowed: 1 to 512 of A-Z a-z 0-9 _ -")
-        if self.stop is not None and not isinstance(self.stop, str):
-            object.__setattr__(self, "stop", tuple(self.stop))
-            if not 1 <= len(self.stop) <= 16 or not all(isinstance(text, str) and text for text in self.stop):
-                raise SettingsError(f"stop has {len(self.stop)} entries; allowed: a text, or 1 to 16 texts, none empty")
+        if self.stop is not None:
+            if not isinstance(self.stop, str):
+                object.__setattr__(self, "stop", tuple(self.stop))
+            _check_stop((self.stop,) if isinstance(self.stop, str) else self.stop)
+        if not isinstance(self.extra_body, Mapping) or "messages" in self.extra_body:
+            raise SettingsError("extra_body is not a mapping of fields without messages; allowed: such a mapping")
 
-    def merged(self, other: ModelSettings | None) -> ModelSettings:
-        """These settings with those that `other` sets put over them."""
-        if other is None:
-            return self
-        pairs = {f.name: getattr(other, f.name) for f in fields(ModelSettings)}
-        mine = {f.name: getattr(self, f.name) for f in fields(ModelSettings)}
-        changed = {name: value for name, value in pairs.items() if value is not None and value != {}}
-        return ModelSettings(**{**mine, **changed})
+
+def _check_stop(texts: Sequence[str]) -> None:
+    if not 1 <= len(texts) <= 16:
+        raise SettingsError(f"stop has {len(texts)} entries; allowed: a text, or 1 to 16 texts")
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise SettingsError(f"stop has the entry {text!r}; allowed: texts that are not empty")
 
 
 def _check_range(name: str, value: float | None, low: float, high: float | None, *, above: bool = False) -> None:

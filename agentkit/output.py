@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import Assistant, ToolResult
-from .schema import Signature, explain, lean
+from .schema import Signature, brief, explain, lean
 from .state import RunState
 from .tool import AnyTool, Tool
 
@@ -63,7 +64,8 @@ class Output(Protocol):
 
 def _final_text(state: RunState) -> Assistant | None:
     last = state.messages[-1] if state.messages else None
-    return last if isinstance(last, Assistant) and len(state.messages) > state.new_from else None
+    is_answer = isinstance(last, Assistant) and not last.tool_calls and len(state.messages) > state.new_from
+    return last if is_answer else None  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class _Typed:
             adapter: TypeAdapter[Any] = TypeAdapter(output_type)
             schema = lean(adapter.json_schema())
         except (PydanticUserError, TypeError) as error:
-            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {error}") from error
+            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
         self.is_object = schema.get("type") == "object"
         if not self.is_object:
             definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
@@ -100,21 +102,16 @@ class _Typed:
         self._adapter = adapter
 
     def validate(self, data: str | bytes) -> Any:
-        """The value of JSON text; raises `ToolArgumentsInvalid` with what is wrong."""
+        """The value of JSON text that fits `schema`; raises `ToolArgumentsInvalid` with what is wrong."""
+        return self._value(data if self.is_object else _unwrapped(data))
+
+    def _value(self, data: str | bytes) -> Any:
         from pydantic import ValidationError
-        from pydantic_core import from_json
 
         try:
-            if self.is_object:
-                return self._adapter.validate_json(data)
-            value = from_json(data, allow_inf_nan=False)
-            if not isinstance(value, dict) or set(value) != {"answer"}:
-                raise ToolArgumentsInvalid('expected an object with the one key "answer"')
-            return self._adapter.validate_json(json.dumps(value["answer"]))
+            return self._adapter.validate_json(data)
         except ValidationError as error:
-            raise ToolArgumentsInvalid(explain(error, self.schema)) from None
-        except ValueError as error:
-            raise ToolArgumentsInvalid(f"not valid JSON: {error}") from None
+            raise ToolArgumentsInvalid(explain(error, self.schema, "answer")) from None
 
     def read_text(self, text: str) -> Any:
         """The value of a text that is JSON, or JSON in one fence; a bare value counts where no object is wanted."""
@@ -125,7 +122,21 @@ class _Typed:
         except ToolArgumentsInvalid:
             if self.is_object:
                 raise
-            return self.validate(f'{{"answer": {inner}}}')
+            with contextlib.suppress(ToolArgumentsInvalid):
+                return self._value(inner)
+            raise
+
+
+def _unwrapped(data: str | bytes) -> bytes:
+    from pydantic_core import from_json, to_json
+
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise ToolArgumentsInvalid(f"the answer is not valid JSON: {error}") from None
+    if not isinstance(value, dict) or set(value) != {"answer"}:
+        raise ToolArgumentsInvalid('the answer must be an object with the one key "answer"')
+    return to_json(value["answer"])
 
 
 class ToolOutput:
@@ -151,14 +162,13 @@ class ToolOutput:
 
     def read(self, state: RunState) -> Reading:
         """The value of the accepted call, or of a text that is the right JSON."""
-        reply = _final_text(state)
-        if reply is not None:
-            try:
-                return Answer(self._typed.read_text(reply.text))
-            except ToolArgumentsInvalid as error:
-                return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text ({error}).")
-        accepted = _accepted_call(state)
-        return None if accepted is None else Answer(self._typed.validate(accepted))
+        reply, accepted = _final_text(state), _accepted_call(state)
+        try:
+            if accepted is not None:
+                return Answer(self._typed.validate(accepted))
+            return None if reply is None else Answer(self._typed.read_text(reply.text))
+        except ToolArgumentsInvalid as error:
+            return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text ({error}).")
 
 
 def _accepted_call(state: RunState) -> str | None:

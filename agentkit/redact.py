@@ -8,12 +8,15 @@ __all__ = ["redact"]
 
 _SECRETS = re.compile(
     r"""
-      (?P<url>\b[a-z][a-z0-9+.-]*://)[^\s/@:]*:[^\s/@]+@                                   # user:password@ in a URL
-    | (?P<scheme>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}                              # Authorization headers
-    | (?P<field>["']?\b[\w-]*(?:api[_-]?key|token|secret|passw(?:or)?d|pwd|credential)[\w-]*["']?\s*[=:]\s*["']?)[^\s"'&,;]+
-    | \b(?:sk|pk|rk|ghp|gho|ghs|github_pat|xox[abprs]|glpat)[-_][A-Za-z0-9_-]{8,}          # keys with a known beginning
-    | \bAKIA[0-9A-Z]{12,}
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+                               # JSON web tokens
+      (?P<url>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/:]{0,256}:[^\s/]{1,256}@                        # user:password@ in a URL
+    | (?P<field>\b[\w-]{0,40}(?:api[_-]?key|token(?!s\b)|secret|passw(?:or)?d|pwd|credential|authorization)[\w-]{0,40}
+        ["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)                                             # password=..., "token": "..."
+        (?:(?P<quote>["'])(?:bearer\s+|basic\s+)?(?:(?!(?P=quote)).)+|[^\s"'&,;]+)
+    | (?P<scheme>\b(?:bearer|basic)\s+)(?=[a-z._~+/-]{0,99}[0-9=])[A-Za-z0-9._~+/=-]{8,}       # Authorization values
+    | \b(?:sk|ghp|gho|ghs|ghu|github_pat|xox[abprs]|glpat|hf|(?:pk|rk)_(?:live|test))[-_][A-Za-z0-9_-]{8,}  # known beginnings
+    | \b(?:AKIA|ASIA|AIza)[0-9A-Za-z_-]{12,}
+    | \beyJ[A-Za-z0-9_-]{8,1024}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+                           # JSON web tokens
+    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----[^-]*(?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -27,7 +30,7 @@ def redact(text: str) -> str:
     """
 
     def hide(match: re.Match[str]) -> str:
-        kept = match["url"] or match["scheme"] or match["field"] or ""
+        kept = match["url"] or match["scheme"] or (match["field"] or "") + (match["quote"] or "")
         return f"{kept}[redacted]{'@' if match['url'] else ''}"
 
     return _SECRETS.sub(hide, text)

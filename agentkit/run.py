@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic
 
 from ._typing import OutputT
+from .decisions import AskModel, Finish, RunTools
 from .errors import AgentError, LimitReached
 from .events import (
     ApprovalGiven,
@@ -29,7 +30,6 @@ from .events import (
 )
 from .execute import describe_error, execute, plan
 from .history import unique_ids
-from .loop import AskModel, Finish, RunTools
 from .messages import Message, ToolCall, ToolResult, Usage
 from .model import ModelReply, ModelRequest
 from .output import TextOutput

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 
-__all__ = ["Arguments", "Signature", "describe", "explain", "lean"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "explain", "lean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     describe a parameter; the message names the function, the parameter and the remedy.
     """
     label = getattr(fn, "__qualname__", None) or repr(fn)
-    try:
-        signature, hints = inspect.signature(fn), _type_hints(fn)
-    except (NameError, TypeError, ValueError) as error:
-        raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}") from error
+    signature, hints = _read(label, fn)
     summary, documented = _docstring(fn)
     parameters = signature.parameters.values()
     variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
@@ -87,12 +85,46 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     return Signature(summary, schema, tuple(context), validate, positional, variadic)
 
 
+def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """The function's signature, and the types of its parameters."""
+    try:
+        signature, hints = inspect.signature(fn), _type_hints(fn)
+    except NameError as error:
+        remedy = "define or import it at run time, in the module of the function"
+        raise ToolDefinitionError(f"{label}: parameter {_using(error.name, fn)}: {error}; {remedy}") from error
+    except (TypeError, ValueError) as error:
+        remedy = "wrap it in a function with annotated parameters"
+        raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
+    first = next(iter(signature.parameters), "")
+    if first in ("self", "cls") and first not in hints:
+        raise ToolDefinitionError(f"{label}: parameter {first!r}: a method has no object yet; use tool(object.method) instead")
+    return signature, hints
+
+
+def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that holds the annotations of a callable."""
+    while isinstance(inspect.unwrap(fn), functools.partial):
+        fn = inspect.unwrap(fn).func
+    fn = inspect.unwrap(fn)
+    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else inspect.unwrap(type(fn).__call__)
+
+
 def _type_hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if not inspect.isroutine(fn) and not inspect.isclass(fn):
-        fn = type(fn).__call__
-    return typing.get_type_hints(inspect.unwrap(fn), include_extras=True)
+    """The types of the parameters. That of the result is not looked at: a model does not see it."""
+    source = _annotated(fn)
+    if inspect.isclass(source):
+        return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
+    holder = types.SimpleNamespace(__annotations__={name: hint for name, hint in _annotations(source) if name != "return"})
+    return typing.get_type_hints(holder, getattr(source, "__globals__", {}), include_extras=True)
+
+
+def _annotations(source: Callable[..., Any]) -> Iterable[tuple[str, Any]]:
+    return getattr(source, "__annotations__", {}).items()
+
+
+def _using(name: str | None, fn: Callable[..., Any]) -> str:
+    """The parameters whose annotation, as text, has this name in it."""
+    return ", ".join(repr(parameter) for parameter, hint in _annotations(_annotated(fn)) if str(name) in str(hint)) or "?"
 
 
 def _inferred(parameter: inspect.Parameter) -> Any:
@@ -112,6 +144,12 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
     """A validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
     from pydantic.errors import PydanticUserError
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Quiet(GenerateJsonSchema):
+        """Leaves out, without a warning, a default that JSON cannot hold."""
+
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -122,21 +160,26 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
         # pydantic describes the call of a function as well as a type; its stub speaks of types only
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
-        schema = adapter.json_schema()
+        schema = adapter.json_schema(schema_generator=Quiet)
     except (PydanticUserError, TypeError, NameError) as error:
         if len(fields) == 1:
             raise ToolDefinitionError(
-                f"{label}: parameter {fields[0].name!r} of type {_type_name(fields[0].annotation)} cannot be described "
-                "to a model; use a type that JSON can hold, a pydantic model or a dataclass"
+                f"{label}: parameter {fields[0].name!r} of type {_type_name(fields[0].annotation)} cannot be described to a "
+                f"model; use a type that JSON can hold, a pydantic model or a dataclass ({brief(error)})"
             ) from error
         for field in fields:
             _compile(label, [field])
-        raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {error}") from error
+        raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {brief(error)}") from error
     return adapter.validate_json, lean(schema)
 
 
 def _type_name(annotation: Any) -> str:
-    return getattr(annotation, "__name__", None) or str(annotation)
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def brief(error: Exception) -> str:
+    """The first sentence of a library's error, without its links."""
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def _docstring(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
@@ -182,26 +225,35 @@ def lean(schema: dict[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def explain(error: Any, parameters: Mapping[str, Any]) -> str:
+_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+_NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
+
+
+def explain(error: Any, parameters: Mapping[str, Any], subject: str = "arguments") -> str:
     """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
     known = list(parameters.get("properties", {}))
-    for item in error.errors(include_url=False, include_context=False)[:5]:
+    found = error.errors(include_url=False, include_context=False)
+    if any(item["type"] in _NO_OBJECT for item in found):
+        return f"the {subject} must be one JSON object with these keys: {', '.join(known) or 'none'}"
+    for item in found[:5]:
         if item["type"] == "json_invalid":
-            return f"the arguments are not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
-        path = item["loc"]
-        name = ".".join(str(part) for part in path)
-        if item["type"] == "missing_keyword_only_argument":
-            problems.append(f"{name}: required, but missing")
-        elif item["type"] == "unexpected_keyword_argument":
-            problems.append(f"{name}: unknown parameter; known: {', '.join(known) or 'none'}")
-        else:
-            shown = f" (got {_shown(item['input'])})" if path else ""
-            problems.append(f"{name or 'arguments'}: {item['msg']}{shown}")
+            return f"the text of the {subject} is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
+        path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
+        problems.append(_problem(item, ".".join(map(str, path)) or subject, known))
         if path and path[0] in known:
             schemas[path[0]] = parameters["properties"][path[0]]
     hint = f"\nschema: {json.dumps(schemas, ensure_ascii=False)}" if schemas else ""
     return "; ".join(problems) + hint[:1000]
+
+
+def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
+    if item["type"] in _MISSING:
+        return f"{name}: required, but missing"
+    if item["type"] == "unexpected_keyword_argument":
+        return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
+    text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{name}: {text} (got {_shown(item['input'])})"
 
 
 def _shown(value: Any) -> str:

@@ -21,9 +21,12 @@ class SSEParser:
         self._rest = b""
         self._data: list[bytes] = []
         self._started = False
+        self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of each event that ended in `chunk`, in order; an event without data gives nothing."""
+        if self._after_cr and chunk:  # the LF of a CRLF whose CR has ended its line already
+            chunk, self._after_cr = chunk.removeprefix(b"\n"), False
         buffer = self._rest + chunk if self._rest else chunk
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
@@ -31,16 +34,10 @@ class SSEParser:
                 return []
             buffer, self._started = buffer.removeprefix(b"\xef\xbb\xbf"), True
         if b"\r" in buffer:
-            return self._feed_lines(buffer)
-        *lines, self._rest = buffer.split(b"\n")
-        return self._take(lines)
-
-    def _feed_lines(self, buffer: bytes) -> list[bytes]:
-        held = b""
-        if buffer.endswith(b"\r"):  # the LF of a CRLF may come with the next bytes
-            buffer, held = buffer[:-1], b"\r"
-        *lines, rest = _LINE.split(buffer)
-        self._rest = rest + held
+            self._after_cr = buffer.endswith(b"\r")
+            *lines, self._rest = _LINE.split(buffer)
+        else:
+            *lines, self._rest = buffer.split(b"\n")
         return self._take(lines)
 
     def _take(self, lines: list[bytes]) -> list[bytes]:

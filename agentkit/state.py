@@ -95,7 +95,8 @@ class RunState:
         return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
 
     def apply(self, event: LastingEvent) -> None:
-        """Take one event in. Raises ValueError for an event that cannot follow what came before."""
+        """Take one event in. Raises ValueError, and changes nothing, for an event that cannot follow what came before."""
+        self._check(event)
         match event:
             case RunStarted():
                 self._started(event)
@@ -121,6 +122,16 @@ class RunState:
                 assert_never(event)
         self.events.append(event)
 
+    def _check(self, event: LastingEvent) -> None:
+        if isinstance(event, RunStarted) == bool(self.events):
+            raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
+        if isinstance(event, ModelReplied | MessageAdded) and self.open_calls:
+            raise ValueError(f"{type(event).__name__} before an answer to the tool calls {', '.join(self.calls)}")
+        if isinstance(event, ModelReplied):
+            ids = [call.id for call in event.message.tool_calls]
+            if len({*ids} - self.call_ids) < len(ids):
+                raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")
+
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
@@ -139,14 +150,17 @@ class RunState:
 
     def _open(self, call_id: str) -> OpenCall:
         try:
-            return self.calls[call_id]
+            found = self.calls[call_id]
         except KeyError:
             raise ValueError(f"no open tool call {call_id!r}; open: {', '.join(self.calls) or 'none'}") from None
+        if found.result is not None:
+            raise ValueError(f"tool call {call_id!r} is answered already")
+        return found
 
     def _finished(self, event: ToolFinished) -> None:
         answered = self._open(event.call.id)
-        if answered.result is not None:
-            raise ValueError(f"tool call {event.call.id!r} is answered already")
+        if event.result.call_id != event.call.id:
+            raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
         answered.result = event.result
         name = event.call.name
         self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0

@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,7 +73,7 @@ class ToolOptions(TypedDict, total=False):
     trusted_fields: Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tool(Generic[P, R]):
     """A function that a model can call. It can still be called as the function that it is.
 
@@ -110,9 +111,15 @@ class Tool(Generic[P, R]):
             raise ToolDefinitionError(
                 f"tool name {self.name!r}: a name has 1 to 64 of A-Z a-z 0-9 _ -; give one with @tool(name=...)"
             )
+        if isinstance(self.sensitive, str) or isinstance(self.trusted_fields, str):
+            raise ToolDefinitionError(f"tool {self.name!r}: sensitive and trusted_fields are tuples of names, not one text")
         unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
         if unknown:
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ToolDefinitionError(f"tool {self.name!r}: timeout is {self.timeout!r}; allowed: None or seconds above 0")
+        if self.retries is not None and self.retries < 0:
+            raise ToolDefinitionError(f"tool {self.name!r}: retries is {self.retries!r}; allowed: None or at least 0")
         names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
         vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
 
@@ -185,7 +192,10 @@ ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
 
 
 def _is_context(annotation: Any) -> bool:
-    return annotation is RunContext or typing.get_origin(annotation) is RunContext
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        return any(map(_is_context, typing.get_args(annotation)))
+    return RunContext in (annotation, origin)
 
 
 @overload
@@ -201,11 +211,11 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     """
     if fn is None:
         return lambda function: tool(function, **options)
-    if isinstance(fn, Tool):
-        return replace(fn, **options)
     unknown = sorted({*options} - {*ToolOptions.__annotations__})
     if unknown:
         raise ToolDefinitionError(f"@tool has no option {', '.join(unknown)}; it has {', '.join(ToolOptions.__annotations__)}")
+    if isinstance(fn, Tool):
+        return replace(fn, **options)
     if not callable(fn):
         raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
     signature = describe(fn, is_context=_is_context)
@@ -242,7 +252,7 @@ class ToolRegistry:
     def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
     @overload
     def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-    def tool(self, fn: Any = None, /, **options: Any) -> Any:
+    def tool(self, fn: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # mypy takes the keyword options for fn
         """`@registry.tool`: as `@tool`, and the tool is added."""
         if fn is None:
             return lambda function: self.tool(function, **options)

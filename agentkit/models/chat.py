@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import nan
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from pydantic_core import from_json
 
-from ..errors import ConnectionFailed, ContentFiltered, EmptyReply, ModelError, Overloaded, SettingsError, StreamBroken
+from ..errors import (
+    BadRequest,
+    ConnectionFailed,
+    ContentFiltered,
+    ContextTooLong,
+    EmptyReply,
+    ModelError,
+    Overloaded,
+    SettingsError,
+    StreamBroken,
+)
 from ..model import DeltaSink, ModelReply, ModelRequest
 from ..sse import SSEParser
 from . import wire
+from .clients import LoopClients
 from .endpoint import find_endpoint
 from .prices import cost_of
 from .profiles import Profile, find_profile
@@ -29,7 +40,12 @@ if TYPE_CHECKING:
 __all__ = ["ChatModel"]
 
 _INTERRUPTED = ("insufficient_system_resource", "aborted", "error", "network_error")
+_EVENT_STARTS = (b":", b"d", b"e", b"i", b"r", b"\xef")
+"""First bytes of a stream: a comment, data, event, id, retry, a byte order mark. JSON begins with none of them."""
 _HEADS = 16
+_CONNECT = 10.0
+_DRAIN = 0.5
+_ERROR_BYTES = 65_536
 
 
 class ChatModel:
@@ -60,7 +76,8 @@ class ChatModel:
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self._own_client = client
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = WeakKeyDictionary()
+        self._http = None if client is None else _library_of(client)
+        self._clients = LoopClients()
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
@@ -80,15 +97,16 @@ class ChatModel:
             if scope.expired():
                 raise ConnectionFailed(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
             raise
+        except ModelError as error:
+            self._hide_key(error)
+            raise
         prices = self.profile.price_of(self.name)
         cost = cost_of(prices, parts.usage, self._clock()) if prices else None
         return ModelReply(_judged(parts).message, parts.usage, parts.finish_reason, parts.model, cost)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. A client that was given is left open."""
-        held = self._clients.pop(asyncio.get_running_loop(), None)
-        if held:
-            await held.closer.aclose()
+        await self._clients.aclose()
 
     def _body(self, request: ModelRequest, stream: bool) -> bytes:
         key = (id(request.tools), id(request.settings), request.tool_choice, stream)
@@ -105,94 +123,97 @@ class ChatModel:
         return wire.body(held[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None) -> Parts:
-        async with self._sent(body) as response:
-            if not 200 <= response.status_code < 300:
-                raise _refused(response.status_code, await response.aread(), response.headers)
-            if "text/event-stream" in response.headers.get("content-type", ""):
-                return await _read_stream(response.aiter_bytes(), on_delta)
-            parts = read_whole(await response.aread())
-        if on_delta:  # the server does not stream: a watcher gets the reply in one piece
-            await _show(parts, on_delta)
-        return parts
+        client = self._own_client or await self._clients.current()
+        response = await self._send(client, body)
+        try:
+            async with aclosing(self._chunks(response)) as chunks:
+                if not 200 <= response.status_code < 300:
+                    raise _refused(response.status_code, await _error_body(chunks), response.headers, self._clock)
+                return await _read(chunks, on_delta)
+        finally:
+            await response.aclose()
 
-    @asynccontextmanager
-    async def _sent(self, body: bytes) -> AsyncIterator[Any]:
-        """The response to this body; what the HTTP library raises comes out as `ConnectionFailed` or `StreamBroken`."""
-        client = self._own_client or await self._client()
-        http = _library_of(client)
+    async def _send(self, client: Any, body: bytes) -> Any:
+        """The response to this body, its own body not yet read. A redirect is not followed: the key is not for its target."""
+        http = self._library
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.endpoint.api_key:
             headers["authorization"] = f"Bearer {self.endpoint.api_key}"
-        response = None
-        try:
-            timeout = http.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
+        timeout = http.Timeout(self._timeout, connect=min(_CONNECT, self._timeout), pool=None)
+        with self._translated(ConnectionFailed):
             sent = client.build_request("POST", self.endpoint.url, content=body, headers=headers, timeout=timeout)
-            response = await client.send(sent, stream=True)
-            yield response
-        except http.TimeoutException as error:
-            kind = "connect" if isinstance(error, http.ConnectTimeout) else "no byte"
-            raise ConnectionFailed(f"{kind}: nothing from {self._where} within {self._timeout:g} seconds") from error
-        except http.TransportError as error:
-            broken = ConnectionFailed if response is None else StreamBroken
-            raise broken(f"{self._where}: {error or type(error).__name__}") from error
-        except (http.DecodingError, http.StreamError) as error:
-            raise StreamBroken(f"{self._where}: the reply cannot be decoded: {error}") from error
-        except (http.InvalidURL, http.TooManyRedirects) as error:
-            raise SettingsError(f"base_url {self.endpoint.base_url!r} does not work: {error}") from error
-        finally:
-            if response is not None:
-                await response.aclose()
+            return await client.send(sent, stream=True, follow_redirects=False)
 
-    @property
-    def _where(self) -> str:
-        return self.endpoint.url
+    async def _chunks(self, response: Any) -> AsyncGenerator[bytes, None]:
+        """The bytes of the reply as they come. What its reader raises does not pass through here, and is not translated."""
+        with self._translated(StreamBroken):
+            async for chunk in response.aiter_bytes():
+                yield chunk
 
-    async def _client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        held = self._clients.get(loop)
-        if held is None:
-            held = self._clients[loop] = _LoopClient()
-            await held.closer.__anext__()
-        return held.client
-
-
-class _LoopClient:
-    """An httpx client for one event loop, closed with it.
-
-    `asyncio.run` ends every asynchronous generator of its loop, so one that closes the client in its `finally` makes a
-    forgotten `aclose` leak nothing.
-    """
-
-    def __init__(self) -> None:
-        import httpx
-
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
-        self.client = httpx.AsyncClient(limits=limits, follow_redirects=False)
-        self.closer = self._close_at_end(self.client)
-
-    @staticmethod
-    async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    @contextmanager
+    def _translated(self, broken: type[ModelError]) -> Iterator[None]:
+        """What the HTTP library raises, as a `ConnectionFailed`, or as `broken` where the transport fails."""
+        http, url = self._library, self.endpoint.url
         try:
             yield
-        finally:
-            await client.aclose()
+        except http.ConnectTimeout as error:
+            raise ConnectionFailed(f"{url}: no connection within {min(_CONNECT, self._timeout):g} seconds") from error
+        except http.TimeoutException as error:
+            raise ConnectionFailed(f"{url}: no byte came within {self._timeout:g} seconds") from error
+        except http.TransportError as error:
+            raise broken(f"{url}: {error or type(error).__name__}") from error
+        except (http.DecodingError, http.StreamError) as error:
+            raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
+        except http.InvalidURL as error:
+            raise SettingsError(f"base_url {self.endpoint.base_url!r} does not work: {error}") from error
+
+    @property
+    def _library(self) -> Any:
+        if self._http is None:
+            self._http = importlib.import_module("httpx")
+        return self._http
+
+    def _hide_key(self, error: ModelError) -> None:
+        """Take the key out of the error's texts: some servers repeat the key that they refuse."""
+        key = self.endpoint.api_key
+        if key:
+            error.args = tuple(str(part).replace(key, "[api key]") for part in error.args)
+            error.body = error.body.replace(key, "[api key]")
 
 
 def _library_of(client: Any) -> Any:
     """The module whose errors this client raises: httpx, or httpx2."""
     for kind in type(client).__mro__:
         root = kind.__module__.split(".")[0]
-        if root in ("httpx", "httpx2"):
+        if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
             return importlib.import_module(root)
     raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
 
 
-async def _read_stream(chunks: AsyncIterator[bytes], on_delta: DeltaSink | None) -> Parts:
-    parser, reader, done = SSEParser(), ReplyReader(), False
+async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
+    """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
+    first = b""
     async for chunk in chunks:
+        first = chunk.lstrip()  # blank lines keep the connection of a queued request open
+        if first:
+            break
+    if first.startswith(_EVENT_STARTS):
+        return await _read_stream(first, chunks, on_delta)
+    parts = read_whole(first + b"".join([chunk async for chunk in chunks]))
+    if on_delta:  # a watcher gets the reply in one piece
+        await _show(parts, on_delta)
+    return parts
+
+
+async def _read_stream(first: bytes, chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
+    parser, reader = SSEParser(), ReplyReader()
+    chunk: bytes | None = first
+    while chunk is not None:
         for data in parser.feed(chunk):
             if data == b"[DONE]":
-                done = True
+                await _drain(chunks)
+                return reader.parts()
+            if not data:
                 continue
             try:
                 value = from_json(data)
@@ -201,9 +222,29 @@ async def _read_stream(chunks: AsyncIterator[bytes], on_delta: DeltaSink | None)
             for delta in reader.feed(value):
                 if on_delta:
                     await on_delta(delta)
-    if not done:
+        chunk = await anext(chunks, None)
+    if b"[DONE]" not in parser.feed(b"\n\n"):  # some servers leave out the blank line after it
         raise StreamBroken("the stream ended without [DONE]: the reply was cut")
     return reader.parts()
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end of a reply that is whole already, so that its connection can be used again."""
+    with suppress(ModelError, TimeoutError):
+        async with asyncio.timeout(_DRAIN):
+            async for _chunk in chunks:
+                pass
+
+
+async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
+    """What can be had of the body of a refusal; the status says enough if it is cut."""
+    body = b""
+    with suppress(ConnectionFailed, StreamBroken):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > _ERROR_BYTES:
+                break
+    return body
 
 
 async def _show(parts: Parts, on_delta: DeltaSink) -> None:
@@ -225,31 +266,40 @@ def _judged(parts: Parts) -> Parts:
         raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
     if finish in _INTERRUPTED:
         raise Overloaded(f"the server broke off ({finish})")
+    if finish == "model_context_window_exceeded":
+        raise ContextTooLong(f"the reply did not fit the context window ({finish})")
     if not message.text.strip() and not message.tool_calls and finish != "length":
         thought = " but thinking text" if message.reasoning else ""
         raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
     return parts
 
 
-def _refused(status: int, body: bytes, headers: Mapping[str, str]) -> ModelError:
+def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callable[[], datetime]) -> ModelError:
+    if 300 <= status < 400:
+        target = headers.get("location", "nowhere")
+        return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
     error = read_error(status, body, headers)
-    error.retry_after = retry_after(headers)
+    error.retry_after = retry_after(headers, clock)
     return error
 
 
-def retry_after(headers: Mapping[str, str], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
+def retry_after(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
     """Seconds that the server asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date; never negative."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
+        value = headers.get(name, "")
         try:
             seconds = float(value) * scale
         except ValueError:
-            try:
-                seconds = (parsedate_to_datetime(value).astimezone(UTC) - now()).total_seconds()
-            except ValueError:
-                continue
-        if seconds == seconds and seconds >= 0:
+            seconds = _seconds_until(value, clock)
+        if seconds >= 0:
             return seconds
     return None
+
+
+def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
+    """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return nan
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - clock()).total_seconds()

@@ -46,6 +46,8 @@ class Profile:
     """The most that `max_tokens` may be."""
     temperature: float = 2.0
     """The most that `temperature` may be."""
+    user_field: str = "user"
+    """The field that takes `user_id`."""
     stops: int = 16
     tools: int = 128
     stream_usage: bool = True
@@ -68,6 +70,7 @@ _DEEPSEEK: dict[str, Any] = {
     "reasoning_back": "reasoning_content",
     "forced_choice_while_thinking": False,
     "max_tokens": 393_216,
+    "user_field": "user_id",
 }
 
 DEEPSEEK = Profile(

@@ -1,7 +1,7 @@
 """Replies of the chat-completions API, read with tolerance. Pure; with `wire.py` the only place that names its JSON keys.
 
 Servers differ in where thinking text, usage and errors stand, in how call deltas are keyed, and in what they leave out.
-The rules here take all of these forms; docs/servers.md lists which server sends which.
+The rules here take all of these forms.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ from ..messages import Assistant, ToolCall, Usage
 
 __all__ = ["Parts", "ReplyReader", "read_error", "read_whole"]
 
-_CONTEXT_TEXTS = ("maximum context length", "context_length_exceeded", "context window", "prompt is too long")
+_CONTEXT_TEXTS = ("maximum context length", "context_length_exceeded", "context window", "context size", "prompt is too long")
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "insufficient_quota": 402,
+}
+_MOST_TOKENS = 2**53
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
-    """A call as it grows; `key` is the server's index, if it gave one."""
+    """A call as it grows; `key` is the server's index, if it gave one, `place` its position in the reply."""
 
     key: int | None
+    place: int
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
@@ -52,7 +61,7 @@ class ReplyReader:
         self._usage: Mapping[str, Any] | None = None
         self._finish = ""
         self._model = ""
-        self._reasoning_field: str | None = None
+        self._thought_field: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -65,17 +74,20 @@ class ReplyReader:
             raise StreamBroken(f"a stream chunk is {type(chunk).__name__}, not an object")
         if chunk.get("error"):
             raise read_error(None, to_json(chunk))
-        self._model = chunk.get("model") or self._model
-        usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+        self._model = _text(chunk.get("model")) or self._model
+        usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
         choice = _first_choice(chunk)
         if choice:
             usage = usage or choice.get("usage")
-            yield from self._delta(_mapping(choice.get("delta") or choice.get("message")))
-            self._finish = choice.get("finish_reason") or self._finish
-        if isinstance(usage, dict):
+            delta = choice.get("delta")
+            yield from (
+                self._delta(delta) if isinstance(delta, dict) else self._delta(_mapping(choice.get("message")), whole=True)
+            )
+            self._finish = _text(choice.get("finish_reason")) or self._finish
+        if usage and isinstance(usage, dict):
             self._usage = usage
 
-    def _delta(self, delta: Mapping[str, Any]) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
+    def _delta(self, delta: Mapping[str, Any], *, whole: bool = False) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
         if thought:
@@ -84,45 +96,50 @@ class ReplyReader:
         if text:
             self._text.append(text)
             yield TextDelta(text)
-        for place, piece in enumerate(delta.get("tool_calls") or ()):
-            if isinstance(piece, dict):
-                yield from self._call_piece(piece, place)
+        pieces = delta.get("tool_calls")
+        if isinstance(pieces, list):
+            by_place = whole or len(pieces) > 1
+            for place, piece in enumerate(pieces):
+                if isinstance(piece, dict):
+                    yield from self._call_piece(piece, place if by_place else None)
 
     def _thought(self, delta: Mapping[str, Any]) -> str:
         """The thinking text of one field only, as some servers send the same text in two."""
-        names = (self._reasoning_field,) if self._reasoning_field else ("reasoning_content", "reasoning")
+        names = (self._thought_field,) if self._thought_field else ("reasoning_content", "reasoning", "reasoning_details")
         for name in names:
             value = delta.get(name)
-            if isinstance(value, str) and value:
-                self._reasoning_field = name
-                return value
+            if value and (thought := value if isinstance(value, str) else _content(value)[0]):
+                self._thought_field = name
+                return thought
         return ""
 
-    def _call_piece(self, piece: Mapping[str, Any], place: int) -> Iterator[ToolArgsDelta]:
+    def _call_piece(self, piece: Mapping[str, Any], place: int | None) -> Iterator[ToolArgsDelta]:
         function = _mapping(piece.get("function"))
-        call = self._call_of(piece.get("index"), piece.get("id") or "", place)
-        name = function.get("name")
-        if isinstance(name, str) and name and name != call.name:
+        index, name, arguments = piece.get("index"), _text(function.get("name")), function.get("arguments")
+        call = self._call_of(index if isinstance(index, int) else place, _text(piece.get("id")), name)
+        if name != call.name:
             call.name += name
-        arguments = function.get("arguments")
         text = arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
-        if text and not (len(text) > 1 and text == "".join(call.arguments) and _is_object(text)):
+        if text and not (_is_object(text) and text == "".join(call.arguments)):  # the whole object, sent again
             call.arguments.append(text)
-            yield ToolArgsDelta(self._calls.index(call), call.name, text)
+            yield ToolArgsDelta(call.place, call.name, text)
 
-    def _call_of(self, key: Any, call_id: str, place: int) -> _Call:
+    def _call_of(self, key: int | None, call_id: str, name: str) -> _Call:
         """The call that a piece belongs to: a new id begins a new call even at a known index."""
-        key = key if isinstance(key, int) else None
-        known = next((c for c in reversed(self._calls) if c.key == key), None) if key is not None else None
-        if key is None and self._calls:
-            known = next((c for c in self._calls if c.id == call_id), None) if call_id else self._calls[-1]
-        if known is None or (call_id and known.id and known.id != call_id):
-            known = next((c for c in self._calls if call_id and c.id == call_id and c.key == key), None)
-        if known is None:
-            known = _Call(key)
-            self._calls.append(known)
-        known.id = known.id or call_id
-        return known
+        same_key = self._calls if key is None else [c for c in self._calls if c.key == key]
+        if call_id:
+            found = next((c for c in same_key if c.id == call_id), None)
+            if found is None and same_key and not same_key[-1].id and key is not None:
+                found = same_key[-1]  # its id comes late
+        else:
+            found = same_key[-1] if same_key else None
+            if key is None and found and name and found.name and _is_whole(found):
+                found = None
+        if found is None:
+            found = _Call(key, len(self._calls))
+            self._calls.append(found)
+        found.id = found.id or call_id
+        return found
 
     def parts(self) -> Parts:
         """The whole reply, its calls in the order of their index, each with an id of its own."""
@@ -131,7 +148,10 @@ class ReplyReader:
         for call in ordered:
             call_id = call.id if call.id and call.id not in seen else f"call_{uuid4().hex[:24]}"
             seen.add(call_id)
-            calls.append(ToolCall(call_id, call.name.strip(), "".join(call.arguments) or "{}"))
+            arguments = "".join(call.arguments)
+            calls.append(ToolCall(call_id, call.name.strip(), arguments if arguments.strip() else "{}"))
+        if calls and not self._finish and not all(_is_whole(call) for call in ordered):
+            raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
         message = Assistant("".join(self._text), "".join(self._reasoning), tuple(calls))
         finish = self._finish or ("tool_calls" if calls else "stop")
         return Parts(message, finish, self._model, read_usage(self._usage))
@@ -139,7 +159,7 @@ class ReplyReader:
 
 def read_whole(data: bytes) -> Parts:
     """A reply that came in one piece. Raises `StreamBroken` for an empty or cut body, or the error that it carries."""
-    text = data.strip()
+    text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
     try:
@@ -165,8 +185,21 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _is_object(text: str) -> bool:
-    return text.startswith("{") and text.endswith("}")
+    return text[0] == "{" and text[-1] == "}"
+
+
+def _is_whole(call: _Call) -> bool:
+    """Whether its arguments are whole JSON, or empty."""
+    try:
+        from_json("".join(call.arguments).strip() or "{}")
+    except ValueError:
+        return False
+    return True
 
 
 def _content(content: Any) -> tuple[str, str]:
@@ -190,20 +223,22 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
         return Usage(requests=1)
     prompt, answer = _mapping(usage.get("prompt_tokens_details")), _mapping(usage.get("completion_tokens_details"))
     cached = (prompt.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
+    input_tokens = _count(usage.get("prompt_tokens"))
     return Usage(
         requests=1,
-        input_tokens=_count(usage.get("prompt_tokens")),
+        input_tokens=input_tokens,
         output_tokens=_count(usage.get("completion_tokens")),
-        cache_read_tokens=next((_count(c) for c in cached if c is not None), 0),
+        cache_read_tokens=min(input_tokens, next((_count(c) for c in cached if c is not None), 0)),
         reasoning_tokens=_count(answer.get("reasoning_tokens")),
     )
 
 
 def _count(value: Any) -> int:
     try:
-        return max(0, int(value))
+        count = int(value)
     except (TypeError, ValueError, OverflowError):
         return 0
+    return count if 0 <= count <= _MOST_TOKENS else 0
 
 
 def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | None = None) -> ModelError:
@@ -213,11 +248,10 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     """
     headers = headers or {}
     details = _error_details(body)
-    message = str(details.get("message") or _cut(body) or "no text")
+    message = str(details.get("message") or _cut(body, 300) or "no text")
     code = details.get("code") or details.get("type")
-    found = details.get("status") or details.get("code")
-    if status is None and isinstance(found, int) and 400 <= found < 600:
-        status = found
+    if status is None:
+        status = _status_inside(details)
     kind: type[ModelError] = error_for_status(status) if status else Overloaded
     if kind.__name__ == "BadRequest" and any(text in message.lower() for text in _CONTEXT_TEXTS):
         kind = ContextTooLong
@@ -229,6 +263,16 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
         code=None if code is None else str(code),
         request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
     )
+
+
+def _status_inside(details: Mapping[str, Any]) -> int | None:
+    """The HTTP status that an error inside a reply amounts to: its own number, else by its type."""
+    for name in ("status", "code"):
+        number = _count(details.get(name))
+        if 400 <= number < 600:
+            return number
+    words = (_text(details.get("type")), _text(details.get("code")))
+    return next((_STATUS_OF_TYPE[word] for word in words if word in _STATUS_OF_TYPE), None)
 
 
 def _error_details(body: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ settings, and a message is encoded once, so the prompt's prefix is stable byte f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, assert_never
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -17,7 +17,9 @@ from ..messages import Assistant, Message, System, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from .profiles import Profile
 
-__all__ = ["body", "check", "encode_message", "encoder", "head"]
+__all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
+
+_ASK_FOR_JSON = System("Answer with one JSON object.")
 
 
 def encoder(profile: Profile) -> Callable[[Any], bytes]:
@@ -63,9 +65,9 @@ def _clean(data: Any) -> Any:
     match data:
         case str():
             return data.encode("utf-8", "replace").decode("utf-8")
-        case list():
+        case list() | tuple():
             return [_clean(item) for item in data]
-        case dict():
+        case Mapping():
             return {_clean(key): _clean(value) for key, value in data.items()}
     return data
 
@@ -85,7 +87,7 @@ def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -
         "top_p": settings.top_p,
         "stop": settings.stop,
         "response_format": settings.response_format and {"type": settings.response_format},
-        "user_id": settings.user_id,
+        profile.user_field: settings.user_id,
         "stream": True if stream else None,
         "stream_options": {"include_usage": True} if stream and profile.stream_usage else None,
     }
@@ -95,7 +97,10 @@ def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -
         fields["tools"] = [_tool(tool, strict) for tool in sorted(request.tools, key=lambda tool: tool.name)]
         fields["tool_choice"] = _tool_choice(request.tool_choice)
     fields |= settings.extra_body
-    return _json(fields)[:-1] + b',"messages":['
+    try:
+        return _json(fields)[:-1] + b',"messages":['
+    except PydanticSerializationError as error:
+        raise SettingsError(f"the request cannot be written as JSON: {error}") from None
 
 
 def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def _tool_choice(choice: str) -> str | Mapping[str, Any]:
 def check(request: ModelRequest, profile: Profile) -> None:
     """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
     settings: ModelSettings = request.settings
-    found: list[tuple[str, object, str]] = []
+    found = _check_thinking(settings, profile)
     if settings.max_tokens and profile.max_tokens and settings.max_tokens > profile.max_tokens:
         found.append(("max_tokens", settings.max_tokens, f"1 to {profile.max_tokens}"))
     if settings.temperature is not None and settings.temperature > profile.temperature:
@@ -143,6 +148,18 @@ def check(request: ModelRequest, profile: Profile) -> None:
         raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {span}" for name, value, span in found))
 
 
+def _check_thinking(settings: ModelSettings, profile: Profile) -> list[tuple[str, object, str]]:
+    found: list[tuple[str, object, str]] = []
+    elsewhere = "only None (a field of the server's own can go into extra_body)"
+    if settings.thinking and not profile.thinking_on and not profile.effort_in:
+        found.append(("thinking", True, elsewhere))
+    if settings.thinking is False and not profile.thinking_off:
+        found.append(("thinking", False, elsewhere))
+    if settings.reasoning_effort and not profile.effort_in:
+        found.append(("reasoning_effort", settings.reasoning_effort, elsewhere))
+    return found
+
+
 def body(head_bytes: bytes, messages: Sequence[Message], profile: Profile, encode: Callable[[Any], bytes]) -> bytes:
     """The whole request body. A message that has its bytes already is not encoded again."""
     return head_bytes + b",".join([message.encoded(profile, encode) for message in messages]) + b"]}"
@@ -154,8 +171,16 @@ def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:
     Only the first message is looked at, so that the choice is the same at every step of a run.
     """
     first = messages[0] if messages else None
-    if isinstance(first, System | User) and "json" in first.content.lower():
+    if isinstance(first, User) and "json" in first.content.lower():
         return messages
     if isinstance(first, System):
-        return [System(f"{first.content}\n\nAnswer with one JSON object."), *messages[1:]]
-    return [System("Answer with one JSON object."), *messages]
+        asking = _asking_for_json(first)
+        return messages if asking is first else [asking, *messages[1:]]
+    return [_ASK_FOR_JSON, *messages]
+
+
+@lru_cache(maxsize=16)  # the same message each time, so its bytes are made once
+def _asking_for_json(system: System) -> System:
+    if "json" in system.content.lower():
+        return system
+    return System(f"{system.content}\n\n{_ASK_FOR_JSON.content}")

@@ -1,0 +1,38 @@
+"""The command line: `agentkit run`, `chat`, `tools` and `demo`. It needs the extra `cli` (typer and rich)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+__all__ = ["main"]
+
+NOT_INSTALLED = (
+    "agentkit: the command line needs typer and rich, which are not installed. "
+    'In a checkout of agentkit: pip install -e ".[cli]"'
+)
+
+
+def main() -> None:
+    """The program `agentkit`; it ends the process with one of the codes of `agentkit.cli.exits`."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that cannot show a character shows "?"
+    try:
+        import rich  # noqa: F401
+        import typer  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("rich", "typer"):
+            raise
+        print(NOT_INSTALLED, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    try:
+        from .app import app
+
+        app()
+    except KeyboardInterrupt:  # before or after a command; inside of one it is reported there
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has gone; python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m agentkit.cli` is the program `agentkit`."""
+
+from . import main
+
+main()

@@ -1,0 +1,164 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exits import UsageError, exit_for, reported
+
+__all__ = ["app"]
+
+EPILOG = (
+    "Exit codes: 0 an answer; 1 the run failed; 2 wrong usage, a missing key or setting; 3 ended at a limit; "
+    "4 a call waits for an approval; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="agentkit",
+    help="Agents built on function calling. `agentkit demo` needs no key and no network.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Task = Annotated[str, typer.Argument(metavar="TASK", help="What to do; - reads it from the standard input.")]
+Tools = Annotated[
+    list[str] | None, typer.Option("--tools", "-t", metavar="FILE|MODULE", help="Tools from here; can be given again.")
+]
+Files = Annotated[str | None, typer.Option(metavar="DIR", help="Let it read the files under DIR, and calculate.")]
+AgentName = Annotated[
+    str | None, typer.Option("--agent", "-a", metavar="MODULE:NAME", help="Your own agent; also file.py:name.")
+]
+ModelName = Annotated[str | None, typer.Option("--model", "-m", help="The model's name.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The server, such as http://localhost:8000/v1.")]
+Instructions = Annotated[str | None, typer.Option("--instructions", "-i", help="The system message.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Most model calls of one run; 20 unless the agent says.")]
+Thinking = Annotated[bool | None, typer.Option("--thinking/--no-thinking", help="Let the model think first.")]
+Effort = Annotated[str | None, typer.Option(metavar="EFFORT", help="How hard it thinks: low, medium, high or max.")]
+Stream = Annotated[bool | None, typer.Option("--stream/--no-stream", help="Ask the server for a stream (it does).")]
+Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines; the last has type Result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the answer.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command(epilog=EPILOG)
+def run(
+    task: Task,
+    *,
+    tools: Tools = None,
+    files: Files = None,
+    agent: AgentName = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    instructions: Instructions = None,
+    max_steps: MaxSteps = None,
+    thinking: Thinking = None,
+    effort: Effort = None,
+    stream: Stream = None,
+    json_lines: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run an agent on one task, and show what it does."""
+    with reported(debug=debug):
+        from .render import AnswerOnly, JsonLines, LiveView, View
+        from .screen import open_screen
+        from .session import AgentOptions, Session, asker, build_agent
+
+        screen = open_screen()
+        options = AgentOptions(
+            tools=tools or (), files=files, agent=agent, model=model, base_url=base_url, instructions=instructions,
+            max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
+        )  # fmt: skip
+        prompt = _prompt(task)
+        built = build_agent(options, None if json_lines else asker(screen))
+        view: View = JsonLines(sys.stdout) if json_lines else AnswerOnly(sys.stdout) if quiet else LiveView(screen)
+        with Session(built) as session:
+            result = session.turn(prompt, view)
+        code = exit_for(result)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="The exit code is that of the last answer, as for run.")
+def chat(
+    *,
+    tools: Tools = None,
+    files: Files = None,
+    agent: AgentName = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    instructions: Instructions = None,
+    max_steps: MaxSteps = None,
+    thinking: Thinking = None,
+    effort: Effort = None,
+    stream: Stream = None,
+    debug: Debug = False,
+) -> None:
+    """Talk with an agent, line by line; it remembers what was said."""
+    with reported(debug=debug):
+        from .chat import HELP, Chat, typed_lines
+        from .render import LiveView
+        from .screen import open_screen
+        from .session import AgentOptions, asker, build_agent
+
+        screen = open_screen()
+        options = AgentOptions(
+            tools=tools or (), files=files, agent=agent, model=model, base_url=base_url, instructions=instructions,
+            max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
+        )  # fmt: skip
+        built = build_agent(options, asker(screen))
+        if sys.stdin.isatty():
+            screen.line(HELP, "dim")
+        code = Chat(built, screen, LiveView(screen)).talk(typed_lines(screen))
+    raise typer.Exit(code)
+
+
+@app.command("tools")
+def list_tools(
+    sources: Annotated[list[str], typer.Argument(metavar="FILE|MODULE...", help="Where the tools are.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The schemas in the form of the API.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show the tools of a file or module, as the model will see them."""
+    with reported(debug=debug):
+        from .load import load_tools
+        from .screen import console_for
+        from .show import show_tools
+
+        found = load_tools(sources)
+        if as_json:
+            typer.echo(json.dumps([item.schema() for item in found], indent=2))
+        else:
+            show_tools(found, console_for(sys.stdout))
+
+
+@app.command()
+def demo(
+    files: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Work on the files in DIR; a new DIR gets the demo's files.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Watch an agent at work, offline and without a key: a simulator answers in the place of a language model."""
+    with reported(debug=debug):
+        from .demo import run_demo
+        from .exits import Exit
+        from .screen import open_screen
+
+        code: Exit = run_demo(open_screen(), files)
+    raise typer.Exit(code)
+
+
+def _prompt(task: str) -> str:
+    prompt = sys.stdin.read() if task == "-" else task
+    if not prompt.strip():
+        raise UsageError('the task is empty; say what to do: agentkit run "..."')
+    return prompt

@@ -1,0 +1,115 @@
+"""Tools and agents from files and modules that the user names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..agent import Agent
+from ..tool import AnyTool, Tool, ToolRegistry
+from .exits import UsageError
+
+__all__ = ["file_tools", "load_agent", "load_tools"]
+
+
+def load_tools(sources: Sequence[str]) -> list[AnyTool]:
+    """The tools and registries at the top level of each source: a .py file, or a dotted module.
+
+    Functions that are not decorated are not offered to a model. Raises `UsageError` for a source that cannot be loaded or
+    has no tool, `ToolDefinitionError` for two tools of one name.
+    """
+    registry = ToolRegistry()
+    for source in sources:
+        module = _load(source)
+        found = [value for value in vars(module).values() if isinstance(value, Tool | ToolRegistry)]
+        if not ToolRegistry(found):
+            raise UsageError(f"{source} has no tools. {_remedy(module)}")
+        registry.add(found)
+    return list(registry)
+
+
+def load_agent(source: str) -> Agent[Any]:
+    """The agent that `module:name` or `file.py:name` means. Raises `UsageError` when there is none."""
+    place, colon, name = source.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f"--agent {source}: write it as module:name or file.py:name, for example my_agents.py:agent")
+    module = _load(place)
+    found = vars(module).get(name)
+    if isinstance(found, Agent):
+        return found
+    agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]
+    what = f"{name} in {place} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{place} has no {name}"
+    raise UsageError(f"--agent {source}: {what}; its agents: {', '.join(agents) or 'none'}")
+
+
+def file_tools(folder: str) -> list[AnyTool]:
+    """Tools that read the files under `folder`, and a calculator."""
+    try:
+        import agentkit_tools
+    except ModuleNotFoundError as error:
+        if error.name != "agentkit_tools":
+            raise
+        raise UsageError('agentkit_tools is not installed; in a checkout of agentkit: pip install -e ".[cli]"') from None
+    try:
+        return [*agentkit_tools.file_tools(folder), agentkit_tools.calculator()]
+    except ValueError as error:
+        raise UsageError(f"--files {folder}: {error}") from None
+
+
+def _remedy(module: ModuleType) -> str:
+    plain = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    told = f"Not decorated, so not offered to a model: {', '.join(plain)}. " if plain else ""
+    return f"{told}Make a function a tool with @tool (from agentkit import tool)"
+
+
+def _load(source: str) -> ModuleType:
+    is_file = source.endswith(".py") or "/" in source or "\\" in source
+    if is_file and not Path(source).is_file():
+        raise UsageError(f"there is no file {source}")
+    try:
+        return _load_file(Path(source).resolve()) if is_file else _load_module(source)
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        if not is_file and error.name and (source == error.name or source.startswith(f"{error.name}.")):
+            raise UsageError(f"there is no module {source}; a file is named with its .py, such as tools.py") from error
+        raise UsageError(f"{source} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's own code ran, and may raise anything
+        raise UsageError(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module of this file, loaded once. Its name cannot hide another module; its neighbours can be imported."""
+    name = f"_agentkit_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

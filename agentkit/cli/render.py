@@ -1,0 +1,258 @@
+"""Observers of a run for the command line: the live view, the bare answer, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol, TextIO
+
+from ..events import (
+    Event,
+    MessageAdded,
+    ModelReplied,
+    ReasoningDelta,
+    Retrying,
+    RunFinished,
+    RunPaused,
+    RunStarted,
+    StepStarted,
+    TextDelta,
+    ToolArgsDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    dump_event,
+)
+from ..messages import ToolCall
+from ..run import RunResult
+from .screen import Screen
+from .text import clean, duration, one_line, shown_call, summary
+
+__all__ = ["AnswerOnly", "JsonLines", "LiveView", "View", "shown_output"]
+
+Summary = Callable[[RunResult[Any], float], str]
+
+
+class View(Protocol):
+    """An observer that knows the result of the run that it watched last, also of one that failed or was cancelled."""
+
+    result: RunResult[Any] | None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LiveView:
+    """Shows a run as it goes: thinking, tool calls with arguments and durations, the answer, and what it took.
+
+    `summarize` makes the last line of a result and its seconds.
+    """
+
+    def __init__(self, screen: Screen, summarize: Summary = summary, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.result: RunResult[Any] | None = None
+        self._screen, self._summarize, self._clock = screen, summarize, clock
+        self._began = clock()
+        self._flowing = ""
+        self._shown = {"thinking": False, "text": False}
+        self._numbers: dict[str, int] = {}
+        self._running: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case RunStarted():
+                self._began, self.result = self._clock(), None
+            case ToolStarted():
+                self._tool_started(event)
+            case ToolFinished():
+                self._tool_finished(event)
+            case MessageAdded():
+                self._note(f"told the model: {getattr(event.message, 'content', event.reason)}")
+            case RunFinished() | RunPaused():
+                self._ended(event)
+            case _:
+                self._model_event(event)
+
+    def _model_event(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._shown = dict.fromkeys(self._shown, False)
+                self._screen.wait("waiting for the model")
+            case ReasoningDelta(text):
+                self._flow("thinking", text)
+            case TextDelta(text):
+                self._flow("text", text)
+            case ToolArgsDelta():
+                self._stop_flow()
+                self._screen.wait(f"the model writes a call of {event.name}")
+            case ToolProgress():
+                self._screen.wait(f"{event.call.name}: {one_line(str(event.data), self._screen.width)}")
+            case Retrying():
+                self._retrying(event)
+            case ModelReplied():
+                self._replied(event)
+
+    def close(self) -> None:
+        """Take the spinner away and end the line."""
+        self._screen.still()
+        self._stop_flow()
+
+    def _flow(self, kind: str, text: str) -> None:
+        if not self._shown[kind]:
+            text = text.lstrip()
+        if not text:
+            return
+        if self._flowing != kind:
+            self._stop_flow()
+            self._flowing, self._shown[kind] = kind, True
+            if kind == "thinking" and not self._screen.fancy:
+                text = f"thinking: {text}"
+        self._screen.write(text, "dim italic" if kind == "thinking" else "")
+
+    def _stop_flow(self) -> None:
+        self._flowing = ""
+        self._screen.end_line()
+
+    def _retrying(self, event: Retrying) -> None:
+        self._stop_flow()
+        dropped = "; what came of this reply is dropped" if any(self._shown.values()) else ""
+        self._shown = dict.fromkeys(self._shown, False)
+        self._note(f"{event.error}{dropped}; asking again in {duration(event.wait)}")
+        self._screen.wait("asking again")
+
+    def _replied(self, event: ModelReplied) -> None:
+        for kind, text in (("thinking", event.message.reasoning), ("text", event.message.text)):
+            if text and not self._shown[kind]:  # a model that does not stream
+                self._flow(kind, text)
+        self._stop_flow()
+
+    def _tool_started(self, event: ToolStarted) -> None:
+        call = event.call
+        self._numbers[call.id] = event.position + 1
+        self._running[call.id] = call.name
+        self._screen.line(f"→ {event.position + 1} {shown_call(call, self._screen.width - 30)}", "cyan")
+        self._wait_for_tools()
+
+    def _tool_finished(self, event: ToolFinished) -> None:
+        self._running.pop(event.call.id, None)
+        number = self._numbers.get(event.call.id)
+        head = " ".join(str(part) for part in (number, one_line(event.call.name, 64), duration(event.seconds)) if part)
+        mark, style = ("✗", "red") if event.result.is_error else ("✓", "green")
+        self._screen.end_line()
+        self._screen.write(f"{mark} {head}", style)
+        room = max(self._screen.width - len(head) - 5, 20)
+        self._screen.write(f"  {one_line(event.result.content, room)}\n", "dim")
+        self._wait_for_tools()
+
+    def _wait_for_tools(self) -> None:
+        if self._running:
+            self._screen.wait(f"running {', '.join(self._running.values())}")
+
+    def _note(self, text: str) -> None:
+        self._screen.line(f"! {one_line(text, 4 * self._screen.width)}", "yellow")
+
+    def _ended(self, event: RunFinished | RunPaused) -> None:
+        self.close()
+        result: RunResult[Any] = event.result
+        self.result = result
+        self._running.clear()
+        self._numbers.clear()
+        if result.output is not None and not isinstance(result.output, str):
+            self._screen.line(shown_output(result.output))
+        if isinstance(event, RunPaused):
+            self._paused(event.pending)
+        elif event.stop_reason.startswith("limit:"):
+            self._note(f"stopped at the limit of {event.stop_reason.removeprefix('limit:')}; this is not a whole answer")
+        self._screen.line()
+        self._screen.line(self._summarize(result, self._clock() - self._began), "dim")
+
+    def _paused(self, pending: tuple[ToolCall, ...]) -> None:
+        for call in pending:
+            self._note(f"waits for an approval: {shown_call(call)}")
+        self._note("nobody can be asked here; run it in a terminal to approve calls")
+
+
+class AnswerOnly:
+    """Shows nothing but the answer, when it is whole."""
+
+    deltas = False
+
+    def __init__(self, file: TextIO) -> None:
+        self.result: RunResult[Any] | None = None
+        self._file = file
+
+    def __call__(self, event: Event) -> None:
+        """Show the output of the last event."""
+        if isinstance(event, RunFinished | RunPaused):
+            result: RunResult[Any] = event.result
+            self.result = result
+            if result.output is not None and result.stop_reason not in ("error", "cancelled"):
+                self._file.write(f"{clean(shown_output(result.output))}\n")
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class JsonLines:
+    """One event a line, as `dump_event` has it; after the last one a line of type "Result"."""
+
+    def __init__(self, file: TextIO, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.result: RunResult[Any] | None = None
+        self._file, self._clock = file, clock
+        self._began = clock()
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        self._write(_event_json(event))
+        if isinstance(event, RunFinished | RunPaused):
+            self.result = event.result
+            error = event.error if isinstance(event, RunFinished) else None
+            self._write(json.dumps(_result_data(event.result, error, self._clock() - self._began)))
+
+    def _write(self, line: str) -> None:
+        self._file.write(f"{line}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def _event_json(event: Event) -> str:
+    try:
+        return json.dumps(dump_event(event), allow_nan=False)
+    except ValueError:  # a tool reports its progress with anything that it likes
+        if not isinstance(event, ToolProgress):
+            raise
+        return json.dumps(dump_event(replace(event, data=repr(event.data))))
+
+
+def _result_data(result: RunResult[Any], error: str | None, seconds: float) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    data = {
+        "type": "Result",
+        "output": result.output,
+        "stop_reason": result.stop_reason,
+        "error": error,
+        "steps": result.steps,
+        "usage": result.usage,
+        "cost": result.cost,
+        "seconds": round(seconds, 3),
+        "run_id": result.run_id,
+        "pending": result.pending,
+    }
+    return {name: to_jsonable_python(value, fallback=str, inf_nan_mode="null") for name, value in data.items()}
+
+
+def shown_output(output: Any) -> str:
+    """An answer as text: a text as it is, anything else as JSON that people can read."""
+    if isinstance(output, str):
+        return output
+    from pydantic_core import to_jsonable_python
+
+    return json.dumps(to_jsonable_python(output, fallback=str), indent=2, ensure_ascii=False)

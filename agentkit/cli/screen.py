@@ -1,0 +1,148 @@
+"""Where the live view is written: a terminal with colours and a spinner, or plain lines. Both are given any text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from .text import clean
+
+__all__ = ["PlainScreen", "Screen", "TerminalScreen", "console_for", "is_plain", "open_screen"]
+
+
+class Screen(Protocol):
+    """Takes untrusted text: control characters are shown as escapes, and markup has no meaning."""
+
+    @property
+    def fancy(self) -> bool:
+        """Whether it has colours and a spinner."""
+
+    @property
+    def width(self) -> int:
+        """About how long a line may be, in characters."""
+
+    def write(self, text: str, style: str = "") -> None:
+        """Text that goes on where the last text ended."""
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of its own."""
+
+    def end_line(self) -> None:
+        """Go to a new line, unless one has just begun."""
+
+    def wait(self, message: str) -> None:
+        """Show that something is awaited, where that can be taken away again."""
+
+    def still(self) -> None:
+        """Nothing is awaited any more."""
+
+
+class PlainScreen:
+    """Plain lines, no control codes: for files, pipes, CI and NO_COLOR."""
+
+    fancy = False
+    width = 160
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._in_line = False
+
+    def write(self, text: str, style: str = "") -> None:
+        """Written and flushed at once, so that a stream flows."""
+        shown = clean(text)
+        if shown:
+            self._file.write(shown)
+            self._file.flush()
+            self._in_line = not shown.endswith("\n")
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of its own."""
+        self.end_line()
+        self.write(f"{text}\n", style)
+
+    def end_line(self) -> None:
+        """Go to a new line, unless one has just begun."""
+        if self._in_line:
+            self.write("\n")
+
+    def wait(self, message: str) -> None:
+        """Nothing: it could not be taken away."""
+
+    def still(self) -> None:
+        """Nothing."""
+
+
+class TerminalScreen:
+    """A terminal, by rich."""
+
+    fancy = True
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._in_line = False
+        self._status: Status | None = None
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self._console.width
+
+    def write(self, text: str, style: str = "") -> None:
+        """The terminal breaks the lines."""
+        self.still()
+        shown = clean(text)
+        if shown:
+            self._console.print(Text(shown, style), end="", soft_wrap=True)
+            self._in_line = not shown.endswith("\n")
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of its own."""
+        self.end_line()
+        self.write(f"{text}\n", style)
+
+    def end_line(self) -> None:
+        """Go to a new line, unless one has just begun."""
+        if self._in_line:
+            self.write("\n")
+
+    def wait(self, message: str) -> None:
+        """A spinner on a line of its own."""
+        self.end_line()
+        shown = Text(clean(message), "dim")
+        shown.truncate(max(self.width - 4, 10), overflow="ellipsis")
+        if self._status is None:
+            self._status = self._console.status(shown)
+            self._status.start()
+        else:
+            self._status.update(shown)
+
+    def still(self) -> None:
+        """Take the spinner away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def is_plain(file: TextIO, env: Mapping[str, str] = os.environ) -> bool:
+    """Whether to write plain lines: no terminal, a dumb one, CI, or NO_COLOR (any value but the empty one)."""
+    return not file.isatty() or bool(env.get("NO_COLOR")) or bool(env.get("CI")) or env.get("TERM") == "dumb"
+
+
+def console_for(file: TextIO) -> Console:
+    """A rich console that interprets nothing in a text and, where lines are to be plain, writes no codes."""
+    if is_plain(file):
+        return Console(
+            file=file, force_terminal=False, color_system=None, markup=False, emoji=False, highlight=False, width=120
+        )
+    return Console(file=file, markup=False, emoji=False, highlight=False)
+
+
+def open_screen() -> Screen:
+    """The screen that suits the standard output."""
+    return PlainScreen(sys.stdout) if is_plain(sys.stdout) else TerminalScreen(console_for(sys.stdout))

@@ -1,0 +1,139 @@
+"""An agent at work for a terminal: built from options, run turn by turn, cancelled by Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..agent import Agent
+from ..limits import Limits
+from ..messages import Message, ToolCall
+from ..model import ModelSettings
+from ..models.chat import ChatModel
+from ..run import RunResult
+from .load import file_tools, load_agent, load_tools
+from .render import View
+from .screen import Screen
+from .text import clean
+
+__all__ = ["AgentOptions", "Session", "asker", "build_agent"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """What the options of `run` and `chat` say about the agent. None: what the agent, or agentkit, has by default."""
+
+    tools: Sequence[str] = ()
+    files: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    base_url: str | None = None
+    instructions: str | None = None
+    max_steps: int | None = None
+    thinking: bool | None = None
+    effort: str | None = None
+    stream: bool | None = None
+
+
+def build_agent(options: AgentOptions, approve: Callable[[ToolCall], bool] | None = None) -> Agent[Any]:
+    """The agent of the options: the one that they name, with what they say put over it, or a new one.
+
+    An agent that has an `approve` of its own keeps it. Raises `UsageError`, `SettingsError` or `MissingKey`.
+    """
+    base = load_agent(options.agent) if options.agent else None
+    changes: dict[str, Any] = {}
+    if base is None or options.model or options.base_url:
+        name = options.model or (getattr(base.model, "name", None) if base else None)
+        changes["model"] = ChatModel(name, base_url=options.base_url)
+    extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
+    if extra:
+        own = [item for item in base.spec.tools if item is not base.spec.output.tool] if base else []
+        changes["tools"] = [*own, *extra]
+    if options.instructions is not None:
+        changes["instructions"] = options.instructions
+    if options.max_steps is not None:
+        changes["limits"] = replace(base.spec.limits if base else Limits(), max_steps=options.max_steps)
+    if approve is not None and (base is None or base.spec.approve is None):
+        changes["approve"] = approve
+    changes["settings"] = _settings(options, base)
+    agent = base.copy(**changes) if base else Agent(**changes)
+    endpoint = getattr(agent.model, "endpoint", None)
+    if endpoint is not None:
+        endpoint.require_key()
+    return agent
+
+
+def _settings(options: AgentOptions, base: Agent[Any] | None) -> ModelSettings:
+    given = {"thinking": options.thinking, "reasoning_effort": options.effort, "stream": options.stream}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(base.spec.settings if base else ModelSettings(), **changed)
+
+
+class Session:
+    """One event loop for all turns of an agent, so that its connections are kept. Use it with `with`."""
+
+    def __init__(self, agent: Agent[Any]) -> None:
+        self._agent = agent
+        self._runner = asyncio.Runner()
+
+    def turn(self, prompt: str, view: View, messages: Sequence[Message] = ()) -> RunResult[Any]:
+        """Run the agent, shown by `view`. Ctrl-C cancels the run and is raised as KeyboardInterrupt when it has ended."""
+        view.result = None
+        try:
+            return self.wait_for(self._agent.run(prompt, messages=messages, observers=[view]))
+        finally:
+            view.close()
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns or raises, run in this session's loop."""
+        return self._runner.run(work)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.wait_for(self._agent.aclose())
+        finally:
+            self._runner.close()
+
+
+def asker(screen: Screen) -> Callable[[ToolCall], bool] | None:
+    """Asks whoever sits at the terminal about a call, which is shown whole; None when nobody does."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+
+    def ask(call: ToolCall) -> bool:
+        screen.still()
+        screen.line(f"? {call.name} {clean(call.arguments)}", "bold yellow")
+        with _interruptible():
+            try:
+                answer = input("  run this call? [y/N] ")
+            except EOFError:
+                screen.line()
+                return False
+        return answer.strip().lower() in ("y", "yes")
+
+    return ask
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts a blocking read at once; the event loop's own handler would only cancel a task after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

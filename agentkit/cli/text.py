@@ -1,0 +1,82 @@
+"""Texts for a terminal: what comes from models and tools made harmless, and numbers made readable."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..messages import ToolCall, Usage
+from ..run import RunResult
+
+__all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
+
+_HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (ESC begins a terminal's commands), marks that turn the direction of text, half surrogates."""
+
+_LONGEST_VALUE = 60
+
+
+def clean(text: str) -> str:
+    """The text as it may be sent to a terminal: line feeds and tabs stay, other control characters are shown as escapes."""
+    return _HARMFUL.sub(lambda match: ascii(match[0])[1:-1], text.replace("\r", ""))
+
+
+def one_line(text: str, length: int) -> str:
+    """The text in one clean line of at most `length` characters; what is cut is counted."""
+    line = clean(" ".join(text[: 20 * length].split()))
+    if len(line) <= length and len(text) <= 20 * length:
+        return line
+    note = f"… ({len(text):,} characters)"
+    return line[: max(0, length - len(note))] + note
+
+
+def shown_call(call: ToolCall, length: int = 100) -> str:
+    """A call as one readable line, such as `read_file(path="a.txt", max_lines=3)`."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    if isinstance(arguments, dict):
+        shown = ", ".join(f"{name}={one_line(_as_json(value), _LONGEST_VALUE)}" for name, value in arguments.items())
+    else:
+        shown = call.arguments
+    return f"{one_line(call.name, 64)}({one_line(shown, length)})"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def duration(seconds: float) -> str:
+    """A time that people can read: `3 ms`, `1.2 s`, `2 min 5 s`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def money(cost: float | None) -> str:
+    """US dollars, with as many digits as matter."""
+    if cost is None:
+        return "cost unknown"
+    if 0 < cost < 0.00005:
+        return "< $0.0001"
+    return f"${cost:.4f}" if cost < 1 else f"${cost:,.2f}"
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens in, those from the cache, and out."""
+    hits = usage.cache_read_tokens
+    share = f" ({hits:,} from cache, {100 * hits / usage.input_tokens:.0f} %)" if hits and usage.input_tokens else ""
+    return f"{usage.input_tokens:,} tokens in{share} · {usage.output_tokens:,} out"
+
+
+def summary(result: RunResult[Any], seconds: float) -> str:
+    """One line on what a run took."""
+    calls = result.usage.tool_calls
+    counts = f"{_count(result.steps, 'step')} · {_count(calls, 'tool call')}"
+    return f"{counts} · {tokens(result.usage)} · {money(result.cost)} · {duration(seconds)}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

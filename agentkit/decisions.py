@@ -1,0 +1,48 @@
+"""What a run can do next: `decide` gives one of these, and `drive` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .errors import AgentError
+from .messages import Message, ToolCall
+from .state import OpenCall
+
+__all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """Send the transcript to the model, after saying `prompt` for `reason`."""
+
+    tool_choice: str = "auto"
+    prompt: Message | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTools:
+    """Answer these calls: run them, or tell the model why they are not run."""
+
+    calls: list[OpenCall]
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait until somebody approves these calls or refuses them."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the run with this value, or with an error to raise."""
+
+    stop_reason: str
+    output: Any = None
+    error: AgentError | None = None
+
+
+Decision: TypeAlias = AskModel | RunTools | Pause | Finish

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from agentkit.messages import Usage
+from agentkit.models.prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price, cost_of
+from agentkit.models.profiles import ANYFAST, DEEPSEEK, GENERIC
+
+MILLION = Usage(input_tokens=2_000_000, cache_read_tokens=1_000_000, output_tokens=1_000_000, reasoning_tokens=400_000)
+"""A million each of hits, misses and answer tokens; the thinking is part of the answer."""
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("prices", "when", "dollars"),
+    [
+        (DEEPSEEK_FLASH, "2026-04-25T23:59:59", None),
+        (DEEPSEEK_FLASH, "2026-04-26T00:00:00", 0.0028 + 0.14 + 0.28),
+        (DEEPSEEK_FLASH, "2026-08-14T02:00:00", 0.0028 + 0.14 + 0.28),  # a Friday; there was no peak price yet
+        (DEEPSEEK_FLASH, "2026-09-10T00:00:00", 0.003 + 0.15 + 0.60),
+        (DEEPSEEK_FLASH, "2026-11-23T02:00:00", 0.006 + 0.30 + 1.20),
+        (DEEPSEEK_PRO, "2026-11-23T12:00:00", 0.022 + 0.66 + 1.98),
+        (DEEPSEEK_PRO, "2026-11-23T09:00:00", 0.044 + 1.32 + 3.96),
+        ((), "2026-11-23T12:00:00", None),
+    ],
+)
+def test_the_price_in_force_at_that_time(prices: tuple[Price, ...], when: str, dollars: float | None) -> None:
+    assert cost_of(prices, MILLION, at(when)) == (None if dollars is None else pytest.approx(dollars))
+    assert cost_of(prices[::-1], MILLION, at(when)) == cost_of(prices, MILLION, at(when))
+
+
+@pytest.mark.parametrize(
+    ("when", "peak"),
+    [
+        ("2026-11-23T00:59:59", False),  # Monday
+        ("2026-11-23T01:00:00", True),
+        ("2026-11-23T03:59:59", True),
+        ("2026-11-23T04:00:00", False),
+        ("2026-11-23T06:00:00", True),
+        ("2026-11-23T09:59:59", True),
+        ("2026-11-23T10:00:00", False),
+        ("2026-11-27T09:00:00", True),  # Friday
+        ("2026-11-28T09:00:00", False),  # Saturday
+        ("2026-11-29T02:00:00", False),  # Sunday
+    ],
+)
+def test_peak_hours(when: str, peak: bool) -> None:
+    price = Price(at("2026-01-01T00:00:00"), 1.0, 1.0, 1.0, peak=2.0)
+    assert cost_of([price], Usage(output_tokens=1_000_000), at(when)) == (2.0 if peak else 1.0)
+
+
+def test_peak_hours_are_utc_wherever_the_clock_is() -> None:
+    beijing = datetime(2026, 11, 23, 9, 30, tzinfo=timezone(timedelta(hours=8)))  # 01:30 UTC
+    assert cost_of(DEEPSEEK_FLASH, Usage(output_tokens=1_000_000), beijing) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "prices"),
+    [
+        ("deepseek-v4-flash", DEEPSEEK_FLASH),
+        ("deepseek-flash", DEEPSEEK_FLASH),
+        ("DeepSeek-V4-Flash-ga-260731", DEEPSEEK_FLASH),
+        ("deepseek-v4-pro", DEEPSEEK_PRO),
+        ("deepseek-next", ()),
+    ],
+)
+def test_prices_by_model(name: str, prices: tuple[Price, ...]) -> None:
+    assert DEEPSEEK.price_of(name) == prices
+    assert ANYFAST.price_of(name) == GENERIC.price_of(name) == ()
+
+
+def test_prices_can_be_overridden_and_the_longest_beginning_counts() -> None:
+    cheap, special = (Price(at("2026-01-01T00:00:00"), 0, 0, 1),), (Price(at("2026-01-01T00:00:00"), 0, 0, 2),)
+    profile = replace(ANYFAST, prices={"deepseek": cheap, "deepseek-v4": special})
+    assert profile.price_of("deepseek-v4-flash") == special
+    assert profile.price_of("deepseek-flash") == cheap

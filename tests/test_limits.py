@@ -1,0 +1,107 @@
+"""Limits: what is refused, and what stops the next call."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from agentkit import Assistant, Limits, ModelReplied, RunStarted, RunState, SettingsError, ToolCall, ToolResult, Usage, User
+from agentkit.events import ToolFinished, ToolStarted
+from agentkit.limits import Limits as SameLimits
+
+
+def after(*replies: ModelReplied) -> RunState:
+    return RunState.replay([RunStarted("r", (User("hi"),)), *replies])
+
+
+def looping(*results: str) -> RunState:
+    """A state after one call per result, all with the same arguments."""
+    state = RunState.replay([RunStarted("r", (User("hi"),))])
+    for number, text in enumerate(results):
+        call = ToolCall(f"c{number}", "f", '{"x": 1}')
+        state.apply(ModelReplied(Assistant(tool_calls=(call,)), Usage(requests=1)))
+        state.apply(ToolStarted(call, number))
+        state.apply(ToolFinished(call, ToolResult(call.id, "f", text)))
+    return state
+
+
+REPLY = ModelReplied(Assistant("x"), Usage(1, 100, 10), cost=0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(), None),
+        (Limits(max_steps=1), "limit:steps"),
+        (Limits(max_steps=2), None),
+        (Limits(max_steps=None), None),
+        (Limits(input_tokens=210), "limit:input_tokens"),  # 100 used, and a next prompt of at least 110
+        (Limits(input_tokens=211), None),
+        (Limits(output_tokens=10), "limit:output_tokens"),
+        (Limits(output_tokens=11), None),
+        (Limits(cost=0.5), "limit:cost"),
+        (Limits(cost=0.51), None),
+        (Limits(repeats=1), None),
+        (Limits(max_steps=1, cost=0), "limit:steps"),
+    ],
+    ids=str,
+)
+def test_a_limit_is_checked_before_the_call_that_breaks_it(limits: Limits, reason: str | None) -> None:
+    assert limits.before_model_call(after(REPLY)) == reason
+
+
+def test_zero_allows_no_model_call_at_all() -> None:
+    zero = {"steps": Limits(max_steps=0), "input_tokens": Limits(input_tokens=0), "cost": Limits(cost=0)}
+    assert {name: limits.before_model_call(after()) for name, limits in zero.items()} == {n: f"limit:{n}" for n in zero}
+
+
+def test_an_unknown_price_counts_as_nothing() -> None:
+    unknown = after(ModelReplied(Assistant("x"), Usage(1, 100, 10), cost=None))
+    assert unknown.cost is None
+    assert Limits(cost=0.01).before_model_call(unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("results", "repeats"),
+    [
+        ([], 0),
+        (["a"], 1),
+        (["a", "a"], 2),
+        (["a", "a", "a"], 3),
+        (["a", "a", "b"], 1),  # another result: the tool makes progress
+        (["a", "b", "a"], 1),
+    ],
+)
+def test_the_loop_detector_counts_the_same_call_with_the_same_result(results: list[str], repeats: int) -> None:
+    state = looping(*results)
+    assert state.repeats == repeats
+    assert Limits(repeats=repeats + 1).before_model_call(state) is None
+    if repeats:
+        assert Limits(repeats=repeats).before_model_call(state) == "limit:repeats"
+
+
+@pytest.mark.parametrize("other", [ToolCall("z", "g", '{"x": 1}'), ToolCall("z", "f", '{"x": 2}')])
+def test_another_call_ends_the_repetition(other: ToolCall) -> None:
+    state = looping("a", "a")
+    state.apply(ModelReplied(Assistant(tool_calls=(other,)), Usage(requests=1)))
+    state.apply(ToolFinished(other, ToolResult("z", other.name, "a")))
+    assert state.repeats == 1
+
+
+@pytest.mark.parametrize(("limit", "left"), [(None, None), (5, 3), (2, 0), (1, 0)])
+def test_tool_calls_left(limit: int | None, left: int | None) -> None:
+    assert Limits(tool_calls=limit).tool_calls_left(looping("a", "b")) == left
+
+
+@pytest.mark.parametrize("name", ["max_steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"])
+@pytest.mark.parametrize("value", [-1, -0.5, True, "3", float("nan")])
+def test_a_value_that_is_no_limit_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"limits: {name} is {value!r}; allowed: None or a number of at least 0")):
+        SameLimits(**{name: value})
+
+
+def test_an_unknown_way_to_end_is_refused() -> None:
+    with pytest.raises(SettingsError, match="on_limit is 'explode'; allowed: stop, answer, raise"):
+        Limits(on_limit="explode")  # type: ignore[arg-type]
