@@ -6,43 +6,57 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = sys.executable
-STEPS = {
-    "format": [PYTHON, "-m", "ruff", "format", "--check", "--diff", "."],
-    "lint": [PYTHON, "-m", "ruff", "check", "."],
-    "types": [PYTHON, "-m", "mypy"],
-    "tests": [PYTHON, "-m", "pytest", "-n", "auto", "--durations=10"],
-}
 
 
-def table() -> None:
-    """Lines per module, for `agentkit` and `tools`."""
+def run(*module: str, env: dict[str, str] | None = None) -> bool:
+    """Run a Python module in the project's folder; True if it passed."""
+    return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, env=env, check=False).returncode == 0
+
+
+def check_types() -> bool:
+    """Run mypy. It reads no editable install, so `agentkit_tools` is shown to it through a link to `tools`."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "agentkit_tools").symlink_to(ROOT / "tools", target_is_directory=True)
+        return run("mypy", env={**os.environ, "MYPYPATH": folder})
+
+
+def print_table() -> bool:
+    """Print the lines of each module of `agentkit` and `tools`."""
     total = 0
-    for folder in ("agentkit", "tools"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            total += len(lines)
-            print(f"{len(lines):6}  {path.relative_to(ROOT)}")
+    for path in (path for folder in ("agentkit", "tools") for path in sorted((ROOT / folder).rglob("*.py"))):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        total += lines
+        print(f"{lines:6}  {path.relative_to(ROOT)}")
     print(f"{total:6}  in all")
+    return True
+
+
+STEPS = {
+    "format": lambda: run("ruff", "format", "--check", "."),
+    "lint": lambda: run("ruff", "check", "."),
+    "types": check_types,
+    "tests": lambda: run("pytest", "-n", "auto", "--durations=10"),
+    "table": print_table,
+}
 
 
 def main(wanted: list[str]) -> int:
     """Run the steps, each to its end, and say which failed."""
-    unknown = [name for name in wanted if name not in (*STEPS, "table")]
+    unknown = [name for name in wanted if name not in STEPS]
     if unknown:
-        print(f"no step {', '.join(unknown)}; the steps are: {', '.join(STEPS)}, table")
+        print(f"no step {', '.join(unknown)}; the steps are: {', '.join(STEPS)}")
         return 2
     failed = []
-    for name in wanted or [*STEPS]:
+    for name in wanted or STEPS:
         print(f"== {name}", flush=True)
-        if name == "table":
-            table()
-        elif subprocess.run(STEPS[name], cwd=ROOT, check=False).returncode:
+        if not STEPS[name]():
             failed.append(name)
     print(f"check: failed: {', '.join(failed)}" if failed else "check: all passed")
     return 1 if failed else 0

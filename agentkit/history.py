@@ -19,7 +19,10 @@ class History(Protocol):
     """A view of the transcript: what of it the next request sends. It must be a pure function, so that prefixes stay."""
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
-        """The messages to send. Those from `new_from` on belong to the run under way and must all be kept."""
+        """The messages to send. Those from `new_from` on belong to the run under way and must all be kept.
+
+        A view that is not the list itself is mended before it is sent, so that it cannot break the server's rules.
+        """
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
@@ -29,7 +29,7 @@ from .events import (
     ToolStarted,
 )
 from .execute import describe_error, execute, plan
-from .history import unique_ids
+from .history import mend, unique_ids
 from .messages import Message, ToolCall, ToolResult, Usage
 from .model import ModelReply, ModelRequest
 from .output import TextOutput
@@ -125,7 +125,10 @@ class Run:
         state, spec = self.state, self.spec
         if self._watchers:
             await self.emit(StepStarted(state.steps + 1))
-        messages = spec.history(state.messages, state.new_from) if spec.history else state.messages
+        messages: Sequence[Message] = state.messages
+        if spec.history:
+            view = spec.history(messages, state.new_from)
+            messages = view if view is messages else mend(view)
         request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
         started = time.perf_counter()
         reply = await self._reply(request)
@@ -207,7 +210,7 @@ class Run:
         if self.spec.approve is None:
             return False
         for call in calls:
-            answer = self.spec.approve(call)
+            answer = await self.spec.threads.run(partial(self.spec.approve, call))  # it may wait for a person
             approved = await answer if isinstance(answer, Awaitable) else answer
             await self.record(ApprovalGiven(call.id, bool(approved)))
         return True

@@ -1,5 +1,4 @@
 """An agent inside a FastAPI app: one agent for all requests, an answer at once or as a stream.
-
 Run: pip install fastapi uvicorn; AGENTKIT_API_KEY=... uvicorn --app-dir examples 05_fastapi_app:app
 """
 
@@ -23,7 +22,7 @@ agent = Agent(instructions="You help the customers of a furniture shop.", tools=
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    async with agent:  # closes the connections to the model when the app ends
+    async with agent:  # closed with the app
         yield
 
 

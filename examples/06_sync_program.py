@@ -29,7 +29,7 @@ def pay(ctx: RunContext[Account], amount: float, to: str) -> str:
     return f"paid {amount:.2f} EUR to {to}"
 
 
-agent = Agent(tools=[balance, pay], deps_type=Account, approve=lambda call: "amount" in call.arguments)
+agent = Agent(tools=[balance, pay], deps_type=Account, approve=lambda call: input(f"run {call.name}? [y/n] ") == "y")
 account = Account("Ada", 120.0)
 
 first = agent.run_sync("How much money do I have?", deps=account)
