@@ -17,7 +17,7 @@ from .spec import AgentSpec
 from .state import OpenCall
 from .tool import RunContext, ToolRegistry
 
-__all__ = ["Outcome", "execute", "plan", "render"]
+__all__ = ["Outcome", "describe_error", "execute", "plan", "render", "unknown_tool"]
 
 _SHOWN = 500
 """Characters of an exception's message that the model is told."""
@@ -72,8 +72,6 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
         if task and task.cancelling():
             raise
         return _failed(call, "the tool cancelled itself", traceback.format_exc())
-    except TimeoutError as error:
-        return _failed(call, f"timed out: {error or 'the tool took too long'}", traceback.format_exc())
     except Exception as error:  # noqa: BLE001  the border between the model's world and the program's
         return _failed(call, describe_error(error), traceback.format_exc())
 

@@ -116,7 +116,9 @@ def lost(call_id: str, name: str) -> ToolResult:
             [Assistant("", "", (A, B)), lost("a", "f"), ANSWER_B, User("u")],
             id="one of two answered",
         ),
-        pytest.param([Assistant("", "", (A, B)), ANSWER_B, ANSWER_A], [Assistant("", "", (A, B)), ANSWER_A, ANSWER_B], id="order"),
+        pytest.param(
+            [Assistant("", "", (A, B)), ANSWER_B, ANSWER_A], [Assistant("", "", (A, B)), ANSWER_A, ANSWER_B], id="order"
+        ),
         pytest.param([ANSWER_A, User("u")], [User("u")], id="an answer without its call"),
         pytest.param(
             [Assistant("", "", (A,)), User("u"), ANSWER_A], [Assistant("", "", (A,)), lost("a", "f"), User("u")], id="too late"
@@ -202,17 +204,17 @@ def test_a_views_prefix_is_stable_from_one_drop_to_the_next(turns: list[list[Mes
 
 
 def test_nothing_is_dropped_up_to_the_most() -> None:
-    messages = [User("1"), Assistant("a"), User("2")]
+    messages: list[Message] = [User("1"), Assistant("a"), User("2")]
     assert KeepTurns(2)(messages, 2) is messages
 
 
 def test_the_turn_that_the_run_answers_stays_whole_when_the_run_began_after_its_question() -> None:
-    messages = [User("old"), Assistant("a"), User("question"), Assistant("wrong"), User("mend it")]
+    messages: list[Message] = [User("old"), Assistant("a"), User("question"), Assistant("wrong"), User("mend it")]
     assert KeepTurns(1, 0)(messages, 3) == [User("question"), Assistant("wrong"), User("mend it")]
 
 
 def test_messages_before_the_first_turn_that_is_dropped_go_with_it_but_for_the_system_message() -> None:
-    messages = [System("s"), Assistant("hello"), User("1"), Assistant("a"), User("2")]
+    messages: list[Message] = [System("s"), Assistant("hello"), User("1"), Assistant("a"), User("2")]
     assert KeepTurns(1, 0)(messages, 4) == [System("s"), User("2")]
 
 

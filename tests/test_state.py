@@ -33,7 +33,7 @@ from agentkit import (
 )
 from agentkit.events import LastingEvent
 from agentkit.model import ModelReply
-from agentkit.models.scripted import call
+from agentkit.models.scripted import ScriptItem, call
 
 
 def fields(state: RunState) -> dict[str, Any]:
@@ -65,7 +65,7 @@ async def plain(watch: Callable[[Event], None]) -> None:
 
 
 async def with_tools(watch: Callable[[Event], None]) -> None:
-    script = [
+    script: list[ScriptItem] = [
         [call("add", x=1, y=2), call("fail"), call("nope")],
         ModelReply(Assistant("wait", "hm", (call("fail"),)), Usage(1, 10, 5, 3, 2), cost=0.5),
         [call("add", x="wrong"), call("add", x=3, y=4)],
@@ -75,12 +75,12 @@ async def with_tools(watch: Callable[[Event], None]) -> None:
 
 
 async def with_corrections(watch: Callable[[Event], None]) -> None:
-    script = ["seven", call("final_answer", answer="x"), call("final_answer", answer=7)]
+    script: list[ScriptItem] = ["seven", call("final_answer", answer="x"), call("final_answer", answer=7)]
     await Agent(ScriptedModel(script), output_type=int).run("sum", observers=[watch])
 
 
 async def with_a_limit(watch: Callable[[Event], None]) -> None:
-    script = [call("add", x=1, y=2), call("add", x=1, y=2), "enough"]
+    script: list[ScriptItem] = [call("add", x=1, y=2), call("add", x=1, y=2), "enough"]
     limits = Limits(max_steps=2, on_limit="answer")
     await Agent(ScriptedModel(script), tools=[add], limits=limits).run("sum", observers=[watch])
 
@@ -145,7 +145,8 @@ def test_every_prefix_replays_to_the_state_that_was_folded_live(scenario: Any) -
 def test_a_finished_run_has_every_call_answered_after_its_message_in_call_order(scenario: Any) -> None:
     state = RunState.replay(run_of(scenario))
     assert not state.open_calls and state.stop_reason
-    asked, answered = [], []
+    asked: list[str] = []
+    answered: list[str] = []
     for message in state.messages:
         if isinstance(message, Assistant):
             assert asked == answered

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -86,7 +89,7 @@ def test_a_thread_is_used_again_and_survives_an_error() -> None:
             ids.add(await threads.run(threading.get_ident))
             with pytest.raises(ValueError, match="x"):
                 await threads.run(raising(ValueError("x")))
-            while not threads._waiting:  # a worker puts itself back just after its result is on the way
+            while not threads._waiting:  # noqa: ASYNC110  a worker puts itself back just after its result is on the way
                 await asyncio.sleep(0)
         return ids
 
@@ -113,40 +116,72 @@ def test_an_idle_thread_ends() -> None:
     assert not thread.is_alive()
 
 
-def test_calls_that_meet_the_end_of_an_idle_thread_are_all_run() -> None:
+class Contested(deque[Any]):
+    """A deque in which a worker that wants to end comes second to a caller that takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending, self.taken = threading.Event(), threading.Event()
+
+    def pop(self) -> Any:  # type: ignore[override]
+        item = super().pop()
+        self.taken.set()
+        return item
+
+    def remove(self, item: Any) -> None:
+        self.ending.set()
+        self.taken.wait(30)
+        super().remove(item)
+
+
+def test_a_call_that_takes_a_thread_at_its_end_is_run() -> None:
+    async def main() -> str:
+        threads, contested = Threads(idle=0.0), Contested()
+        threads._waiting = contested
+        await threads.run(lambda: "first")
+        await asyncio.to_thread(contested.ending.wait, 30)
+        return await asyncio.wait_for(threads.run(lambda: "second"), 10)
+
+    assert asyncio.run(main()) == "second"
+
+
+def test_calls_that_meet_the_end_of_idle_threads_are_all_run() -> None:
     async def main() -> list[int]:
         threads = Threads(idle=0.0)
-        done = []
-        for number in range(300):
-            done.append(await asyncio.wait_for(threads.run(lambda number=number: number), 10))
-        return done
+        return [await asyncio.wait_for(threads.run(functools.partial(int, number)), 10) for number in range(300)]
 
     assert asyncio.run(main()) == list(range(300))
 
 
 def test_a_cancelled_caller_goes_on_at_once_and_the_thread_to_its_end() -> None:
     started, release, ended = threading.Event(), threading.Event(), threading.Event()
+    workers = []
 
     def hang() -> None:
+        workers.append(threading.current_thread())
         started.set()
         release.wait(30)
         ended.set()
         raise ValueError("nobody hears this")
 
+    wrong: list[Any] = []
+
     async def main() -> None:
-        threads = Threads()
+        asyncio.get_running_loop().set_exception_handler(lambda _, details: wrong.append(details))
+        threads = Threads(idle=0.0)
         task = asyncio.create_task(threads.run(hang))
-        while not started.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(started.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not ended.is_set()
         assert await threads.run(lambda: "another thread") == "another thread"
         release.set()
+        await asyncio.to_thread(workers[0].join, 30)  # its late result is in the loop's queue by now, before what follows
+        await asyncio.sleep(0)
 
     asyncio.run(main())
-    assert ended.wait(30)
+    assert ended.is_set() and not wrong
 
 
 def test_a_result_after_the_end_of_the_loop_harms_nothing() -> None:
@@ -160,8 +195,7 @@ def test_a_result_after_the_end_of_the_loop_harms_nothing() -> None:
 
     async def main() -> None:
         task = asyncio.create_task(Threads(idle=0.01).run(hang))
-        while not started.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(started.wait, 30)
         task.cancel()
 
     asyncio.run(main())

@@ -6,11 +6,11 @@ import time
 from contextlib import suppress
 
 import pytest
-from agentkit_tools import calculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit import ModelRetry
+from agentkit_tools import calculator
 
 calculate = calculator()
 

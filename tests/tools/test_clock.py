@@ -4,9 +4,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from agentkit_tools import CurrentTime, clock
 
 from agentkit import ModelRetry
+from agentkit_tools import CurrentTime, clock
 
 
 def leap_day() -> datetime:

@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from agentkit_tools import file_tools
-from agentkit_tools._paths import HAS_DIR_FD, Root
-from agentkit_tools._search import Budget, matches, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit import ModelRetry, ToolRegistry
+from agentkit_tools import file_tools
+from agentkit_tools._paths import HAS_DIR_FD, Root
+from agentkit_tools._search import Budget, matches, walk
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="named pipes, modes and links are POSIX here")
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 import pytest
-from agentkit_tools import http_tools
-from agentkit_tools._address import is_public
 
 from agentkit import ModelRetry, ToolRegistry
+from agentkit_tools import http_tools
+from agentkit_tools._address import is_public
 
 PUBLIC = "93.184.215.14"
 

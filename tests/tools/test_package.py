@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import agentkit_tools
 import pytest
+
+import agentkit_tools
 
 SOURCES = sorted(Path(agentkit_tools.__file__).parent.glob("*.py"))
 

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from agentkit_tools import shell
 
 from agentkit import ModelRetry
+from agentkit_tools import shell
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the programs of these tests are POSIX")
 

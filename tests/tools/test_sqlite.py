@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from agentkit_tools import sqlite_tools
 
 from agentkit import ModelRetry, ToolRegistry
+from agentkit_tools import sqlite_tools
 
 
 @pytest.fixture

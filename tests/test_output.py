@@ -1,0 +1,310 @@
+"""Typed answers: how they are asked for, what counts as one, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import jsonschema
+import pytest
+from pydantic import AfterValidator, BaseModel, Field
+from typing_extensions import TypedDict
+
+from agentkit import (
+    Agent,
+    Assistant,
+    Middleware,
+    ModelReplied,
+    OutputInvalid,
+    RunStarted,
+    RunState,
+    ScriptedModel,
+    System,
+    ToolCall,
+    ToolDefinitionError,
+    ToolResult,
+    Usage,
+    User,
+)
+from agentkit.events import LastingEvent, ToolFinished
+from agentkit.model import ModelReply, ModelRequest
+from agentkit.models.scripted import ScriptItem, call
+from agentkit.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
+
+
+class City(BaseModel):
+    name: str
+    people: int = Field(ge=0)
+
+
+class Country(BaseModel):
+    capital: City
+    founded: date
+
+
+class Node(BaseModel):
+    value: int
+    children: list[Node] = []
+
+
+@dataclass
+class Size:
+    width: int
+    height: int = 1
+
+
+class Options(TypedDict, total=False):
+    deep: bool
+
+
+def positive(value: int) -> int:
+    if value <= 0:
+        raise ValueError("must be above zero")
+    return value
+
+
+PARIS: dict[str, Any] = {"name": "Paris", "people": 2}
+TYPES: list[tuple[Any, Any, Any]] = [
+    (int, 3, 3),
+    (float, 0.5, 0.5),
+    (bool, True, True),
+    (list[City], [PARIS], [City(name="Paris", people=2)]),
+    (City | Size, PARIS, City(name="Paris", people=2)),
+    (City | None, None, None),
+    (Size, {"width": 2}, Size(2)),
+    (Options, {"deep": True}, {"deep": True}),
+    (Literal["yes", "no"], "no", "no"),
+    (dict[str, int], {"a": 1}, {"a": 1}),
+    (dict[str, int], {"answer": 1}, {"answer": 1}),
+    (Node, {"value": 1, "children": [{"value": 2}]}, Node(value=1, children=[Node(value=2)])),
+    (City, PARIS, City(name="Paris", people=2)),
+    (Country, {"capital": PARIS, "founded": "1958-10-04"}, Country(capital=City(**PARIS), founded=date(1958, 10, 4))),
+    (tuple[int, str], [1, "a"], (1, "a")),
+    (Annotated[int, AfterValidator(positive)], 3, 3),
+    (int | list[int], [1, 2], [1, 2]),
+]
+
+
+def schema_of(output: Output) -> Any:
+    if output.tool is not None:
+        return output.tool.parameters
+    return json.loads(output.instructions.partition("\n")[2])
+
+
+def as_sent(output: Output, data: Any) -> Any:
+    """The value in the form of the schema: under "answer" where that is no object of its own."""
+    return {"answer": data} if list(schema_of(output).get("properties", ())) == ["answer"] else data
+
+
+def after(*events: LastingEvent) -> RunState:
+    return RunState.replay([RunStarted("r", (User("hi"),)), *events])
+
+
+def said(text: str) -> RunState:
+    return after(ModelReplied(Assistant(text), Usage()))
+
+
+def called(arguments: str, *, is_error: bool = False) -> RunState:
+    made = ToolCall("a", "final_answer", arguments)
+    result = ToolResult("a", "final_answer", "accepted", is_error)
+    return after(ModelReplied(Assistant("", "", (made,)), Usage()), ToolFinished(made, result))
+
+
+@pytest.mark.parametrize(("kind", "data", "value"), TYPES, ids=lambda v: str(v)[:30])
+def test_a_value_of_any_type_is_read_in_both_modes(kind: Any, data: Any, value: Any) -> None:
+    for output in (ToolOutput(kind), JsonOutput(kind)):
+        schema = schema_of(output)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        sent = as_sent(output, data)
+        jsonschema.validate(sent, schema)
+        assert schema["type"] == "object"
+        text = json.dumps(sent)
+        assert output.read(said(text)) == Answer(value)
+        assert output.read(said(f"```json\n{text}\n```")) == Answer(value)
+        assert output.read(said(json.dumps(data))) == Answer(value)  # a bare value, where no object is wanted
+    assert ToolOutput(kind).read(called(text)) == Answer(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Paris", "people": 2}',
+        ' \n {"name": "Paris", "people": 2}\n',
+        '```json\n{"name": "Paris", "people": 2}\n```',
+        '```JSON\n{"name": "Paris",\n "people": 2}\n```\n',
+        '```\r\n{"name": "Paris", "people": 2}\r\n```',
+        ' ```json \n{"name": "Paris", "people": 2}\n ```',
+    ],
+)
+def test_json_may_stand_in_one_fence(text: str) -> None:
+    assert JsonOutput(City).read(said(text)) == Answer(City(name="Paris", people=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "says"),
+    [
+        (City, "It is Paris.", "the text of the answer is not valid JSON"),
+        (City, "", "the text of the answer is not valid JSON"),
+        (City, '{"name": "Paris"', "the text of the answer is not valid JSON"),
+        (City, 'Here: {"name": "Paris", "people": 2}', "the text of the answer is not valid JSON"),
+        (City, "{}", "name: required, but missing; people: required, but missing"),
+        (City, '{"name": "Paris", "people": -1}', "people: Input should be greater than or equal to 0 (got -1)"),
+        (City, "[]", "answer: Input should be an object (got [])"),
+        (Country, '{"capital": {}, "founded": "1958-10-04"}', "capital.name: required, but missing"),
+        (int, "three", "the answer is not valid JSON"),
+        (
+            int,
+            '{"answer": "three"}',
+            "answer: Input should be a valid integer, unable to parse string as an integer (got 'three')",
+        ),
+        (int, '{"result": 3}', 'the answer must be an object with the one key "answer"'),
+        (int, '{"answer": 3, "more": 4}', 'the answer must be an object with the one key "answer"'),
+        (int, '1, "answer": 2', "the answer is not valid JSON"),
+        (float, '{"answer": NaN}', "the answer is not valid JSON"),
+        (Literal["yes", "no"], '"maybe"', 'the answer must be an object with the one key "answer"'),
+        (Annotated[int, AfterValidator(positive)], '{"answer": 0}', "answer: must be above zero (got 0)"),
+    ],
+)
+def test_a_wrong_answer_is_told_what_is_wrong(kind: Any, text: str, says: str) -> None:
+    for output in (JsonOutput(kind), ToolOutput(kind)):
+        reading = output.read(said(text))
+        assert isinstance(reading, Wrong)
+        assert says in reading.feedback
+        assert "pydantic" not in reading.feedback and "Value error" not in reading.feedback
+
+
+def test_how_an_answer_is_asked_for() -> None:
+    text, tool, as_json = output_of(str, "tool"), output_of(City, "tool"), output_of(City, "json_object")
+    assert isinstance(text, TextOutput) and isinstance(output_of(str, "json_object"), TextOutput)
+    assert (text.tool, text.instructions, text.response_format) == (None, "", None)
+    assert isinstance(tool, ToolOutput) and tool.response_format is None and "final_answer" in tool.instructions
+    assert tool.tool is not None and tool.tool is tool.tool
+    assert (tool.tool.name, tool.tool.read_only, tool.tool.destructive, tool.tool.open_world) == (
+        "final_answer",
+        True,
+        False,
+        False,
+    )
+    assert isinstance(as_json, JsonOutput) and (as_json.tool, as_json.response_format) == (None, "json_object")
+    assert "json" in as_json.instructions.lower()
+    assert schema_of(as_json) == schema_of(tool)
+
+
+def test_the_final_answer_tool_validates() -> None:
+    made = ToolOutput(int).tool
+    assert asyncio.run(made.call({"answer": 3})) == "accepted"
+    with pytest.raises(ValueError, match="answer: Input should be a valid integer"):
+        made.parse('{"answer": "x"}')
+
+
+# ---- what of a state counts as an answer
+
+OUTPUTS: list[Output] = [TextOutput(), JsonOutput(int), ToolOutput(int)]
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: type(output).__name__)
+def test_nothing_is_an_answer_before_the_model_gave_one(output: Output) -> None:
+    open_call = ModelReplied(Assistant("3", "", (ToolCall("a", "f"),)), Usage())
+    answered = ToolFinished(ToolCall("a", "f"), ToolResult("a", "f", "3"))
+    old = RunState.replay([RunStarted("r", (User("hi"), Assistant("3")), 2)])
+    for state in (after(), after(open_call), after(open_call, answered), old, RunState()):
+        assert output.read(state) is None
+
+
+def test_a_call_of_final_answer_counts_once_it_is_accepted() -> None:
+    output = ToolOutput(int)
+    assert output.read(called('{"answer": 3}')) == Answer(3)
+    assert output.read(called('{"answer": 3}', is_error=True)) is None
+    made, other = ToolCall("a", "final_answer", '{"answer": 3}'), ToolCall("b", "f")
+    state = after(ModelReplied(Assistant("", "", (other, made)), Usage()))
+    state.apply(ToolFinished(made, ToolResult("a", "final_answer", "accepted")))
+    assert output.read(state) is None  # the other call is open
+    state.apply(ToolFinished(other, ToolResult("b", "f", "1")))
+    assert output.read(state) == Answer(3)
+
+
+def test_an_accepted_call_that_does_not_fit_is_wrong_and_no_crash() -> None:
+    reading = ToolOutput(int).read(called('{"answer": "x"}'))  # middleware may accept what it has mended
+    assert isinstance(reading, Wrong) and "Input should be a valid integer" in reading.feedback
+
+
+def test_a_final_answer_of_an_earlier_run_does_not_count() -> None:
+    history = called('{"answer": 3}').messages
+    state = RunState.replay([RunStarted("r", (*history, User("again")), len(history))])
+    assert ToolOutput(int).read(state) is None
+
+
+# ---- in a run
+
+
+class JsonModel(ScriptedModel):
+    """A scripted model of a server that answers in JSON mode."""
+
+    class profile:
+        output_mode = "json_object"
+
+
+def run(model: ScriptedModel, kind: Any, **options: Any) -> Any:
+    return asyncio.run(Agent(model, output_type=kind, **options).run("hi"))
+
+
+def test_a_run_in_tool_mode_mends_a_wrong_answer() -> None:
+    script: list[ScriptItem] = ["three", call("final_answer", answer="x"), call("final_answer", answer=3)]
+    model = ScriptedModel(script)
+    result = run(model, int)
+    assert (result.output, result.stop_reason, result.steps) == (3, "answer", 3)
+    corrected, refused = (request.messages[-1] for request in model.requests[1:])
+    assert isinstance(corrected, User) and corrected.content.startswith("Give your answer by calling the tool final_answer")
+    assert isinstance(refused, ToolResult) and refused.is_error and "answer: Input should be a valid integer" in refused.content
+    assert isinstance(model.requests[0].messages[0], System)
+
+
+def test_a_run_in_json_mode_mends_a_wrong_answer() -> None:
+    model = JsonModel(['{"name": "Paris"}', '{"name": "Paris", "people": 2}'])
+    result = run(model, City)
+    assert result.output == City(name="Paris", people=2)
+    assert [request.settings.response_format for request in model.requests] == ["json_object"] * 2
+    corrected = model.requests[1].messages[-1]
+    assert isinstance(corrected, User) and "people: required, but missing" in corrected.content
+
+
+def test_answers_that_stay_wrong_end_the_run_with_the_text() -> None:
+    with pytest.raises(OutputInvalid, match=r"the answer does not fit output_type: .*not valid JSON") as caught:
+        run(JsonModel(["one", "two", "three"]), City)
+    assert caught.value.text == "three"
+    assert caught.value.state.steps == 3
+
+
+def test_the_answer_may_come_beside_other_calls() -> None:
+    async def note(text: str) -> str:
+        return "noted"
+
+    model = ScriptedModel([[call("note", text="x"), call("final_answer", name="Paris", people=2)]])
+    assert run(model, City, tools=[note]).output == City(name="Paris", people=2)
+
+
+def test_middleware_that_mends_a_broken_answer_leads_to_a_correction_and_not_to_a_crash() -> None:
+    class Mend(Middleware):
+        async def tool_call(self, call: ToolCall, ctx: Any, next: Any) -> Any:
+            return await next(ToolCall(call.id, call.name, '{"answer": 3}'))
+
+    def answer(request: ModelRequest) -> ScriptItem:
+        broken = ToolCall("", "final_answer", '{"answer": ')
+        return (
+            ModelReply(Assistant("", "", (ToolCall("a", broken.name, broken.arguments),))) if len(request.messages) < 3 else "3"
+        )
+
+    assert run(ScriptedModel(answer), int, middleware=[Mend()]).output == 3
+
+
+class Odd: ...
+
+
+@pytest.mark.parametrize("kind", [Odd, list[Odd], 3, "NoSuchType"])
+def test_a_type_that_cannot_be_described_is_refused(kind: Any) -> None:
+    with pytest.raises(ToolDefinitionError, match=r"output_type .* cannot be described to a model") as caught:
+        output_of(kind, "tool")
+    assert "pydantic.dev" not in str(caught.value)

@@ -1,0 +1,81 @@
+"""What counts as a secret, and what must stay readable."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from agentkit.redact import redact
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://ann:hunter2@db:5432/x", "postgres://[redacted]@db:5432/x"),
+        ("redis://:hunter2@cache/0", "redis://[redacted]@cache/0"),
+        ("https://ann:p@ss@host/x", "https://[redacted]@host/x"),
+        ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted]"),
+        ("{'Authorization': 'Bearer abcdef123456'}", "{'Authorization': '[redacted]'}"),
+        ("curl -H 'Bearer abcdef123456'", "curl -H 'Bearer [redacted]'"),
+        ("basic dXNlcjpwYXNzd29yZA==", "basic [redacted]"),
+        ("token: Bearer abcdef123456", "token: Bearer [redacted]"),
+        ("password=hunter2", "password=[redacted]"),
+        ("passwd = hunter2;", "passwd = [redacted];"),
+        ('password="two words"', 'password="[redacted]"'),
+        ('{"api_key": "abc", "x": 1}', '{"api_key": "[redacted]", "x": 1}'),
+        ("{'clientSecret': 'abc'}", "{'clientSecret': '[redacted]'}"),
+        ("https://h/?api-key=abc&q=cats", "https://h/?api-key=[redacted]&q=cats"),
+        ("AGENTKIT_API_KEY=abc", "AGENTKIT_API_KEY=[redacted]"),
+        ("access_token=abc, then", "access_token=[redacted], then"),
+        ("the key sk-abcdef1234567890 is wrong", "the key [redacted] is wrong"),
+        ("ghp_abcdefghijklmnop1234", "[redacted]"),
+        ("github_pat_11ABCDEFG0abcdefgh", "[redacted]"),
+        ("xoxb-123456789012-abc", "[redacted]"),
+        ("hf_abcdefghijklmnop", "[redacted]"),
+        ("sk_live_abcdefgh", "[redacted]"),
+        ("pk_live_abcdefgh", "[redacted]"),
+        ("AKIAIOSFODNN7EXAMPLE", "[redacted]"),
+        ("AIzaSyA-1234567890abcdefghijklmnopqrstu", "[redacted]"),
+        (f"cookie {JWT};", "cookie [redacted];"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nrest", "[redacted]\nrest"),
+        ("password=one secret=two", "password=[redacted] secret=[redacted]"),
+    ],
+)
+def test_a_secret_is_replaced(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "division by zero",
+        "max_tokens is 999999; allowed: 1 to 393216",
+        "max_tokens=999999, temperature=2",
+        "Usage(input_tokens=3, output_tokens=4)",
+        "https://host:8080/path?q=a@b",
+        "mail ann@example.org at 10:30",
+        'violates the constraint "pk_customers_id"',
+        "task-force-alpha-beta and risk_management",
+        "the password was not given",
+        "a bearer of bad news",
+        "basic authentication is needed",
+    ],
+)
+def test_other_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("text", [JWT, "password=[x", "bearer 12345678"])
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize("piece", ["a", "a-", "a.", "a_", "ab:", "://", "password", "eyJ-", "sk-", '"', "token="])
+def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
+    started = time.process_time()
+    redact(piece * (20_000 // len(piece)))
+    assert time.process_time() - started < 1

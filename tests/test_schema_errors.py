@@ -1,0 +1,127 @@
+"""What a schema cannot be made of, and what the model is told of a wrong call."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from pydantic import AfterValidator, BaseModel, Field
+
+from agentkit import ToolArgumentsInvalid, ToolDefinitionError
+from agentkit.schema import describe
+
+
+class Point(BaseModel):
+    x: int
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError("must be even")
+    return value
+
+
+# ---- what is refused at definition
+
+
+class Odd: ...
+
+
+def opaque(fine: int, thing: Odd) -> None: ...
+
+
+def inferred_opaque(fine: int, thing=Odd()) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
+
+
+def late_name(fine: int, thing: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+class WithMethod:
+    def method(self, a: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (opaque, "opaque: parameter 'thing' of type Odd cannot be described to a model; use a type that JSON can hold"),
+        (inferred_opaque, "inferred_opaque: parameter 'thing' of type Odd cannot be described"),
+        (late_name, "late_name: parameter 'thing': name 'Missing' is not defined; define or import it at run time"),
+        (WithMethod.method, "WithMethod.method: parameter 'self': a method has no object yet; use tool(object.method)"),
+        (max, "max: its signature cannot be read: no signature found for builtin <built-in function max>; wrap it"),
+    ],
+)
+def test_what_cannot_be_described_is_refused_with_function_parameter_and_remedy(fn: Any, says: str) -> None:
+    with pytest.raises(ToolDefinitionError, match=re.escape(says)) as caught:
+        describe(fn)
+    assert isinstance(caught.value, TypeError)
+    assert "pydantic.dev" not in str(caught.value)
+
+
+def test_a_callable_parameter_is_refused() -> None:
+    def fn(value: Callable[[int], int]) -> None: ...
+
+    with pytest.raises(ToolDefinitionError, match=r"parameter 'value' of type .*Callable\[\[int\], int\] cannot be described"):
+        describe(fn)
+
+
+# ---- what a wrong call is told
+
+
+def told(fn: Callable[..., Any], arguments: str) -> str:
+    with pytest.raises(ToolArgumentsInvalid) as caught:
+        describe(fn).parse(arguments)
+    return str(caught.value)
+
+
+def many(
+    count: int,
+    point: Point | None = None,
+    level: Annotated[int, Field(ge=1)] = 1,
+    size: Annotated[int, AfterValidator(even)] | str = 2,
+    both: Annotated[int, AfterValidator(even)] = 2,
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "count: required, but missing\nschema: "),
+        ("{}", "count: required, but missing\nschema: "),
+        ('{"count": "x"}', "count: Input should be a valid integer, unable to parse string as an integer (got 'x')"),
+        ('{"count": 1.5}', "count: Input should be a valid integer"),
+        ('{"count": 1, "cuont": 2}', "cuont: unknown parameter; known: count, point, level, size, both"),
+        ('{"count": 1, "point": {}}', "point.x: required, but missing"),
+        ('{"count": 1, "point": {"x": "y"}}', "point.x: Input should be a valid integer"),
+        ('{"count": 1, "level": 0}', "level: Input should be greater than or equal to 1 (got 0)"),
+        ('{"count": 1, "both": 3}', "both: must be even (got 3)"),
+        ('{"count": 1, "size": 3}', "size: must be even (got 3); size.str: Input should be a valid string"),
+        ('{"count": 1', "the text of the arguments is not valid JSON: EOF while parsing an object at line 1 column 11"),
+        ('{"count": 1} and more', "the text of the arguments is not valid JSON: trailing characters"),
+        ('{"count": NaN}', "count: Input should be a finite number"),
+        ("[1]", "the arguments must be one JSON object with these keys: count, point, level, size, both"),
+        ('"count"', "the arguments must be one JSON object with these keys"),
+        ("null", "the arguments must be one JSON object with these keys"),
+        ("\x00", "the text of the arguments is not valid JSON"),
+    ],
+)
+def test_a_wrong_call_is_explained(arguments: str, says: str) -> None:
+    text = told(many, arguments)
+    assert text.startswith(says)
+    for leak in ("pydantic", "Value error", "function-", "validation error", "keyword_only"):
+        assert leak not in text
+
+
+def test_an_explanation_has_the_schema_of_the_wrong_parameter_only_and_stays_short() -> None:
+    text = told(many, json.dumps({"count": "x" * 500, "level": 0}))
+    shown, _, schema = text.partition("\nschema: ")
+    assert json.loads(schema) == {"count": {"type": "integer"}, "level": {"default": 1, "minimum": 1, "type": "integer"}}
+    assert len(shown) < 300 and "x..." in shown
+    wrong = {f"unknown_{number}": 1 for number in range(50)}
+    assert told(many, json.dumps({"count": 1, **wrong})).count("unknown parameter") == 5
+
+
+def test_deep_nesting_is_an_error_for_the_model() -> None:
+    def fn(a: Any) -> None: ...
+
+    assert "JSON" in told(fn, '{"a": ' + "[" * 100_000) or "deep" in told(fn, '{"a": ' + "[" * 100_000)

@@ -1,0 +1,453 @@
+"""Tools: what the decorator makes of a function, the registry, and what a running tool is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel
+
+from agentkit import RunContext, Tool, ToolArgumentsInvalid, ToolCall, ToolDefinitionError, ToolRegistry, tool
+from agentkit.threads import Threads
+from agentkit.tool import AnyTool, ToolOptions, as_tools
+
+
+class Point(BaseModel):
+    x: int
+    y: int = 0
+
+
+@tool
+def add(x: int, y: int = 2) -> int:
+    """Add two numbers.
+
+    Args:
+        x: The first.
+    """
+    return x + y
+
+
+@tool(timeout=5, read_only=True)
+async def twice(point: Point) -> Point:
+    """Twice the point."""
+    return Point(x=2 * point.x, y=2 * point.y)
+
+
+def run(made: AnyTool, arguments: Any = "", **given: Any) -> Any:
+    return asyncio.run(made.call(arguments, **given))
+
+
+# ---- the tool is still the function
+
+
+def test_a_tool_is_called_as_the_function_that_it_is() -> None:
+    assert add(1) == 3 and add(1, y=1) == 2
+    assert asyncio.run(twice(Point(x=1))) == Point(x=2)
+
+
+def test_a_tool_looks_like_its_function() -> None:
+    assert isinstance(add, Tool)
+    assert [getattr(add, name) for name in ("__name__", "__qualname__", "__module__")] == ["add", "add", __name__]
+    assert (add.__doc__ or "").startswith("Add two numbers.")
+    assert str(inspect.signature(add)) == "(x: 'int', y: 'int' = 2) -> 'int'"
+    assert inspect.unwrap(add) is add.function
+
+
+def test_a_changed_tool_keeps_all_but_the_change() -> None:
+    other = tool(twice, name="double", retries=1)
+    assert (other.name, other.retries, other.timeout, other.read_only) == ("double", 1, 5, True)
+    assert (vars(other)["__name__"], other.__doc__, other.function) == ("twice", "Twice the point.", twice.function)
+    assert other.is_async and other.spec.name == "double" and twice.spec.name == "twice"
+
+
+def test_a_tool_is_a_value_of_its_own() -> None:
+    assert add == add and tool(add) != add
+    assert len({add, twice, tool(add)}) == 3
+    with pytest.raises(AttributeError):
+        add.name = "other"  # type: ignore[misc]
+
+
+def test_the_three_ways_to_make_a_tool_are_equal() -> None:
+    def fn(x: int) -> int:
+        """Doc."""
+        return x
+
+    decorator: Callable[[Callable[[int], int]], AnyTool] = tool(name="f", timeout=3)
+    for made in (tool(fn, name="f", timeout=3), decorator(fn), tool(tool(fn), name="f", timeout=3)):
+        assert (made.name, made.timeout, made.description) == ("f", 3, "Doc.")
+        assert made.schema() == tool(fn, name="f").schema()
+
+
+def test_the_schema_is_that_of_the_api() -> None:
+    assert add.schema() == {
+        "type": "function",
+        "function": {
+            "name": "add",
+            "description": "Add two numbers.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "x": {"type": "integer", "description": "The first."},
+                    "y": {"type": "integer", "default": 2},
+                },
+                "required": ["x"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    assert tool(add, strict=True).schema()["function"]["strict"] is True
+    assert tool(add, description="mine").schema()["function"]["description"] == "mine"
+
+
+def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
+    assert (add.read_only, add.destructive, add.idempotent, add.open_world) == (False, True, False, True)
+    assert (add.sensitive, add.output, add.trusted_fields) == ((), "untrusted", ())
+    options: ToolOptions = {
+        "name": "n",
+        "description": "d",
+        "timeout": 1.5,
+        "retries": 2,
+        "parallel": True,
+        "sequential": True,
+        "strict": True,
+        "approval": True,
+        "read_only": True,
+        "destructive": False,
+        "idempotent": True,
+        "open_world": False,
+        "sensitive": ("x",),
+        "output": "trusted",
+        "trusted_fields": ("id",),
+    }
+    assert {*options} == {*ToolOptions.__annotations__}
+    made = tool(add, **options)
+    assert {name: getattr(made, name) for name in options} == options
+
+
+# ---- every kind of function
+
+
+class Service:
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    def above(self, x: int) -> int:
+        """More than the base."""
+        return self.base + x
+
+    async def later(self, x: int) -> int:
+        return self.base + x
+
+    @staticmethod
+    @tool
+    def static(x: int) -> int:
+        return x
+
+    def __call__(self, x: int) -> int:
+        """Call it."""
+        return self.base * x
+
+
+class AsyncService:
+    async def __call__(self, x: int) -> int:
+        return -x
+
+
+@pytest.mark.parametrize(
+    ("fn", "options", "name", "is_async", "result"),
+    [
+        (Service(10).above, {}, "above", False, 11),
+        (Service(10).later, {}, "later", True, 11),
+        (Service(10).static, {}, "static", False, 1),
+        (Service(10), {}, "Service", False, 10),
+        (AsyncService(), {}, "AsyncService", True, -1),
+        (lambda x: x + 5, {"name": "five"}, "five", False, 6),
+        (functools.partial(add.function, y=7), {}, "add", False, 8),
+        (functools.partial(add, y=7), {}, "add", False, 8),
+        (functools.partial(Service(10).later), {}, "later", True, 11),
+    ],
+)
+def test_what_can_be_a_tool(fn: Any, options: Any, name: str, is_async: bool, result: int) -> None:
+    made = tool(fn, **options)
+    assert (made.name, made.is_async) == (name, is_async)
+    assert run(made, {"x": 1}) == result
+
+
+UNKNOWN: Any = {"colour": "red"}
+NO_FUNCTION: Any = 3
+CLASS_METHOD: Any = classmethod(lambda cls: None)
+
+
+def test_a_method_is_refused_where_it_has_no_object() -> None:
+    with pytest.raises(ToolDefinitionError, match=r"parameter 'self': a method has no object yet; use tool\(object.method\)"):
+
+        class Files:
+            @tool
+            def read(self, path: str) -> str:
+                return path
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: tool(add, **UNKNOWN), "@tool has no option colour; it has name, description, timeout"),
+        (lambda: tool(add.function, **UNKNOWN), "@tool has no option colour"),
+        (lambda: tool(**UNKNOWN)(add.function), "@tool has no option colour"),
+        (
+            lambda: tool(lambda x: x),
+            "tool name '<lambda>': a name has 1 to 64 of A-Z a-z 0-9 _ -; give one with @tool(name=...)",
+        ),
+        (lambda: tool(add, name=""), "tool name ''"),
+        (lambda: tool(add, name="a b"), "tool name 'a b'"),
+        (lambda: tool(add, name="a\n"), "tool name 'a\\n'"),
+        (lambda: tool(add, name="x" * 65), "a name has 1 to 64"),
+        (lambda: tool(NO_FUNCTION), "a tool is made of a function, not of int 3"),
+        (lambda: tool(CLASS_METHOD), "a tool is made of a function, not of classmethod"),
+        (lambda: tool(add, sensitive=("z", "x")), "tool 'add': sensitive names no parameter of it: z"),
+        (lambda: tool(add, sensitive="x"), "tool 'add': sensitive and trusted_fields are tuples of names"),
+        (lambda: tool(add, trusted_fields="id"), "tool 'add': sensitive and trusted_fields are tuples of names"),
+        (lambda: tool(add, timeout=0), "tool 'add': timeout is 0; allowed: None or seconds above 0"),
+        (lambda: tool(add, timeout=float("nan")), "tool 'add': timeout is nan"),
+        (lambda: tool(add, retries=-1), "tool 'add': retries is -1; allowed: None or at least 0"),
+    ],
+)
+def test_what_cannot_be_a_tool_is_refused_at_once(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ToolDefinitionError) as caught:
+        make()
+    assert says in str(caught.value)
+
+
+# ---- the context
+
+
+def first(ctx: RunContext[str], x: int) -> Any:
+    return ctx.deps, x
+
+
+def last(x: int, *, ctx: RunContext) -> Any:  # type: ignore[type-arg]
+    return ctx.deps, x
+
+
+def before_the_slash(ctx: RunContext[str], /, x: int) -> Any:
+    return ctx.deps, x
+
+
+def optional(x: int, ctx: RunContext[str] | None = None) -> Any:
+    return ctx.deps if ctx else None, x
+
+
+def noted(x: int, ctx: Annotated[RunContext[str], "not for the model"]) -> Any:
+    return ctx.deps, x
+
+
+def starred(ctx: RunContext[str], *rest: int, x: int) -> Any:
+    return ctx.deps, x
+
+
+async def of_async(x: int, ctx: RunContext[str]) -> Any:
+    return ctx.deps, x
+
+
+@pytest.mark.parametrize("fn", [first, last, before_the_slash, optional, noted, starred, of_async])
+def test_the_context_is_filled_wherever_it_stands_and_not_shown(fn: Any) -> None:
+    made = tool(fn)
+    assert "ctx" not in str(made.parameters)
+    assert run(made, {"x": 1}, deps="deps") == ("deps", 1)
+
+
+def test_the_model_cannot_fill_the_context() -> None:
+    with pytest.raises(ToolArgumentsInvalid, match="ctx: unknown parameter; known: x"):
+        tool(first).parse('{"x": 1, "ctx": 2}')
+
+
+def test_a_context_tells_the_call_its_key_and_takes_progress() -> None:
+    reported: list[Any] = []
+    ctx = RunContext(None, "run-1", ToolCall("a", "f"), 4, reported.append)
+    ctx.progress({"done": 0.5})
+    assert reported == [{"done": 0.5}]
+    assert ctx.idempotency_key == "run-1:4"
+    assert RunContext(None, "run-2", ctx.call, 4).idempotency_key == "run-2:4"
+    RunContext(None).progress("nobody watches")
+
+
+# ---- running
+
+
+def test_arguments_arrive_as_models() -> None:
+    assert run(twice, '{"point": {"x": 2, "y": 3}}') == Point(x=4, y=6)
+    assert run(twice, b'{"point": {"x": 2}}') == Point(x=4)
+    assert run(add, {"x": 5}) == 7
+    with pytest.raises(ToolArgumentsInvalid, match="x: required, but missing"):
+        run(add)
+
+
+USER: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+
+def test_a_sync_function_runs_in_a_thread_with_the_context_variables_and_an_async_one_in_the_loop() -> None:
+    def where() -> Any:
+        return threading.get_ident(), USER.get()
+
+    async def where_async() -> Any:
+        return threading.get_ident(), USER.get()
+
+    async def main() -> Any:
+        USER.set("ann")
+        return await tool(where).call(), await tool(where_async).call()
+
+    (thread, seen), (loop_thread, seen_async) = asyncio.run(main())
+    assert thread != threading.get_ident() == loop_thread
+    assert (seen, seen_async) == ("ann", "ann")
+
+
+def test_a_sync_function_that_returns_an_awaitable_is_awaited() -> None:
+    async def later(x: int) -> int:
+        return x + 1
+
+    def wrapper(x: int) -> Any:
+        return later(x)
+
+    assert run(tool(wrapper), {"x": 1}) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), TimeoutError("mine"), KeyError("k")])
+def test_what_a_function_raises_comes_out_as_it_is(error: Exception) -> None:
+    def sync() -> None:
+        raise error
+
+    async def not_sync() -> None:
+        raise error
+
+    for fn in (sync, not_sync):
+        with pytest.raises(type(error)) as caught:
+            run(tool(fn, timeout=60))
+        assert caught.value is error
+
+
+def test_a_call_that_takes_too_long_is_given_up() -> None:
+    release, cancelled = threading.Event(), []
+
+    def hang() -> None:
+        release.wait(30)
+
+    async def hang_async() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    try:
+        for fn in (hang, hang_async):
+            with pytest.raises(TimeoutError, match=r"no result within 0\.01 seconds"):
+                run(tool(fn, timeout=0.01))
+    finally:
+        release.set()
+    assert cancelled == [True]
+
+
+def test_a_timeout_of_the_caller_is_not_taken_for_that_of_the_tool() -> None:
+    @tool(timeout=60)
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.timeout(0.01):
+            await hang.call()
+
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(main())
+    assert "no result within" not in str(caught.value)
+
+
+def test_invoke_uses_the_threads_that_it_is_given() -> None:
+    class Counting(Threads):
+        used = 0
+
+        async def run(self, fn: Callable[[], Any]) -> Any:
+            self.used += 1
+            return await super().run(fn)
+
+    threads = Counting()
+    asyncio.run(add.invoke(add.parse('{"x": 1}'), RunContext(None), threads))
+    asyncio.run(twice.invoke(twice.parse('{"point": {"x": 1}}'), RunContext(None), threads))
+    assert threads.used == 1
+
+
+@pytest.mark.parametrize(
+    ("approval", "arguments", "needed"),
+    [
+        (False, '{"x": 1}', False),
+        (True, "not even JSON", True),
+        (lambda x, y: x + y > 10, '{"x": 9}', True),
+        (lambda x, y: x + y > 10, '{"x": 8}', False),
+    ],
+)
+def test_an_approval_is_needed_always_never_or_by_the_arguments(approval: Any, arguments: str, needed: bool) -> None:
+    assert tool(add, approval=approval).needs_approval(ToolCall("a", "add", arguments)) is needed
+
+
+# ---- the registry
+
+
+def test_a_registry_decorates_and_collects() -> None:
+    registry = ToolRegistry()
+
+    @registry.tool
+    def one() -> None: ...
+
+    @registry.tool(name="two", timeout=3)
+    async def other() -> None: ...
+
+    registry.add([add, [twice]])
+    assert [item.name for item in registry] == ["one", "two", "add", "twice"]
+    assert isinstance(one, Tool) and isinstance(other, Tool) and registry["two"] is other and other.timeout == 3
+    assert "add" in registry and "nope" not in registry and len(registry) == 4
+    assert registry.get("nope") is None and registry.get("add") is add
+    assert registry.schemas() == [item.schema() for item in (one, other, add, twice)]
+    assert repr(registry) == "ToolRegistry(one, two, add, twice)"
+
+
+def test_registries_combine() -> None:
+    a, b = ToolRegistry([add]), ToolRegistry(twice)
+    assert [item.name for item in a | b] == ["add", "twice"]
+    assert [item.name for item in a | twice | [tool(add, name="more")]] == ["add", "twice", "more"]
+    assert list(a | a) == [add]
+    assert len(a) == 1  # the parts are not changed
+
+
+def test_a_part_of_a_registry_and_longer_names() -> None:
+    registry = ToolRegistry([add, twice])
+    assert list(registry.only("twice")) == [twice]
+    longer = registry.prefix("w_")
+    assert [item.name for item in longer] == ["w_add", "w_twice"]
+    assert longer["w_twice"].timeout == 5 and run(longer["w_add"], {"x": 1}) == 3
+    with pytest.raises(ToolDefinitionError, match="a name has 1 to 64"):
+        registry.prefix("no spaces ")
+
+
+def test_a_name_stands_for_one_tool() -> None:
+    with pytest.raises(ToolDefinitionError, match=r"two tools are called 'add'; rename one with tool\(fn, name=...\)"):
+        ToolRegistry([add, tool(add)])
+    assert list(ToolRegistry([add, add])) == [add]
+
+
+@pytest.mark.parametrize("look", [lambda r: r["sub"], lambda r: r.only("add", "sub")])
+def test_an_unknown_name_is_answered_with_the_known_ones(look: Any) -> None:
+    with pytest.raises(KeyError, match="no tool 'sub'; there are: add, twice"):
+        look(ToolRegistry([add, twice]))
+
+
+def test_tools_are_found_in_anything_that_holds_them() -> None:
+    def plain() -> None: ...
+
+    found = list(as_tools([plain, (twice, {add: 1}), ToolRegistry([tool(add, name="more")]), iter(())]))
+    assert [item.name for item in found] == ["plain", "twice", "add", "more"]
+    with pytest.raises(ToolDefinitionError, match="a tool is made of a function, not of int 3"):
+        list(as_tools([3]))  # type: ignore[list-item]
