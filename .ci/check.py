@@ -1,7 +1,7 @@
 """The one check: format, lint, types and tests, the same at hand and in CI.
 
-    python .ci/check.py              all of it
-    python .ci/check.py lint types   only these; the steps are: format, lint, types, tests, table
+python .ci/check.py              all of it
+python .ci/check.py lint types   only these; the steps are: format, lint, types, tests, table
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 from . import portal
 from ._typing import OutputT
-from .errors import SettingsError, ToolDefinitionError
+from .errors import AgentError, SettingsError, ToolDefinitionError
 from .events import ApprovalGiven, Event, LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
@@ -80,8 +81,9 @@ class Agent(Generic[OutputT]):
         registry = ToolRegistry(tools)
         if output.tool is not None:
             registry.add(output.tool)
-        if tool_choice not in ("auto", "none", "required") and tool_choice not in registry:
-            raise ToolDefinitionError(f"tool_choice {tool_choice!r} is no tool; there are: {', '.join(_names(registry))}")
+        names = _names(registry)
+        if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
+            raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
         settings = settings or ModelSettings()
         if output.response_format:
             settings = replace(settings, response_format=output.response_format)
@@ -145,6 +147,7 @@ class Agent(Generic[OutputT]):
         call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given state
         is not changed. Raises `SettingsError` for an approval of a call that is not open.
         """
+        self._check(options)
         known = RunState.from_json(state) if isinstance(state, dict) else RunState.replay(state.events)
         return await self._drive(known, [RunResumed(), *_answers(approvals or {}, known)], options)
 
@@ -158,7 +161,10 @@ class Agent(Generic[OutputT]):
         """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`."""
 
         async def run_agent(task: str) -> Any:
-            return (await self.run(task)).output
+            result = await self.run(task)
+            if result.output is None and result.stop_reason != "answer":
+                raise AgentError(f"the agent {name} gave no answer: {result.stop_reason}")
+            return result.output
 
         return tool(run_agent, name=name, description=description, **options)
 
@@ -174,10 +180,16 @@ class Agent(Generic[OutputT]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
+    def _check(self, options: RunOptions) -> None:
+        unknown = sorted({*options} - {*RunOptions.__annotations__})
+        if unknown:
+            raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
         deps = options.get("deps")
         if self.deps_type is not None and not isinstance(deps, self.deps_type):
             raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
+
+    def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
+        self._check(options)
         history = mend(options.get("messages") or ())
         if prompt is None and not history:
             raise SettingsError("there is nothing to say: give a prompt, or messages")
@@ -202,13 +214,20 @@ def _names(registry: ToolRegistry) -> list[str]:
 
 
 def _answers(approvals: Approvals, state: RunState) -> list[ApprovalGiven]:
-    unknown = sorted({*approvals} - {*state.calls})
+    waiting = [open_call.call.id for open_call in state.open_calls]
+    unknown = sorted({*approvals} - {*waiting})
     if unknown:
-        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(state.calls) or 'none'}")
-    return [
-        ApprovalGiven(call_id, answer) if isinstance(answer, bool) else ApprovalGiven(call_id, True, json.dumps(answer["args"]))
-        for call_id, answer in approvals.items()
-    ]
+        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
+    return [_answer(call_id, answer) for call_id, answer in approvals.items()]
+
+
+def _answer(call_id: str, answer: bool | Mapping[str, Any]) -> ApprovalGiven:
+    match answer:
+        case bool():
+            return ApprovalGiven(call_id, answer)
+        case {"args": args} if len(answer) == 1:
+            return ApprovalGiven(call_id, True, json.dumps(args))
+    raise SettingsError(f'the approval of {call_id} is {answer!r}; allowed: True, False, {{"args": {{...}}}}')
 
 
 def _sync(stream: RunStream[Any]) -> Iterator[Event]:
@@ -216,4 +235,5 @@ def _sync(stream: RunStream[Any]) -> Iterator[Event]:
         while (event := portal.run(stream.next_event())) is not None:
             yield event
     finally:
-        portal.run(stream.aclose())
+        with contextlib.suppress(RuntimeError):  # collected at exit, or in the loop itself: dropping the stream will do
+            portal.run(stream.aclose())

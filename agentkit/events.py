@@ -188,11 +188,14 @@ _LASTING = {kind.__name__: kind for kind in LastingEvent.__args__}
 
 
 def dump_event(event: Event) -> dict[str, Any]:
-    """The event as a JSON-able dict; `type` is the class name. `.result` of a last event is left out."""
+    """The event as a JSON-able dict; `type` is the class name. `.result` of a last event is left out.
+
+    What a tool reports as progress may be anything; what JSON cannot hold of it becomes its `str`.
+    """
     from pydantic_core import to_jsonable_python
 
     unstored = {"result"} if isinstance(event, RunPaused | RunFinished) else None
-    data: dict[str, Any] = to_jsonable_python(event, exclude=unstored)
+    data: dict[str, Any] = to_jsonable_python(event, exclude=unstored, serialize_unknown=True)
     return {"type": type(event).__name__, **data}
 
 

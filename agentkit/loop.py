@@ -11,7 +11,7 @@ from .messages import User
 from .output import Answer, Wrong
 from .run import Run, RunResult
 from .spec import AgentSpec
-from .state import RunState
+from .state import OpenCall, RunState
 
 __all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools", "decide", "drive"]
 
@@ -34,13 +34,11 @@ def decide(state: RunState, spec: AgentSpec) -> Decision:
         case Wrong(feedback):
             return _correct(state, spec, feedback)
         case Answer():
-            return AskModel(spec.tool_choice, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
+            return _ask(state, spec, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
     if state.limit:
-        return Finish(state.limit)
-    limit = spec.limits.before_model_call(state)
-    if limit:
-        return _at_limit(limit, state, spec)
-    return AskModel("auto" if state.calls_made else spec.tool_choice)
+        unanswered = isinstance(state.messages[-1], User)
+        return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
+    return _ask(state, spec)
 
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
@@ -50,24 +48,42 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     lost = [c for c in calls if c.started and not spec.may_repeat(c.call)]
     if lost:
         return RunTools(lost, LOST_CALL)
-    waiting = tuple(c.call for c in calls if c.approved is None and spec.needs_approval(c.call))
+    ready = _within_limit(calls, state, spec)
+    waiting = tuple(c.call for c in ready if c.approved is None and spec.needs_approval(c.call))
     if waiting:
         return Pause(waiting)
     refused = [c for c in calls if c.approved is False]
     if refused:
         return RunTools(refused, REFUSED_CALL)
-    left = spec.limits.tool_calls_left(state)
+    return RunTools(ready) if ready else _at_limit(state.limit or "limit:tool_calls", state, spec)
+
+
+def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
+    """The calls that may run: those that the limit leaves room for, and always the one that gives the answer."""
+    left = 0 if state.limit else spec.limits.tool_calls_left(state)
     if left is None or len(calls) <= left:
-        return RunTools(calls)
+        return calls
     answering = spec.output.tool.name if spec.output.tool else None
-    ready = [c for c in calls if c.call.name == answering] or calls[:left]
-    return RunTools(ready) if ready else _at_limit("limit:tool_calls", state, spec)
+    return [c for c in calls if c.call.name == answering] or calls[:left]
+
+
+def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
+    """The next model call, if the limits allow it. A choice that forces a tool ends with the first call."""
+    limit = spec.limits.before_model_call(state)
+    if limit:
+        return _at_limit(limit, state, spec)
+    forced_before = state.calls_made and spec.tool_choice != "none"
+    return AskModel("auto" if forced_before else spec.tool_choice, prompt, reason)
 
 
 def _at_limit(limit: str, state: RunState, spec: AgentSpec) -> Decision:
     if spec.limits.on_limit != "answer" or state.limit or not state.steps:
         return Finish(limit)
-    return AskModel(spec.output.tool.name if spec.output.tool else "none", User(LAST_ANSWER), limit)
+    return AskModel(_last_choice(spec), User(LAST_ANSWER), limit)
+
+
+def _last_choice(spec: AgentSpec) -> str:
+    return spec.output.tool.name if spec.output.tool else "none"
 
 
 def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
@@ -76,8 +92,7 @@ def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
     if state.finish_reason == "length":
         return Finish("limit:max_tokens")
     if state.corrections.get("output", 0) < spec.output_retries:
-        limit = spec.limits.before_model_call(state)
-        return _at_limit(limit, state, spec) if limit else AskModel("auto", User(feedback), "output")
+        return _ask(state, spec, User(feedback), "output")
     text = state.last_reply.text if state.last_reply else ""
     return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {feedback}", text))
 
@@ -95,25 +110,34 @@ def _named(tool_choice: str) -> str:
 async def drive(run: Run) -> RunResult[Any]:
     """Do what `decide` says until the run finishes or pauses. Cancelled or failed, the state is left whole."""
     try:
-        async with asyncio.timeout(run.spec.limits.seconds) as clock:
+        match await _until_end(run):
+            case Pause(calls):
+                return await run.pause(calls)
+            case finish:
+                return await run.finish(finish)
+    except BaseException as error:
+        await run.abandon("cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
+        raise
+
+
+async def _until_end(run: Run) -> Pause | Finish:
+    clock = asyncio.timeout(run.spec.limits.seconds)
+    try:
+        async with clock:
             while True:
                 match decide(run.state, run.spec):
                     case AskModel() as ask:
                         await run.ask_model(ask)
                     case RunTools() as todo:
                         await run.run_tools(todo)
-                    case Pause(calls):
+                    case Pause(calls) as pause:
                         if not await run.ask_approval(calls):
-                            return await run.pause(calls)
+                            return pause
                     case Finish() as finish:
-                        return await run.finish(finish)
+                        return finish
                     case other:
                         assert_never(other)
     except TimeoutError:
-        if clock.expired():
-            return await run.finish(Finish("limit:seconds"))
-        await run.abandon("error")
-        raise
-    except BaseException as error:
-        await run.abandon("cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
-        raise
+        if not clock.expired():
+            raise
+        return Finish("limit:seconds")

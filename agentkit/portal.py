@@ -27,13 +27,16 @@ class _Portal:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
+        self._ended = False
         self.thread = threading.Thread(target=self._serve, name="agentkit-portal", daemon=True)
         self.thread.start()
         atexit.register(self.close)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._ended:
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of a task: its caller gets it, the loop goes on
+                self.loop.run_forever()
 
     def close(self) -> None:
         """Cancel what still runs, close what asynchronous generators hold, and end the thread."""
@@ -46,6 +49,7 @@ class _Portal:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
             await self.loop.shutdown_asyncgens()
+            self._ended = True
             self.loop.stop()
 
         with contextlib.suppress(RuntimeError):
@@ -72,13 +76,15 @@ def _current() -> _Portal:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What the coroutine returns or raises, run in the background loop with the caller's context variables.
 
-    Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C
-    cancels the coroutine, waits until it has ended, and is then raised. Raises RuntimeError in the background loop itself,
-    where waiting would never end.
+    Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C, or
+    what another signal handler raises, cancels the coroutine, waits until it has ended, and is then raised. Raises
+    RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
-    if threading.current_thread() is portal.thread:
+    if threading.current_thread() is portal.thread or portal.loop.is_closed():
         coroutine.close()
+        if portal.loop.is_closed():
+            raise RuntimeError("a sync call while the program exits: agentkit's event loop has ended")
         raise RuntimeError("a sync call inside agentkit's own event loop would wait for itself; use the async method")
     done: Future[T] = Future()
     context = contextvars.copy_context()
@@ -92,10 +98,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     portal.loop.call_soon_threadsafe(start)
     try:
         return _wait(done)
-    except KeyboardInterrupt:
-        portal.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
-        with contextlib.suppress(BaseException):
-            _wait(done)
+    except BaseException:
+        if not done.done():
+            portal.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+            with contextlib.suppress(BaseException):
+                _wait(done)
         raise
 
 

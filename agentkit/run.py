@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Iterable, Sequence
@@ -107,20 +108,33 @@ class Run:
         self.spec, self.state, self.deps = spec, state, deps
         self._observers = tuple(observers)
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
+        self._turn = asyncio.Lock()
 
     async def record(self, event: LastingEvent) -> None:
-        """Take a lasting event into the state, then tell the observers, in their order."""
-        self.state.apply(event)
-        await _tell(self._observers, event)
+        """Take a lasting event into the state, then tell the observers; each is told of all events in the state's order."""
+        async with self._turn:
+            self.state.apply(event)
+            await self._tell(self._observers, event)
 
     async def emit(self, event: Event) -> None:
         """Tell the watchers of a passing event."""
-        await _tell(self._watchers, event)
+        await self._tell(self._watchers, event)
+
+    async def _tell(self, observers: Iterable[Observer], event: Event) -> None:
+        for observer in observers:
+            try:
+                waiting = observer(event)
+                if waiting is not None:
+                    await waiting
+            except Exception:  # it missed an event, so it is told of no later one
+                self._observers = tuple(o for o in self._observers if o is not observer)
+                self._watchers = tuple(o for o in self._watchers if o is not observer)
+                raise
 
     async def ask_model(self, ask: AskModel) -> None:
         """One model call, and its reply into the state."""
         if ask.prompt is not None:
-            await self._close_calls(NOT_RUN)
+            await self._close_calls()
             await self.record(MessageAdded(ask.prompt, ask.reason))
         state, spec = self.state, self.spec
         if self._watchers:
@@ -144,7 +158,7 @@ class Run:
         return await inner(request)
 
     async def _on_delta(self, delta: Delta) -> None:
-        await _tell(self._watchers, delta)
+        await self._tell(self._watchers, delta)
 
     async def run_tools(self, todo: RunTools) -> None:
         """Answer the calls, as many at once as `plan` allows."""
@@ -156,9 +170,12 @@ class Run:
             if len(stage) == 1:
                 await self._run_chain(stage[0])
                 continue
-            async with asyncio.TaskGroup() as together:
-                for chain in stage:
-                    together.create_task(self._run_chain(chain))
+            try:
+                async with asyncio.TaskGroup() as together:
+                    for chain in stage:
+                        together.create_task(self._run_chain(chain))
+            except ExceptionGroup as failed:  # an observer's error comes out as it is, however many calls there are
+                raise failed.exceptions[0] from None
 
     async def _run_chain(self, chain: list[OpenCall]) -> None:
         for call in chain:
@@ -188,6 +205,8 @@ class Run:
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def tell(data: Any) -> None:
+            if not any(open_call.call.id == call.id for open_call in self.state.open_calls):
+                return  # from a thread that outlived its call
             told.append(loop.create_task(self.emit(ToolProgress(call, data))))
 
         def report(data: Any) -> None:
@@ -223,7 +242,7 @@ class Run:
 
     async def finish(self, finish: Finish) -> RunResult[Any]:
         """End the run: answer what is open, and give the result, or raise what was asked to be raised."""
-        await self._close_calls(NOT_RUN)
+        await self._close_calls()
         output = self._text_so_far() if finish.output is None and finish.stop_reason != "answer" else finish.output
         result: RunResult[Any] = RunResult(output, self.state)
         error: AgentError | None = finish.error
@@ -238,28 +257,27 @@ class Run:
         reply = self.state.last_reply
         return reply.text if reply and isinstance(self.spec.output, TextOutput) else None
 
-    async def abandon(self, stop_reason: str, error: BaseException | None = None) -> None:
+    async def abandon(self, stop_reason: str, error: BaseException) -> None:
         """Leave a whole state behind when a run is cancelled or fails; the error gets it as `.state`."""
         if isinstance(error, AgentError):
             error.state = self.state
         if self.state.stop_reason is not None:
             return
-        await self._close_calls(GIVEN_UP)
-        text = None if error is None or stop_reason == "cancelled" else describe_error(error)
-        await self.record(RunFinished(stop_reason, text, RunResult(self._text_so_far(), self.state)))
-
-    async def _close_calls(self, text: str) -> None:
         for call in self.state.open_calls:
-            await self._answer(call, text if call.started else NOT_RUN)
+            with contextlib.suppress(Exception):  # of an observer, here and below: the caller must see `error`
+                await self._close(call)
+        text = None if stop_reason == "cancelled" else describe_error(error)
+        with contextlib.suppress(Exception):
+            await self.record(RunFinished(stop_reason, text, RunResult(self._text_so_far(), self.state)))
+
+    async def _close_calls(self) -> None:
+        for call in self.state.open_calls:
+            await self._close(call)
+
+    async def _close(self, call: OpenCall) -> None:
+        await self._answer(call, GIVEN_UP if call.started else NOT_RUN)
 
 
 async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:
     reply: ModelReply = await layer.model_call(request, inner)
     return reply
-
-
-async def _tell(observers: Iterable[Observer], event: Event) -> None:
-    for observer in observers:
-        waiting = observer(event)
-        if waiting is not None:
-            await waiting

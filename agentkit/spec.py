@@ -62,12 +62,17 @@ class AgentSpec:
     threads: Threads = field(default_factory=Threads)
 
     def needs_approval(self, call: ToolCall) -> bool:
-        """Whether the call waits for an approval. One that cannot run (unknown tool, bad arguments) needs none."""
+        """Whether the call waits for an approval. One that cannot run (unknown tool, bad arguments) needs none.
+
+        A predicate that raises lets no call through: it waits for an approval.
+        """
         found = self.tools.get(call.name)
         try:
             return found is not None and found.needs_approval(call)
         except ToolArgumentsInvalid:
             return False
+        except Exception:  # noqa: BLE001  of a predicate, or of a validator, of the program's own
+            return True
 
     def may_repeat(self, call: ToolCall) -> bool:
         """Whether a call that was started, and perhaps done, may be run again."""

@@ -115,7 +115,7 @@ class RunState:
             case RunPaused():
                 self.pending = event.pending
             case RunResumed():
-                self.pending, self.stop_reason = (), None
+                self._resumed()
             case RunFinished():
                 self.stop_reason = event.stop_reason
             case _:
@@ -135,6 +135,11 @@ class RunState:
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
+
+    def _resumed(self) -> None:
+        if self.stop_reason is not None:  # the limit that ended the run may be another one now
+            self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
+        self.pending, self.stop_reason = (), None
 
     def _replied(self, event: ModelReplied) -> None:
         self.steps += 1

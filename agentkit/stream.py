@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Generic
 
 from ._typing import OutputT
-from .events import Event
+from .events import Event, LastingEvent, RunFinished
 from .run import RunResult
 from .spec import Observer
 
@@ -23,16 +25,20 @@ class _Channel:
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
+        self.last: Event | None = None
+        self._room: float = _ROOM
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
     def __call__(self, event: Event) -> Awaitable[None] | None:
         self.events.append(event)
+        self.last = event
         self.wake()
-        return None if len(self.events) < _ROOM else self._wait_for_room()
+        is_lasting = isinstance(event, LastingEvent)  # the state holds these anyway, and the end of a run waits for nobody
+        return None if is_lasting or len(self.events) < self._room else self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
-        while len(self.events) >= _ROOM:
+        while len(self.events) >= self._room:
             if self._writer is None or self._writer.done():
                 self._writer = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._writer)
@@ -41,6 +47,12 @@ class _Channel:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
+    def release(self) -> None:
+        """Let the run go on to its end without waiting for the watcher."""
+        self._room = inf
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
     def take(self) -> Event:
         event = self.events.popleft()
         if self._writer is not None and not self._writer.done() and len(self.events) < _ROOM // 2:
@@ -48,6 +60,8 @@ class _Channel:
         return event
 
     async def changed(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            raise RuntimeError("two tasks iterate over one stream; give each its own run, or one the events of the other")
         self._reader = asyncio.get_running_loop().create_future()
         await self._reader
 
@@ -80,8 +94,10 @@ class RunStream(Generic[OutputT]):
         """The next event, or None after the last."""
         channel = self._channel
         if self._task is None and not self._closed:
-            self._task = asyncio.ensure_future(_await(self._start(channel)))
+            self._task = asyncio.ensure_future(_begin(self._start, channel))
             self._task.add_done_callback(channel.wake)
+            # it holds the task from outside, so that garbage with the stream in it never has a task that is under way
+            weakref.finalize(self, _drop, self._task, channel).atexit = False
         while not channel.events:
             if self._task is None or self._closed:
                 return None
@@ -98,11 +114,18 @@ class RunStream(Generic[OutputT]):
         """The run's result, once it has ended. Raises RuntimeError before, and what ended the run if it failed."""
         if self._task is None or not self._task.done():
             raise RuntimeError("the run has not ended yet; iterate over the stream to its end first")
+        last = self._channel.last
+        if self._task.cancelled() and isinstance(last, RunFinished):
+            result: RunResult[OutputT] = last.result
+            return result
         return self._task.result()
 
     async def cancel(self) -> None:
         """Cancel the run and wait until it has ended; the events so far, and its last, can still be iterated over."""
-        if self._task is not None and not self._task.done():
+        if self._task is None:
+            self._closed = True
+        elif not self._task.done():
+            self._channel.release()
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -120,15 +143,14 @@ class RunStream(Generic[OutputT]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        task = self._task
-        if task is None:
-            return
-        if not task.done() and not task.get_loop().is_closed():
-            task.add_done_callback(_take_error)
-            task.get_loop().call_soon_threadsafe(task.cancel)
-        elif task.done():
-            _take_error(task)
+
+def _drop(task: asyncio.Task[Any], channel: _Channel) -> None:
+    """End the run of a stream that is gone."""
+    if task.done():
+        _take_error(task)
+    elif not task.get_loop().is_closed():
+        task.add_done_callback(_take_error)
+        task.get_loop().call_soon_threadsafe(_give_up, task, channel)
 
 
 def _take_error(task: asyncio.Task[Any]) -> None:
@@ -136,5 +158,10 @@ def _take_error(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _await(run: Awaitable[RunResult[OutputT]]) -> RunResult[OutputT]:
-    return await run
+def _give_up(task: asyncio.Task[Any], channel: _Channel) -> None:
+    channel.release()
+    task.cancel()
+
+
+async def _begin(start: Callable[[Observer], Awaitable[RunResult[OutputT]]], channel: _Channel) -> RunResult[OutputT]:
+    return await start(channel)

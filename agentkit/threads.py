@@ -14,12 +14,19 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "Waiting"]
 
 T = TypeVar("T")
-_Job = Callable[[], None]
+_Job: TypeAlias = Callable[[], None]
+_Inbox: TypeAlias = SimpleQueue[_Job | None]
+
+
+class Waiting(deque[_Inbox]):
+    """The inboxes of idle threads; `is_over` when nobody will give them a job any more."""
+
+    is_over = False
 
 
 class Threads:
@@ -27,7 +34,7 @@ class Threads:
 
     def __init__(self, *, idle: float = 5.0) -> None:
         self._idle_seconds = idle
-        self._waiting: deque[SimpleQueue[_Job]] = deque()
+        self._waiting = Waiting()
         self._pid = os.getpid()
 
     async def run(self, fn: Callable[[], T]) -> T:
@@ -64,24 +71,39 @@ class Threads:
 
     def _start(self, job: _Job) -> None:
         if self._pid != os.getpid():  # after a fork the other process's threads are not here
-            self._waiting, self._pid = deque(), os.getpid()
+            self._waiting, self._pid = Waiting(), os.getpid()
         try:
             self._waiting.pop().put(job)
         except IndexError:
-            inbox: SimpleQueue[_Job] = SimpleQueue()
+            inbox: _Inbox = SimpleQueue()
             inbox.put(job)
-            threading.Thread(target=self._work, args=(inbox, self._waiting), name="agentkit-tool", daemon=True).start()
+            arguments = (inbox, self._waiting, self._idle_seconds)
+            threading.Thread(target=_work, args=arguments, name="agentkit-tool", daemon=True).start()
 
-    def _work(self, inbox: SimpleQueue[_Job], waiting: deque[Any]) -> None:
-        job: _Job | None = inbox.get()
-        while job is not None:
-            job()
-            job = None  # what it holds is free while this thread waits
-            waiting.append(inbox)
+    def __del__(self) -> None:
+        waiting = self._waiting
+        waiting.is_over = True
+        while self._pid == os.getpid() and waiting:
+            with contextlib.suppress(IndexError):
+                waiting.pop().put(None)
+
+
+def _work(inbox: _Inbox, waiting: Waiting, idle: float) -> None:
+    """Do the jobs of an inbox until none comes for `idle` seconds, or None, which ends the thread.
+
+    It does not know the `Threads`, so that these can go, and end their idle threads.
+    """
+    job = inbox.get()
+    while job is not None:
+        job()
+        job = None  # what it holds is free while this thread waits
+        waiting.append(inbox)
+        if waiting.is_over:
+            return
+        try:
+            job = inbox.get(timeout=idle)
+        except Empty:
             try:
-                job = inbox.get(timeout=self._idle_seconds)
-            except Empty:
-                try:
-                    waiting.remove(inbox)
-                except ValueError:  # taken by a caller just now: its job is on the way
-                    job = inbox.get()
+                waiting.remove(inbox)
+            except ValueError:  # taken by a caller just now: its job is on the way
+                job = inbox.get()

@@ -16,8 +16,8 @@ def get_weather(city: str) -> str:
     return f"18 °C and sunny in {city}"
 
 
-agent = Agent(instructions="You answer in one sentence.", tools=[get_weather])
-result = agent.run_sync("What is the weather in Paris?")
-
-print(result.output)
-print(f"{result.steps} steps, {result.usage.tool_calls} tool call, {result.usage.input_tokens} prompt tokens")
+if __name__ == "__main__":
+    agent = Agent(instructions="You answer in one sentence.", tools=[get_weather])
+    result = agent.run_sync("What is the weather in Paris?")
+    print(result.output)
+    print(f"{result.steps} steps, {result.usage.tool_calls} tool call, {result.usage.input_tokens} prompt tokens")

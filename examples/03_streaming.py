@@ -32,4 +32,5 @@ async def main() -> None:
                 print(f"\n{result.steps} steps, {result.usage.total_tokens} tokens")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

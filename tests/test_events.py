@@ -97,3 +97,8 @@ def test_passing_events_can_be_shown_as_json(event: Event, data: dict[str, Any])
 def test_what_is_no_lasting_event_is_refused(data: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         load_event(data)
+
+
+def test_progress_that_json_cannot_hold_is_dumped_as_its_text() -> None:
+    dumped = dump_event(ToolProgress(CALL, {"at": object}))
+    assert json.loads(json.dumps(dumped))["data"] == {"at": "<class 'object'>"}

@@ -9,13 +9,12 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentkit.threads import Threads
+from agentkit.threads import Threads, Waiting
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
 
@@ -116,7 +115,7 @@ def test_an_idle_thread_ends() -> None:
     assert not thread.is_alive()
 
 
-class Contested(deque[Any]):
+class Contested(Waiting):
     """A deque in which a worker that wants to end comes second to a caller that takes it."""
 
     def __init__(self) -> None:
@@ -231,3 +230,12 @@ def test_a_forked_process_starts_threads_of_its_own() -> None:
         signal.alarm(20)  # a hanging child must not outlive the test
         os._exit(asyncio.run(main()))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_threads_that_go_end_their_idle_threads() -> None:
+    async def main() -> threading.Thread:
+        return await Threads(idle=3600).run(threading.current_thread)
+
+    thread = asyncio.run(main())
+    thread.join(timeout=10)
+    assert not thread.is_alive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
 __all__ = ["main"]
@@ -33,6 +32,3 @@ def main() -> None:
         app()
     except KeyboardInterrupt:  # before or after a command; inside of one it is reported there
         sys.exit(130)
-    except BrokenPipeError:  # whoever read the output has gone; python would complain again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

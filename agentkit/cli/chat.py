@@ -18,7 +18,7 @@ from .screen import Screen
 from .session import Session
 from .text import money, tokens
 
-__all__ = ["Chat"]
+__all__ = ["HELP", "Chat", "typed_lines"]
 
 HELP = "/exit or Ctrl-D ends the chat, /reset forgets the conversation, /help shows this. Ctrl-C stops an answer."
 _COMMAND = re.compile(r"/\w+")

@@ -66,7 +66,7 @@ def reported(*, debug: bool = False) -> Iterator[None]:
     """Turn what a command raises into a message and an exit code; with `debug` the traceback comes first."""
     try:
         yield
-    except (typer.Exit, BrokenPipeError):
+    except (typer.Exit, BrokenPipeError):  # typer ends the process quietly when whoever read its output has gone
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the border of the program
         if debug:

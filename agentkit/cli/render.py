@@ -140,8 +140,8 @@ class LiveView:
 
     def _tool_finished(self, event: ToolFinished) -> None:
         self._running.pop(event.call.id, None)
-        number = self._numbers.get(event.call.id)
-        head = " ".join(str(part) for part in (number, one_line(event.call.name, 64), duration(event.seconds)) if part)
+        name, number = one_line(event.call.name, 64), self._numbers.get(event.call.id)
+        head = f"{number} {name} {duration(event.seconds)}" if number else name  # without a number it was never run
         mark, style = ("✗", "red") if event.result.is_error else ("✓", "green")
         self._screen.end_line()
         self._screen.write(f"{mark} {head}", style)

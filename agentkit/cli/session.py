@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -18,6 +17,7 @@ from ..messages import Message, ToolCall
 from ..model import ModelSettings
 from ..models.chat import ChatModel
 from ..run import RunResult
+from ..spec import Approve
 from .load import file_tools, load_agent, load_tools
 from .render import View
 from .screen import Screen
@@ -44,7 +44,7 @@ class AgentOptions:
     stream: bool | None = None
 
 
-def build_agent(options: AgentOptions, approve: Callable[[ToolCall], bool] | None = None) -> Agent[Any]:
+def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[Any]:
     """The agent of the options: the one that they name, with what they say put over it, or a new one.
 
     An agent that has an `approve` of its own keeps it. Raises `UsageError`, `SettingsError` or `MissingKey`.
@@ -107,31 +107,32 @@ class Session:
             self._runner.close()
 
 
-def asker(screen: Screen) -> Callable[[ToolCall], bool] | None:
+def asker(screen: Screen) -> Approve | None:
     """Asks whoever sits at the terminal about a call, which is shown whole; None when nobody does."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
 
-    def ask(call: ToolCall) -> bool:
-        screen.still()
-        screen.line(f"? {call.name} {clean(call.arguments)}", "bold yellow")
-        with _interruptible():
-            try:
-                answer = input("  run this call? [y/N] ")
-            except EOFError:
-                screen.line()
-                return False
-        return answer.strip().lower() in ("y", "yes")
+    async def ask(call: ToolCall) -> bool:  # async, so that it is called in the main thread; it is meant to block the loop
+        return _approved(screen, call)
 
     return ask
+
+
+def _approved(screen: Screen, call: ToolCall) -> bool:
+    screen.still()
+    screen.line(f"? {call.name} {clean(call.arguments)}", "bold yellow")
+    with _interruptible():
+        # not input(): a Ctrl-C between its prompt and its read would wait for the next key
+        print("  run this call? [y/N] ", end="", flush=True)  # noqa: T201
+        answer = sys.stdin.readline()
+    if not answer:
+        screen.line()
+    return answer.strip().lower() in ("y", "yes")
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C interrupts a blocking read at once; the event loop's own handler would only cancel a task after it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..tool import AnyTool
 from .text import clean
 
-__all__ = ["show_tools", "type_name"]
+__all__ = ["labels", "show_tools", "type_name"]
 
 
 def show_tools(tools: Iterable[AnyTool], console: Console) -> None:

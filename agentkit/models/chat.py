@@ -77,7 +77,7 @@ class ChatModel:
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self._own_client = client
         self._http = None if client is None else _library_of(client)
-        self._clients = LoopClients()
+        self._clients = LoopClients(trust_env=not self.endpoint.is_loopback)  # no proxy leads to this machine
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"

@@ -18,9 +18,11 @@ class LoopClients:
 
     A forgotten `aclose` leaks nothing. When a loop ends, `asyncio.run` closes its asynchronous generators, and one of them
     closes the client in its `finally`. When the owner goes first, a finalizer has the loop close that generator.
+    `trust_env` lets the environment name proxies and certificates.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trust_env: bool = True) -> None:
+        self._trust_env = trust_env
         self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, Any]]
         self._held = weakref.WeakKeyDictionary()
 
@@ -33,7 +35,7 @@ class LoopClients:
         import httpx
 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
-        client = httpx.AsyncClient(limits=limits, follow_redirects=False)
+        client = httpx.AsyncClient(limits=limits, follow_redirects=False, trust_env=self._trust_env)
         ended: list[Callable[[], object]] = []
         closer = _open_until_closed(client, ended)
         self._held[loop] = client, closer

@@ -254,3 +254,10 @@ def test_usage_counts_one_request_for_the_reply_that_came() -> None:
         return (await Retry(sleep=sleep).wrap(model).reply(ask())).usage
 
     assert replied(lambda n: [http(WHOLE)] if n == 2 else [http(b"", "503 Busy")], use)[0] == Usage(requests=1)
+
+
+def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with DeepSeekSimulator(["here"]) as simulator:
+        assert asyncio.run(ChatModel(base_url=simulator.base_url).reply(ask())).message.text == "here"

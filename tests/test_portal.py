@@ -1,0 +1,421 @@
+"""Sync calls: scripts, threads, running loops, forks, Ctrl-C, and the end of a program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentkit import Agent, ChatModel, ModelRequest, RunResult, ScriptedModel, ToolResult, portal, tool
+from agentkit.testing import DeepSeekSimulator, Late, call
+
+Simulate = Callable[..., DeepSeekSimulator]
+ROOT = Path(__file__).parent.parent
+NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
+PRELUDE = """
+    import asyncio, logging, os, signal, sys, threading
+    from agentkit import Agent, ChatModel, ScriptedModel, RunFinished, TextDelta, tool
+    from agentkit.testing import DeepSeekSimulator, call
+    logging.getLogger("asyncio").setLevel("ERROR")  # of the debug mode: slow callbacks are not what is tested
+"""
+
+
+@tool
+def who() -> str:
+    """Who is it?"""
+    return NAME.get()
+
+
+@tool
+async def who_async() -> str:
+    """Who is it?"""
+    return NAME.get()
+
+
+def command(code: str) -> list[str]:
+    return [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(code)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def script(code: str, expected: int = 0) -> list[str]:
+    """The lines that a script prints; it must end soon, without a warning."""
+    done = subprocess.run(command(code), capture_output=True, text=True, timeout=10, env=environment(), check=False)
+    assert done.stderr == ""
+    assert done.returncode == expected
+    return done.stdout.splitlines()
+
+
+def scripted(*script: Any, **options: Any) -> Agent[Any]:
+    return Agent(ScriptedModel(list(script)), retry=None, **options)
+
+
+# --- scripts: real processes, warnings as errors --------------------------------------------------
+
+
+def test_a_script_with_runs_and_streams_over_http_ends_by_itself() -> None:
+    assert script("""
+        with DeepSeekSimulator("echo") as sim:
+            agent = Agent(ChatModel(base_url=sim.base_url))
+            for text in "abc":
+                print(agent.run_sync(text).output)
+            print("".join(e.text for e in agent.stream_sync("streamed") if isinstance(e, TextDelta)))
+            print(threading.active_count() <= 3)
+    """) == ["a", "b", "c", "streamed", "True"]
+
+
+def test_a_stream_that_is_still_held_at_exit() -> None:
+    assert script("""
+        sim = DeepSeekSimulator(["a long answer"]).start()
+        stream = Agent(ChatModel(base_url=sim.base_url)).stream_sync("go")
+        print(type(next(stream)).__name__)
+    """) == ["RunStarted"]
+
+
+def test_a_sync_call_at_exit_is_refused() -> None:
+    assert script("""
+        import atexit
+        agent = Agent(ScriptedModel(["a", "b"]))
+
+        def late():
+            try:
+                agent.run_sync("x")
+            except RuntimeError as error:
+                print(error)
+
+        atexit.register(late)
+        print(agent.run_sync("x").output)
+    """) == ["a", "a sync call while the program exits: agentkit's event loop has ended"]
+
+
+def test_a_hanging_tool_does_not_keep_the_program_from_ending() -> None:
+    assert script("""
+        started = threading.Event()
+
+        def hang() -> None:
+            "Hang."
+            started.set()
+            threading.Event().wait()
+
+        def work():
+            try:
+                Agent(ScriptedModel([call("hang")]), tools=[hang]).run_sync("go")
+            except asyncio.CancelledError:
+                pass
+
+        threading.Thread(target=work, daemon=True).start()
+        started.wait()
+        print("end")
+    """) == ["end"]
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_sys_exit_in_a_tool_ends_the_program(kind: str, calls: int) -> None:
+    assert script(f"""
+        {kind} leave() -> None:
+            "Leave."
+            sys.exit(3)
+
+        Agent(ScriptedModel([[call("leave")] * {calls}]), tools=[leave]).run_sync("go")
+    """, expected=3) == []  # fmt: skip
+
+
+def test_after_sys_exit_was_caught_sync_calls_go_on() -> None:
+    assert script("""
+        async def leave() -> None:
+            "Leave."
+            raise SystemExit(3)
+
+        agent = Agent(ScriptedModel([call("leave"), call("leave"), "still here"]), tools=[leave])
+        for way in (agent.run_sync, lambda text: list(agent.stream_sync(text))):
+            try:
+                way("go")
+            except SystemExit as error:
+                print(error.code)
+        print(agent.run_sync("go").output)
+    """) == ["3", "3", "still here"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_sync_calls_after_a_fork_in_parent_and_children() -> None:
+    assert script("""
+        with DeepSeekSimulator("echo") as sim:
+            agent = Agent(ChatModel(base_url=sim.base_url), instructions="Be kind.")
+            agent.run_sync("parent")
+            children = []
+            for number in range(3):
+                pid = os.fork()
+                if pid == 0:
+                    right = all(agent.run_sync(f"{number} {turn}").output == f"{number} {turn}" for turn in range(3))
+                    os._exit(0 if right else 1)
+                children.append(pid)
+            print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+            print(agent.run_sync("parent again").output)
+    """) == ["[0, 0, 0]", "parent again"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_that_ends_as_usual_is_quiet() -> None:
+    assert script("""
+        agent = Agent(ScriptedModel(lambda request: request.messages[-1].content))
+        agent.run_sync("parent")
+        pid = os.fork()
+        if pid == 0:
+            print(agent.run_sync("child").output, flush=True)
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """) == ["child", "0"]
+
+
+INTERRUPTED = """
+    ended = []
+
+    def watch(event):
+        if type(event).__name__ == "StepStarted":
+            print("asked", flush=True)
+        if isinstance(event, RunFinished):
+            ended.append(event)
+
+    sim = DeepSeekSimulator(["late"], delay=60).start()
+    agent = Agent(ChatModel(base_url=sim.base_url))
+    try:
+        {call}
+    except KeyboardInterrupt:
+        print("interrupted", [event.stop_reason for event in ended])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send SIGINT to one process")
+@pytest.mark.parametrize("call", [
+    'agent.run_sync("go", observers=[watch])',
+    'list(agent.stream_sync("go", observers=[watch]))',
+    'asyncio.run(agent.run("go", observers=[watch]))',
+])  # fmt: skip
+def test_ctrl_c_cancels_the_run(call: str) -> None:
+    started = command(INTERRUPTED.format(call=call))
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        out, err = process.communicate(timeout=10)
+    assert (out, err, process.returncode) == ("interrupted ['cancelled']\n", "", 0)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+def test_what_a_signal_handler_raises_cancels_the_run() -> None:
+    assert script("""
+        class TimeLimit(Exception): ...
+
+        ended = []
+
+        def expire(*_):
+            raise TimeLimit
+
+        async def wait() -> None:
+            "Wait."
+            os.kill(os.getpid(), signal.SIGALRM)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+
+        signal.signal(signal.SIGALRM, expire)
+        try:
+            Agent(ScriptedModel([call("wait")]), tools=[wait]).run_sync("go")
+        except TimeLimit:
+            print(ended)
+    """) == ["['cancelled']"]
+
+
+# --- running loops, threads, nesting --------------------------------------------------------------
+
+
+def test_sync_calls_inside_a_running_loop() -> None:
+    async def cell() -> list[str]:
+        agent = scripted("a", "b", "c")
+        *_, streamed = agent.stream_sync("x")
+        return [agent.run_sync("x").output, streamed.result.output, (await agent.run("x")).output]  # type: ignore[union-attr]
+
+    assert asyncio.run(cell()) == ["b", "a", "c"]
+
+
+def test_twenty_threads_at_once(simulate: Simulate) -> None:
+    sim = simulate()
+    agent = Agent(ChatModel(base_url=sim.base_url))
+    barrier, outputs = threading.Barrier(20), dict[str, str]()
+
+    def work(text: str) -> None:
+        barrier.wait(5)
+        outputs[text] = agent.run_sync(text).output
+
+    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert outputs == {f"thread {number}": f"thread {number}" for number in range(20)}
+
+
+def test_the_threads_runs_are_under_way_at_the_same_time() -> None:
+    together = threading.Barrier(5)
+
+    @tool
+    def meet() -> str:
+        """Meet the others."""
+        together.wait(5)
+        return "met"
+
+    def work() -> None:
+        assert scripted(call("meet"), "Done.", tools=[meet]).run_sync("go").messages[2].content == "met"  # type: ignore[union-attr]
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not together.broken
+    assert together.n_waiting == 0
+
+
+@pytest.mark.parametrize("seen", [who, who_async])
+def test_tools_see_the_callers_context_variables(seen: Any) -> None:
+    def in_context(text: str) -> list[str]:
+        NAME.set(text)
+        agent = scripted(call(seen.name), "x", call(seen.name), "x", tools=[seen])
+        last: Any = list(agent.stream_sync("go"))[-1]
+        streamed: RunResult[Any] = last.result
+        return [m.content for r in (agent.run_sync("go"), streamed) for m in r.messages if isinstance(m, ToolResult)]
+
+    contexts = {name: contextvars.copy_context() for name in ("ann", "bob")}
+    assert {name: context.run(in_context, name) for name, context in contexts.items()} == {
+        "ann": ["ann"] * 2,
+        "bob": ["bob"] * 2,
+    }
+
+
+def test_a_sync_call_in_a_sync_tool_of_a_sync_run() -> None:
+    inner = scripted("inner answer")
+
+    @tool
+    def ask() -> str:
+        """Ask another agent."""
+        output: str = inner.run_sync("x").output
+        return output
+
+    result = scripted(call("ask"), "Done.", tools=[ask]).run_sync("go")
+    assert [m.content for m in result.messages if m.role == "tool"] == ["inner answer"]
+
+
+def test_a_sync_call_in_the_portals_own_loop_is_refused() -> None:
+    inner = scripted("never")
+
+    @tool
+    async def ask() -> str:
+        """Ask another agent."""
+        output: str = inner.run_sync("x").output
+        return output
+
+    result = scripted(call("ask"), "Done.", tools=[ask]).run_sync("go")
+    (told,) = [m.content for m in result.messages if m.role == "tool"]
+    assert told == (
+        "error: RuntimeError: a sync call inside agentkit's own event loop would wait for itself; use the async method"
+    )
+
+
+def test_what_the_coroutine_raises_comes_out() -> None:
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (LookupError("x"), TimeoutError("y"), asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(2)):
+        with pytest.raises(type(error)):
+            portal.run(fail(error))
+
+    async def fine() -> str:
+        return "fine"
+
+    assert portal.run(fine()) == "fine"
+
+
+def test_many_runs_leave_no_tasks_and_no_threads() -> None:
+    @tool
+    def one() -> int:
+        """One."""
+        return 1
+
+    async def tasks() -> int:
+        return len(asyncio.all_tasks()) - 1
+
+    def answer(request: ModelRequest) -> Any:
+        return call("one") if request.messages[-1].role == "user" else "Done."
+
+    agent = Agent(ScriptedModel(answer), tools=[one])
+    agent.run_sync("go")
+    before = threading.active_count()
+    for _ in range(500):
+        agent.run_sync("go")
+        for _event in agent.stream_sync("go"):
+            break
+    assert threading.active_count() <= before + 1
+    assert portal.run(tasks()) == 0
+
+
+# --- web handlers ---------------------------------------------------------------------------------
+
+
+def test_fastapi_handlers_sync_and_async(simulate: Simulate) -> None:
+    from fastapi import FastAPI
+
+    sim = simulate()
+    app, agent = FastAPI(), Agent(ChatModel(base_url=sim.base_url))
+
+    @app.get("/sync")
+    def sync_handler(text: str) -> str:
+        output: str = agent.run_sync(text).output
+        return output
+
+    @app.get("/async")
+    async def async_handler(text: str) -> str:
+        return (await agent.run(text)).output
+
+    @app.get("/sync-in-loop")
+    async def sync_in_loop_handler(text: str) -> str:
+        output: str = agent.run_sync(text).output
+        return output
+
+    async def main() -> list[Any]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            paths = [f"/{way}?text={way}{n}" for way in ("sync", "async", "sync-in-loop") for n in range(3)]
+            return [response.json() for response in await asyncio.gather(*map(client.get, paths))]
+
+    assert asyncio.run(main()) == [f"{way}{n}" for way in ("sync", "async", "sync-in-loop") for n in range(3)]
+
+
+def test_a_cancelled_waiter_gives_its_connection_back(simulate: Simulate) -> None:
+    sim = simulate([Late("late", 30), "on time"])
+    agent = Agent(ChatModel(base_url=sim.base_url))
+
+    async def hurried() -> str:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(agent.run("a"), 0.1)
+        return (await agent.run("b")).output
+
+    hurry: Coroutine[Any, Any, str] = hurried()
+    assert portal.run(hurry) == "on time"

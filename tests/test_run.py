@@ -1,0 +1,272 @@
+"""Observers: what they are told and when, one that raises, one that blocks; progress; and the end of a run that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentkit import (
+    Agent,
+    AgentError,
+    AuthError,
+    ChatModel,
+    ModelReply,
+    ModelRequest,
+    RunContext,
+    RunFinished,
+    RunResult,
+    RunStarted,
+    ScriptedModel,
+    StepStarted,
+    TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolResult,
+    ToolStarted,
+    tool,
+)
+from agentkit.events import LastingEvent
+from agentkit.testing import DeepSeekSimulator, call
+
+How = Callable[..., RunResult[Any]]
+Simulate = Callable[..., DeepSeekSimulator]
+
+
+@tool(read_only=True)
+def look(n: int) -> int:
+    """Look."""
+    return n
+
+
+@tool
+async def step(n: int) -> int:
+    """Step."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+    return n
+
+
+def scripted(*script: Any, **options: Any) -> Agent[Any]:
+    return Agent(ScriptedModel(list(script)), **{"tools": [look, step], "retry": None, **options})
+
+
+MANY = [call("step", n=5), call("look", n=1), call("step", n=0), call("step", n=2), call("look", n=2)]
+
+
+class Told(list[Any]):
+    """An observer that keeps what it is told; it may be slow, and may fail at one kind of event."""
+
+    def __init__(self, *, pauses: int = 0, fails_at: type[Any] | None = None, deltas: bool = True) -> None:
+        super().__init__()
+        self.pauses, self.fails_at, self.deltas = pauses, fails_at, deltas
+        self.heard = 0
+
+    async def __call__(self, event: Any) -> None:
+        self.heard += 1
+        for _ in range(self.pauses * (self.heard % 2)):  # slow at one event, quick at the next
+            await asyncio.sleep(0)
+        self.append(event)
+        if self.fails_at is not None and isinstance(event, self.fails_at):
+            raise OSError("disk full")
+
+
+def test_observers_sync_and_async_are_told_of_all_events(how: How) -> None:
+    plain: list[Any] = []
+    told = Told()
+    result = how(scripted(MANY, "Done."), "go", observers=[plain.append, told])
+    assert plain == told
+    assert [event for event in plain if isinstance(event, LastingEvent)] == result.events
+    assert [type(event) for event in plain].count(StepStarted) == 2
+    assert "".join(event.text for event in plain if isinstance(event, TextDelta)) == "Done."
+
+
+def test_every_observer_is_told_of_lasting_events_in_the_states_order() -> None:
+    slow, quick = Told(pauses=20), Told()
+    result = asyncio.run(scripted(MANY, "Done.").run("go", observers=[slow, quick]))
+    for told in (slow, quick):
+        assert [event for event in told if isinstance(event, LastingEvent)] == result.events
+
+
+@pytest.mark.parametrize("way", ["run", "run_sync"])
+def test_an_observer_without_deltas_does_not_make_the_run_stream(simulate: Simulate, way: str) -> None:
+    sim = simulate()
+    told = Told(deltas=False)
+    agent = Agent(ChatModel(base_url=sim.base_url))
+    result = asyncio.run(agent.run("Hi", observers=[told])) if way == "run" else agent.run_sync("Hi", observers=[told])
+    assert told == result.events
+    assert "stream" not in sim.requests[0].body
+    agent.run_sync("Hi", observers=[Told()])
+    assert sim.requests[1].body["stream"] is True
+
+
+def test_an_async_observer_that_blocks_holds_the_run() -> None:
+    async def main() -> None:
+        told, release, model = asyncio.Event(), asyncio.Event(), ScriptedModel(["Hello."])
+
+        async def block(event: Any) -> None:
+            if isinstance(event, RunStarted):
+                told.set()
+                await release.wait()
+
+        run = asyncio.ensure_future(Agent(model).run("Hi", observers=[block]))
+        await told.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert model.requests == []
+        release.set()
+        assert (await run).output == "Hello."
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("calls", [[call("step", n=1)], MANY], ids=["one call", "several calls"])
+@pytest.mark.parametrize("kind", [ToolStarted, ToolFinished])
+def test_an_observer_that_raises_ends_the_run_with_its_error(how: How, kind: Any, calls: Any) -> None:
+    before, failing, after = Told(), Told(fails_at=kind), Told()
+    with pytest.raises(OSError, match="disk full"):
+        how(scripted(calls, "never"), "go", observers=[before, failing, after])
+    assert isinstance(failing[-1], kind)  # it missed nothing before, and is told of nothing after
+    for told in (before, after):
+        (end,) = [event for event in told if isinstance(event, RunFinished)]
+        assert (end.stop_reason, end.error) == ("error", "OSError: disk full")
+    answers = [m for m in before[-1].result.messages if isinstance(m, ToolResult)]
+    assert len(answers) == len(calls)
+    assert before[-1].result.state.open_calls == []
+
+
+def test_an_observer_that_always_raises_does_not_hide_its_first_error(how: How) -> None:
+    def fail(event: Any) -> None:
+        raise OSError(f"at {type(event).__name__}")
+
+    with pytest.raises(OSError, match="at RunStarted"):
+        how(scripted("never"), "go", observers=[fail])
+
+
+def test_an_observer_that_raises_at_the_end_raises_too(how: How) -> None:
+    with pytest.raises(OSError, match="disk full"):
+        how(scripted("Hello."), "go", observers=[Told(fails_at=RunFinished)])
+
+
+def test_a_failing_observer_does_not_hide_the_models_error(how: How) -> None:
+    told = Told(fails_at=RunFinished)
+    with pytest.raises(AuthError, match="no key") as caught:
+        how(scripted(AuthError("no key")), "go", observers=[told])
+    assert caught.value.state.stop_reason == "error"
+    assert isinstance(told[-1], RunFinished)
+
+
+def test_progress_comes_between_the_start_and_the_end_of_its_call(how: How) -> None:
+    @tool
+    def works(ctx: RunContext[None]) -> str:
+        """Work."""
+        for part in range(3):
+            ctx.progress({"part": part})
+        return "done"
+
+    told = Told()
+    how(Agent(ScriptedModel([call("works"), "Done."]), tools=[works]), "go", observers=[told])
+    kinds = [type(event) for event in told]
+    start, end = kinds.index(ToolStarted), kinds.index(ToolFinished)
+    assert kinds[start + 1 : end] == [ToolProgress] * 3
+    assert [event.data for event in told[start + 1 : end]] == [{"part": 0}, {"part": 1}, {"part": 2}]
+
+
+def test_progress_of_a_thread_that_outlived_its_call_is_dropped() -> None:
+    go_on, reported = threading.Event(), threading.Event()
+
+    @tool(timeout=0.05)
+    def late(ctx: RunContext[None]) -> None:
+        """Too late."""
+        go_on.wait(5)
+        ctx.progress("too late")
+        reported.set()
+
+    async def main() -> Told:
+        told = Told()
+        await Agent(ScriptedModel([call("late"), "Done."]), tools=[late]).run("go", observers=[told])
+        go_on.set()
+        await asyncio.to_thread(reported.wait, 5)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return told
+
+    told = asyncio.run(main())
+    assert isinstance(told[-1], RunFinished)
+    assert not [event for event in told if isinstance(event, ToolProgress)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("in_thread", [True, False])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_an_exit_raised_in_a_tool_comes_out_and_leaves_the_state_whole(
+    how: How, error: type[BaseException], in_thread: bool, calls: int
+) -> None:
+    def leave() -> None:
+        """Leave."""
+        raise error
+
+    async def leave_async() -> None:
+        """Leave."""
+        raise error
+
+    told: list[Any] = []
+    name = "leave" if in_thread else "leave_async"
+    agent = Agent(ScriptedModel([[call(name)] * calls]), tools=[leave, leave_async])
+    with pytest.raises(error):
+        how(agent, "go", observers=[told.append])
+    end = told[-1]
+    assert isinstance(end, RunFinished)
+    assert end.stop_reason in ("error", "cancelled")
+    assert len([m for m in end.result.messages if isinstance(m, ToolResult)]) == calls
+
+
+def test_a_tool_that_keeps_failing_is_given_up_after_its_retries(how: How) -> None:
+    made: list[int] = []
+
+    @tool(retries=1)
+    def flaky() -> None:
+        """Fail."""
+        made.append(1)
+        raise ValueError("no")
+
+    result = how(Agent(ScriptedModel([*[call("flaky")] * 4, "Done."]), tools=[flaky]), "go")
+    told = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    assert len(made) == 2
+    assert told[2:] == [f"error: not run: flaky failed {n} times in a row; go on without it" for n in (2, 3)]
+
+
+def test_a_script_that_is_used_up_ends_the_run_with_a_typed_error(how: How) -> None:
+    with pytest.raises(AgentError, match="asked for one more") as caught:
+        how(scripted(call("look", n=1)), "go")
+    assert caught.value.state.steps == 1
+
+
+def test_a_thousand_runs_at_once_and_nothing_is_left() -> None:
+    def reply(request: ModelRequest) -> Any:
+        return "Done." if request.messages[-1].role == "tool" else [call("step", n=1), call("step", n=2)]
+
+    class Yielding(ScriptedModel):
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            await asyncio.sleep(0)
+            return await super().reply(request, on_delta)
+
+    async def main() -> None:
+        agent = Agent(Yielding(reply), tools=[step])
+        results = await asyncio.gather(*(agent.run(str(n)) for n in range(1_000)))
+        assert {result.output for result in results} == {"Done."}
+        assert len({result.run_id for result in results}) == 1_000
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80)])
+def test_the_suite_itself_cannot_leave_loopback(address: tuple[str, int]) -> None:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as out, pytest.raises(RuntimeError, match="tests use loopback only"):
+        out.connect(address)
