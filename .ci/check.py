@@ -24,7 +24,9 @@ def check_types() -> bool:
     """Run mypy. It reads no editable install, so `agentkit_tools` is shown to it through a link to `tools`."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "agentkit_tools").symlink_to(ROOT / "tools", target_is_directory=True)
-        return run("mypy", env={**os.environ, "MYPYPATH": folder})
+        env = {**os.environ, "MYPYPATH": folder}
+        examples = [str(path) for path in sorted((ROOT / "examples").glob("*.py")) if "test" not in path.name]
+        return run("mypy", env=env) and all(run("mypy", path, env=env) for path in examples)
 
 
 def print_table() -> bool:

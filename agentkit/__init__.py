@@ -57,7 +57,7 @@ from .retry import Retry
 from .run import RunResult
 from .spec import Middleware
 from .state import RunState
-from .stream import RunStream
+from .stream import RunStream, SyncRunStream
 from .tool import RunContext, Tool, ToolRegistry, tool
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ __all__ = [
     "SettingsError",
     "StepStarted",
     "StreamBroken",
+    "SyncRunStream",
     "System",
     "TextDelta",
     "Tool",

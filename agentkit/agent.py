@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeAlias, TypedDict, Unpack, cast
+from types import NoneType
+from typing import Any, Generic, TypeAlias, TypedDict, Unpack, cast, overload
 from uuid import uuid4
 
 from . import portal
 from ._typing import OutputT
-from .errors import AgentError, SettingsError, ToolDefinitionError
-from .events import ApprovalGiven, Event, LastingEvent, RunResumed, RunStarted
+from .errors import AgentError, SettingsError, ToolArgumentsInvalid, ToolDefinitionError
+from .events import ApprovalGiven, LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
 from .loop import drive
 from .messages import Message, System, User
 from .model import Model, ModelSettings
-from .output import output_of
+from .output import Output, output_of
 from .retry import Retry
 from .run import Run, RunResult
 from .spec import AgentSpec, Approve, Middleware, Observer
 from .state import RunState
-from .stream import RunStream
+from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, ToolLike, ToolRegistry, tool
 
-__all__ = ["Agent", "RunOptions"]
+__all__ = ["Agent", "AgentParts", "RunOptions"]
 
 Approvals: TypeAlias = Mapping[str, bool | Mapping[str, Any]]
 
@@ -40,6 +40,60 @@ class RunOptions(TypedDict, total=False):
     run_id: str | None
 
 
+class AgentParts(TypedDict, total=False):
+    """What an agent is made of, beside its model and its output type; the meaning stands at `Agent`."""
+
+    instructions: str
+    tools: ToolLike
+    tool_choice: str
+    settings: ModelSettings | None
+    limits: Limits | None
+    retry: Retry | None
+    approve: Approve | None
+    history: History | None
+    middleware: Sequence[Middleware]
+    output_retries: int
+    deps_type: type[Any] | None
+
+
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "instructions": (str,),
+    "tool_choice": (str,),
+    "settings": (ModelSettings, NoneType),
+    "limits": (Limits, NoneType),
+    "retry": (Retry, NoneType),
+    "approve": (Callable, NoneType),
+    "history": (Callable, NoneType),
+    "middleware": (list, tuple),
+    "output_retries": (int,),
+    "deps_type": (type, NoneType),
+}
+
+
+def _format_of(output: Output) -> dict[str, Any]:
+    return {"response_format": output.response_format} if output.response_format else {}
+
+
+def _check_parts(parts: Mapping[str, Any]) -> None:
+    for name, kinds in _KINDS.items():
+        if not isinstance(parts[name], kinds):
+            allowed = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise SettingsError(f"{name} is {parts[name]!r:.80}; allowed: {allowed}")
+    for layer in parts["middleware"]:
+        if not isinstance(layer, Middleware):
+            raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
+
+
+def _check_price(model: Model, limits: Limits) -> None:
+    """A limit on money needs a price; only models with a profile have one."""
+    profile = getattr(model, "profile", None)
+    if limits.cost is not None and profile is not None and not profile.price_of(getattr(model, "name", "")):
+        raise SettingsError(
+            f"limits: cost is set, but the price of {getattr(model, 'name', model)} on {profile.name} is not known; "
+            "give it with ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
+        )
+
+
 class Agent(Generic[OutputT]):
     """A model, tools and instructions, ready to be run any number of times, also at the same time.
 
@@ -51,13 +105,23 @@ class Agent(Generic[OutputT]):
     first outermost. `retry=None` makes no retries. Raises `ToolDefinitionError` or `SettingsError` for parts that cannot work.
     """
 
+    @overload
+    def __init__(self: Agent[str], model: str | Model | None = None, **parts: Unpack[AgentParts]) -> None: ...
+    @overload
+    def __init__(
+        self, model: str | Model | None = None, *, output_type: type[OutputT], **parts: Unpack[AgentParts]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[Any], model: str | Model | None = None, *, output_type: Any, **parts: Unpack[AgentParts]
+    ) -> None: ...
     def __init__(
         self,
         model: str | Model | None = None,
         *,
         instructions: str = "",
         tools: ToolLike = (),
-        output_type: type[OutputT] | Any = str,
+        output_type: Any = str,
         tool_choice: str = "auto",
         settings: ModelSettings | None = None,
         limits: Limits | None = None,
@@ -69,12 +133,14 @@ class Agent(Generic[OutputT]):
         deps_type: type[Any] | None = None,
     ) -> None:
         self._parts = {name: value for name, value in locals().items() if name != "self"}
+        _check_parts(self._parts)
         if model is None or isinstance(model, str):
             from .models.chat import ChatModel
 
             model = ChatModel(model)
-        if not hasattr(model, "reply"):
+        if isinstance(model, type) or not hasattr(model, "reply"):
             raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
+        _check_price(model, limits or Limits())
         self.model: Model = model
         self.deps_type = deps_type
         output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
@@ -84,15 +150,12 @@ class Agent(Generic[OutputT]):
         names = _names(registry)
         if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
             raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
-        settings = settings or ModelSettings()
-        if output.response_format:
-            settings = replace(settings, response_format=output.response_format)
         self.spec = AgentSpec(
             model=retry.wrap(model) if retry else model,
             tools=registry,
             offered=tuple(item.spec for item in registry),
             instructions="\n\n".join(part for part in (instructions, output.instructions) if part),
-            settings=settings,
+            settings=replace(settings or ModelSettings(), **_format_of(output)),
             limits=limits or Limits(),
             output=output,
             output_retries=output_retries,
@@ -134,9 +197,9 @@ class Agent(Generic[OutputT]):
         begin = self._begin(prompt, options)
         return RunStream(lambda watcher: self._drive(RunState(), [begin], options, watcher))
 
-    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Iterator[Event]:
-        """As `stream`, for sync code; leaving the loop cancels the run."""
-        return _sync(self.stream(prompt, **options))
+    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
+        """As `stream`, for sync code: an iterator with `.result`, `.close()` and `with`; leaving the loop cancels the run."""
+        return SyncRunStream(self.stream(prompt, **options))
 
     async def resume(
         self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
@@ -148,8 +211,11 @@ class Agent(Generic[OutputT]):
         is not changed. Raises `SettingsError` for an approval of a call that is not open.
         """
         self._check(options)
-        known = RunState.from_json(state) if isinstance(state, dict) else RunState.replay(state.events)
-        return await self._drive(known, [RunResumed(), *_answers(approvals or {}, known)], options)
+        if options.get("messages"):
+            raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
+        known = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
+        answers = _answers(approvals or {}, known, self.spec.tools)
+        return await self._drive(known, [RunResumed(), *answers], options)
 
     def resume_sync(
         self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
@@ -184,13 +250,22 @@ class Agent(Generic[OutputT]):
         unknown = sorted({*options} - {*RunOptions.__annotations__})
         if unknown:
             raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
+        observers = options.get("observers") or ()
+        if callable(observers) or not all(callable(observer) for observer in observers):
+            raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
         deps = options.get("deps")
         if self.deps_type is not None and not isinstance(deps, self.deps_type):
             raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
 
     def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
         self._check(options)
-        history = mend(options.get("messages") or ())
+        if prompt is not None and not isinstance(prompt, str):
+            raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
+        given = options.get("messages") or ()
+        for message in given:
+            if not isinstance(message, Message):
+                raise SettingsError(f"messages hold {message!r:.80}; allowed: System, User, Assistant and ToolResult")
+        history = mend(given)
         if prompt is None and not history:
             raise SettingsError("there is nothing to say: give a prompt, or messages")
         if self.spec.instructions:
@@ -213,27 +288,23 @@ def _names(registry: ToolRegistry) -> list[str]:
     return [item.name for item in registry]
 
 
-def _answers(approvals: Approvals, state: RunState) -> list[ApprovalGiven]:
+def _answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[ApprovalGiven]:
     waiting = [open_call.call.id for open_call in state.open_calls]
     unknown = sorted({*approvals} - {*waiting})
     if unknown:
         raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
-    return [_answer(call_id, answer) for call_id, answer in approvals.items()]
+    return [_answer(call_id, answer, tools.get(state.calls[call_id].call.name)) for call_id, answer in approvals.items()]
 
 
-def _answer(call_id: str, answer: bool | Mapping[str, Any]) -> ApprovalGiven:
+def _answer(call_id: str, answer: bool | Mapping[str, Any], wanted: AnyTool | None) -> ApprovalGiven:
     match answer:
         case bool():
             return ApprovalGiven(call_id, answer)
-        case {"args": args} if len(answer) == 1:
+        case {"args": dict(args)} if len(answer) == 1:
+            try:
+                if wanted is not None:
+                    wanted.parse(args)
+            except ToolArgumentsInvalid as error:
+                raise SettingsError(f"the approval of {call_id} has arguments that do not fit: {error}") from None
             return ApprovalGiven(call_id, True, json.dumps(args))
     raise SettingsError(f'the approval of {call_id} is {answer!r}; allowed: True, False, {{"args": {{...}}}}')
-
-
-def _sync(stream: RunStream[Any]) -> Iterator[Event]:
-    try:
-        while (event := portal.run(stream.next_event())) is not None:
-            yield event
-    finally:
-        with contextlib.suppress(RuntimeError):  # collected at exit, or in the loop itself: dropping the stream will do
-            portal.run(stream.aclose())

@@ -91,6 +91,10 @@ class LimitReached(AgentError):
         super().__init__(f"the run stopped at its {stop_reason.removeprefix('limit:')} limit")
         self.stop_reason = stop_reason
 
+    def __reduce__(self) -> tuple[type[LimitReached], tuple[str]]:
+        """Pickled by its stop reason."""
+        return type(self), (self.stop_reason,)
+
 
 class OutputInvalid(AgentError):
     """The final answer did not fit `output_type`. `text` is what the model wrote last."""

@@ -12,7 +12,7 @@ from .messages import Assistant, Message, System, ToolCall, ToolResult, User
 
 __all__ = ["History", "KeepTurns", "mend", "unique_ids"]
 
-NOT_ANSWERED = "not run: the conversation was interrupted before this call was answered"
+NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this call was answered"
 
 
 class History(Protocol):
@@ -61,9 +61,10 @@ class KeepTurns:
 def mend(messages: Sequence[Message]) -> list[Message]:
     """The messages as a history that every server accepts, unchanged where it is one already.
 
-    Every call is answered right after its message, in call order: an answer elsewhere is dropped, a missing one is made up
-    ("not run"). Call ids are not empty and stand for one call only. A reply without text and calls is dropped. These are
-    the rules that DeepSeek enforces with status 400 (docs/deepseek.md).
+    Every call is answered right after its message, in call order: an answer that stands later, before the next calls, is
+    moved there, one elsewhere is dropped, and a missing one is made up ("outcome unknown"). Call ids are not empty and stand
+    for one call only. A reply without text and calls is dropped. These are the rules that DeepSeek enforces with status 400
+    (docs/deepseek.md).
     """
     mended: list[Message] = []
     taken: set[str] = set()
@@ -74,8 +75,8 @@ def mend(messages: Sequence[Message]) -> list[Message]:
             case Assistant(text="", tool_calls=()):
                 continue
             case Assistant(tool_calls=calls) if calls:
-                answers = list(takewhile(lambda m: isinstance(m, ToolResult), messages[place + 1 :]))
-                mended += _answered(message, answers, taken)  # type: ignore[arg-type]
+                until_next = takewhile(lambda m: not (isinstance(m, Assistant) and m.tool_calls), messages[place + 1 :])
+                mended += _answered(message, [m for m in until_next if isinstance(m, ToolResult)], taken)
             case _:
                 mended.append(message)
     return mended

@@ -32,7 +32,7 @@ class Limits:
     seconds: float | None = None
     """Wall-clock time of one drive of the run (a resume starts anew); the call under way is cancelled."""
     repeats: int | None = None
-    """The same call with the same result, this often in a row: the model is in a loop. "limit:repeats"."""
+    """The same call with the same result, this often in the run: the model is in a loop. "limit:repeats"."""
     on_limit: Literal["stop", "answer", "raise"] = "stop"
     """"answer": one last model call without tools writes an answer first. "raise": `LimitReached` is raised."""
 

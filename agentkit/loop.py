@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from .decisions import AskModel, Decision, Finish, Pause, RunTools
 from .errors import OutputInvalid
-from .messages import User
+from .messages import Assistant, Message, ToolResult, User
 from .output import Answer, Wrong
 from .run import Run, RunResult
 from .spec import AgentSpec
@@ -35,6 +35,9 @@ def decide(state: RunState, spec: AgentSpec) -> Decision:
             return _correct(state, spec, feedback)
         case Answer():
             return _ask(state, spec, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
+    answering = spec.output.tool
+    if answering and state.failures.get(answering.name, 0) > spec.output_retries:
+        return _invalid(state.messages[-1])
     if state.limit:
         unanswered = isinstance(state.messages[-1], User)
         return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
@@ -93,8 +96,14 @@ def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
         return Finish("limit:max_tokens")
     if state.corrections.get("output", 0) < spec.output_retries:
         return _ask(state, spec, User(feedback), "output")
-    text = state.last_reply.text if state.last_reply else ""
-    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {feedback}", text))
+    return _invalid(state.messages[-1], feedback)
+
+
+def _invalid(last: Message, feedback: str = "") -> Finish:
+    """The end of a run whose answer was wrong too often; `last` is the answer, or what its call was told."""
+    text = last.text if isinstance(last, Assistant) else ""
+    why = feedback or (last.content if isinstance(last, ToolResult) else "")
+    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}", text))
 
 
 def _choice_unmet(state: RunState, spec: AgentSpec) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
@@ -89,10 +89,12 @@ class _Typed:
         from pydantic import TypeAdapter
         from pydantic.errors import PydanticUserError
 
+        if isinstance(output_type, str | Mapping):
+            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(output_type)
             schema = lean(adapter.json_schema())
-        except (PydanticUserError, TypeError) as error:
+        except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
         self.is_object = schema.get("type") == "object"
         if not self.is_object:

@@ -95,12 +95,19 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         tasks.append(task)
         task.add_done_callback(lambda ended: _hand_over(ended, done))
 
-    portal.loop.call_soon_threadsafe(start)
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        if not tasks:  # the interruption came before `start` was on its way
+            coroutine.close()
+            done.set_exception(asyncio.CancelledError())
+
     try:
+        portal.loop.call_soon_threadsafe(start)
         return _wait(done)
     except BaseException:
         if not done.done():
-            portal.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+            portal.loop.call_soon_threadsafe(stop)
             with contextlib.suppress(BaseException):
                 _wait(done)
         raise

@@ -40,7 +40,7 @@ def deepseek(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartSimulator]:
         def start(*answers: Any, **options: Any) -> DeepSeekSimulator:
             simulator = stack.enter_context(DeepSeekSimulator(*answers, **options))
             monkeypatch.setenv("AGENTKIT_BASE_URL", simulator.base_url)
-            monkeypatch.setenv("AGENTKIT_API_KEY", options.get("api_key") or "simulator")
+            monkeypatch.setenv("AGENTKIT_API_KEY", options.get("api_key") or "sk-offline-simulator")
             monkeypatch.delenv("AGENTKIT_MODEL", raising=False)
             return simulator
 

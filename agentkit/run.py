@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic
 
@@ -198,7 +198,11 @@ class Run:
         seconds = time.perf_counter() - started
         if told:
             await asyncio.gather(*told)
-        await self.record(ToolFinished(call, outcome.result, seconds, outcome.error))
+        result = outcome.result
+        if open_call.edited:  # the model reads its own arguments in the history, not these
+            told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
+            result = replace(result, content=f"{told_first}\n{result.content}")
+        await self.record(ToolFinished(call, result, seconds, outcome.error))
 
     def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
         """A function that any thread may call to report progress."""

@@ -226,6 +226,7 @@ def lean(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+_LONGEST_HINT = 2000
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
 
 
@@ -243,8 +244,19 @@ def explain(error: Any, parameters: Mapping[str, Any], subject: str = "arguments
         problems.append(_problem(item, ".".join(map(str, path)) or subject, known))
         if path and path[0] in known:
             schemas[path[0]] = parameters["properties"][path[0]]
-    hint = f"\nschema: {json.dumps(schemas, ensure_ascii=False)}" if schemas else ""
-    return "; ".join(problems) + hint[:1000]
+    hint = json.dumps(_with_definitions(schemas, parameters.get("$defs", {})), ensure_ascii=False)
+    return "; ".join(problems) + (f"\nschema: {hint}" if schemas and len(hint) <= _LONGEST_HINT else "")
+
+
+def _with_definitions(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas with the definitions that they refer to, also by way of others."""
+    needed: dict[str, Any] = {}
+    while True:
+        text = json.dumps([schemas, needed])
+        more = {name: d for name, d in definitions.items() if name not in needed and f'"#/$defs/{name}"' in text}
+        if not more:
+            return {**schemas, **({"$defs": needed} if needed else {})}
+        needed |= more
 
 
 def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -34,6 +35,7 @@ class OpenCall:
     call: ToolCall
     position: int
     approved: bool | None = None
+    edited: bool = False
     started: bool = False
     result: ToolResult | None = None
 
@@ -63,12 +65,16 @@ class RunState:
         self.corrections: dict[str, int] = {}
         """How often the loop itself had to say something, by reason."""
         self.failures: dict[str, int] = {}
-        """Failing calls in a row, by tool."""
+        """Failing calls in a row, by tool; only calls that were run count."""
         self.repeats = 0
-        """How often the last call was made in a row with the same arguments and the same result."""
+        """How often the most frequent call was made, counted by its arguments and its result."""
         self.pending: tuple[ToolCall, ...] = ()
         self.stop_reason: str | None = None
-        self._last_answer: tuple[str, str, str] | None = None
+        self._exchanges: dict[tuple[str, str, str], int] = {}
+
+    def __repr__(self) -> str:
+        ended = self.stop_reason or ("paused" if self.pending else "under way")
+        return f"RunState({self.run_id!r}, {self.steps} steps, {len(self.messages)} messages, {ended})"
 
     @classmethod
     def replay(cls, events: Iterable[LastingEvent]) -> RunState:
@@ -167,11 +173,12 @@ class RunState:
         if event.result.call_id != event.call.id:
             raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
         answered.result = event.result
-        name = event.call.name
-        self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
-        answer = (name, answered.call.arguments, event.result.content)
-        self.repeats = self.repeats + 1 if answer == self._last_answer else 1
-        self._last_answer = answer
+        if answered.started:
+            name = event.call.name
+            self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
+            exchange = (name, _canonical(answered.call.arguments), event.result.content)
+            self._exchanges[exchange] = self._exchanges.get(exchange, 0) + 1
+            self.repeats = max(self.repeats, self._exchanges[exchange])
         if not self.open_calls:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}
@@ -180,7 +187,7 @@ class RunState:
         waiting = self._open(event.call_id)
         waiting.approved = event.approved
         if event.arguments is not None:
-            waiting.call = ToolCall(waiting.call.id, waiting.call.name, event.arguments)
+            waiting.call, waiting.edited = ToolCall(waiting.call.id, waiting.call.name, event.arguments), True
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the form."""
@@ -189,6 +196,16 @@ class RunState:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunState:
         """The state of `to_json`'s data. Raises ValueError for another version or events that do not fit."""
+        if not isinstance(data, dict) or "events" not in data:
+            raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
         if data.get("version") != _VERSION:
             raise ValueError(f"a run state of version {data.get('version')!r}; this agentkit reads version {_VERSION}")
         return cls.replay(load_event(event) for event in data["events"])
+
+
+def _canonical(arguments: str) -> str:
+    """The same text for arguments that differ in white space and the order of keys only."""
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments

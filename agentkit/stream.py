@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Generic
 
+from . import portal
 from ._typing import OutputT
 from .events import Event, LastingEvent, RunFinished
 from .run import RunResult
 from .spec import Observer
 
-__all__ = ["RunStream"]
+__all__ = ["RunStream", "SyncRunStream"]
 
 _ROOM = 256
 """Events that may wait for a slow watcher; then the run waits for the watcher."""
@@ -165,3 +166,42 @@ def _give_up(task: asyncio.Task[Any], channel: _Channel) -> None:
 
 async def _begin(start: Callable[[Observer], Awaitable[RunResult[OutputT]]], channel: _Channel) -> RunResult[OutputT]:
     return await start(channel)
+
+
+class SyncRunStream(Generic[OutputT]):
+    """A `RunStream` for sync code: iterate over it with `for`; the run goes on in the background loop.
+
+    Leaving the loop and dropping the stream cancels the run; `close` and `with` also wait until it has ended.
+    """
+
+    def __init__(self, stream: RunStream[OutputT]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> SyncRunStream[OutputT]:
+        return self
+
+    def __next__(self) -> Event:
+        """The next event."""
+        try:
+            event = portal.run(self._stream.next_event())
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if event is None:
+            raise StopIteration
+        return event
+
+    @property
+    def result(self) -> RunResult[OutputT]:
+        """The run's result, once it has ended; as `RunStream.result`."""
+        return self._stream.result
+
+    def close(self) -> None:
+        """Cancel the run if it is still going on, and wait until it has ended."""
+        portal.run(self._stream.aclose())
+
+    def __enter__(self) -> SyncRunStream[OutputT]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,7 +9,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -88,7 +88,7 @@ class Tool(Generic[P, R]):
     timeout: float | None = None
     """Seconds after which a call is given up and the model is told."""
     retries: int | None = None
-    """How many failing calls in a row are answered; after those, further calls are refused. None: no bound."""
+    """How often the model may try again after a failing call; then further calls are refused. None: no bound."""
     parallel: bool = False
     """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
     sequential: bool = False
@@ -107,7 +107,12 @@ class Tool(Generic[P, R]):
     trusted_fields: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        self._check_options()
+        names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
+        vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
+
+    def _check_options(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolDefinitionError(
                 f"tool name {self.name!r}: a name has 1 to 64 of A-Z a-z 0-9 _ -; give one with @tool(name=...)"
             )
@@ -116,12 +121,16 @@ class Tool(Generic[P, R]):
         unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
         if unknown:
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
             raise ToolDefinitionError(f"tool {self.name!r}: timeout is {self.timeout!r}; allowed: None or seconds above 0")
-        if self.retries is not None and self.retries < 0:
+        if self.retries is not None and not (_is_number(self.retries) and self.retries >= 0):
             raise ToolDefinitionError(f"tool {self.name!r}: retries is {self.retries!r}; allowed: None or at least 0")
-        names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
-        vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
+        if self.output not in ("untrusted", "trusted"):
+            raise ToolDefinitionError(f"tool {self.name!r}: output is {self.output!r}; allowed: untrusted, trusted")
+        if not isinstance(self.approval, bool) and (not callable(self.approval) or inspect.iscoroutinefunction(self.approval)):
+            raise ToolDefinitionError(
+                f"tool {self.name!r}: approval is {self.approval!r}; allowed: True, False, or a plain function of the arguments"
+            )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -187,6 +196,10 @@ class Tool(Generic[P, R]):
         return await result if inspect.isawaitable(result) else result
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 AnyTool: TypeAlias = Tool[..., Any]
 ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
 
@@ -228,6 +241,8 @@ def as_tools(source: ToolLike) -> Iterator[AnyTool]:
     """The tools in a tool, a function, or anything that holds some of these, in order."""
     if isinstance(source, Tool):
         yield source
+    elif isinstance(source, str | bytes) or (isinstance(source, Mapping) and any(isinstance(key, str) for key in source)):
+        raise ToolDefinitionError(f"tools hold {source!r:.60}; give functions, tools or registries, not names or a mapping")
     elif isinstance(source, Iterable):
         for item in source:
             yield from as_tools(item)

@@ -14,11 +14,12 @@ agent = Agent(
     limits=Limits(max_steps=12, tool_calls=30, on_limit="answer"),
 )
 
-for event in agent.stream_sync("How many Python files are there, and which is the longest?"):
-    match event:
-        case ToolStarted(call):
-            print(f"-> {call.name} {call.arguments}")
-        case ToolFinished(call, answer) if answer.is_error:
-            print(f"<- {answer.content}")
+with agent.stream_sync("How many Python files are there, and which is the longest?") as stream:
+    for event in stream:
+        match event:
+            case ToolStarted(call):
+                print(f"-> {call.name} {call.arguments}")
+            case ToolFinished(call, answer) if answer.is_error:
+                print(f"<- {answer.content}")
 
-print(event.result.output)
+print(stream.result.output)

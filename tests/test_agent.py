@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -230,7 +230,7 @@ def test_a_call_that_needs_an_approval_pauses_and_resumes(how: How) -> None:
 
 @pytest.mark.parametrize(("approval", "told"), [
     (False, "error: not run: the call was not approved"),
-    ({"args": {"path": "b"}}, "deleted b"),
+    ({"args": {"path": "b"}}, '[run with other arguments, given with the approval: {"path": "b"}]\ndeleted b'),
 ])  # fmt: skip
 def test_answers_to_an_approval(approval: Any, told: str) -> None:
     agent = scripted([call("delete", path="a"), "Done."])
@@ -494,3 +494,68 @@ def test_an_agent_closes_its_connections_and_can_be_used_again(simulate: Simulat
         return outputs
 
     assert asyncio.run(main()) == ["a", "aa", "b", "bb"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("instructions", 5), ("settings", {"temperature": 1}), ("limits", {}), ("retry", 3), ("middleware", [print]),
+        ("middleware", print), ("history", 5), ("approve", True), ("output_retries", "x"), ("deps_type", 3),
+        ("tool_choice", None),
+    ],
+)  # fmt: skip
+def test_a_part_of_the_wrong_kind_is_refused_at_once(part: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=part):
+        Agent(ScriptedModel([]), **{part: value})
+
+
+@pytest.mark.parametrize("model", [ScriptedModel, 5, object()])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(SettingsError, match="allowed: a model's name"):
+        Agent(model)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [(5, {}), (User("hi"), {}), ("hi", {"messages": [{"role": "user", "content": "x"}]}), ("hi", {"observers": print})],
+)
+def test_a_run_is_not_begun_with_something_else(prompt: Any, options: Any) -> None:
+    with pytest.raises(SettingsError, match="allowed:"):
+        Agent(ScriptedModel(["x"])).run_sync(prompt, **options)
+
+
+def test_a_limit_on_money_needs_a_price() -> None:
+    with pytest.raises(SettingsError, match="price of deepseek-v4-flash on anyfast is not known"):
+        Agent(ChatModel(base_url="https://www.anyfast.ai/v1", api_key="k"), limits=Limits(cost=1))
+    Agent(ChatModel(base_url="https://api.deepseek.com", api_key="k"), limits=Limits(cost=1))
+
+
+def test_arguments_of_an_approval_are_checked_when_they_are_given() -> None:
+    agent = scripted([call("delete", path="a"), "Done."])
+    paused = agent.run_sync("go")
+    with pytest.raises(SettingsError, match="do not fit: pth: unknown parameter"):
+        agent.resume_sync(paused.state, {paused.pending[0].id: {"args": {"path": "a", "pth": "b"}}})
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_wrong_final_answer_goes_back_a_bounded_number_of_times(how: How, retries: int) -> None:
+    model = ScriptedModel(lambda request: call("final_answer", answer="no number"))
+    with pytest.raises(OutputInvalid, match="does not fit output_type") as caught:
+        how(Agent(model, output_type=int, output_retries=retries), "go")
+    assert caught.value.state.steps == retries + 1
+
+
+def test_types_follow_the_output_type() -> None:
+    assert assert_type(Agent(ScriptedModel(["x"])).run_sync("go").output, str) == "x"
+    assert assert_type(Agent(ScriptedModel(["3"]), output_type=int).run_sync("go").output, int) == 3
+    assert assert_type(Agent(ScriptedModel(["[3]"]), output_type=list[int]).run_sync("go").output, list[int]) == [3]
+
+
+def test_a_sync_stream_has_a_result_and_can_be_closed() -> None:
+    with Agent(ScriptedModel(["Hello."])).stream_sync("go") as stream:
+        kinds = [type(event).__name__ for event in stream]
+    assert (kinds[-1], stream.result.output) == ("RunFinished", "Hello.")
+    left = Agent(ScriptedModel(["Hello."])).stream_sync("go")
+    next(left)
+    left.close()
+    assert next(left, None) is None

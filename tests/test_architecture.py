@@ -34,7 +34,8 @@ PUBLIC = [
     "LimitReached", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelReplied",
     "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "OutputInvalid", "Overloaded", "Profile", "RateLimited",
     "ReasoningDelta", "Retry", "Retrying", "RunContext", "RunFinished", "RunPaused", "RunResult", "RunResumed",
-    "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "System",
+    "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken",
+    "SyncRunStream", "System",
     "TextDelta", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolFinished",
     "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "User", "tool",
 ]  # fmt: skip

@@ -141,7 +141,7 @@ def test_a_paused_run_can_be_left_and_talked_over(how: How, simulate: Simulate) 
     result = how(agent, "Never mind.", messages=paused.messages)
     assert result.output == "As you wish."
     assert [m["content"] for m in sim.requests[1].messages if m["role"] == "tool"] == [
-        "not run: the conversation was interrupted before this call was answered"
+        "outcome unknown: the conversation was interrupted before this call was answered"
     ] * 2
 
 

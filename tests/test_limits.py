@@ -7,9 +7,23 @@ from typing import Any
 
 import pytest
 
-from agentkit import Assistant, Limits, ModelReplied, RunStarted, RunState, SettingsError, ToolCall, ToolResult, Usage, User
+from agentkit import (
+    Agent,
+    Assistant,
+    Limits,
+    ModelReplied,
+    RunStarted,
+    RunState,
+    ScriptedModel,
+    SettingsError,
+    ToolCall,
+    ToolResult,
+    Usage,
+    User,
+)
 from agentkit.events import ToolFinished, ToolStarted
 from agentkit.limits import Limits as SameLimits
+from agentkit.models.scripted import call
 
 
 def after(*replies: ModelReplied) -> RunState:
@@ -70,8 +84,9 @@ def test_an_unknown_price_counts_as_nothing() -> None:
         (["a"], 1),
         (["a", "a"], 2),
         (["a", "a", "a"], 3),
-        (["a", "a", "b"], 1),  # another result: the tool makes progress
-        (["a", "b", "a"], 1),
+        (["a", "a", "b"], 2),  # another result is another exchange
+        (["a", "b", "c"], 1),
+        (["a", "b", "a", "b"], 2),  # a loop of two
     ],
 )
 def test_the_loop_detector_counts_the_same_call_with_the_same_result(results: list[str], repeats: int) -> None:
@@ -83,11 +98,27 @@ def test_the_loop_detector_counts_the_same_call_with_the_same_result(results: li
 
 
 @pytest.mark.parametrize("other", [ToolCall("z", "g", '{"x": 1}'), ToolCall("z", "f", '{"x": 2}')])
-def test_another_call_ends_the_repetition(other: ToolCall) -> None:
+def test_another_call_does_not_count(other: ToolCall) -> None:
     state = looping("a", "a")
     state.apply(ModelReplied(Assistant(tool_calls=(other,)), Usage(requests=1)))
     state.apply(ToolFinished(other, ToolResult("z", other.name, "a")))
-    assert state.repeats == 1
+    assert state.repeats == 2
+
+
+def test_the_loop_detector_sees_parallel_calls_and_other_white_space() -> None:
+    model = ScriptedModel(
+        [[ToolCall("", "look", '{"x":1,"y":2}'), call("other")], [ToolCall("", "look", '{ "y": 2, "x": 1 }'), call("other")]]
+        * 5
+    )
+
+    def look(x: int, y: int) -> str:
+        return "seen"
+
+    def other() -> str:
+        return "same"
+
+    result = Agent(model, tools=[look, other], limits=Limits(repeats=3)).run_sync("go")
+    assert (result.stop_reason, result.steps) == ("limit:repeats", 3)
 
 
 @pytest.mark.parametrize(("limit", "left"), [(None, None), (5, 3), (2, 0), (1, 0)])

@@ -176,7 +176,7 @@ class ChatModel:
     def _hide_key(self, error: ModelError) -> None:
         """Take the key out of the error's texts: some servers repeat the key that they refuse."""
         key = self.endpoint.api_key
-        if key:
+        if key and len(key) >= 8:  # a shorter one is no secret, and may be a word of the message
             error.args = tuple(str(part).replace(key, "[api key]") for part in error.args)
             error.body = error.body.replace(key, "[api key]")
 

@@ -46,6 +46,9 @@ class ScriptedModel:
         self.requests: list[ModelRequest] = []
         self._answer = script if callable(script) else self._next_of(list(script))
 
+    def __repr__(self) -> str:
+        return f"ScriptedModel({len(self.requests)} requests answered)"
+
     def _next_of(self, items: list[ScriptItem]) -> Callable[[ModelRequest], ScriptItem]:
         def answer(_request: ModelRequest) -> ScriptItem:
             if len(self.requests) > len(items):

@@ -29,7 +29,7 @@ def test_one_line(deepseek):
     sim = deepseek(["Hi"], keep_alive=1)
     started.append(sim)
     assert os.environ["AGENTKIT_BASE_URL"] == sim.base_url
-    assert os.environ["AGENTKIT_API_KEY"] == "simulator"
+    assert os.environ["AGENTKIT_API_KEY"] == "sk-offline-simulator"
     assert "AGENTKIT_MODEL" not in os.environ
     assert httpx.get(sim.base_url + "/models").status_code == 200
 
