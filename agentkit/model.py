@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -66,10 +66,12 @@ class ModelSettings:
         _check_range("top_p", self.top_p, 0, 1, above=True)
         if self.thinking is False and self.reasoning_effort is not None:
             raise SettingsError("reasoning_effort is set but thinking is off; leave one of them out")
-        if self.user_id is not None and not _USER_ID.fullmatch(self.user_id):
+        if self.user_id is not None and not (isinstance(self.user_id, str) and _USER_ID.fullmatch(self.user_id)):
             raise SettingsError(f"user_id is {self.user_id!r}; allowed: 1 to 512 of A-Z a-z 0-9 _ -")
         if self.stop is not None:
             if not isinstance(self.stop, str):
+                if not isinstance(self.stop, Iterable):
+                    raise SettingsError(f"stop is {self.stop!r}; allowed: a text, or 1 to 16 texts")
                 object.__setattr__(self, "stop", tuple(self.stop))
             _check_stop((self.stop,) if isinstance(self.stop, str) else self.stop)
         if not isinstance(self.extra_body, Mapping) or "messages" in self.extra_body:

@@ -83,3 +83,9 @@ def test_a_model_is_whatever_has_reply() -> None:
     assert not isinstance(object(), Model)
     assert ModelReply(message=None).usage.requests == 1  # type: ignore[arg-type]
     assert ModelRequest([]).tool_choice == "auto"
+
+
+@pytest.mark.parametrize("setting", ["stop", "user_id"])
+def test_a_setting_that_is_no_text_is_refused(setting: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{setting} is 5; allowed: "):
+        ModelSettings(**{setting: 5})  # type: ignore[arg-type]

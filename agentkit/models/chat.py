@@ -69,6 +69,14 @@ class ChatModel:
         deadline: float | None = 1800.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        for argument, value in (("model", model), ("base_url", base_url), ("api_key", api_key)):
+            if value is not None and not isinstance(value, str):
+                raise SettingsError(f"{argument} is a {type(value).__name__}; allowed: text or None")
+        for argument, seconds in (("timeout", timeout), ("deadline", deadline)):
+            if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+                raise SettingsError(f"{argument} is {seconds!r}; allowed: seconds above 0")
+        if profile is not None and not isinstance(profile, Profile):
+            raise SettingsError(f"profile is {profile!r}; allowed: a Profile such as agentkit.models.profiles.DEEPSEEK")
         self.endpoint = find_endpoint(model, base_url, api_key, os.environ)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)

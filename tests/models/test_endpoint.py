@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from agentkit import ChatModel
 from agentkit.errors import MissingKey, SettingsError
 from agentkit.models.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
 
@@ -186,3 +188,20 @@ def test_only_a_server_on_this_machine_needs_no_key(host: str, local: bool) -> N
 )
 def test_the_address_from_a_base_with_or_without_its_path(base_url: str, url: str) -> None:
     assert find_endpoint(None, base_url, None, {}).url == url
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("model", 5),
+        ("base_url", 123),
+        ("api_key", 5),
+        ("timeout", -1),
+        ("timeout", "5"),
+        ("deadline", 0),
+        ("profile", "deepseek"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused(argument: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"^{argument} is .*; allowed: "):
+        ChatModel(**{argument: value})
