@@ -57,7 +57,8 @@ def test_a_run_shows_thinking_calls_the_answer_and_what_it_took(tmp_path: Path) 
     assert finished[0].startswith("✓ 1 get_weather ") and finished[0].endswith(" ms  18 degrees in Paris")
     assert finished[1].startswith("✗ 2 get_weather ") and finished[1].endswith("  error: there is no weather under water")
     assert lines[6:8] == ["18 degrees.", ""]
-    assert lines[8].startswith("2 steps · 2 tool calls · ") and " tokens in" in lines[8] and " out · $0.000" in lines[8]
+    assert lines[8].startswith("2 steps · 2 tool calls · ") and " tokens in" in lines[8]
+    assert " out · $0.000" in lines[8] or " out · < $0.0001" in lines[8]  # twice as much in DeepSeek's peak hours
     assert len(lines) == 9
 
 
