@@ -83,12 +83,17 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """A tool call was answered. `error` is the full text of what went wrong, which the model does not see."""
+    """A tool call was answered.
+
+    `error` is the full text of what went wrong, which the model does not see; `repairs` what was mended in the text of the
+    arguments before the tool ran.
+    """
 
     call: ToolCall
     result: ToolResult
     seconds: float = 0.0
     error: str | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

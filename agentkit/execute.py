@@ -25,10 +25,12 @@ _SHOWN = 500
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call came to: the message for the model, and the full error, which it does not see."""
+    """What a call came to: the message for the model, the full error, which it does not see, and what was mended in the
+    text of its arguments."""
 
     result: ToolResult
     error: str | None = None
+    repairs: tuple[str, ...] = ()
 
 
 def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenCall]]]:
@@ -62,24 +64,26 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
     The model is told the kind of error and its text, short and with secrets removed; `Outcome.error` has the traceback.
     Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
     """
+    repairs: list[str] = []
     try:
-        value = await _through_middleware(call, ctx, spec)
-        return Outcome(ToolResult(call.id, call.name, render(value)))
+        value = await _through_middleware(call, ctx, spec, repairs)
+        return Outcome(ToolResult(call.id, call.name, render(value)), None, tuple(repairs))
     except (ModelRetry, ToolArgumentsInvalid) as error:
-        return _failed(call, str(error), f"{type(error).__name__}: {error}")
+        told, full = str(error), f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        return _failed(call, "the tool cancelled itself", traceback.format_exc())
+        told, full = "the tool cancelled itself", traceback.format_exc()
     except Exception as error:  # noqa: BLE001  the border between the model's world and the program's
-        return _failed(call, describe_error(error), traceback.format_exc())
+        told, full = describe_error(error), traceback.format_exc()
+    return Outcome(ToolResult(call.id, call.name, f"error: {told}", is_error=True), full, tuple(repairs))
 
 
-async def _through_middleware(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Any:
+async def _through_middleware(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec, repairs: list[str]) -> Any:
     if not spec.middleware:
-        return await _invoke(ctx, spec, call)
-    inner = partial(_invoke, ctx, spec)
+        return await _invoke(ctx, spec, repairs, call)
+    inner = partial(_invoke, ctx, spec, repairs)
     for layer in reversed(spec.middleware):
         inner = partial(_layered, layer, inner, ctx)
     return await inner(call)
@@ -89,11 +93,13 @@ async def _layered(layer: Any, inner: Any, ctx: RunContext[Any], call: ToolCall)
     return await layer.tool_call(call, ctx, inner)
 
 
-async def _invoke(ctx: RunContext[Any], spec: AgentSpec, call: ToolCall) -> Any:
+async def _invoke(ctx: RunContext[Any], spec: AgentSpec, repairs: list[str], call: ToolCall) -> Any:
     tool = spec.tools.get(call.name)
     if tool is None:
         raise ModelRetry(unknown_tool(call.name, spec.tools))
-    return await tool.invoke(tool.parse(call.arguments), ctx, spec.threads)
+    arguments = tool.parse(call.arguments)
+    repairs += arguments.repairs
+    return await tool.invoke(arguments, ctx, spec.threads)
 
 
 def unknown_tool(name: str, tools: ToolRegistry) -> str:
@@ -102,10 +108,6 @@ def unknown_tool(name: str, tools: ToolRegistry) -> str:
     near = difflib.get_close_matches(name, names, n=3)
     ordered = near + [n for n in names if n not in near]
     return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"
-
-
-def _failed(call: ToolCall, told: str, full: str) -> Outcome:
-    return Outcome(ToolResult(call.id, call.name, f"error: {told}", is_error=True), full)
 
 
 def describe_error(error: BaseException) -> str:

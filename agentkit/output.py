@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import Assistant, ToolResult
-from .schema import Signature, brief, explain, lean
+from .schema import Signature, brief, json_schema, one_key
 from .state import RunState
 from .tool import AnyTool, Tool
+from .validate import Validator
 
 __all__ = ["Answer", "JsonOutput", "Output", "TextOutput", "ToolOutput", "Wrong", "output_of"]
 
@@ -83,7 +84,7 @@ class TextOutput:
 
 
 class _Typed:
-    """A type as a JSON schema, and its validation."""
+    """A type as a JSON schema, and its validation. What is no object is the one key of an object, `answer`."""
 
     def __init__(self, output_type: Any) -> None:
         from pydantic import TypeAdapter
@@ -93,52 +94,31 @@ class _Typed:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(output_type)
-            schema = lean(adapter.json_schema())
+            schema = json_schema(adapter)
         except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
-        self.is_object = schema.get("type") == "object"
-        if not self.is_object:
-            definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
-            schema = {"type": "object", "properties": {"answer": schema}, "required": ["answer"], **definitions}
-        self.schema = schema
-        self._adapter = adapter
+        self._is_object = schema.get("type") == "object"
+        if self._is_object:
+            self.validator = Validator(schema, partial(adapter.validate_json, strict=True), "answer")
+        else:
+            self.validator = replace(one_key("answer", output_type), subject="answer")
 
-    def validate(self, data: str | bytes) -> Any:
-        """The value of JSON text that fits `schema`; raises `ToolArgumentsInvalid` with what is wrong."""
-        return self._value(data if self.is_object else _unwrapped(data))
-
-    def _value(self, data: str | bytes) -> Any:
-        from pydantic import ValidationError
-
-        try:
-            return self._adapter.validate_json(data)
-        except ValidationError as error:
-            raise ToolArgumentsInvalid(explain(error, self.schema, "answer")) from None
+    def validate(self, data: str) -> Any:
+        """The value of JSON text that fits the schema; raises `ToolArgumentsInvalid` with what is wrong."""
+        value, _ = self.validator.parse(data, FINAL_ANSWER)
+        return value if self._is_object else value["answer"]
 
     def read_text(self, text: str) -> Any:
         """The value of a text that is JSON, or JSON in one fence; a bare value counts where no object is wanted."""
-        fenced = _FENCE.fullmatch(text)
-        inner = fenced[1] if fenced else text
         try:
-            return self.validate(inner)
+            return self.validate(text)
         except ToolArgumentsInvalid:
-            if self.is_object:
+            if self._is_object:
                 raise
+            fenced = _FENCE.fullmatch(text)
             with contextlib.suppress(ToolArgumentsInvalid):
-                return self._value(inner)
+                return self.validate(f'{{"answer": {fenced[1] if fenced else text}}}')
             raise
-
-
-def _unwrapped(data: str | bytes) -> bytes:
-    from pydantic_core import from_json, to_json
-
-    try:
-        value = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise ToolArgumentsInvalid(f"the answer is not valid JSON: {error}") from None
-    if not isinstance(value, dict) or set(value) != {"answer"}:
-        raise ToolArgumentsInvalid('the answer must be an object with the one key "answer"')
-    return to_json(value["answer"])
 
 
 class ToolOutput:
@@ -157,9 +137,10 @@ class ToolOutput:
         async def final_answer(answer: Any) -> str:
             return "accepted"
 
-        validate: Callable[[str | bytes], dict[str, Any]] = lambda data: {"answer": self._typed.validate(data)}  # noqa: E731
         description = "Give the final answer to the user. Call it once, when the answer is complete."
-        signature = Signature(description, self._typed.schema, (), validate, (), None)
+        validator = self._typed.validator
+        accepted = replace(validator, validate_json=lambda data: {"answer": validator.validate_json(data)})
+        signature = Signature(description, accepted)
         return Tool(final_answer, FINAL_ANSWER, description, signature, read_only=True, destructive=False, open_world=False)
 
     def read(self, state: RunState) -> Reading:
@@ -195,7 +176,7 @@ class JsonOutput:
     @property
     def instructions(self) -> str:
         """The schema, and the word json, which servers want in the prompt."""
-        schema = json.dumps(self._typed.schema, ensure_ascii=False, separators=(",", ":"))
+        schema = json.dumps(self._typed.validator.schema, ensure_ascii=False, separators=(",", ":"))
         return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
 
     def read(self, state: RunState) -> Reading:

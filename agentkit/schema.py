@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import ToolArgumentsInvalid, ToolDefinitionError
+from .errors import ToolDefinitionError
+from .validate import Validator
 
-__all__ = ["Arguments", "Signature", "brief", "describe", "explain", "lean"]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+__all__ = ["Arguments", "Signature", "brief", "describe", "json_schema", "one_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +25,28 @@ class Arguments:
     """Validated arguments: each parameter's name (a `**kwargs` entry's own name) with its value."""
 
     values: dict[str, Any]
+    repairs: tuple[str, ...] = ()
+    """What was mended in the model's text, in words; empty when it was right as it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A function as a model sees it.
 
-    `parameters` is the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
+    `validator` has the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
     `description` the docstring without its sections; `context` the names of the parameters that the framework fills.
     """
 
     description: str
-    parameters: dict[str, Any]
-    context: tuple[str, ...]
-    _validate: Callable[[str | bytes], dict[str, Any]]
-    _positional: tuple[str, ...]
-    _variadic: str | None
+    validator: Validator
+    context: tuple[str, ...] = ()
+    _positional: tuple[str, ...] = ()
+    _variadic: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        return self.validator.schema
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with, `fn(*positional, **keyword)`; context parameters get `context`."""
@@ -44,20 +54,10 @@ class Signature:
         positional = tuple(keyword.pop(name) for name in self._positional)
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
-    def parse(self, arguments: str | bytes) -> Arguments:
-        """The arguments of JSON text, each as its annotated type; empty text counts as no arguments.
-
-        Raises `ToolArgumentsInvalid` with a message that names each wrong parameter, its value and what is expected.
-        """
-        from pydantic import ValidationError
-
-        try:
-            values = self._validate(arguments if arguments.strip() else b"{}")
-        except ValidationError as error:
-            raise ToolArgumentsInvalid(explain(error, self.parameters)) from None
-        except RecursionError:
-            raise ToolArgumentsInvalid("the arguments are nested too deeply") from None
-        return Arguments(values)
+    def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
+        """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
+        values, repairs = self.validator.parse(arguments, name)
+        return Arguments(values, repairs)
 
 
 def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lambda annotation: False) -> Signature:
@@ -82,7 +82,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     validate, schema = _compile(label, fields)
     _add_descriptions(schema, hints, documented)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(summary, schema, tuple(context), validate, positional, variadic)
+    return Signature(summary, Validator(schema, validate), tuple(context), positional, variadic)
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -140,16 +140,10 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
-def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str | bytes], Any], dict[str, Any]]:
-    """A validator and a schema for these keyword parameters."""
+def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str], Any], dict[str, Any]]:
+    """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
     from pydantic.errors import PydanticUserError
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Quiet(GenerateJsonSchema):
-        """Leaves out, without a warning, a default that JSON cannot hold."""
-
-        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -160,7 +154,7 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
         # pydantic describes the call of a function as well as a type; its stub speaks of types only
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
-        schema = adapter.json_schema(schema_generator=Quiet)
+        schema = json_schema(adapter)
     except (PydanticUserError, TypeError, NameError) as error:
         if len(fields) == 1:
             raise ToolDefinitionError(
@@ -170,7 +164,50 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
         for field in fields:
             _compile(label, [field])
         raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {brief(error)}") from error
-    return adapter.validate_json, lean(schema)
+    return functools.partial(adapter.validate_json, strict=True), schema
+
+
+def one_key(name: str, annotation: Any) -> Validator:
+    """A validator of an object with this one key; its value is a dict."""
+    field = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+    validate, schema = _compile(name, [field])
+    return Validator(schema, validate)
+
+
+@functools.cache
+def _generator() -> type[GenerateJsonSchema]:
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Closed(GenerateJsonSchema):
+        """Closes the objects whose classes do not say what happens to other keys: a key that is ignored is a call that
+        was not meant. Leaves out, without a warning, a default that JSON cannot hold."""
+
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+        def model_schema(self, schema: Any) -> dict[str, Any]:
+            said = schema["cls"].model_config.get("extra")
+            return _closed(super().model_schema(schema), said is None)
+
+        def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+            said = getattr(schema["cls"], "__pydantic_config__", {}).get("extra")
+            return _closed(super().dataclass_schema(schema), said is None)
+
+        def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
+            said = schema.get("extra_behavior") or schema.get("config", {}).get("extra_fields_behavior")
+            return _closed(super().typed_dict_schema(schema), said is None)
+
+    return Closed
+
+
+def _closed(schema: dict[str, Any], is_closed: bool) -> dict[str, Any]:
+    if is_closed and schema.get("type") == "object":
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+def json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    """The JSON Schema of what the adapter validates: lean, and closed where nothing else is said."""
+    return _lean(adapter.json_schema(schema_generator=_generator()))
 
 
 def _type_name(annotation: Any) -> str:
@@ -203,7 +240,7 @@ def _add_descriptions(schema: dict[str, Any], hints: Mapping[str, Any], document
             prop.setdefault("description", " ".join(text.split()))
 
 
-def lean(schema: dict[str, Any]) -> dict[str, Any]:
+def _lean(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without titles, which only cost tokens. Properties that are called title stay."""
 
     def walk(node: Any) -> Any:
@@ -223,51 +260,3 @@ def lean(schema: dict[str, Any]) -> dict[str, Any]:
 
     cleaned: dict[str, Any] = walk(schema)
     return cleaned
-
-
-_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
-_LONGEST_HINT = 2000
-_NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
-
-
-def explain(error: Any, parameters: Mapping[str, Any], subject: str = "arguments") -> str:
-    """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
-    problems, schemas = [], {}
-    known = list(parameters.get("properties", {}))
-    found = error.errors(include_url=False, include_context=False)
-    if any(item["type"] in _NO_OBJECT for item in found):
-        return f"the {subject} must be one JSON object with these keys: {', '.join(known) or 'none'}"
-    for item in found[:5]:
-        if item["type"] == "json_invalid":
-            return f"the text of the {subject} is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
-        path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
-        problems.append(_problem(item, ".".join(map(str, path)) or subject, known))
-        if path and path[0] in known:
-            schemas[path[0]] = parameters["properties"][path[0]]
-    hint = json.dumps(_with_definitions(schemas, parameters.get("$defs", {})), ensure_ascii=False)
-    return "; ".join(problems) + (f"\nschema: {hint}" if schemas and len(hint) <= _LONGEST_HINT else "")
-
-
-def _with_definitions(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schemas with the definitions that they refer to, also by way of others."""
-    needed: dict[str, Any] = {}
-    while True:
-        text = json.dumps([schemas, needed])
-        more = {name: d for name, d in definitions.items() if name not in needed and f'"#/$defs/{name}"' in text}
-        if not more:
-            return {**schemas, **({"$defs": needed} if needed else {})}
-        needed |= more
-
-
-def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
-    if item["type"] in _MISSING:
-        return f"{name}: required, but missing"
-    if item["type"] == "unexpected_keyword_argument":
-        return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
-    text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{name}: {text} (got {_shown(item['input'])})"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

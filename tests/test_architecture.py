@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
     {"_typing", "errors", "messages"},
-    {"events", "schema", "sse", "threads", "redact"},
+    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate"},
     {"state", "tool", "model"},
-    {"models", "retry", "limits", "output", "history", "repair", "policy"},
+    {"models", "retry", "limits", "output", "history", "policy"},
     {"spec", "execute"},
     {"decisions", "loop", "run", "stream", "portal"},
     {"agent"},

@@ -284,7 +284,9 @@ def test_arguments_arrive_as_models() -> None:
     assert run(twice, b'{"point": {"x": 2}}') == Point(x=4)
     assert run(add, {"x": 5}) == 7
     with pytest.raises(ToolArgumentsInvalid, match="x: required, but missing"):
-        run(add)
+        run(add, "{}")
+    with pytest.raises(ToolArgumentsInvalid, match="the text of the arguments is empty"):
+        run(add, "")
 
 
 USER: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")

@@ -194,9 +194,9 @@ def _is_object(text: str) -> bool:
 
 
 def _is_whole(call: _Call) -> bool:
-    """Whether its arguments are whole JSON, or empty."""
+    """Whether its arguments are whole JSON."""
     try:
-        from_json("".join(call.arguments).strip() or "{}")
+        from_json("".join(call.arguments))
     except ValueError:
         return False
     return True

@@ -1,0 +1,233 @@
+"""Values that nearly fit a JSON Schema, made to fit where that loses nothing and can mean one thing only.
+
+A text is never touched where the schema admits a text: '007' stays what it is for a string parameter. It knows the part of
+JSON Schema that pydantic writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .repair import NotJson, read_json
+
+__all__ = ["coerce", "strange_keys"]
+
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
+_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
+_SEVERAL = re.compile(r"[,;|\n]")
+
+
+def coerce(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """The value with its misfits mended, and what was done, each with its path. What cannot be mended stays."""
+    fitting = _Fitting(schema.get("$defs", {}))
+    mended = fitting.mend(value, schema, "")
+    return mended, tuple(fitting.repairs)
+
+
+def strange_keys(value: Any, schema: Mapping[str, Any]) -> list[str]:
+    """Each key that a closed object does not know: its path, and the keys that are known there."""
+    return list(_Fitting(schema.get("$defs", {})).strange(value, schema, ""))
+
+
+class _Fitting:
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+        self.repairs: list[str] = []
+
+    def _resolved(self, node: Any) -> Mapping[str, Any]:
+        """The schema that a reference stands for; for `true`, the schema of anything."""
+        seen = 0
+        while isinstance(node, Mapping) and "$ref" in node and seen < 20:
+            node = self._definitions.get(node["$ref"].rpartition("/")[2], {})
+            seen += 1
+        return node if isinstance(node, Mapping) else {}
+
+    def _branches(self, node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        branches = node.get("anyOf") or node.get("oneOf") or ()
+        return [self._resolved(branch) for branch in branches]
+
+    # --- does it fit?
+
+    def admits(self, value: Any, node: Any) -> bool:
+        """Whether the value has the schema's shape: types, keys and allowed values, without bounds and formats."""
+        node = self._resolved(node)
+        if branches := self._branches(node):
+            return any(self.admits(value, branch) for branch in branches)
+        allowed = node.get("enum", [node["const"]] if "const" in node else None)
+        if allowed is not None and not any(_same(value, option) for option in allowed):
+            return False
+        if "type" in node and not any(_is(value, name) for name in _types(node)):
+            return False
+        if isinstance(value, dict):
+            properties = node.get("properties", {})
+            rest = node.get("additionalProperties", True)
+            return all(key in value for key in node.get("required", ())) and all(
+                self.admits(item, properties[key]) if key in properties else rest is not False and self.admits(item, rest)
+                for key, item in value.items()
+            )
+        if isinstance(value, list):
+            return all(self.admits(item, self._item(node, place)) for place, item in enumerate(value))
+        return True
+
+    def _item(self, node: Mapping[str, Any], place: int) -> Any:
+        prefix = node.get("prefixItems", ())
+        return prefix[place] if place < len(prefix) else node.get("items", {})
+
+    # --- make it fit
+
+    def mend(self, value: Any, node: Any, path: str) -> Any:
+        """The value, mended where one mending fits."""
+        node = self._resolved(node)
+        if branches := self._branches(node):
+            return self._one_of(value, branches, path)
+        if isinstance(value, dict) and ("object" in _types(node)):
+            return self._object(value, node, path)
+        if isinstance(value, list) and ("array" in _types(node)):
+            return [self.mend(item, self._item(node, place), f"{path}[{place}]") for place, item in enumerate(value)]
+        if not _types(node) or self.admits(value, node):
+            return self._whole_number(value, node, path)
+        for name in _types(node):
+            mended = self._as(name, value, node, path)
+            if mended is not _NO and self.admits(mended, node):
+                self.repairs.append(f"{path or 'arguments'}: {_kind(value)} taken as {name}")
+                return mended
+        return value
+
+    def _one_of(self, value: Any, branches: list[Mapping[str, Any]], path: str) -> Any:
+        """Mended by the branches that it can fit; as it is when it fits one, or when they disagree."""
+        admitting = [branch for branch in branches if self.admits(value, branch)]
+        if admitting:
+            return self.mend(value, admitting[0], path) if len(admitting) == 1 else value
+        found: list[tuple[Any, list[str]]] = []
+        for branch in branches:
+            trial = _Fitting(self._definitions)
+            mended = trial.mend(value, branch, path)
+            if self.admits(mended, branch) and not any(_same(mended, other) for other, _ in found):
+                found.append((mended, trial.repairs))
+        if len(found) != 1:
+            return value
+        self.repairs += found[0][1]
+        return found[0][0]
+
+    def _whole_number(self, value: Any, node: Mapping[str, Any], path: str) -> Any:
+        """2.0 is an integer in JSON Schema, and an int in Python."""
+        if not isinstance(value, float) or "integer" not in _types(node) or "number" in _types(node):
+            return value
+        self.repairs.append(f"{path}: {value!r} taken as integer")
+        return int(value)
+
+    def _object(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        properties, required = node.get("properties", {}), node.get("required", ())
+        closed = node.get("additionalProperties") is False
+        mended: dict[str, Any] = {}
+        for key, item in value.items():
+            name = self._key(key, value, properties, path) if closed else key
+            if name in properties:
+                if item is None and name not in required and not self.admits(None, properties[name]):
+                    self.repairs.append(f"{_join(path, name)}: null taken as not given")
+                    continue
+                item = self.mend(item, properties[name], _join(path, name))
+            elif isinstance(node.get("additionalProperties"), Mapping):
+                item = self.mend(item, node["additionalProperties"], _join(path, name))
+            mended[name] = item
+        return mended
+
+    def _key(self, key: str, value: Mapping[str, Any], properties: Mapping[str, Any], path: str) -> str:
+        """The known key that this one is, if it differs in case and separators only and no other key means the same."""
+        if key in properties:
+            return key
+        known = [name for name in properties if _plain(name) == _plain(key)]
+        if len(known) != 1 or sum(_plain(other) == _plain(key) for other in value) != 1:
+            return key
+        self.repairs.append(f"{_join(path, known[0])}: key {key!r} taken as {known[0]!r}")
+        return known[0]
+
+    def _as(self, name: str, value: Any, node: Mapping[str, Any], path: str) -> Any:
+        """The value as this JSON type, or `_NO`."""
+        text = value.strip() if isinstance(value, str) else ""
+        match name:
+            case "integer" if _INTEGER.fullmatch(text):
+                return int(text)
+            case "number" if _NUMBER.fullmatch(text):
+                return json.loads(text) if abs(float(text)) != float("inf") else _NO
+            case "boolean" if text in _BOOLEANS:
+                return _BOOLEANS[text]
+            case "null" if text in ("null", "None"):
+                return None
+            case "object" | "array" if text[:1] in ("{", "["):
+                return self._read(name, text, node, path)
+            case "array" if value is not None and not (isinstance(value, str) and _is_list_like(value)):
+                return [self.mend(value, self._item(node, 0), path)]
+        return _NO
+
+    def _read(self, name: str, text: str, node: Mapping[str, Any], path: str) -> Any:
+        """The object or list that is written in a text."""
+        try:
+            value, repairs = read_json(text)
+        except NotJson:
+            return _NO
+        if name == "array" and isinstance(value, dict):
+            value = [value]
+        if not _is(value, name):
+            return _NO
+        self.repairs += [f"{path or 'arguments'}: {repair}" for repair in repairs]
+        return self.mend(value, node, path)
+
+    # --- what does not belong?
+
+    def strange(self, value: Any, node: Any, path: str) -> Iterator[str]:
+        """The unknown keys of a value, by the branch that has the fewest of them."""
+        node = self._resolved(node)
+        if branches := [b for b in self._branches(node) if not _types(b) or any(_is(value, t) for t in _types(b))]:
+            yield from min((list(self.strange(value, branch, path)) for branch in branches), key=len)
+        elif isinstance(value, dict):
+            properties, rest = node.get("properties", {}), node.get("additionalProperties", True)
+            for key, item in value.items():
+                if key not in properties and rest is False:
+                    yield f"{_join(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
+                else:
+                    yield from self.strange(item, properties.get(key, rest), _join(path, key))
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                yield from self.strange(item, self._item(node, place), f"{path}[{place}]")
+
+
+_NO: Any = object()
+_TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+
+
+def _types(node: Mapping[str, Any]) -> list[str]:
+    names = node.get("type", [])
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _is(value: Any, name: str) -> bool:
+    if name in ("integer", "number"):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return not isinstance(value, bool) and (whole or (name == "number" and isinstance(value, float)))
+    return isinstance(value, _TYPES.get(name, ()))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _kind(value: Any) -> str:
+    return next((name for name in ("boolean", "integer", "number", *_TYPES) if _is(value, name)), "value")
+
+
+def _plain(key: str) -> str:
+    return key.casefold().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _is_list_like(text: str) -> bool:
+    """Whether a text may be several items, so that making it one of them would be a guess."""
+    return not text.strip() or bool(_SEVERAL.search(text)) or text.strip() in ("null", "None")

@@ -1,0 +1,289 @@
+"""The JSON text of a call's arguments: read strictly, and where that fails, mended only where there is one meaning.
+
+The tolerant reader consumes everything and never closes an open string, list or object, so that no part of a call passes
+for the whole of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["NotJson", "read_json"]
+
+_FENCE = re.compile(r"```[ \t]*(?:json[c5]?|python|javascript|js)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_TOKEN = r"(?:<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>|</think>)"
+_TOKENS_BEFORE = re.compile(rf"(?:\s*{_TOKEN})+\s*")
+_TOKENS_AFTER = re.compile(rf"\s*(?:{_TOKEN}\s*)+\Z")
+_SPACE = re.compile(r"[ \t\r\n\u00a0]+")
+_COMMENT = re.compile(r"//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
+_PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
+_CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+_DEEPEST = 100
+
+
+class NotJson(ValueError):
+    """Text that is not JSON, and that no mending makes JSON without a guess."""
+
+
+def read_json(text: str) -> tuple[Any, tuple[str, ...]]:
+    """The value of JSON text, and what had to be mended in it: nothing for JSON as the standard has it.
+
+    Raises `NotJson` for anything with more than one meaning: a cut text, a key twice with different values, NaN, a number
+    that no float can hold, text before or after the value.
+    """
+    try:
+        return _strictly(text), ()
+    except NotJson:
+        raise
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+    except ValueError as error:
+        problem = str(error)
+    inner, repairs = _bare(text)
+    if repairs:
+        try:
+            return _strictly(inner), tuple(repairs)
+        except NotJson:
+            raise
+        except (ValueError, RecursionError):
+            pass
+    reader = _Tolerant(inner)
+    try:
+        value = reader.whole()
+    except NotJson as error:
+        raise NotJson(f"{problem} (and it cannot be mended: {error})") from None
+    return value, (*repairs, *reader.repairs)
+
+
+def _strictly(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if not _same(made[key], value):
+                raise NotJson(f"the key {key!r} is there twice with different values")
+    return made
+
+
+def _same(one: Any, other: Any) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)  # 1, 1.0 and true are not the same
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise NotJson(f"{name} is no JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise NotJson(f"the number {text[:40]} is too large")
+    return number
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # CPython's bound on the digits of a number
+        raise NotJson(f"a number of {len(text)} digits is too large") from None
+
+
+def _bare(text: str) -> tuple[str, list[str]]:
+    """The text without what chat templates leave round it, and the names of what was taken off."""
+    repairs = []
+    if text.startswith("\ufeff"):
+        text = text.removeprefix("\ufeff")
+        repairs.append("byte order mark")
+    for _ in range(3):  # one may be inside another
+        for name, take_off in _WRAPPERS:
+            inner = take_off(text.strip()).strip()
+            if inner != text.strip():
+                text = inner
+                if name not in repairs:
+                    repairs.append(name)
+    return text, repairs
+
+
+def _without_thought(text: str) -> str:
+    found = _THOUGHT.match(text)
+    return text[found.end() :] if found else text
+
+
+def _without_tokens(text: str) -> str:
+    before = _TOKENS_BEFORE.match(text)
+    return _TOKENS_AFTER.sub("", text[before.end() :] if before else text)
+
+
+def _without_fence(text: str) -> str:
+    found = _FENCE.fullmatch(text)
+    return found[1] if found else text
+
+
+_WRAPPERS = (("thinking text", _without_thought), ("special tokens", _without_tokens), ("code fence", _without_fence))
+
+
+class _Tolerant:
+    """A reader of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's words."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+        self.repairs: list[str] = []
+
+    def whole(self) -> Any:
+        """The one value of the text; nothing but space and comments may stand round it."""
+        self._skip()
+        value = self._value()
+        self._skip()
+        if self._at < len(self._text):
+            self._fail("text after the value")
+        return value
+
+    def _fail(self, what: str) -> NoReturn:
+        raise NotJson(f"{what} at character {self._at}")
+
+    def _mend(self, what: str) -> None:
+        if what not in self.repairs:
+            self.repairs.append(what)
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _skip(self) -> None:
+        while True:
+            if found := _SPACE.match(self._text, self._at):
+                if "\u00a0" in found[0]:
+                    self._mend("no-break space")
+            elif found := _COMMENT.match(self._text, self._at):
+                self._mend("comment")
+            else:
+                return
+            self._at = found.end()
+
+    def _value(self) -> Any:
+        start = self._peek()
+        if start in ("{", "["):
+            return self._nested(self._read_object if start == "{" else self._read_list)
+        if start and start in _CLOSING:
+            return self._string()
+        if found := _NUMBER.match(self._text, self._at):
+            self._at = found.end()
+            self._end_of_word()
+            return _float(found[0]) if set(found[0]) & set(".eE") else _int(found[0])
+        if (found := _WORD.match(self._text, self._at)) and found[0] in _WORDS:
+            self._at = found.end()
+            if found[0][0].isupper():
+                self._mend("Python literal")
+            return _WORDS[found[0]]
+        return self._fail("the text ends too early" if not start else f"{found[0] if found else start!r} is no value")
+
+    def _end_of_word(self) -> None:
+        if self._peek() and (self._peek().isalnum() or self._peek() in "._+-"):
+            self._fail("a number is not written as JSON has it")
+
+    def _nested(self, read: Callable[[], Any]) -> Any:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            self._fail("nested too deeply")
+        self._at += 1
+        value = read()
+        self._depth -= 1
+        return value
+
+    def _read_object(self) -> dict[str, Any]:
+        pairs: list[tuple[str, Any]] = []
+        while self._goes_on("}", bool(pairs)):
+            key = self._key()
+            self._skip()
+            if self._peek() != ":":
+                self._fail(f"no colon after the key {key!r}")
+            self._at += 1
+            self._skip()
+            pairs.append((key, self._value()))
+        return _object(pairs)
+
+    def _read_list(self) -> list[Any]:
+        items: list[Any] = []
+        while self._goes_on("]", bool(items)):
+            items.append(self._value())
+        return items
+
+    def _goes_on(self, closing: str, has_items: bool) -> bool:
+        """Whether another item follows; else the closing bracket is consumed."""
+        self._skip()
+        comma = has_items and self._peek() == ","
+        if comma:
+            self._at += 1
+            self._skip()
+        if self._peek() == closing:
+            if comma:
+                self._mend("trailing comma")
+            self._at += 1
+            return False
+        if not self._peek():
+            self._fail("the text ends too early")
+        if has_items and not comma:
+            self._fail(f"no comma before {self._peek()!r}")
+        return True
+
+    def _key(self) -> str:
+        if self._peek() in _CLOSING:
+            return self._string()
+        found = _WORD.match(self._text, self._at)
+        if not found:
+            self._fail(f"{self._peek()!r} is no key")
+        self._at = found.end()
+        self._mend("bare key")
+        return found[0]
+
+    def _string(self) -> str:
+        quote = self._peek()
+        closing = _CLOSING[quote]
+        if quote != '"':
+            self._mend("single quotes" if quote == "'" else "smart quotes")
+        self._at += 1
+        parts: list[str] = []
+        while True:
+            if plain := _PLAIN.match(self._text, self._at):
+                parts.append(plain[0])
+                self._at = plain.end()
+            char = self._peek()
+            self._at += 1
+            if not char:
+                self._fail("a string has no end")
+            if char == closing:
+                return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            if char == "\\":
+                char = self._escaped()
+            elif char == quote:
+                self._fail("a quote inside a quoted text")
+            elif char < " ":
+                if char not in "\n\r\t":
+                    self._fail("a control character in a string")
+                self._mend("raw newline")
+            parts.append(char)
+
+    def _escaped(self) -> str:
+        char = self._peek()
+        self._at += 1
+        if char in _ESCAPES and char:
+            return _ESCAPES[char]
+        if char == "'":
+            self._mend("escaped single quote")
+            return char
+        digits = self._text[self._at : self._at + 4]
+        if char != "u" or not re.fullmatch(r"[0-9a-fA-F]{4}", digits):
+            self._fail(f"the escape \\{char} is not JSON's")
+        self._at += 4
+        return chr(int(digits, 16))

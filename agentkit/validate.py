@@ -1,0 +1,155 @@
+"""JSON text that a model wrote, as a validated value; and what to tell the model when it does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .coerce import coerce, strange_keys
+from .errors import ToolArgumentsInvalid
+from .repair import NotJson, read_json
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["Validator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """A JSON Schema of an object, and the strict validation that belongs to it; `subject` names the text in messages."""
+
+    schema: dict[str, Any]
+    validate_json: Callable[[str], Any]
+    """Raises pydantic's ValidationError."""
+    subject: str = "arguments"
+
+    def parse(self, text: str | bytes, name: str = "") -> tuple[Any, tuple[str, ...]]:
+        """The validated value, and what was mended in the text: nothing when it was right as it came.
+
+        `name` is the tool's, for calls that repeat it in their arguments. Empty text counts as an empty object where the
+        schema knows no key, and is refused elsewhere: it may be a call that was cut at its first character. Raises
+        `ToolArgumentsInvalid` with a message that names each wrong value, where it is, and what is expected.
+        """
+        if isinstance(text, bytes):
+            try:
+                text = text.decode()
+            except UnicodeDecodeError as error:
+                raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
+        value, repairs = self._read(text, name)
+        try:
+            return self._validated(value, None if repairs else text), repairs
+        except ToolArgumentsInvalid:
+            mended, more = coerce(value, self.schema)
+            if not more:
+                raise
+        return self._validated(mended, None), (*repairs, *more)
+
+    def _read(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
+        known = self.schema.get("properties", {})
+        if not text.strip() or text.strip() == "null":
+            if not known:
+                return {}, ("no arguments taken as {}",)
+            if not text.strip():
+                raise ToolArgumentsInvalid(f"the text of the {self.subject} is empty; send one JSON object, at least {{}}")
+        try:
+            value, repairs = read_json(text)
+            opened, taken_off = _opened(value, known, name)
+        except NotJson as error:
+            raise ToolArgumentsInvalid(f"the text of the {self.subject} is not valid JSON: {error}") from None
+        return opened, (*repairs, *taken_off)
+
+    def _validated(self, value: Any, text: str | None) -> Any:
+        from pydantic import ValidationError
+
+        try:
+            result = self.validate_json(json.dumps(value) if text is None else text)
+        except ValidationError as error:
+            raise ToolArgumentsInvalid(_explain(error, self.schema, self.subject)) from None
+        except RecursionError:
+            raise ToolArgumentsInvalid(f"the {self.subject} are nested too deeply") from None
+        strange = strange_keys(value, self.schema)
+        if strange:
+            raise ToolArgumentsInvalid("; ".join(strange[:5]))
+        return result
+
+
+def _opened(value: Any, known: Mapping[str, Any], name: str) -> tuple[Any, list[str]]:
+    """The object inside the envelopes that models put it in, and what was taken off."""
+    taken_off = []
+    for _ in range(5):
+        match value:
+            case str() if value.strip()[:1] in ("{", "[", '"'):
+                value, more = read_json(value)
+                taken_off += [*more, "JSON inside a JSON text"]
+            case [dict() as only]:
+                value = only
+                taken_off.append("a list of one object")
+            case {"name": str() as said, **rest} if said == name and "name" not in known and _inner(rest, known):
+                value = rest[_inner(rest, known)]
+                taken_off.append("an envelope with the tool's name")
+            case {"arguments": dict() | str() as inner, **rest} if not rest and "arguments" not in known:
+                value = inner
+                taken_off.append("an envelope 'arguments'")
+            case {"args": dict() | str() as inner, **rest} if not rest and "args" not in known:
+                value = inner
+                taken_off.append("an envelope 'args'")
+            case _:
+                break
+    return value, taken_off
+
+
+def _inner(rest: Mapping[Any, Any], known: Mapping[str, Any]) -> str:
+    """The key under which an envelope holds the arguments; empty if it is none."""
+    found = [key for key in rest if key in ("arguments", "args", "parameters") and key not in known]
+    return found[0] if len(rest) == len(found) == 1 else ""
+
+
+_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+_LONGEST_HINT = 2000
+_NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
+
+
+def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) -> str:
+    """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
+    problems, schemas = [], {}
+    known = list(schema.get("properties", {}))
+    found = error.errors(include_url=False, include_context=False)
+    if any(item["type"] in _NO_OBJECT for item in found):
+        return f"the {subject} must be one JSON object with these keys: {', '.join(known) or 'none'}"
+    for item in found[:5]:
+        if item["type"] == "json_invalid":
+            return f"the text of the {subject} is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
+        path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
+        problems.append(_problem(item, ".".join(map(str, path)) or subject, known))
+        if path and path[0] in known:
+            schemas[str(path[0])] = schema["properties"][path[0]]
+    hint = json.dumps(_with_definitions(schemas, schema.get("$defs", {})), ensure_ascii=False)
+    return "; ".join(problems) + (f"\nschema: {hint}" if schemas and len(hint) <= _LONGEST_HINT else "")
+
+
+def _with_definitions(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas with the definitions that they refer to, also by way of others."""
+    needed: dict[str, Any] = {}
+    while True:
+        text = json.dumps([schemas, needed])
+        more = {name: d for name, d in definitions.items() if name not in needed and f'"#/$defs/{name}"' in text}
+        if not more:
+            return {**schemas, **({"$defs": needed} if needed else {})}
+        needed |= more
+
+
+def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
+    if item["type"] in _MISSING:
+        return f"{name}: required, but missing"
+    if item["type"] == "unexpected_keyword_argument":
+        return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
+    text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{name}: {text} (got {_shown(item['input'])})"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,138 @@
+"""Broken calls: the corpus, every prefix of a valid call, and values of every shape against the schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit import Tool, ToolArgumentsInvalid, tool
+from agentkit.repair import NotJson, read_json
+from tests.corpus import CASES, Case, outcome, tools
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.text[:40]!a}")
+def test_a_broken_call_is_right_or_refused(case: Case) -> None:
+    result = outcome(case)
+    assert result in ("right", "mended", "refused")
+    assert result == "right" or case.kind != "valid" or "2.0" in case.text, "a valid call needs no mending"
+
+
+def test_the_corpus_is_large_and_names_its_tools() -> None:
+    assert len(CASES) >= 250
+    assert {case.tool for case in CASES} <= {item.name for item in tools}
+    assert len({(case.tool, case.text) for case in CASES}) == len(CASES)
+
+
+VALID = [case for case in CASES if case.kind == "valid"]
+
+
+@pytest.mark.parametrize("case", VALID, ids=lambda case: f"{case.text[:40]!a}")
+def test_every_proper_prefix_of_a_valid_call_is_refused(case: Case) -> None:
+    text = case.text.rstrip()
+    for end in range(len(text)):
+        if case.tool == "clock" and not text[:end].strip():
+            continue  # a tool without parameters has one call only
+        with pytest.raises(ToolArgumentsInvalid):
+            tools[case.tool].parse(text[:end])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_standard_json_is_read_as_it_is(value: Any) -> None:
+    text = json.dumps(value)
+    assert read_json(text) == (value, ())
+
+
+def same(one: Any, other: Any) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, min_size=1, max_size=4), st.data())
+def test_a_part_of_broken_json_never_passes_for_the_whole(value: dict[str, Any], data: st.DataObject) -> None:
+    """Cut, and then with one character taken out: it is refused, or it is the value that a strict reader finds."""
+    text = json.dumps(value, ensure_ascii=False)
+    end = data.draw(st.integers(0, len(text) - 1))
+    with pytest.raises(NotJson):
+        read_json(text[:end])
+    broken = text[:end] + text[end + 1 :]
+    try:
+        found, repairs = read_json(broken)
+    except NotJson:
+        return
+    if not repairs:
+        assert same(found, json.loads(broken))
+
+
+def a_tool(kind: Any) -> Tool[..., Any]:
+    def take(x: Any) -> None: ...
+
+    take.__annotations__ = {"x": kind}
+    return tool(take)
+
+
+@pytest.mark.parametrize("kind", [int, float, bool, str, list[int], dict[str, int], int | None, int | str, bool | None])
+@given(value=json_values)
+def test_what_the_schema_admits_arrives_and_nothing_turns_into_another_kind(kind: Any, value: Any) -> None:
+    import jsonschema
+
+    made = a_tool(kind)
+    admitted = jsonschema.Draft202012Validator(made.parameters).is_valid({"x": value})
+    try:
+        found = made.parse(json.dumps({"x": value}))
+    except ToolArgumentsInvalid:
+        assert not admitted
+        return
+    assert admitted or found.repairs, "what the schema does not admit is refused or mended, and then it says so"
+    jsonschema.Draft202012Validator(made.parameters).validate({"x": found.values["x"]})
+    if isinstance(value, bool):
+        assert found.values["x"] is value or found.values["x"] == [value]
+
+
+@pytest.mark.parametrize("text", ["[" * 3000 + "]" * 3000, "[" * 100_000 + "]" * 100_000, "[" * 200 + "1," + "]" * 200])
+def test_depth_is_bounded(text: str) -> None:
+    with pytest.raises(ToolArgumentsInvalid):
+        tools["matrix"].parse(f'{{"rows": {text}}}')
+    with pytest.raises(ToolArgumentsInvalid):
+        tools["anything"].parse(f'{{"value": {text[:-5]}}}')
+
+
+def test_what_was_mended_is_named_with_its_place() -> None:
+    found = tools["search"].parse("{'query': 'a', 'tags': '[\"x\",]', 'Limit': '5',}")
+    assert found.values == {"query": "a", "tags": ["x"], "limit": 5}
+    assert found.repairs == (
+        "single quotes",
+        "trailing comma",
+        "tags: trailing comma",
+        "tags: string taken as array",
+        "limit: key 'Limit' taken as 'limit'",
+        "limit: string taken as integer",
+    )
+
+
+def test_an_unknown_key_deep_inside_is_refused_with_its_path_and_the_known_ones() -> None:
+    text = '{"event": {"title": "x", "day": "2026-01-02", "people": [], "place": {"name": "a", "dry_run": true}}}'
+    with pytest.raises(ToolArgumentsInvalid, match=r"event\.place\.dry_run: unknown key; known: name"):
+        tools["meet"].parse(text)
+
+
+def test_a_model_that_says_what_happens_to_other_keys_is_obeyed() -> None:
+    from pydantic import BaseModel, ConfigDict
+
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="allow")
+
+    class Deaf(BaseModel):
+        model_config = ConfigDict(extra="ignore")
+
+    assert a_tool(Open).parse('{"x": {"a": 1}}').values["x"].a == 1
+    assert a_tool(Deaf).parse('{"x": {"a": 1}}').values["x"] == Deaf()
