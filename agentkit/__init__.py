@@ -29,6 +29,7 @@ from .errors import (
     StreamBroken,
     ToolArgumentsInvalid,
     ToolDefinitionError,
+    ToolDefinitionWarning,
 )
 from .events import (
     ApprovalGiven,
@@ -121,6 +122,7 @@ __all__ = [
     "ToolArgumentsInvalid",
     "ToolCall",
     "ToolDefinitionError",
+    "ToolDefinitionWarning",
     "ToolFinished",
     "ToolProgress",
     "ToolRegistry",

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .repair import NotJson, read_json
+from .repair import BareWord, NotJson, read_json
 
-__all__ = ["coerce", "strange_keys"]
+__all__ = ["bare_words", "coerce", "strange_keys"]
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -31,6 +31,18 @@ def coerce(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]
 def strange_keys(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """Each key that a closed object does not know: its path, and the keys that are known there."""
     return list(_Fitting(schema.get("$defs", {})).strange(value, schema, ""))
+
+
+def bare_words(value: Any) -> list[str]:
+    """The words without quotes that are left in a value."""
+    match value:
+        case BareWord():
+            return [str(value)]
+        case list():
+            return [word for item in value for word in bare_words(item)]
+        case dict():
+            return [word for item in value.values() for word in bare_words(item)]
+    return []
 
 
 class _Fitting:
@@ -54,6 +66,8 @@ class _Fitting:
 
     def admits(self, value: Any, node: Any) -> bool:
         """Whether the value has the schema's shape: types, keys and allowed values, without bounds and formats."""
+        if isinstance(value, BareWord):
+            return False
         node = self._resolved(node)
         if branches := self._branches(node):
             return any(self.admits(value, branch) for branch in branches)
@@ -88,7 +102,7 @@ class _Fitting:
             return self._object(value, node, path)
         if isinstance(value, list) and ("array" in _types(node)):
             return [self.mend(item, self._item(node, place), f"{path}[{place}]") for place, item in enumerate(value)]
-        if not _types(node) or self.admits(value, node):
+        if self.admits(value, node) or not _types(node):
             return self._whole_number(value, node, path)
         for name in _types(node):
             mended = self._as(name, value, node, path)
@@ -150,6 +164,8 @@ class _Fitting:
         """The value as this JSON type, or `_NO`."""
         text = value.strip() if isinstance(value, str) else ""
         match name:
+            case _ if isinstance(value, BareWord):
+                return str(value) if name == "string" and ("enum" in node or "const" in node) else _NO
             case "integer" if _INTEGER.fullmatch(text):
                 return int(text)
             case "number" if _NUMBER.fullmatch(text):
@@ -209,7 +225,7 @@ def _is(value: Any, name: str) -> bool:
     if name in ("integer", "number"):
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         return not isinstance(value, bool) and (whole or (name == "number" and isinstance(value, float)))
-    return isinstance(value, _TYPES.get(name, ()))
+    return isinstance(value, _TYPES.get(name, ())) and not isinstance(value, BareWord)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -217,6 +233,8 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, BareWord):
+        return "bare word"
     return next((name for name in ("boolean", "integer", "number", *_TYPES) if _is(value, name)), "value")
 
 

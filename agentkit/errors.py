@@ -50,6 +50,7 @@ __all__ = [
     "StreamBroken",
     "ToolArgumentsInvalid",
     "ToolDefinitionError",
+    "ToolDefinitionWarning",
     "error_for_status",
 ]
 
@@ -62,6 +63,10 @@ class AgentError(Exception):
     """
 
     state: Any = None
+
+
+class ToolDefinitionWarning(UserWarning):
+    """A tool can be used, but not all of it as it is written: the text says which part and why."""
 
 
 class ToolDefinitionError(AgentError, TypeError):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["NotJson", "read_json"]
+__all__ = ["BareWord", "NotJson", "read_json"]
 
 _FENCE = re.compile(r"```[ \t]*(?:json[c5]?|python|javascript|js)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
@@ -33,9 +33,16 @@ class NotJson(ValueError):
     """Text that is not JSON, and that no mending makes JSON without a guess."""
 
 
+class BareWord(str):
+    """A word without quotes where a value belongs. It means something only where the schema lists that very word."""
+
+    __slots__ = ()
+
+
 def read_json(text: str) -> tuple[Any, tuple[str, ...]]:
     """The value of JSON text, and what had to be mended in it: nothing for JSON as the standard has it.
 
+    A word without quotes comes as a `BareWord`, which the caller must resolve or refuse.
     Raises `NotJson` for anything with more than one meaning: a cut text, a key twice with different values, NaN, a number
     that no float can hold, text before or after the value.
     """
@@ -181,12 +188,18 @@ class _Tolerant:
             self._at = found.end()
             self._end_of_word()
             return _float(found[0]) if set(found[0]) & set(".eE") else _int(found[0])
-        if (found := _WORD.match(self._text, self._at)) and found[0] in _WORDS:
+        if found := _WORD.match(self._text, self._at):
             self._at = found.end()
-            if found[0][0].isupper():
-                self._mend("Python literal")
-            return _WORDS[found[0]]
-        return self._fail("the text ends too early" if not start else f"{found[0] if found else start!r} is no value")
+            return self._word(found[0])
+        return self._fail(f"{start!r} is no value" if start else "the text ends too early")
+
+    def _word(self, word: str) -> Any:
+        if word not in _WORDS:
+            self._mend("bare word")
+            return BareWord(word)
+        if word[0].isupper():
+            self._mend("Python literal")
+        return _WORDS[word]
 
     def _end_of_word(self) -> None:
         if self._peek() and (self._peek().isalnum() or self._peek() in "._+-"):

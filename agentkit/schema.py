@@ -6,11 +6,13 @@ import functools
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import ToolDefinitionError
+from .annotations import described_as
+from .errors import ToolDefinitionError, ToolDefinitionWarning
 from .validate import Validator
 
 if TYPE_CHECKING:
@@ -74,13 +76,14 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     by_position = {inspect.Parameter.POSITIONAL_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if variadic else set())
     context, fields = [], []
     for parameter in parameters:
-        annotation = hints.get(parameter.name, _inferred(parameter))
+        annotation = described_as(hints.get(parameter.name, _inferred(parameter)))
         if is_context(annotation):
             context.append(parameter.name)
         else:
             fields.append(_field(parameter, annotation))
-    validate, schema = _compile(label, fields)
+    validate, schema = _compile_what_can_be(label, fields)
     _add_descriptions(schema, hints, documented)
+    _warn_of_strangers(label, fn, documented, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
     return Signature(summary, Validator(schema, validate), tuple(context), positional, variadic)
 
@@ -115,7 +118,24 @@ def _type_hints(fn: Callable[..., Any]) -> dict[str, Any]:
     if inspect.isclass(source):
         return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
     holder = types.SimpleNamespace(__annotations__={name: hint for name, hint in _annotations(source) if name != "return"})
-    return typing.get_type_hints(holder, getattr(source, "__globals__", {}), include_extras=True)
+    known = getattr(source, "__globals__", {})
+    try:
+        return typing.get_type_hints(holder, known, include_extras=True)
+    except NameError:  # perhaps a name of the function in which this one is defined
+        return typing.get_type_hints(holder, known, _enclosing_names(source), include_extras=True)
+
+
+def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The local names of the functions and classes round this one, as far as they are being executed now."""
+    around = getattr(fn, "__qualname__", "").split(".")[:-1]
+    names: dict[str, Any] = {}
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
+            names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    return names
 
 
 def _annotations(source: Callable[..., Any]) -> Iterable[tuple[str, Any]]:
@@ -140,6 +160,25 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
+def _compile_what_can_be(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str], Any], dict[str, Any]]:
+    """As `_compile`, without the parameters that cannot be described and need not be given; each is a warning."""
+    try:
+        return _compile(label, fields)
+    except ToolDefinitionError:
+        kept = []
+        for field in fields:
+            try:
+                _compile(label, [field])
+                kept.append(field)
+            except ToolDefinitionError as error:
+                if field.default is field.empty:
+                    raise
+                warnings.warn(f"{error}; it is left out and keeps its default", ToolDefinitionWarning, stacklevel=4)
+        if len(kept) == len(fields):
+            raise
+        return _compile(label, kept)
+
+
 def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str], Any], dict[str, Any]]:
     """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
@@ -154,17 +193,28 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
         # pydantic describes the call of a function as well as a type; its stub speaks of types only
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
-        schema = json_schema(adapter)
+        schema = _with_unpacked_keys(json_schema(adapter), fields)
     except (PydanticUserError, TypeError, NameError) as error:
         if len(fields) == 1:
             raise ToolDefinitionError(
                 f"{label}: parameter {fields[0].name!r} of type {_type_name(fields[0].annotation)} cannot be described to a "
                 f"model; use a type that JSON can hold, a pydantic model or a dataclass ({brief(error)})"
             ) from error
-        for field in fields:
-            _compile(label, [field])
         raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {brief(error)}") from error
     return functools.partial(adapter.validate_json, strict=True), schema
+
+
+def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter]) -> dict[str, Any]:
+    """With `**kwargs: Unpack[SomeTypedDict]` the keys of the class are keys of the object; pydantic nests them."""
+    rest: dict[str, Any] = schema.get("additionalProperties") or {}
+    if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) is typing.Unpack for f in fields):
+        return schema
+    name = rest.get("$ref", "").rpartition("/")[2]
+    keys = schema["$defs"].pop(name) if name else rest
+    required = [*schema.get("required", ()), *keys.get("required", ())]
+    flat = {**schema, "properties": {**schema["properties"], **keys["properties"]}, "required": required}
+    flat["additionalProperties"] = keys.get("additionalProperties", False)
+    return {key: value for key, value in flat.items() if value or key not in ("$defs", "required")}
 
 
 def one_key(name: str, annotation: Any) -> Validator:
@@ -193,7 +243,7 @@ def _generator() -> type[GenerateJsonSchema]:
             return _closed(super().dataclass_schema(schema), said is None)
 
         def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
-            said = schema.get("extra_behavior") or schema.get("config", {}).get("extra_fields_behavior")
+            said = getattr(schema.get("cls"), "__pydantic_config__", {}).get("extra")
             return _closed(super().typed_dict_schema(schema), said is None)
 
     return Closed
@@ -231,10 +281,22 @@ def _docstring(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     return (parsed.description or "").strip(), described
 
 
+def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
+    if inspect.isclass(fn) or not documented:
+        return
+    strangers = [name for name in documented if name not in signature.parameters]
+    known = inspect.signature(_annotated(fn)).parameters  # a partial has fewer
+    strangers = [name for name in strangers if name not in known]
+    open_end = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    if strangers and not open_end:
+        text = f"{label}: its docstring describes {', '.join(strangers)}, which it does not take"
+        warnings.warn(text, ToolDefinitionWarning, stacklevel=4)
+
+
 def _add_descriptions(schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str]) -> None:
     """A Field's description comes first, then plain text in `Annotated`, then the docstring."""
     for name, prop in schema.get("properties", {}).items():
-        notes = getattr(hints.get(name), "__metadata__", ())
+        notes = [getattr(note, "documentation", note) for note in getattr(hints.get(name), "__metadata__", ())]
         text = next((note for note in notes if isinstance(note, str)), documented.get(name))
         if text:
             prop.setdefault("description", " ".join(text.split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import re
@@ -146,7 +147,7 @@ class Tool(Generic[P, R]):
         target = self.function
         while isinstance(target, functools.partial):
             target = target.func
-        return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)
+        return any(map(_is_async, (target, type(target).__call__)))
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -187,19 +188,36 @@ class Tool(Generic[P, R]):
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
         if self.timeout is None:
-            return await self._run(run, threads)
+            return await self._run(run, ctx, threads)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                return await self._run(run, threads)
+                return await self._run(run, ctx, threads)
         except TimeoutError:
             if scope.expired():
                 raise TimeoutError(f"no result within {self.timeout:g} seconds") from None
             raise
 
-    async def _run(self, run: Callable[[], Any], threads: Threads) -> Any:
-        result = run() if self.is_async else await threads.run(run)
-        return await result if inspect.isawaitable(result) else result
+    async def _run(self, run: Callable[[], Any], ctx: RunContext[Any], threads: Threads) -> Any:
+        result = run() if self.is_async else await threads.run(lambda: _all_of(run(), ctx))
+        if inspect.isasyncgen(result):
+            async with contextlib.aclosing(result):
+                return [_reported(item, ctx) async for item in result]
+        return await result if inspect.isawaitable(result) else _all_of(result, ctx)
+
+
+def _is_async(fn: object) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def _reported(item: Any, ctx: RunContext[Any]) -> Any:
+    ctx.progress(item)
+    return item
+
+
+def _all_of(result: Any, ctx: RunContext[Any]) -> Any:
+    """What a generator yields, as a list; each item is told to the watchers as it comes."""
+    return [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
 
 
 def _is_number(value: object) -> bool:
@@ -224,6 +242,7 @@ def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R
 def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
     """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
 
+    A generator is a streaming tool: what it yields is told to watchers as `ToolProgress` and its result is the list of it.
     The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
     parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
     parameter or an option cannot be used; it says which and what to do.

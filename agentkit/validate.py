@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .coerce import coerce, strange_keys
+from .coerce import bare_words, coerce, strange_keys
 from .errors import ToolArgumentsInvalid
 from .repair import NotJson, read_json
 
@@ -39,12 +39,23 @@ class Validator:
             except UnicodeDecodeError as error:
                 raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
         value, repairs = self._read(text, name)
+        if "bare word" in repairs:
+            return self._with_bare_words(value, repairs)
         try:
             return self._validated(value, None if repairs else text), repairs
         except ToolArgumentsInvalid:
             mended, more = coerce(value, self.schema)
             if not more:
                 raise
+        return self._validated(mended, None), (*repairs, *more)
+
+    def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+        """A word without quotes counts where the schema lists it, and is refused elsewhere."""
+        mended, more = coerce(value, self.schema)
+        if left := bare_words(mended):
+            raise ToolArgumentsInvalid(
+                f"the text of the {self.subject} is not valid JSON: {left[0]} stands there without quotes"
+            )
         return self._validated(mended, None), (*repairs, *more)
 
     def _read(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:

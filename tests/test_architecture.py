@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
     {"_typing", "errors", "messages"},
-    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate"},
+    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate", "annotations"},
     {"state", "tool", "model"},
     {"models", "retry", "limits", "output", "history", "policy"},
     {"spec", "execute"},
@@ -36,7 +36,8 @@ PUBLIC = [
     "ReasoningDelta", "Retry", "Retrying", "RunContext", "RunFinished", "RunPaused", "RunResult", "RunResumed",
     "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken",
     "SyncRunStream", "System",
-    "TextDelta", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolFinished",
+    "TextDelta", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError",
+    "ToolDefinitionWarning", "ToolFinished",
     "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "User", "tool",
 ]  # fmt: skip
 

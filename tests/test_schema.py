@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from agentkit.errors import ToolArgumentsInvalid
+from agentkit.errors import ToolArgumentsInvalid, ToolDefinitionWarning
 from agentkit.schema import Signature, describe
 
 # no `from __future__ import annotations` here: this module's annotations are values, LATE's are texts
@@ -348,7 +348,8 @@ def test_a_field_wins_over_a_note_and_a_note_over_the_docstring() -> None:
             unknown: of no parameter
         """
 
-    properties = describe(fn).parameters["properties"]
+    with pytest.warns(ToolDefinitionWarning, match="its docstring describes unknown, which it does not take"):
+        properties = describe(fn).parameters["properties"]
     assert [properties[name].get("description") for name in "abcd"] == ["field", "note", "docstring", None]
     assert describe(nothing).description == ""
 

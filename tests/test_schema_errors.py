@@ -1,5 +1,6 @@
 """What a schema cannot be made of, and what the model is told of a wrong call."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
-from agentkit import ToolArgumentsInvalid, ToolDefinitionError
+from agentkit import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning, tool
 from agentkit.schema import describe
 
 
@@ -41,11 +42,19 @@ class WithMethod:
     def method(self, a: int) -> None: ...
 
 
+def test_an_optional_parameter_that_cannot_be_described_is_left_out_with_a_warning() -> None:
+    with pytest.warns(ToolDefinitionWarning, match="parameter 'thing' of type Odd cannot .* keeps its default"):
+        made = tool(inferred_opaque)
+    assert list(made.parameters["properties"]) == ["fine"]
+    assert asyncio.run(made.call('{"fine": 1}')) is None
+    with pytest.raises(ToolArgumentsInvalid, match="thing: unknown parameter; known: fine"):
+        made.parse('{"fine": 1, "thing": 2}')
+
+
 @pytest.mark.parametrize(
     ("fn", "says"),
     [
         (opaque, "opaque: parameter 'thing' of type Odd cannot be described to a model; use a type that JSON can hold"),
-        (inferred_opaque, "inferred_opaque: parameter 'thing' of type Odd cannot be described"),
         (late_name, "late_name: parameter 'thing': name 'Missing' is not defined; define or import it at run time"),
         (WithMethod.method, "WithMethod.method: parameter 'self': a method has no object yet; use tool(object.method)"),
         (max, "max: its signature cannot be read: no signature found for builtin <built-in function max>; wrap it"),

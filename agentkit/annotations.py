@@ -1,0 +1,96 @@
+"""Annotations that pydantic does not take, or takes otherwise than a tool means them, as ones that it does."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import functools
+import operator
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+__all__ = ["described_as"]
+
+_LISTS = (
+    collections.abc.Iterable,
+    collections.abc.Collection,
+    collections.abc.Container,
+    collections.abc.Reversible,
+)
+_ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
+
+
+def described_as(annotation: Any) -> Any:
+    """The annotation with its parts replaced; the same object where nothing needs it.
+
+    `Iterable` is a list (pydantic's is lazy: it would fail in the middle of the function), `LiteralString` a string, an
+    Enum's members in a `Literal` are given by their values, and `typing.TypedDict` is made one that pydantic takes before
+    Python 3.12.
+    """
+    if annotation is typing.LiteralString:
+        return str
+    if annotation is bytearray:
+        return _converted(bytes, bytearray)
+    if typing.is_typeddict(annotation):
+        return _typed_dict(annotation)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return _literal(annotation, args)
+    if origin in _LISTS or annotation in _LISTS:
+        return list[described_as(args[0]) if args else Any]  # type: ignore[misc]
+    if origin in _ITERATORS or annotation in _ITERATORS:
+        return _converted(list[described_as(args[0]) if args else Any], iter)  # type: ignore[misc]
+    if origin is typing.Final:
+        return described_as(args[0])
+    return _rebuilt(annotation, origin, args) if args else annotation
+
+
+def _rebuilt(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    if origin is Annotated:
+        inner = described_as(args[0])
+        return annotation if inner is args[0] else Annotated[(inner, *annotation.__metadata__)]
+    parts = tuple(described_as(part) for part in args)
+    if all(new is old for new, old in zip(parts, args, strict=True)):
+        return annotation
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, parts) if origin is types.UnionType else typing.Union[parts]  # noqa: UP007
+    return types.GenericAlias(origin, parts) if isinstance(annotation, types.GenericAlias) else annotation.copy_with(parts)
+
+
+def _converted(kind: Any, convert: Callable[[Any], Any]) -> Any:
+    from pydantic import AfterValidator
+
+    return Annotated[kind, AfterValidator(convert)]
+
+
+def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
+    """JSON holds an Enum's values, not its members."""
+    members = {option.value: option for option in options if isinstance(option, enum.Enum)}
+    if not members or not all(isinstance(value, str | int) for value in members):
+        return annotation
+    values = tuple(option.value if isinstance(option, enum.Enum) else option for option in options)
+    return _converted(Literal[values], lambda value: members.get(value, value))
+
+
+@functools.cache
+def _typed_dict(kind: Any) -> Any:
+    if sys.version_info >= (3, 12) or type(kind).__module__ == "typing_extensions":
+        return kind
+    import typing_extensions
+
+    hints = typing.get_type_hints(kind, include_extras=True)
+    required = kind.__required_keys__
+    fields = {}
+    for name, hint in hints.items():
+        inner, needed = hint, name in required
+        if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+            needed, inner = typing.get_origin(hint) is typing.Required, typing.get_args(hint)[0]
+        inner = described_as(inner)
+        fields[name] = typing_extensions.Required[inner] if needed else typing_extensions.NotRequired[inner]
+    make: Any = typing_extensions.TypedDict  # its stub wants a literal name
+    made = make(kind.__name__, fields)
+    made.__doc__, made.__module__ = kind.__doc__, kind.__module__
+    return made
