@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .annotations import described_as
+from .docstrings import Docstring, read_docstring
 from .errors import ToolDefinitionError, ToolDefinitionWarning
 from .validate import Validator
 
@@ -70,7 +71,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     """
     label = getattr(fn, "__qualname__", None) or repr(fn)
     signature, hints = _read(label, fn)
-    summary, documented = _docstring(fn)
+    docstring = _docstring(fn)
     parameters = signature.parameters.values()
     variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     by_position = {inspect.Parameter.POSITIONAL_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if variadic else set())
@@ -82,10 +83,10 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
         else:
             fields.append(_field(parameter, annotation))
     validate, schema = _compile_what_can_be(label, fields)
-    _add_descriptions(schema, hints, documented)
-    _warn_of_strangers(label, fn, documented, signature)
+    _add_descriptions(schema, hints, docstring.parameters, variadic=_open_end(signature))
+    _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(summary, Validator(schema, validate), tuple(context), positional, variadic)
+    return Signature(docstring.text, Validator(schema, validate), tuple(context), positional, variadic)
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -126,9 +127,9 @@ def _type_hints(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The local names of the functions and classes round this one, as far as they are being executed now."""
+    """Its type parameters, and the local names of the functions and classes round it that are being executed now."""
     around = getattr(fn, "__qualname__", "").split(".")[:-1]
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
@@ -269,16 +270,9 @@ def brief(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def _docstring(fn: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """The docstring's text without its sections, and the description of each parameter."""
+def _docstring(fn: Callable[..., Any]) -> Docstring:
     text = inspect.getdoc(fn.func if isinstance(fn, functools.partial) else fn)
-    if not text:
-        return "", {}
-    from docstring_parser import parse
-
-    parsed = parse(text)
-    described = {p.arg_name.lstrip("*"): p.description for p in parsed.params if p.description}
-    return (parsed.description or "").strip(), described
+    return read_docstring(text) if text else Docstring()
 
 
 def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
@@ -287,19 +281,28 @@ def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[s
     strangers = [name for name in documented if name not in signature.parameters]
     known = inspect.signature(_annotated(fn)).parameters  # a partial has fewer
     strangers = [name for name in strangers if name not in known]
-    open_end = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    if strangers and not open_end:
+    if strangers and not _open_end(signature):
         text = f"{label}: its docstring describes {', '.join(strangers)}, which it does not take"
         warnings.warn(text, ToolDefinitionWarning, stacklevel=4)
 
 
-def _add_descriptions(schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str]) -> None:
+def _open_end(signature: inspect.Signature) -> str:
+    """The name of `**kwargs`; empty if there is none."""
+    return next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
+
+
+def _add_descriptions(
+    schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str], *, variadic: str
+) -> None:
     """A Field's description comes first, then plain text in `Annotated`, then the docstring."""
     for name, prop in schema.get("properties", {}).items():
         notes = [getattr(note, "documentation", note) for note in getattr(hints.get(name), "__metadata__", ())]
-        text = next((note for note in notes if isinstance(note, str)), documented.get(name))
+        text = next((" ".join(note.split()) for note in notes if isinstance(note, str)), documented.get(name))
         if text:
-            prop.setdefault("description", " ".join(text.split()))
+            prop.setdefault("description", text)
+    rest = schema.get("additionalProperties", True)
+    if variadic in documented and rest is not False:
+        schema["additionalProperties"] = {**(rest if isinstance(rest, dict) else {}), "description": documented[variadic]}
 
 
 def _lean(schema: dict[str, Any]) -> dict[str, Any]:

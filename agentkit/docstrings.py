@@ -1,0 +1,155 @@
+"""Docstrings in Google, NumPy, reST and Epydoc style, also mixed: the text, and what it says of each parameter.
+
+Where a section begins and ends is found here, since a section may stand anywhere and what is no section of parameters,
+results or errors (a note, an example) belongs to the text. What stands in a section is read by docstring-parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+__all__ = ["Docstring", "read_docstring"]
+
+_PARAMETERS = {
+    "args", "arguments", "parameters", "params", "keyword args", "keyword arguments", "other args", "other arguments",
+    "other parameters", "attributes",
+}  # fmt: skip
+_RESULTS = {"returns", "return", "yields", "yield", "raises", "raise", "except", "exceptions", "warns", "receives"}
+_HEADER = re.compile(r"([A-Za-z][A-Za-z ]*?)\s*:?\s*")
+_GOOGLE_HEADER = re.compile(r"[A-Z][A-Za-z ]*:")
+_UNDERLINE = re.compile(r"-{3,}\s*")
+_FIELD = re.compile(
+    r"([:@])(param|parameter|arg|argument|key|keyword|kwarg|type|returns?|rtype|raises?|except|exception|yields?|ytype"
+    r"|attribute|cvar|ivar)\b([^:\n]*(?:\[[^\]\n]*\][^:\n]*)?):(?!\S*`)"
+)
+_PARAMETER_FIELDS = {"parameter", "arg", "argument", "key", "keyword", "kwarg", "attribute", "ivar", "cvar"}
+_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
+
+
+@dataclass(slots=True)
+class Docstring:
+    """The text without the sections on parameters, results and errors; each parameter's description; the result's."""
+
+    text: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    returns: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Lines that belong together, and the style they are written in; plain text has none."""
+
+    style: str
+    lines: list[str]
+
+
+def read_docstring(text: str) -> Docstring:
+    """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read is left in the text."""
+    found = Docstring()
+    kept: list[str] = []
+    for block in _blocks(text.splitlines()):
+        if not block.style or not _read(block, found):
+            kept += block.lines
+    found.text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    return found
+
+
+def _blocks(lines: list[str]) -> Iterator[_Block]:
+    at = 0
+    while at < len(lines):
+        style, end = _section(lines, at)
+        yield _Block(style, lines[at:end])
+        at = end
+
+
+def _section(lines: list[str], at: int) -> tuple[str, int]:
+    """The style of what begins at this line, and where it ends."""
+    line = lines[at]
+    if line[:1].isspace() or not line.strip():
+        return "", at + 1
+    if found := _FIELD.match(line):
+        return ("rest" if found[1] == ":" else "epydoc"), _indented_end(lines, at + 1)
+    header = _HEADER.fullmatch(line)
+    if header and header[1].lower() in _PARAMETERS | _RESULTS:
+        if at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
+            return "numpy", _numpy_end(lines, at + 2)
+        end = _indented_end(lines, at + 1)
+        if line.rstrip().endswith(":") and any(lines[at + 1 : end]):
+            return "google", end
+    return "", at + 1
+
+
+def _indented_end(lines: list[str], at: int) -> int:
+    """Where the indented lines end; blank ones inside them belong to them."""
+    end = at
+    for place in range(at, len(lines)):
+        if lines[place].strip():
+            if not lines[place][:1].isspace():
+                break
+            end = place + 1
+    return end
+
+
+def _numpy_end(lines: list[str], at: int) -> int:
+    """Up to the next header or field."""
+    for place in range(at, len(lines)):
+        if place + 1 < len(lines) and lines[place].strip() and _UNDERLINE.fullmatch(lines[place + 1]):
+            return place
+        if _FIELD.match(lines[place]) or _GOOGLE_HEADER.fullmatch(lines[place]):
+            return place
+    return len(lines)
+
+
+def _read(block: _Block, found: Docstring) -> bool:
+    from docstring_parser import ParseError, epydoc, google, numpydoc, rest
+
+    parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[block.style]
+    summary = ["-", ""] if block.style == "google" else []  # this parser does not see a section at the very beginning
+    try:
+        parsed = parse("\n".join(summary + _usual(block)))
+    except (ParseError, ValueError, IndexError):
+        return False
+    for parameter in parsed.params:
+        description = _joined(parameter.description or "")
+        for name in parameter.arg_name.split(","):  # NumPy style: x1, x2 : array
+            plain = name.replace("\\", "").strip().lstrip("*")
+            if description and plain:
+                found.parameters.setdefault(plain, description)
+    if parsed.returns and parsed.returns.description:
+        found.returns = found.returns or _joined(parsed.returns.description)
+    return True
+
+
+def _usual(block: _Block) -> list[str]:
+    """The block's lines with the spelling that docstring-parser knows."""
+    first, *rest = block.lines
+    if block.style in ("rest", "epydoc"):
+        head = _FIELD.match(first)
+        assert head, "a field began the block"
+        (mark, kind, what), end = head.groups(), head.end()
+        kind = "param" if kind in _PARAMETER_FIELDS else kind
+        *types, name = what.split() or [""]
+        types = types if block.style == "rest" and len(types) == 1 else []  # a type with spaces is not needed here
+        name = name.replace("\\", "").lstrip("*")
+        words = [kind, *types, *([name] if name else [])]
+        return [f"{mark}{' '.join(words)}:{first[end:]}", *rest]
+    header = first.strip().rstrip(":").strip().lower()
+    if header in _PARAMETERS:
+        first = "Parameters" if block.style == "numpy" else "Args:"
+    return [first, *rest]
+
+
+def _joined(text: str) -> str:
+    """One paragraph for wrapped lines; a list in it keeps its lines."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    if not any(_ITEM.match(line) for line in lines):
+        return " ".join(" ".join(lines).split())
+    joined: list[str] = []
+    for line in lines:
+        if joined and line.strip() and not _ITEM.match(line):
+            joined[-1] = f"{joined[-1]} {line.strip()}"
+        elif line.strip():
+            joined.append(line)
+    return "\n".join(joined)
