@@ -38,6 +38,7 @@ __all__ = [
     "ContentFiltered",
     "ContextTooLong",
     "EmptyReply",
+    "EndpointWarning",
     "InsufficientBalance",
     "LimitReached",
     "MissingKey",
@@ -67,6 +68,10 @@ class AgentError(Exception):
 
 class ToolDefinitionWarning(UserWarning):
     """A tool can be used, but not all of it as it is written: the text says which part and why."""
+
+
+class EndpointWarning(UserWarning):
+    """A server answers in a way that its set-up does not mean; the text says what to check."""
 
 
 class ToolDefinitionError(AgentError, TypeError):

@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeV
 from .errors import ToolDefinitionError
 from .messages import ToolCall
 from .model import ToolSpec
+from .names import wire_name
 from .schema import Arguments, Signature, describe
 from .threads import Threads
 
@@ -26,7 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 DepsT = TypeVar("DepsT")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
+"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Tool(Generic[P, R]):
     def _check_options(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolDefinitionError(
-                f"tool name {self.name!r}: a name has 1 to 64 of A-Z a-z 0-9 _ -; give one with @tool(name=...)"
+                f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
             )
         if isinstance(self.sensitive, str) or isinstance(self.trusted_fields, str):
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive and trusted_fields are tuples of names, not one text")
@@ -155,8 +157,11 @@ class Tool(Generic[P, R]):
         return ToolSpec(self.name, self.description, self.parameters, self.strict)
 
     def schema(self) -> dict[str, Any]:
-        """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`.
+
+        A name that servers do not take is written as one like it.
+        """
+        function = {"name": wire_name(self.name), "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
     {"_typing", "errors", "messages"},
-    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate", "annotations", "docstrings"},
+    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate", "annotations", "docstrings", "names"},
     {"state", "tool", "model"},
     {"models", "retry", "limits", "output", "history", "policy"},
     {"spec", "execute"},
@@ -30,7 +30,8 @@ LAYERS: list[set[str]] = [
 
 PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "ChatModel",
-    "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply", "Event", "InsufficientBalance", "KeepTurns",
+    "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
+    "EndpointWarning", "Event", "InsufficientBalance", "KeepTurns",
     "LimitReached", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelReplied",
     "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "OutputInvalid", "Overloaded", "Profile", "RateLimited",
     "ReasoningDelta", "Retry", "Retrying", "RunContext", "RunFinished", "RunPaused", "RunResult", "RunResumed",

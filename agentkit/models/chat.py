@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import nan
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pydantic_core import from_json
 
@@ -20,16 +23,20 @@ from ..errors import (
     ContentFiltered,
     ContextTooLong,
     EmptyReply,
+    EndpointWarning,
     ModelError,
     Overloaded,
     SettingsError,
     StreamBroken,
 )
+from ..messages import Assistant, ToolCall
 from ..model import DeltaSink, ModelReply, ModelRequest
+from ..names import known_name, wire_name
 from ..sse import SSEParser
 from . import wire
 from .clients import LoopClients
 from .endpoint import find_endpoint
+from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile
 from .replies import Parts, ReplyReader, read_error, read_whole
@@ -110,7 +117,37 @@ class ChatModel:
             raise
         prices = self.profile.price_of(self.name)
         cost = cost_of(prices, parts.usage, self._clock()) if prices else None
-        return ModelReply(_judged(parts).message, parts.usage, parts.finish_reason, parts.model, cost)
+        message = _judged(parts).message
+        if request.tools:
+            message = self._with_calls(message, [tool.name for tool in request.tools])
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost)
+
+    def _with_calls(self, message: Assistant, names: list[str]) -> Assistant:
+        """The message with its calls under the names of the offered tools, and with calls that came as markup in its text."""
+        if not message.tool_calls and message.text:
+            return self._calls_in_text(message, names)
+        calls = tuple(
+            call if call.name in names else replace(call, name=known_name(call.name, names)) for call in message.tool_calls
+        )
+        return message if calls == message.tool_calls else replace(message, tool_calls=calls)
+
+    def _calls_in_text(self, message: Assistant, names: list[str]) -> Assistant:
+        if self.profile.markup_calls:
+            try:
+                text, calls = read_markup(message.text, [wire_name(name) for name in names])
+            except BrokenMarkup as error:
+                raise StreamBroken(str(error), body=message.text[:200]) from None
+            if calls:
+                calls = tuple(ToolCall(f"call_{uuid4().hex[:24]}", known_name(c.name, names), c.arguments) for c in calls)
+                return replace(message, text=text, tool_calls=calls)
+        if looks_like_a_call(message.text, [wire_name(name) for name in names]):
+            warnings.warn(
+                f"{self.endpoint.base_url}: the answer is a call written as text, and is not run; check the server's chat "
+                "template and its tool-call parser for this model",
+                EndpointWarning,
+                stacklevel=2,
+            )
+        return message
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. A client that was given is left open."""

@@ -54,6 +54,10 @@ class Profile:
     """Whether `stream_options.include_usage` may be sent."""
     strict: bool = False
     """Whether strict function schemas may be sent."""
+    markup_calls: bool = False
+    """Whether calls in the markup of DeepSeek V4 may come as text, and then count as calls if they are complete."""
+    nine_character_ids: bool = False
+    """Whether a call's id must have nine letters and digits. Others are mapped on the wire."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     """Prices by the beginning of the model's name; the longest match counts."""
 
@@ -71,6 +75,7 @@ _DEEPSEEK: dict[str, Any] = {
     "forced_choice_while_thinking": False,
     "max_tokens": 393_216,
     "user_field": "user_id",
+    "markup_calls": True,
 }
 
 DEEPSEEK = Profile(
@@ -113,10 +118,18 @@ OPENROUTER = Profile(
     stops=4,
 )
 
+MISTRAL = Profile(
+    name="mistral",
+    hosts=("api.mistral.ai",),
+    models=("mistral", "magistral", "ministral", "codestral", "devstral"),
+    nine_character_ids=True,
+    temperature=1.5,
+)
+
 GENERIC = Profile(name="generic")
 """A careful client of an unknown server: nothing is sent that is not in OpenAI's first chat-completions reference."""
 
-PROFILES = (ANYFAST, DEEPSEEK, OPENAI, OPENROUTER)
+PROFILES = (ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL)
 
 
 def find_profile(base_url: str, model: str) -> Profile:

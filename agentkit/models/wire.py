@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from ..errors import SettingsError
 from ..messages import Assistant, Message, System, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
+from ..names import nine_characters, wire_name
 from .profiles import Profile
 
 __all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
@@ -24,11 +25,12 @@ _ASK_FOR_JSON = System("Answer with one JSON object.")
 
 def encoder(profile: Profile) -> Callable[[Any], bytes]:
     """The function that encodes a message for this profile."""
-    return partial(encode_message, profile.reasoning_back)
+    call_id = nine_characters if profile.nine_character_ids else None
+    return partial(encode_message, profile.reasoning_back, call_id=call_id)
 
 
-def encode_message(reasoning_back: str | None, message: Message) -> bytes:
-    """One message as JSON bytes.
+def encode_message(reasoning_back: str | None, message: Message, *, call_id: Callable[[str], str] | None = None) -> bytes:
+    """One message as JSON bytes. `call_id` maps ids to those that the server takes.
 
     `reasoning_back` names the field that takes the thinking text back. It then stands on every assistant message, empty if
     there was none: DeepSeek refuses a tool turn without it, and accepts an empty one.
@@ -44,11 +46,16 @@ def encode_message(reasoning_back: str | None, message: Message) -> bytes:
                 data[reasoning_back] = message.reasoning
             if message.tool_calls:
                 data["tool_calls"] = [
-                    {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                    {
+                        "id": call_id(c.id) if call_id else c.id,
+                        "type": "function",
+                        "function": {"name": wire_name(c.name), "arguments": c.arguments},
+                    }
                     for c in message.tool_calls
                 ]
         case ToolResult():
-            data = {"role": "tool", "tool_call_id": message.call_id, "content": message.content or "(no output)"}
+            answered = call_id(message.call_id) if call_id else message.call_id
+            data = {"role": "tool", "tool_call_id": answered, "content": message.content or "(no output)"}
         case _:
             assert_never(message)
     return _json(data)
@@ -94,7 +101,7 @@ def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -
     fields |= {name: value for name, value in plain.items() if value is not None}
     if request.tools:
         strict = profile.strict and all(tool.strict for tool in request.tools)
-        fields["tools"] = [_tool(tool, strict) for tool in sorted(request.tools, key=lambda tool: tool.name)]
+        fields["tools"] = [_tool(tool, strict) for tool in sorted(request.tools, key=lambda tool: wire_name(tool.name))]
         fields["tool_choice"] = _tool_choice(request.tool_choice)
     fields |= settings.extra_body
     try:
@@ -117,14 +124,14 @@ def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> di
 
 
 def _tool(tool: ToolSpec, strict: bool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function: dict[str, Any] = {"name": wire_name(tool.name), "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
 def _tool_choice(choice: str) -> str | Mapping[str, Any]:
     if choice in ("auto", "none", "required"):
         return choice
-    return {"type": "function", "function": {"name": choice}}
+    return {"type": "function", "function": {"name": wire_name(choice)}}
 
 
 def check(request: ModelRequest, profile: Profile) -> None:

@@ -100,7 +100,7 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path, monkeypatch: pytest.Mo
         ("import sys\nsys.exit(5)\n", ["cannot be loaded: SystemExit"]),
         ("def f(:\n", ["cannot be loaded: SyntaxError"]),
         ("import no_such_module_here\n", ["cannot be loaded: No module named 'no_such_module_here'"]),
-        ("from agentkit import tool\n@tool(name='two words')\ndef f(): ...\n", ["cannot be loaded: ToolDefinitionError"]),
+        ("from agentkit import tool\n@tool(name='two\\nlines')\ndef f(): ...\n", ["cannot be loaded: ToolDefinitionError"]),
     ],
 )
 def test_a_source_that_cannot_be_used_is_one_message(tmp_path: Path, source: str, told: list[str]) -> None:
