@@ -17,7 +17,20 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
     {"_typing", "errors", "messages"},
-    {"events", "schema", "sse", "threads", "redact", "repair", "coerce", "validate", "annotations", "docstrings", "names"},
+    {
+        "events",
+        "schema",
+        "sse",
+        "threads",
+        "redact",
+        "repair",
+        "coerce",
+        "validate",
+        "annotations",
+        "docstrings",
+        "names",
+        "strict",
+    },
     {"state", "tool", "model"},
     {"models", "retry", "limits", "output", "history", "policy"},
     {"spec", "execute"},

@@ -53,7 +53,7 @@ class Profile:
     stream_usage: bool = True
     """Whether `stream_options.include_usage` may be sent."""
     strict: bool = False
-    """Whether strict function schemas may be sent."""
+    """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
     markup_calls: bool = False
     """Whether calls in the markup of DeepSeek V4 may come as text, and then count as calls if they are complete."""
     nine_character_ids: bool = False
@@ -105,6 +105,7 @@ OPENAI = Profile(
     effort_names={"max": "high"},
     max_tokens_field="max_completion_tokens",
     stops=4,
+    strict=True,
 )
 
 OPENROUTER = Profile(

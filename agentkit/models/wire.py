@@ -6,16 +6,18 @@ settings, and a message is encoded once, so the prompt's prefix is stable byte f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, assert_never
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from ..errors import SettingsError
+from ..errors import EndpointWarning, SettingsError
 from ..messages import Assistant, Message, System, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
+from ..strict import NotStrict, strict_schema
 from .profiles import Profile
 
 __all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
@@ -100,8 +102,7 @@ def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -
     }
     fields |= {name: value for name, value in plain.items() if value is not None}
     if request.tools:
-        strict = profile.strict and all(tool.strict for tool in request.tools)
-        fields["tools"] = [_tool(tool, strict) for tool in sorted(request.tools, key=lambda tool: wire_name(tool.name))]
+        fields["tools"] = _tools(sorted(request.tools, key=lambda tool: wire_name(tool.name)), profile)
         fields["tool_choice"] = _tool_choice(request.tool_choice)
     fields |= settings.extra_body
     try:
@@ -123,8 +124,29 @@ def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> di
     return fields
 
 
-def _tool(tool: ToolSpec, strict: bool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": wire_name(tool.name), "description": tool.description, "parameters": tool.parameters}
+def _tools(tools: Sequence[ToolSpec], profile: Profile) -> list[dict[str, Any]]:
+    """The tools, all strict or none: DeepSeek refuses a request with both kinds."""
+    if any(tool.strict for tool in tools):
+        try:
+            return [_tool(tool, _strict(tool, profile)) for tool in tools]
+        except NotStrict as reason:
+            warnings.warn(f"the request is not strict: {reason}", EndpointWarning, stacklevel=2)
+    return [_tool(tool, None) for tool in tools]
+
+
+def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
+    if not profile.strict:
+        raise NotStrict(f"the profile {profile.name} has no strict functions")
+    if not tool.strict:
+        raise NotStrict(f"the tool {tool.name} is not marked strict, and all must be")
+    try:
+        return strict_schema(tool.parameters)
+    except NotStrict as reason:
+        raise NotStrict(f"the tool {tool.name} cannot be: {reason}") from None
+
+
+def _tool(tool: ToolSpec, strict: dict[str, Any] | None) -> dict[str, Any]:
+    function = {"name": wire_name(tool.name), "description": tool.description, "parameters": strict or tool.parameters}
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 

@@ -1,0 +1,92 @@
+"""A JSON Schema as the strict function mode takes it (docs/deepseek.md), or the reason why it cannot be one.
+
+Everything is inline, every key is required, and what may be left out may be null. Bounds that the mode does not know are
+left out: the arguments are validated here anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["NotStrict", "strict_schema"]
+
+_KEPT = ("type", "description", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_FORMATS = ("email", "hostname", "ipv4", "ipv6", "uuid")
+_NULL = {"type": "null"}
+
+
+class NotStrict(ValueError):
+    """A schema that the strict mode does not take; the message says where and why."""
+
+
+def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object in the strict form. Raises `NotStrict`."""
+    return _Strict(schema.get("$defs", {})).node(schema, "", ())
+
+
+class _Strict:
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+
+    def node(self, node: Any, path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+        """The strict form of a part of the schema; `inside` are the definitions that it stands in."""
+        where = path or "the arguments"
+        if isinstance(node, Mapping) and "$ref" in node:
+            name = node["$ref"].rpartition("/")[2]
+            if name in inside:
+                raise NotStrict(f"{where}: {name} holds itself, and references must be inline")
+            kept = {key: value for key, value in node.items() if key != "$ref"}
+            return self.node({**self._definitions[name], **kept}, path, (*inside, name))
+        if not isinstance(node, Mapping) or not {"type", "anyOf", "oneOf", "enum", "const"} & node.keys():
+            raise NotStrict(f"{where}: any value is allowed, and each must have a type")
+        branches = node.get("anyOf") or node.get("oneOf")
+        if not branches and isinstance(node.get("type"), list):
+            branches = [{**node, "type": name} for name in node["type"]]
+        if not branches:
+            return self._plain(node, path, inside)
+        made = {"anyOf": [self.node(branch, path, inside) for branch in branches]}
+        return {**made, "description": node["description"]} if "description" in node else made
+
+    def _plain(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+        made = {key: node[key] for key in _KEPT if key in node}
+        if "const" in node:
+            made["enum"] = [node["const"]]
+        if "type" not in made:
+            raise NotStrict(f"{path or 'the arguments'}: the allowed values are of several types")
+        if node.get("format") in _FORMATS:
+            made["format"] = node["format"]
+        if made["type"] == "object":
+            made |= self._object(node, path, inside)
+        if made["type"] == "array":
+            made["items"] = self._items(node, path, inside)
+        return made
+
+    def _object(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+        if node.get("additionalProperties") is not False:
+            raise NotStrict(f"{path or 'the arguments'}: keys of any name are allowed, and all must be listed")
+        if not node.get("properties"):
+            raise NotStrict(f"{path or 'the arguments'}: there is no key, and one at least is needed")
+        properties = {}
+        for name, value in node.get("properties", {}).items():
+            made = self.node(value, f"{path}.{name}" if path else name, inside)
+            properties[name] = made if name in node.get("required", ()) else _nullable(made)
+        return {"properties": properties, "required": list(properties), "additionalProperties": False}
+
+    def _items(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+        places = node.get("prefixItems")
+        if places:
+            kinds = [self.node(item, f"{path}[{place}]", inside) for place, item in enumerate(places)]
+            different = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+            return different[0] if len(different) == 1 else {"anyOf": different}
+        return self.node(node.get("items", {}), f"{path}[]", inside)
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    branches = schema.get("anyOf", [schema])
+    if _NULL in branches:
+        return schema
+    description = schema.get("description")
+    plain = [{key: value for key, value in branch.items() if key != "description"} for branch in branches]
+    made: dict[str, Any] = {"anyOf": [*(branches if "anyOf" in schema else plain), _NULL]}
+    return {**made, "description": description} if description else made
