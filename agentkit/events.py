@@ -86,7 +86,7 @@ class ToolFinished:
     """A tool call was answered.
 
     `error` is the full text of what went wrong, which the model does not see; `repairs` what was mended in the text of the
-    arguments before the tool ran.
+    arguments before the tool ran; `output` the whole result, where the model was told its head and tail only.
     """
 
     call: ToolCall
@@ -94,6 +94,7 @@ class ToolFinished:
     seconds: float = 0.0
     error: str | None = None
     repairs: tuple[str, ...] = ()
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

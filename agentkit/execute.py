@@ -17,7 +17,7 @@ from .spec import AgentSpec
 from .state import OpenCall
 from .tool import RunContext, ToolRegistry
 
-__all__ = ["Outcome", "describe_error", "execute", "plan", "render", "unknown_tool"]
+__all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
 
 _SHOWN = 500
 """Characters of an exception's message that the model is told."""
@@ -31,6 +31,8 @@ class Outcome:
     result: ToolResult
     error: str | None = None
     repairs: tuple[str, ...] = ()
+    whole: str | None = None
+    """The result as it was rendered, where the model is told a part of it only."""
 
 
 def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenCall]]]:
@@ -66,8 +68,10 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
     """
     repairs: list[str] = []
     try:
-        value = await _through_middleware(call, ctx, spec, repairs)
-        return Outcome(ToolResult(call.id, call.name, render(value)), None, tuple(repairs))
+        text = render(await _through_middleware(call, ctx, spec, repairs))
+        tool = spec.tools.get(call.name)
+        told = shorten(text, tool.max_output if tool else None)
+        return Outcome(ToolResult(call.id, call.name, told), None, tuple(repairs), None if told is text else text)
     except (ModelRetry, ToolArgumentsInvalid) as error:
         told, full = str(error), f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
@@ -123,6 +127,14 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 
+def shorten(text: str, most: int | None) -> str:
+    """The text, or its head and its tail with a count of what is left out between them, if it is longer than `most`."""
+    if most is None or len(text) <= most:
+        return text
+    head, tail = text[: most - most // 4], text[len(text) - most // 4 :]
+    return f"{head}\n[... {len(text) - most:,} of {len(text):,} characters are left out here ...]\n{tail}"
+
+
 def render(value: Any) -> str:
     """A tool's value as the text that the model reads: a text as it is, anything else as JSON.
 
@@ -133,7 +145,7 @@ def render(value: Any) -> str:
     from pydantic_core import PydanticSerializationError, to_json
 
     try:
-        return to_json(value).decode()
+        return to_json(value, inf_nan_mode="strings").decode()
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise TypeError(
             f"the tool returned a {type(value).__name__}, which JSON cannot hold ({str(error)[:200]}); "

@@ -202,7 +202,7 @@ class Run:
         if open_call.edited:  # the model reads its own arguments in the history, not these
             told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
             result = replace(result, content=f"{told_first}\n{result.content}")
-        await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs))
+        await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
 
     def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
         """A function that any thread may call to report progress."""

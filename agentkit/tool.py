@@ -62,6 +62,7 @@ class ToolOptions(TypedDict, total=False):
     description: str
     timeout: float | None
     retries: int | None
+    max_output: int | None
     parallel: bool
     sequential: bool
     strict: bool
@@ -91,6 +92,8 @@ class Tool(Generic[P, R]):
     """Seconds after which a call is given up and the model is told."""
     retries: int | None = None
     """How often the model may try again after a failing call; then further calls are refused. None: no bound."""
+    max_output: int | None = 100_000
+    """The most characters of a result that the model is told: the head and the tail, with a count of what is left out."""
     parallel: bool = False
     """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
     sequential: bool = False
@@ -127,6 +130,8 @@ class Tool(Generic[P, R]):
             raise ToolDefinitionError(f"tool {self.name!r}: timeout is {self.timeout!r}; allowed: None or seconds above 0")
         if self.retries is not None and not (_is_number(self.retries) and self.retries >= 0):
             raise ToolDefinitionError(f"tool {self.name!r}: retries is {self.retries!r}; allowed: None or at least 0")
+        if self.max_output is not None and not (_is_number(self.max_output) and self.max_output >= 100):
+            raise ToolDefinitionError(f"tool {self.name!r}: max_output is {self.max_output!r}; allowed: None or at least 100")
         if self.output not in ("untrusted", "trusted"):
             raise ToolDefinitionError(f"tool {self.name!r}: output is {self.output!r}; allowed: untrusted, trusted")
         if not isinstance(self.approval, bool) and (not callable(self.approval) or inspect.iscoroutinefunction(self.approval)):

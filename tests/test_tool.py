@@ -113,6 +113,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "description": "d",
         "timeout": 1.5,
         "retries": 2,
+        "max_output": 500,
         "parallel": True,
         "sequential": True,
         "strict": True,

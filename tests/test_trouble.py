@@ -226,3 +226,48 @@ def test_a_stream_that_ends_after_the_name_of_a_call_is_no_call(simulate: Simula
     sim = simulate([cut, "Nothing."])
     result = list(agent_for(sim).stream_sync("?"))[-1]
     assert (result.result.output, ran) == ("Nothing.", [])  # type: ignore[union-attr]
+
+
+@tool(max_output=1000)
+def report(size: int) -> str:
+    """A long report."""
+    return "a" * (size // 2) + "z" * (size // 2)
+
+
+def test_a_result_that_is_too_large_is_told_by_its_ends_and_kept_whole(how: How, simulate: Simulate) -> None:
+    result = how(agent_for(simulate([call("report", size=1000), call("report", size=50_000), "Long."]), tools=[report]), "?")
+    short, long = [event for event in result.events if isinstance(event, ToolFinished)]
+    assert (len(short.result.content), short.output) == (1000, None)
+    assert long.output == report(50_000)
+    marker = "\n[... 49,000 of 50,000 characters are left out here ...]\n"
+    assert long.result.content == "a" * 750 + marker + "z" * 250
+
+
+def test_an_answer_is_not_rewritten_by_a_later_call_that_changes_the_object(how: How, simulate: Simulate) -> None:
+    basket: list[str] = []
+
+    @tool
+    def put(item: str) -> list[str]:
+        """Put it in."""
+        basket.append(item)
+        return basket
+
+    both = [call("put", item="a"), call("put", item="b")]
+    result = how(agent_for(simulate([both, "Done."]), tools=[put]), "?")
+    assert told(result) == ['["a"]', '["a","b"]']
+
+
+def test_a_result_that_json_cannot_hold_is_told_and_the_run_goes_on(how: How, simulate: Simulate) -> None:
+    @tool
+    def handle() -> Any:
+        """An open thing."""
+        return object()
+
+    @tool
+    def ratio() -> float:
+        """Not a number."""
+        return float("nan")
+
+    result = how(agent_for(simulate([[call("handle"), call("ratio")], "Hm."]), tools=[handle, ratio]), "?")
+    assert result.output == "Hm." and "returned a object, which JSON cannot hold" in told(result)[0]
+    assert told(result)[1] == '"NaN"'
