@@ -140,6 +140,25 @@ def list_tools(
             show_tools(found, console_for(sys.stdout))
 
 
+@app.command("check-endpoint")
+def check_endpoint(
+    *,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would send and cost.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Find out what a server supports, what it does wrongly, and which profile fits. Sends about twenty small requests."""
+    with reported(debug=debug):
+        from .check import run_checks
+        from .exits import Exit
+        from .screen import console_for
+
+        code: Exit = run_checks(model, base_url, console_for(sys.stdout), dry_run=dry_run, as_json=as_json)
+    raise typer.Exit(code)
+
+
 @app.command()
 def demo(
     files: Annotated[
