@@ -7,9 +7,10 @@ import inspect
 import types
 import typing
 import warnings
+from collections import abc
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .annotations import described_as
 from .docstrings import Docstring, read_docstring
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic.json_schema import GenerateJsonSchema
 
-__all__ = ["Arguments", "Signature", "brief", "describe", "json_schema", "one_key"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "json_schema", "one_key", "result_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Signature:
     description: str
     validator: Validator
     context: tuple[str, ...] = ()
+    returns: str = ""
+    """What the docstring says of the result."""
     _positional: tuple[str, ...] = ()
     _variadic: str | None = None
 
@@ -86,7 +89,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     _add_descriptions(schema, hints, docstring.parameters, variadic=_open_end(signature))
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(docstring.text, Validator(schema, validate), tuple(context), positional, variadic)
+    return Signature(docstring.text, Validator(schema, validate), tuple(context), docstring.returns, positional, variadic)
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -113,12 +116,15 @@ def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn if inspect.isroutine(fn) or inspect.isclass(fn) else inspect.unwrap(type(fn).__call__)
 
 
-def _type_hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the parameters. That of the result is not looked at: a model does not see it."""
+def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
+    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it."""
     source = _annotated(fn)
     if inspect.isclass(source):
+        if result:
+            return {"return": source}
         return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
-    holder = types.SimpleNamespace(__annotations__={name: hint for name, hint in _annotations(source) if name != "return"})
+    wanted = {name: hint for name, hint in _annotations(source) if (name == "return") is result}
+    holder = types.SimpleNamespace(__annotations__=wanted)
     known = getattr(source, "__globals__", {})
     try:
         return typing.get_type_hints(holder, known, include_extras=True)
@@ -256,9 +262,36 @@ def _closed(schema: dict[str, Any], is_closed: bool) -> dict[str, Any]:
     return schema
 
 
-def json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
-    """The JSON Schema of what the adapter validates: lean, and closed where nothing else is said."""
-    return _lean(adapter.json_schema(schema_generator=_generator()))
+def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
+    """The JSON Schema of what the adapter validates or writes: lean, and closed where nothing else is said."""
+    return _lean(adapter.json_schema(schema_generator=_generator(), mode=mode))
+
+
+_GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator)
+
+
+def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The JSON Schema of what the function returns, as it is written to the model; a generator returns a list.
+
+    It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
+    """
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    label = getattr(fn, "__qualname__", None) or repr(fn)
+    try:
+        kind = _type_hints(fn, result=True).get("return", Any)
+        if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
+            kind = typing.get_args(kind)[-1]
+        elif origin in _GENERATORS and _yields(_annotated(fn)):
+            kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
+        return json_schema(TypeAdapter(kind), mode="serialization")
+    except (PydanticUserError, TypeError, NameError) as error:
+        raise ToolDefinitionError(f"{label}: its result cannot be described: {brief(error)}") from error
+
+
+def _yields(fn: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
 
 
 def _type_name(annotation: Any) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import json
 import re
 import types
 import typing
@@ -18,7 +19,7 @@ from .errors import ToolDefinitionError
 from .messages import ToolCall
 from .model import ToolSpec
 from .names import wire_name
-from .schema import Arguments, Signature, describe
+from .schema import Arguments, Signature, describe, result_schema
 from .threads import Threads
 
 __all__ = ["AnyTool", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
@@ -63,6 +64,7 @@ class ToolOptions(TypedDict, total=False):
     timeout: float | None
     retries: int | None
     max_output: int | None
+    returns: bool
     parallel: bool
     sequential: bool
     strict: bool
@@ -94,6 +96,8 @@ class Tool(Generic[P, R]):
     """How often the model may try again after a failing call; then further calls are refused. None: no bound."""
     max_output: int | None = 100_000
     """The most characters of a result that the model is told: the head and the tail, with a count of what is left out."""
+    returns: bool = False
+    """Tell the model beforehand what comes back: what the docstring says of the result, and its JSON Schema."""
     parallel: bool = False
     """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
     sequential: bool = False
@@ -113,6 +117,7 @@ class Tool(Generic[P, R]):
 
     def __post_init__(self) -> None:
         self._check_options()
+        self._told()
         names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
         vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
 
@@ -159,14 +164,29 @@ class Tool(Generic[P, R]):
     @cached_property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it."""
-        return ToolSpec(self.name, self.description, self.parameters, self.strict)
+        return ToolSpec(self.name, self._told(), self.parameters, self.strict)
+
+    def result_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the result, from the annotation; `{}` without one. Its description is the docstring's.
+
+        Raises `ToolDefinitionError` where the annotation is no type that JSON can hold.
+        """
+        schema = result_schema(self.function)
+        return {**schema, "description": self.signature.returns} if self.signature.returns else schema
+
+    def _told(self) -> str:
+        """The description, with what comes back if `returns` says so; the API has no field for it."""
+        if not self.returns:
+            return self.description
+        schema = json.dumps(self.result_schema(), ensure_ascii=False)
+        return f"{self.description}\n\nThe JSON Schema of the result: {schema}"
 
     def schema(self) -> dict[str, Any]:
         """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`.
 
         A name that servers do not take is written as one like it.
         """
-        function = {"name": wire_name(self.name), "description": self.description, "parameters": self.parameters}
+        function = {"name": wire_name(self.name), "description": self._told(), "parameters": self.parameters}
         return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:

@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -114,6 +115,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "timeout": 1.5,
         "retries": 2,
         "max_output": 500,
+        "returns": True,
         "parallel": True,
         "sequential": True,
         "strict": True,
@@ -454,3 +456,48 @@ def test_tools_are_found_in_anything_that_holds_them() -> None:
     assert [item.name for item in found] == ["plain", "twice", "add", "more"]
     with pytest.raises(ToolDefinitionError, match="a tool is made of a function, not of int 3"):
         list(as_tools([3]))  # type: ignore[list-item]
+
+
+class Weather(BaseModel):
+    degrees: int
+    wind: str = ""
+
+
+def weather(city: str) -> Weather:
+    """Weather in a city.
+
+    Returns:
+        Today's values.
+    """
+    return Weather(degrees=len(city))
+
+
+async def forecast(city: str) -> AsyncIterator[int]:
+    """Degrees of the next days."""
+    yield len(city)
+
+
+def test_the_result_is_described_on_request() -> None:
+    schema = tool(weather).result_schema()
+    assert schema["description"] == "Today's values."
+    assert schema["properties"] == {"degrees": {"type": "integer"}, "wind": {"default": "", "type": "string"}}
+    assert tool(forecast).result_schema() == {"type": "array", "items": {"type": "integer"}}
+    assert tool(lambda: 1, name="bare").result_schema() == {}
+    assert tool(Weather).result_schema()["type"] == "object", "a class returns its object"
+
+
+def test_the_model_is_told_what_comes_back_if_the_tool_says_so() -> None:
+    assert tool(weather).spec.description == tool(weather).description == "Weather in a city."
+    told = tool(weather, returns=True)
+    assert told.description == "Weather in a city." and told.spec.description == told.schema()["function"]["description"]
+    text, _, schema = told.spec.description.partition("\n\nThe JSON Schema of the result: ")
+    assert (text, json.loads(schema)) == ("Weather in a city.", told.result_schema())
+
+
+def test_a_result_that_json_cannot_hold_is_refused_where_it_is_asked_for() -> None:
+    def opened(path: str) -> Callable[[], int]:
+        return lambda: len(path)
+
+    assert tool(opened).name == "opened"
+    with pytest.raises(ToolDefinitionError, match="opened: its result cannot be described"):
+        tool(opened, returns=True)
