@@ -8,7 +8,7 @@ import types
 import typing
 import warnings
 from collections import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,7 +85,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
             context.append(parameter.name)
         else:
             fields.append(_field(parameter, annotation))
-    validate, schema = _compile_what_can_be(label, fields)
+    validate, schema = _compile_what_can_be(label, fn, fields)
     _add_descriptions(schema, hints, docstring.parameters, variadic=_open_end(signature))
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
@@ -96,12 +96,13 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     """The function's signature, and the types of its parameters."""
     try:
         signature, hints = inspect.signature(fn), _type_hints(fn)
-    except NameError as error:
-        remedy = "define or import it at run time, in the module of the function"
-        raise ToolDefinitionError(f"{label}: parameter {_using(error.name, fn)}: {error}; {remedy}") from error
     except (TypeError, ValueError) as error:
         remedy = "wrap it in a function with annotated parameters"
         raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
+    for name, hint in hints.items():
+        if isinstance(hint, NameError) and signature.parameters[name].default is inspect.Parameter.empty:
+            remedy = "define or import it at run time, in the module of the function"
+            raise ToolDefinitionError(f"{label}: parameter {name!r}: {hint}; {remedy}") from hint
     first = next(iter(signature.parameters), "")
     if first in ("self", "cls") and first not in hints:
         raise ToolDefinitionError(f"{label}: parameter {first!r}: a method has no object yet; use tool(object.method) instead")
@@ -117,19 +118,35 @@ def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it."""
+    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it.
+
+    Where an annotation names what is not there, the NameError stands for the type.
+    """
     source = _annotated(fn)
     if inspect.isclass(source):
         if result:
             return {"return": source}
         return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
-    wanted = {name: hint for name, hint in _annotations(source) if (name == "return") is result}
-    holder = types.SimpleNamespace(__annotations__=wanted)
+    annotations: dict[str, Any] = getattr(source, "__annotations__", {})
+    wanted = {name: hint for name, hint in annotations.items() if (name == "return") is result}
     known = getattr(source, "__globals__", {})
     try:
-        return typing.get_type_hints(holder, known, include_extras=True)
+        return _evaluated(wanted, known, None)
     except NameError:  # perhaps a name of the function in which this one is defined
-        return typing.get_type_hints(holder, known, _enclosing_names(source), include_extras=True)
+        around = _enclosing_names(source)
+        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
+
+
+def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    return typing.get_type_hints(holder, known, around, include_extras=True)
+
+
+def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
+    try:
+        return _evaluated({name: hint}, known, around)[name]
+    except NameError as error:
+        return error
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -145,15 +162,6 @@ def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
     return names
 
 
-def _annotations(source: Callable[..., Any]) -> Iterable[tuple[str, Any]]:
-    return getattr(source, "__annotations__", {}).items()
-
-
-def _using(name: str | None, fn: Callable[..., Any]) -> str:
-    """The parameters whose annotation, as text, has this name in it."""
-    return ", ".join(repr(parameter) for parameter, hint in _annotations(_annotated(fn)) if str(name) in str(hint)) or "?"
-
-
 def _inferred(parameter: inspect.Parameter) -> Any:
     default = parameter.default
     return Any if default is parameter.empty or default is None else type(default)
@@ -167,7 +175,9 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
-def _compile_what_can_be(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str], Any], dict[str, Any]]:
+def _compile_what_can_be(
+    label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]
+) -> tuple[Callable[[str], Any], dict[str, Any]]:
     """As `_compile`, without the parameters that cannot be described and need not be given; each is a warning."""
     try:
         return _compile(label, fields)
@@ -180,7 +190,7 @@ def _compile_what_can_be(label: str, fields: list[inspect.Parameter]) -> tuple[C
             except ToolDefinitionError as error:
                 if field.default is field.empty:
                     raise
-                warnings.warn(f"{error}; it is left out and keeps its default", ToolDefinitionWarning, stacklevel=4)
+                _warn(fn, f"{error}; it is left out and keeps its default")
         if len(kept) == len(fields):
             raise
         return _compile(label, kept)
@@ -295,6 +305,8 @@ def _yields(fn: Callable[..., Any]) -> bool:
 
 
 def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, NameError):
+        return f"unknown ({annotation})"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
@@ -315,8 +327,17 @@ def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[s
     known = inspect.signature(_annotated(fn)).parameters  # a partial has fewer
     strangers = [name for name in strangers if name not in known]
     if strangers and not _open_end(signature):
-        text = f"{label}: its docstring describes {', '.join(strangers)}, which it does not take"
+        _warn(fn, f"{label}: its docstring describes {', '.join(strangers)}, which it does not take")
+
+
+def _warn(fn: Callable[..., Any], text: str) -> None:
+    """A warning at the line where the function is defined, however it became a tool."""
+    source = _annotated(fn)
+    code = getattr(source, "__code__", None)
+    if code is None:
         warnings.warn(text, ToolDefinitionWarning, stacklevel=4)
+    else:
+        warnings.warn_explicit(text, ToolDefinitionWarning, code.co_filename, code.co_firstlineno, source.__module__)
 
 
 def _open_end(signature: inspect.Signature) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
-from agentkit import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning, tool
+from agentkit import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning, ToolRegistry, tool
 from agentkit.schema import describe
 
 
@@ -134,3 +134,29 @@ def test_deep_nesting_is_an_error_for_the_model() -> None:
     def fn(a: Any) -> None: ...
 
     assert "JSON" in told(fn, '{"a": ' + "[" * 100_000) or "deep" in told(fn, '{"a": ' + "[" * 100_000)
+
+
+def test_an_optional_parameter_of_an_unknown_type_is_left_out_with_a_warning_at_the_function() -> None:
+    def search(text: str, session: "Session | None" = None) -> str:  # type: ignore[name-defined]  # noqa: F821
+        return f"{text} {session}"
+
+    with pytest.warns(ToolDefinitionWarning, match=r"parameter 'session' of type unknown \(name 'Session' is not") as seen:
+        made = tool(search)
+    assert (seen[0].filename, seen[0].lineno) == (__file__, search.__code__.co_firstlineno)
+    assert list(made.parameters["properties"]) == ["text"]
+    assert asyncio.run(made.call({"text": "a"})) == "a None"
+
+
+def test_a_warning_names_the_line_of_the_function_however_it_became_a_tool() -> None:
+    def look(key: str) -> str:
+        """Look up.
+
+        Args:
+            name: Of no parameter.
+        """
+        return key
+
+    for make in (ToolRegistry().tool, lambda fn: ToolRegistry([fn])):
+        with pytest.warns(ToolDefinitionWarning, match="describes name") as seen:
+            make(look)
+        assert (seen[0].filename, seen[0].lineno) == (__file__, look.__code__.co_firstlineno)
