@@ -12,11 +12,14 @@
         ├── BadRequest           400, 404, 413, 422: the request is wrong; the same request would fail again
         │   └── ContextTooLong   the prompt and `max_tokens` do not fit the context window
         ├── AuthError            401, 403
-        ├── InsufficientBalance  402
+        ├── InsufficientBalance  402, and 429 for a quota that is used up
         ├── RateLimited          429
-        ├── Overloaded           408, 409, 5xx
-        ├── ConnectionFailed     no whole reply came over the network: refused, reset, timed out
+        ├── Overloaded           408, 409, 425, 5xx
+        ├── ConnectionFailed     no whole reply came over the network: refused, reset
+        │   ├── TimedOut         no connection, no byte or no whole reply in time
+        │   └── InsecureServer   its certificate is not valid, or it does not speak TLS
         ├── StreamBroken         a reply that was cut or garbled on its way
+        ├── ReplyTooLarge        a reply beyond the size that the client takes
         ├── EmptyReply           neither text nor tool calls
         └── ContentFiltered      the server withheld the reply
 
@@ -39,6 +42,7 @@ __all__ = [
     "ContextTooLong",
     "EmptyReply",
     "EndpointWarning",
+    "InsecureServer",
     "InsufficientBalance",
     "LimitReached",
     "MissingKey",
@@ -47,8 +51,10 @@ __all__ = [
     "OutputInvalid",
     "Overloaded",
     "RateLimited",
+    "ReplyTooLarge",
     "SettingsError",
     "StreamBroken",
+    "TimedOut",
     "ToolArgumentsInvalid",
     "ToolDefinitionError",
     "ToolDefinitionWarning",
@@ -119,7 +125,8 @@ class ModelError(AgentError):
 
     `status` is the HTTP status (None when none came), `body` the server's text (at most 2,000 characters),
     `code` its error code, `request_id` the id to quote to the provider, `retry_after` the seconds that the server
-    asked to wait. `retryable` tells whether the same request may succeed later.
+    asked to wait, `partial` the text of the answer that came before. `retryable` tells whether the same request may
+    succeed later: by the kind of the error, or as the server says.
     """
 
     retryable = False
@@ -133,10 +140,15 @@ class ModelError(AgentError):
         code: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        partial: str = "",
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.body, self.code = status, body, code
         self.request_id, self.retry_after = request_id, retry_after
+        self.partial = partial
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class BadRequest(ModelError):
@@ -173,10 +185,24 @@ class ConnectionFailed(ModelError):
     retryable = True
 
 
+class TimedOut(ConnectionFailed):
+    """No connection, no byte, or no whole reply came in time."""
+
+
+class InsecureServer(ConnectionFailed):
+    """The server's certificate is not valid, or it speaks no TLS. Nothing was sent; it is never tried without TLS."""
+
+    retryable = False
+
+
 class StreamBroken(ModelError):
-    """A reply was cut or garbled; what came of it is discarded and no tool of it runs."""
+    """A reply was cut or garbled; no tool of it runs. `partial` is the text that came."""
 
     retryable = True
+
+
+class ReplyTooLarge(ModelError):
+    """A reply went on beyond the size that the client takes; see `ChatModel(max_bytes=)`."""
 
 
 class EmptyReply(ModelError):
@@ -188,14 +214,11 @@ class EmptyReply(ModelError):
 class ContentFiltered(ModelError):
     """The server's content filter withheld the reply; `partial` is the text that came before."""
 
-    def __init__(self, message: str, *, partial: str = "", **details: Any) -> None:
-        super().__init__(message, **details)
-        self.partial = partial
-
 
 def error_for_status(status: int) -> type[ModelError]:
     """The error class of an HTTP status (DeepSeek's error page, and the common meaning of the others)."""
     by_status: Mapping[int, type[ModelError]] = {
-        401: AuthError, 402: InsufficientBalance, 403: AuthError, 408: Overloaded, 409: Overloaded, 429: RateLimited,
+        401: AuthError, 402: InsufficientBalance, 403: AuthError, 408: Overloaded, 409: Overloaded, 425: Overloaded,
+        429: RateLimited,
     }  # fmt: skip
     return by_status.get(status, Overloaded if status >= 500 else BadRequest)

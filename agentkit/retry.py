@@ -21,9 +21,10 @@ __all__ = ["Retry", "RetryingModel"]
 class Retry:
     """How often, and after which waits, a failed model call is made again with the same request.
 
-    What is retried: errors that say they are `retryable` (408, 409, 429, 5xx, transport, cut streams, empty replies). The
-    wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks for a
-    wait, it is that one, at most `longest_asked`. No wait begins that would end after `total` seconds.
+    What is retried: errors that say they are `retryable` (408, 409, 425, 429, 5xx, transport, cut streams, empty replies).
+    The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks for a
+    wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`. No
+    wait begins that would end after `total` seconds.
     """
 
     attempts: int = 5
@@ -61,7 +62,7 @@ class RetryingModel:
 
         def wait(state: RetryCallState) -> float:
             asked = getattr(_failure(state), "retry_after", None)
-            return backoff(state) if asked is None else min(float(asked), self.retry.longest_asked)
+            return backoff(state) if asked is None else float(asked)
 
         async def tell(state: RetryCallState) -> None:
             if on_delta:
@@ -71,11 +72,15 @@ class RetryingModel:
         return tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self.retry.attempts) | tenacity.stop_before_delay(self.retry.total),
             wait=wait,
-            retry=tenacity.retry_if_exception(lambda failed: getattr(failed, "retryable", False)),
+            retry=tenacity.retry_if_exception(self._may_retry),
             before_sleep=tell,
             sleep=self.retry.sleep,
             reraise=True,
         )
+
+    def _may_retry(self, failed: BaseException) -> bool:
+        asked = getattr(failed, "retry_after", None)
+        return bool(getattr(failed, "retryable", False)) and (asked is None or asked <= self.retry.longest_asked)
 
 
 def _failure(state: RetryCallState) -> BaseException | None:

@@ -9,36 +9,58 @@ from __future__ import annotations
 
 import re
 
+from .errors import ReplyTooLarge
+
 __all__ = ["SSEParser"]
 
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class SSEParser:
-    """Give it bytes as they come; it gives back the data of the events that they complete."""
+    """Give it bytes as they come; it gives back the data of the events that they complete.
 
-    def __init__(self) -> None:
-        self._rest = b""
+    A line may have `longest` bytes. Memory is bounded by the longest event, and the work is in proportion to the bytes.
+    """
+
+    def __init__(self, longest: int = 8 * 2**20) -> None:
+        self._longest = longest
+        self._line: list[bytes] = []  # the pieces of a line that is not at its end
+        self._size = 0
         self._data: list[bytes] = []
         self._started = False
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that ended in `chunk`, in order; an event without data gives nothing."""
+        """The data of each event that ended in `chunk`, in order; an event without data gives nothing.
+
+        Raises `ReplyTooLarge` for a line that is too long.
+        """
         if self._after_cr and chunk:  # the LF of a CRLF whose CR has ended its line already
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False
-        buffer = self._rest + chunk if self._rest else chunk
+        if self._started and b"\n" not in chunk and b"\r" not in chunk:
+            self._hold(chunk)
+            return []
+        buffer = b"".join((*self._line, chunk)) if self._line else chunk
+        self._line, self._size = [], 0
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
-                self._rest = buffer
+                self._hold(buffer)
                 return []
             buffer, self._started = buffer.removeprefix(b"\xef\xbb\xbf"), True
         if b"\r" in buffer:
             self._after_cr = buffer.endswith(b"\r")
-            *lines, self._rest = _LINE.split(buffer)
+            *lines, rest = _LINE.split(buffer)
         else:
-            *lines, self._rest = buffer.split(b"\n")
+            *lines, rest = buffer.split(b"\n")
+        if rest:
+            self._hold(rest)
         return self._take(lines)
+
+    def _hold(self, piece: bytes) -> None:
+        self._line.append(piece)
+        self._size += len(piece)
+        if self._size > self._longest:
+            raise ReplyTooLarge(f"a line of the stream is longer than {self._longest:,} bytes")
 
     def _take(self, lines: list[bytes]) -> list[bytes]:
         events = []

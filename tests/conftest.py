@@ -103,3 +103,19 @@ def simulate() -> Iterator[Simulate]:
 
         yield start
     assert [failure.message for sim in started for failure in sim.errors] == []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table of faults by group, if it was run."""
+    verdicts: dict[tuple[str, str], set[str]] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "fault":
+                    verdicts.setdefault(tuple(value), set()).add(outcome)
+    if verdicts:
+        from tests.faults.table import lines
+
+        terminalreporter.section("faults")
+        for line in lines(verdicts):
+            terminalreporter.line(line)

@@ -10,12 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import nan
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from pydantic_core import from_json
 
 from ..errors import (
     BadRequest,
@@ -24,10 +20,13 @@ from ..errors import (
     ContextTooLong,
     EmptyReply,
     EndpointWarning,
+    InsecureServer,
     ModelError,
     Overloaded,
+    ReplyTooLarge,
     SettingsError,
     StreamBroken,
+    TimedOut,
 )
 from ..messages import Assistant, ToolCall
 from ..model import DeltaSink, ModelReply, ModelRequest
@@ -39,7 +38,8 @@ from .endpoint import find_endpoint
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile
-from .replies import Parts, ReplyReader, read_error, read_whole
+from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
+from .waits import asked_wait
 
 if TYPE_CHECKING:
     import httpx
@@ -60,8 +60,9 @@ class ChatModel:
 
     `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given
     (see `find_endpoint`). `timeout` is the most seconds without any byte from the server, keep-alives included;
-    `deadline` the most for a whole reply. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is
-    and never closed here. Raises `SettingsError` for a wrong base URL; a missing key is raised by the first call.
+    `deadline` the most for a whole reply, `max_bytes` its most bytes, decompressed. `client` is your own
+    `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
+    base URL; a missing key is raised by the first call.
     """
 
     def __init__(
@@ -74,20 +75,21 @@ class ChatModel:
         client: httpx.AsyncClient | Any = None,
         timeout: float = 300.0,
         deadline: float | None = 1800.0,
+        max_bytes: int = 64 * 2**20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         for argument, value in (("model", model), ("base_url", base_url), ("api_key", api_key)):
             if value is not None and not isinstance(value, str):
                 raise SettingsError(f"{argument} is a {type(value).__name__}; allowed: text or None")
-        for argument, seconds in (("timeout", timeout), ("deadline", deadline)):
-            if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
-                raise SettingsError(f"{argument} is {seconds!r}; allowed: seconds above 0")
+        for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
+            if number is not None and not (isinstance(number, int | float) and number > 0):
+                raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
         if profile is not None and not isinstance(profile, Profile):
             raise SettingsError(f"profile is {profile!r}; allowed: a Profile such as agentkit.models.profiles.DEEPSEEK")
         self.endpoint = find_endpoint(model, base_url, api_key, os.environ)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
-        self._timeout, self._deadline, self._clock = timeout, deadline, clock
+        self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self._own_client = client
@@ -110,7 +112,7 @@ class ChatModel:
                 parts = await self._exchange(body, on_delta)
         except TimeoutError:
             if scope.expired():
-                raise ConnectionFailed(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
+                raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
             raise
         except ModelError as error:
             self._hide_key(error)
@@ -191,8 +193,12 @@ class ChatModel:
 
     async def _chunks(self, response: Any) -> AsyncGenerator[bytes, None]:
         """The bytes of the reply as they come. What its reader raises does not pass through here, and is not translated."""
+        left = self._max_bytes
         with self._translated(StreamBroken):
             async for chunk in response.aiter_bytes():
+                left -= len(chunk)
+                if left < 0:
+                    raise ReplyTooLarge(f"{self.endpoint.url}: the reply is larger than {self._max_bytes:,} bytes (max_bytes)")
                 yield chunk
 
     @contextmanager
@@ -202,11 +208,12 @@ class ChatModel:
         try:
             yield
         except http.ConnectTimeout as error:
-            raise ConnectionFailed(f"{url}: no connection within {min(_CONNECT, self._timeout):g} seconds") from error
+            raise TimedOut(f"{url}: no connection within {min(_CONNECT, self._timeout):g} seconds") from error
         except http.TimeoutException as error:
-            raise ConnectionFailed(f"{url}: no byte came within {self._timeout:g} seconds") from error
+            raise TimedOut(f"{url}: no byte came within {self._timeout:g} seconds") from error
         except http.TransportError as error:
-            raise broken(f"{url}: {error or type(error).__name__}") from error
+            kind = InsecureServer if _is_about_tls(error) else broken
+            raise kind(f"{url}: {error or type(error).__name__}") from error
         except (http.DecodingError, http.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except http.InvalidURL as error:
@@ -235,6 +242,17 @@ def _library_of(client: Any) -> Any:
     raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
 
 
+def _is_about_tls(error: BaseException | None) -> bool:
+    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
     """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
     first = b""
@@ -252,25 +270,34 @@ async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None)
 
 async def _read_stream(first: bytes, chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
     parser, reader = SSEParser(), ReplyReader()
-    chunk: bytes | None = first
-    while chunk is not None:
-        for data in parser.feed(chunk):
-            if data == b"[DONE]":
+    try:
+        chunk: bytes | None = first
+        while chunk is not None:
+            if await _take(parser.feed(chunk), reader, on_delta):
                 await _drain(chunks)
                 return reader.parts()
-            if not data:
-                continue
-            try:
-                value = from_json(data)
-            except ValueError as error:
-                raise StreamBroken(f"a stream chunk is not JSON: {error}", body=data[:200].decode("utf-8", "replace")) from None
-            for delta in reader.feed(value):
+            chunk = await anext(chunks, None)
+        with suppress(StreamBroken):  # of a last line that was cut
+            if await _take(parser.feed(b"\n\n"), reader, on_delta):  # some servers leave out its blank line
+                return reader.parts()
+        if not reader.finished:
+            raise StreamBroken("the stream ended without a finish reason: the reply was cut")
+        return reader.parts()  # some servers leave out [DONE]
+    except ModelError as error:
+        error.partial = error.partial or reader.text
+        raise
+
+
+async def _take(events: list[bytes], reader: ReplyReader, on_delta: DeltaSink | None) -> bool:
+    """Take the data of these events in; whether the last of the stream was among them."""
+    for data in events:
+        if data == b"[DONE]":
+            return True
+        if data:
+            for delta in reader.feed(read_chunk(data)):
                 if on_delta:
                     await on_delta(delta)
-        chunk = await anext(chunks, None)
-    if b"[DONE]" not in parser.feed(b"\n\n"):  # some servers leave out the blank line after it
-        raise StreamBroken("the stream ended without [DONE]: the reply was cut")
-    return reader.parts()
+    return False
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
@@ -310,9 +337,9 @@ def _judged(parts: Parts) -> Parts:
     if finish in ("content_filter", "sensitive"):
         raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
     if finish in _INTERRUPTED:
-        raise Overloaded(f"the server broke off ({finish})")
+        raise Overloaded(f"the server broke off ({finish})", partial=message.text)
     if finish == "model_context_window_exceeded":
-        raise ContextTooLong(f"the reply did not fit the context window ({finish})")
+        raise ContextTooLong(f"the reply did not fit the context window ({finish})", partial=message.text)
     if not message.text.strip() and not message.tool_calls and finish != "length":
         thought = " but thinking text" if message.reasoning else ""
         raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
@@ -324,27 +351,5 @@ def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callab
         target = headers.get("location", "nowhere")
         return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
     error = read_error(status, body, headers)
-    error.retry_after = retry_after(headers, clock)
+    error.retry_after = asked_wait(headers, clock)
     return error
-
-
-def retry_after(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
-    """Seconds that the server asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date; never negative."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            seconds = _seconds_until(value, clock)
-        if seconds >= 0:
-            return seconds
-    return None
-
-
-def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
-    """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
-    try:
-        at = parsedate_to_datetime(date)
-    except ValueError:
-        return nan
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - clock()).total_seconds()

@@ -6,6 +6,8 @@ The rules here take all of these forms.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +15,11 @@ from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
-from ..errors import ContextTooLong, ModelError, Overloaded, StreamBroken, error_for_status
+from ..errors import ContextTooLong, InsufficientBalance, ModelError, Overloaded, RateLimited, StreamBroken, error_for_status
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import Assistant, ToolCall, Usage
 
-__all__ = ["Parts", "ReplyReader", "read_error", "read_whole"]
+__all__ = ["Parts", "ReplyReader", "read_chunk", "read_error", "read_whole"]
 
 _CONTEXT_TEXTS = ("maximum context length", "context_length_exceeded", "context window", "context size", "prompt is too long")
 _STATUS_OF_TYPE = {
@@ -27,7 +29,11 @@ _STATUS_OF_TYPE = {
     "rate_limit_error": 429,
     "insufficient_quota": 402,
 }
+_NEVER = (501, 505)
+"""Faults of a server that a wait does not mend."""
 _MOST_TOKENS = 2**53
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, as some servers escape the characters that they split."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,17 +68,23 @@ class ReplyReader:
         self._finish = ""
         self._model = ""
         self._thought_field: str | None = None
+        self._half = ""
 
     @property
     def finished(self) -> bool:
         """Whether a finish reason has come."""
         return bool(self._finish)
 
+    @property
+    def text(self) -> str:
+        """The text of the answer that has come."""
+        return "".join(self._text)
+
     def feed(self, chunk: Any) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
         """Take one chunk in. Raises the error that it carries, or `StreamBroken` if it has no known form."""
         if not isinstance(chunk, dict):
             raise StreamBroken(f"a stream chunk is {type(chunk).__name__}, not an object")
-        if chunk.get("error"):
+        if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
             raise read_error(None, to_json(chunk))
         self._model = _text(chunk.get("model")) or self._model
         usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
@@ -90,6 +102,8 @@ class ReplyReader:
     def _delta(self, delta: Mapping[str, Any], *, whole: bool = False) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
+        if self._half or (not text.isascii() and _HALF.search(text)):
+            text = self._joined(text)
         if thought:
             self._reasoning.append(thought)
             yield ReasoningDelta(thought)
@@ -102,6 +116,13 @@ class ReplyReader:
             for place, piece in enumerate(pieces):
                 if isinstance(piece, dict):
                     yield from self._call_piece(piece, place if by_place else None)
+
+    def _joined(self, text: str) -> str:
+        """The text with the half of a character that the last piece ended in, without one that it ends in itself."""
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _thought(self, delta: Mapping[str, Any]) -> str:
         """The thinking text of one field only, as some servers send the same text in two."""
@@ -152,7 +173,8 @@ class ReplyReader:
             calls.append(ToolCall(call_id, call.name.strip(), arguments if arguments.strip() else "{}"))
         if calls and not self._finish and not all(_is_whole(call) for call in ordered):
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
-        message = Assistant("".join(self._text), "".join(self._reasoning), tuple(calls))
+        text = self.text + ("\ufffd" if self._half else "")
+        message = Assistant(text, "".join(self._reasoning), tuple(calls))
         finish = self._finish or ("tool_calls" if calls else "stop")
         return Parts(message, finish, self._model, read_usage(self._usage))
 
@@ -162,10 +184,7 @@ def read_whole(data: bytes) -> Parts:
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
-    try:
-        reply = from_json(text)
-    except ValueError as error:
-        raise StreamBroken(f"the reply is not whole JSON: {error}", body=_cut(text)) from None
+    reply = read_chunk(text, "the reply")
     if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
         reply = reply["data"]
     reader = ReplyReader()
@@ -173,6 +192,22 @@ def read_whole(data: bytes) -> Parts:
     if not isinstance(reply, dict) or not _first_choice(reply):
         raise StreamBroken("the reply has no choice in it", body=_cut(text))
     return reader.parts()
+
+
+def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
+    """The JSON of a reply or of a chunk. Raises `StreamBroken`, with the beginning of the text, if it is not whole."""
+    try:
+        return from_json(data)
+    except ValueError as error:
+        reason = error
+    try:  # it takes half a character, as an escape that goes on in the next chunk
+        return json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise StreamBroken(f"{what} is not whole JSON: {reason}", body=_cut(data, 200)) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -244,7 +279,8 @@ def _count(value: Any) -> int:
 def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | None = None) -> ModelError:
     """The typed error of a refused request, or of an error inside a reply (`status` None).
 
-    The envelope may be an object with `error` as an object or a text, a flat object, a list, or no JSON at all.
+    The envelope may be an object with `error` as an object or a text, a flat object, a list, or no JSON at all. The header
+    `x-should-retry: false` is obeyed, as OpenAI's SDK does.
     """
     headers = headers or {}
     details = _error_details(body)
@@ -253,6 +289,8 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     if status is None:
         status = _status_inside(details)
     kind: type[ModelError] = error_for_status(status) if status else Overloaded
+    if kind is RateLimited and "insufficient_quota" in (details.get("code"), details.get("type")):
+        kind = InsufficientBalance
     if kind.__name__ == "BadRequest" and any(text in message.lower() for text in _CONTEXT_TEXTS):
         kind = ContextTooLong
     where = f"HTTP {status}" if status else "an error inside the reply"
@@ -262,6 +300,7 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
         body=_cut(body),
         code=None if code is None else str(code),
         request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
+        retryable=False if status in _NEVER or headers.get("x-should-retry", "").lower() == "false" else None,
     )
 
 

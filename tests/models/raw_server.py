@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ Step = bytes | float
 
 
 @asynccontextmanager
-async def raw_server(answer: Callable[[int], Sequence[Step]], *, keep_open: bool = False) -> AsyncIterator[RawServer]:
+async def raw_server(answer: Callable[[int], Iterable[Step]], *, keep_open: bool = False) -> AsyncIterator[RawServer]:
     """Answers request number n (from 0) with the steps of `answer(n)`, then closes unless `keep_open`."""
     state = RawServer()
 

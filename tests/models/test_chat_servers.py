@@ -16,7 +16,7 @@ import pytest
 
 from agentkit import ChatModel, ModelSettings, Retry, SettingsError, Usage, User
 from agentkit import errors as e
-from agentkit.models.chat import retry_after
+from agentkit.models.waits import asked_wait
 from agentkit.testing import DeepSeekSimulator
 
 from .calls import GOOD, KEY, WHOLE, Seen, ask, replied
@@ -87,7 +87,7 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
     ],
 )
 def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(httpx.Headers(headers), lambda: NOW) == seconds
+    assert asked_wait(httpx.Headers(headers), lambda: NOW) == seconds
 
 
 @pytest.mark.parametrize("place", ["status", "body", "chunk"])

@@ -1,0 +1,51 @@
+"""How long a server asks to wait before the next request, from the headers of its refusal. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import inf, nan
+
+__all__ = ["asked_wait"]
+
+_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_UNITS = (3600, 60, 1, 0.001)
+_LONGEST_RESET = 60.0
+
+
+def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
+    """Seconds; never negative, None where the server does not say, or says no number.
+
+    From `retry-after-ms`, else `Retry-After` in seconds or as a date, else OpenAI's `x-ratelimit-reset-*` of a window that
+    is used up. That one is the time until the window is whole again, so a long one is not a wait that is asked for.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "")
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_until(value, clock)
+        if 0 <= seconds < inf:
+            return seconds
+    used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
+    spans = [_span(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
+    return max((span for span in spans if span is not None and span <= _LONGEST_RESET), default=None)
+
+
+def _span(text: str) -> float | None:
+    """Seconds of a span such as 6m0s or 250ms."""
+    found = _SPAN.fullmatch(text.strip())
+    if not found or not any(found.groups()):
+        return None
+    return sum(float(number or 0) * unit for number, unit in zip(found.groups(), _UNITS, strict=True))
+
+
+def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
+    """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return nan
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - clock()).total_seconds()
