@@ -23,6 +23,10 @@ class Limits:
     """Model calls."""
     tool_calls: int | None = None
     """Tool calls; those beyond it are answered without being run."""
+    calls_per_reply: int | None = 256
+    """Tool calls of one reply; those beyond it are answered without being run, and the run goes on."""
+    calls_at_once: int | None = 64
+    """Tool calls of one reply that run at the same time; the others wait for their turn."""
     input_tokens: int | None = None
     """Prompt tokens over all calls. The next prompt is taken to be as long as the last prompt and its answer."""
     output_tokens: int | None = None
@@ -37,10 +41,10 @@ class Limits:
     """"answer": one last model call without tools writes an answer first. "raise": `LimitReached` is raised."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a number of at least 0")
+        for name in self.__slots__[:-1]:
+            value, least = getattr(self, name), 1 if name.startswith("calls_") else 0
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
+                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a number of at least {least}")
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 

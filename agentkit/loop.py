@@ -17,6 +17,7 @@ __all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools", "decide", "dri
 
 LAST_ANSWER = "You have reached the limit of this run. Do not call tools any more; answer now with what you have."
 CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
+EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in the next reply"
 REFUSED_CALL = "not run: the call was not approved"
 LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
@@ -48,6 +49,9 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
     if state.finish_reason == "length":
         return RunTools(calls, CUT_CALL)
+    excess = calls[spec.limits.calls_per_reply :] if spec.limits.calls_per_reply else []
+    if excess:
+        return RunTools(excess, EXCESS_CALL.format(spec.limits.calls_per_reply))
     lost = [c for c in calls if c.started and not spec.may_repeat(c.call)]
     if lost:
         return RunTools(lost, LOST_CALL)

@@ -170,16 +170,18 @@ class Run:
             if len(stage) == 1:
                 await self._run_chain(stage[0])
                 continue
+            turns = asyncio.Semaphore(self.spec.limits.calls_at_once or len(stage))
             try:
                 async with asyncio.TaskGroup() as together:
                     for chain in stage:
-                        together.create_task(self._run_chain(chain))
-            except ExceptionGroup as failed:  # an observer's error comes out as it is, however many calls there are
+                        together.create_task(self._run_chain(chain, turns))
+            except BaseExceptionGroup as failed:  # an observer's error comes out as it is, however many calls there are
                 raise failed.exceptions[0] from None
 
-    async def _run_chain(self, chain: list[OpenCall]) -> None:
+    async def _run_chain(self, chain: list[OpenCall], turns: asyncio.Semaphore | None = None) -> None:
         for call in chain:
-            await self.run_tool(call)
+            async with turns or contextlib.nullcontext():
+                await self.run_tool(call)
 
     async def run_tool(self, open_call: OpenCall) -> None:
         """One tool call: started, executed, finished."""

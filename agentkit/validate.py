@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Validator"]
 
+_MOST = 8 * 2**20
+"""Far more than a model can write in one reply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Validator:
@@ -33,6 +36,10 @@ class Validator:
         schema knows no key, and is refused elsewhere: it may be a call that was cut at its first character. Raises
         `ToolArgumentsInvalid` with a message that names each wrong value, where it is, and what is expected.
         """
+        if len(text) > _MOST:
+            raise ToolArgumentsInvalid(
+                f"the text of the {self.subject} is too large: {len(text):,} of at most {_MOST:,} characters"
+            )
         if isinstance(text, bytes):
             try:
                 text = text.decode()

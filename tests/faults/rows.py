@@ -77,10 +77,15 @@ class Answers(Outcome):
     attempts: int = 1
     wait: tuple[float, float] | None = None
     """Bounds of the one wait, in seconds."""
+    asked_anew: bool = False
+    """The model was told what is wrong, instead of being asked the same again."""
 
     def check(self, played: Played) -> None:
         assert played.text == self.text
         assert played.attempts == self.attempts
+        if self.asked_anew:
+            assert played.waits == [] and len(set(played.bodies)) == len(played.bodies)
+            return
         assert len(set(played.bodies[1:])) == 1, "a retry sends the same bytes"
         assert len(played.waits) == self.attempts - 1
         if self.wait:
@@ -91,13 +96,15 @@ class Answers(Outcome):
 
 @dataclass(frozen=True)
 class Raises(Outcome):
-    """The run ends with this kind of error after `attempts` requests."""
+    """The run ends with this kind of error after `attempts` requests, of which all but the first are retries."""
 
     kind: type[BaseException]
     attempts: int = 1
     says: str = ""
     status: int | None = None
     retryable: bool | None = None
+    stop_reason: str = "error"
+    asked_anew: bool = False
 
     def check(self, played: Played) -> None:
         error = played.error
@@ -107,8 +114,8 @@ class Raises(Outcome):
         assert getattr(error, "status", None) == self.status
         if self.retryable is not None:
             assert getattr(error, "retryable", None) is self.retryable
-        assert isinstance(error, AgentError) and error.state.stop_reason == "error"
-        assert len(played.waits) == self.attempts - 1
+        assert isinstance(error, AgentError) and error.state.stop_reason == self.stop_reason
+        assert len(played.waits) == (0 if self.asked_anew else self.attempts - 1)
         cause: BaseException | None = error
         while cause is not None:
             assert type(cause).__name__ != "RetryError"
@@ -180,6 +187,7 @@ class Row:
     model: Mapping[str, Any] = field(default_factory=dict)
     agent: Mapping[str, Any] = field(default_factory=dict)
     tools: Sequence[Any] = ()
+    warns: type[Warning] | None = None
     why: str = ""
     """Where the outcome is otherwise than in the catalogue: the reason."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
-from . import http_rows, sse_rows, transport_rows
+from . import http_rows, payload_rows, sse_rows, transport_rows
 from .play import play
 from .rows import Elsewhere, Row
 
-ROWS = [*http_rows.ROWS, *transport_rows.ROWS, *sse_rows.ROWS]
+ROWS = [*http_rows.ROWS, *transport_rows.ROWS, *sse_rows.ROWS, *payload_rows.ROWS]
 
 pytestmark = pytest.mark.faults
 
@@ -23,7 +24,8 @@ def test_fault(row: Row, watched: bool, record_property: Callable[[str, object],
     record_property("fault", (row.group, row.id.partition("#")[0]))
     if isinstance(row.must, Elsewhere):
         pytest.skip(f"not applicable: {row.must.why}")
-    played = play(row, watched=watched)
+    with pytest.warns(row.warns) if row.warns else nullcontext():
+        played = play(row, watched=watched)
     row.must.check(played)
     for check in row.checks:
         check(played)
