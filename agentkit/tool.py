@@ -20,6 +20,7 @@ from .messages import ToolCall
 from .model import ToolSpec
 from .names import wire_name
 from .schema import Arguments, Signature, describe, result_schema
+from .tasks import within
 from .threads import Threads
 
 __all__ = ["AnyTool", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
@@ -211,29 +212,33 @@ class Tool(Generic[P, R]):
         return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
 
     async def invoke(self, arguments: Arguments, ctx: RunContext[Any], threads: Threads) -> Any:
-        """Run the function: in this loop if it is async, else in a thread, within `timeout`.
+        """Run the function: in a task of this loop if it is async, else in a thread, within `timeout`.
 
-        Raises TimeoutError with its own message when `timeout` is over; a TimeoutError of the function comes as it is.
+        Either has a copy of the caller's context variables. Raises TimeoutError with its own message when `timeout` is over;
+        a TimeoutError of the function comes as it is.
         """
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
-        if self.timeout is None:
-            return await self._run(run, ctx, threads)
+        if self.is_async:
+            return await within(self._settled(run, ctx), self.timeout)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                return await self._run(run, ctx, threads)
+                result = await threads.run(lambda: _all_of(run(), ctx))
         except TimeoutError:
             if scope.expired():
                 raise TimeoutError(f"no result within {self.timeout:g} seconds") from None
             raise
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            return await within(self._settled(lambda: result, ctx), self.timeout)
+        return result
 
-    async def _run(self, run: Callable[[], Any], ctx: RunContext[Any], threads: Threads) -> Any:
-        result = run() if self.is_async else await threads.run(lambda: _all_of(run(), ctx))
+    async def _settled(self, run: Callable[[], Any], ctx: RunContext[Any]) -> Any:
+        result = run()
         if inspect.isasyncgen(result):
             async with contextlib.aclosing(result):
                 return [_reported(item, ctx) async for item in result]
-        return await result if inspect.isawaitable(result) else _all_of(result, ctx)
+        return await result
 
 
 def _is_async(fn: object) -> bool:

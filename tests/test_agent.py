@@ -467,10 +467,10 @@ def test_a_result_survives_json() -> None:
     result = scripted([[call("add", a=1, b=2), call("broken")], priced("Done.")]).run_sync("go")
     state = RunState.from_json(result.state.to_json())
     assert (state.messages, state.usage, state.events) == (result.messages, result.usage, result.events)
-    finished = [event for event in result.events if isinstance(event, ToolFinished)]
-    assert finished[1].error is not None
-    assert "Traceback" in finished[1].error  # the full error is kept, and the model is not told
-    assert "Traceback" not in finished[1].result.content
+    (failed,) = [event for event in result.events if isinstance(event, ToolFinished) and event.error is not None]
+    assert failed.error is not None
+    assert "Traceback" in failed.error  # the full error is kept, and the model is not told
+    assert "Traceback" not in failed.result.content
     assert sum(e.usage.output_tokens for e in result.events if isinstance(e, ModelReplied)) == result.usage.output_tokens == 9
 
 

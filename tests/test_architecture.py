@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
         "events",
         "schema",
         "sse",
+        "tasks",
         "threads",
         "redact",
         "repair",

@@ -81,7 +81,11 @@ async def run_agent(row: Row, server: RawServer, played: Played) -> None:
         played.waits.append(seconds)
         await asyncio.sleep(0)
 
-    options: dict[str, Any] = {"retry": Retry(sleep=note_wait), "tools": [pay, weather, clock, add, *row.tools], **row.agent}
+    options: dict[str, Any] = {
+        "retry": Retry(attempts=row.attempts, sleep=note_wait),
+        "tools": [pay, weather, clock, add, *row.tools],
+        **row.agent,
+    }
     model = server.model(**{"api_key": KEY, **row.model})
     agent: Agent[Any] = Agent(model, **options)
     try:

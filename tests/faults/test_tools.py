@@ -1,0 +1,255 @@
+"""Faults of tools that end or outlive the run, or reach out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import Agent, RunContext, RunResult, ScriptedModel, ToolFinished, tasks, tool
+from agentkit.messages import Assistant, ToolResult
+from agentkit.model import ModelRequest
+from agentkit.testing import call
+
+from .rows import history_is_valid
+
+pytestmark = pytest.mark.faults
+Fault = Callable[[str], None]
+
+
+@pytest.fixture
+def fault(record_property: Callable[[str, object], None]) -> Fault:
+    """Name the row of the table that a test is."""
+    return lambda name: record_property("fault", ("tool", name))
+
+
+class Odd(BaseException):
+    """No Exception: nobody may swallow it."""
+
+
+def calling(*names: str) -> ScriptedModel:
+    """A model that calls these tools in one reply, then answers."""
+
+    def answer(request: ModelRequest) -> Any:
+        return [call(name) for name in names] if request.messages[-1].role == "user" else "hello"
+
+    return ScriptedModel(answer)
+
+
+def last_state(seen: list[Any]) -> Any:
+    return seen[-1].result.state
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_tool_baseexception(fault: Fault, in_thread: bool) -> None:
+    """It comes out, its siblings are cancelled and awaited, and what observers got is a valid history."""
+    fault("tool_baseexception")
+    ended: list[str] = []
+    seen: list[Any] = []
+
+    async def fails() -> str:
+        """Fail."""
+        await asyncio.sleep(0.01)
+        raise Odd("out")
+
+    def fails_in_a_thread() -> str:
+        """Fail."""
+        raise Odd("out")
+
+    @tool
+    async def sibling() -> str:
+        """Wait."""
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("sibling")
+        return "late"
+
+    failing = tool(fails_in_a_thread if in_thread else fails, name="fails", parallel=True)
+    agent = Agent(calling("fails", "sibling"), tools=[failing, sibling])
+    with pytest.raises(Odd, match="out"):
+        asyncio.run(agent.run("go", observers=[seen.append]))
+    assert ended == ["sibling"]
+    history_is_valid(last_state(seen).messages)
+
+
+END = """
+import sys, threading
+from agentkit import Agent, ScriptedModel, tool
+from agentkit.testing import call
+
+def ends() -> str:
+    "End."
+    raise {error}
+
+async def ends_in_the_loop() -> str:
+    "End."
+    raise {error}
+
+model = ScriptedModel(lambda request: call("ends") if request.messages[-1].role == "user" else "hello")
+Agent(model, tools=[tool({function}, name="ends")]).{run}("go")
+"""
+
+
+@pytest.mark.parametrize("run", ["run_sync", "stream_sync"])
+@pytest.mark.parametrize("function", ["ends", "ends_in_the_loop"])
+@pytest.mark.parametrize(("name", "error", "code"), [
+    ("tool_keyboard_interrupt", "KeyboardInterrupt()", (1, -2, 130)), ("tool_system_exit", "SystemExit(7)", (7,)),
+])  # fmt: skip
+def test_tool_ends_the_program(fault: Fault, name: str, error: str, code: tuple[int, ...], function: str, run: str) -> None:
+    """The program ends as if the tool had been called by itself, at once."""
+    fault(name)
+    text = END.format(error=error, function=function, run=run)
+    if run == "stream_sync":
+        text = text.replace("Agent(", "for _event in Agent(", 1).rstrip() + ": pass\n"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode in code, ended.stderr
+    if name == "tool_keyboard_interrupt":
+        assert "KeyboardInterrupt" in ended.stderr
+
+
+def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault("tool_timeout_ignores_cancel")
+    monkeypatch.setattr(tasks, "GRACE", 0.05)
+
+    async def main() -> tuple[RunResult[Any], list[str]]:
+        let_go, notes = asyncio.Event(), list[str]()
+
+        @tool(timeout=0.05)
+        async def stubborn() -> str:
+            """Not be stopped."""
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                notes.append("goes on")
+            await let_go.wait()
+            notes.append("ended")
+            return "late"
+
+        with pytest.warns(RuntimeWarning, match="goes on though it was cancelled"):
+            result = await Agent(calling("stubborn"), tools=[stubborn]).run("go")
+        let_go.set()
+        await asyncio.sleep(0.01)
+        return result, notes
+
+    result, notes = asyncio.run(main())
+    (finished,) = [event for event in result.events if isinstance(event, ToolFinished)]
+    assert finished.result.content == "error: TimeoutError: no result within 0.05 seconds"
+    assert result.output == "hello" and notes == ["goes on", "ended"], "the late result is dropped"
+
+
+def test_tool_cancel_outer(fault: Fault) -> None:
+    fault("tool_cancel_outer")
+    seen: list[Any] = []
+
+    async def main() -> list[str]:
+        begun, ended = asyncio.Semaphore(0), list[str]()
+
+        @tool
+        async def waits(ctx: RunContext[None]) -> str:
+            """Wait."""
+            begun.release()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(ctx.call.id)
+            return "late"
+
+        agent = Agent(calling("waits", "waits", "waits"), tools=[waits])
+        task = asyncio.create_task(agent.run("go", observers=[seen.append]))
+        for _ in range(3):
+            await begun.acquire()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return ended
+
+    assert len(set(asyncio.run(main()))) == 3
+    state = last_state(seen)
+    history_is_valid(state.messages)
+    assert state.stop_reason == "cancelled"
+    assert sum(isinstance(message, ToolResult) for message in state.messages) == 3
+    assert isinstance(state.messages[1], Assistant)
+
+
+def test_tool_leaks_thread(fault: Fault) -> None:
+    """A thread of the tool's stays its own; ours are gone when the agent is."""
+    fault("tool_leaks_thread")
+    go_on = threading.Event()
+    own: list[threading.Thread] = []
+
+    @tool
+    def leaks() -> str:
+        """Start a thread."""
+        own.append(threading.Thread(target=go_on.wait, daemon=True))
+        own[0].start()
+        return "started"
+
+    before = set(threading.enumerate())
+    agent = Agent(calling("leaks"), tools=[leaks])
+    asyncio.run(agent.run("go"))
+    made = set(threading.enumerate()) - before - set(own)
+    del agent
+    for thread in made:
+        thread.join(timeout=30)
+    assert own[0].is_alive() and not any(thread.is_alive() for thread in made)
+    go_on.set()
+    own[0].join(timeout=30)
+
+
+def test_tool_changes_the_process(fault: Fault, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The working directory is the process's: a tool that changes it changes it for all. It is not put back."""
+    fault("tool_closes_loop_or_signals")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+
+    @tool
+    def moves() -> str:
+        """Change the directory."""
+        os.chdir("below")
+        return "moved"
+
+    assert asyncio.run(Agent(calling("moves"), tools=[moves]).run("go")).output == "hello"
+    assert Path.cwd().name == "below"
+
+
+def test_the_loop_stays_alive_while_tools_block(fault: Fault) -> None:
+    fault("tool_timeout_sync_blocking")
+    let_go = threading.Event()
+
+    @tool(timeout=0.2)
+    def blocks() -> str:
+        """Block."""
+        let_go.wait(60)
+        return "late"
+
+    async def main() -> tuple[Any, float]:
+        worst, last, over = 0.0, time.perf_counter(), False
+
+        async def beat() -> None:
+            nonlocal worst, last
+            while not over:
+                await asyncio.sleep(0.005)
+                now = time.perf_counter()
+                worst, last = max(worst, now - last), now
+
+        heart = asyncio.create_task(beat())
+        result = await Agent(calling("blocks"), tools=[blocks]).run("go")
+        over = True
+        await heart
+        return result, worst
+
+    result, worst = asyncio.run(main())
+    let_go.set()
+    assert result.output == "hello"
+    assert worst < 5, "the loop was blocked for the minute of the tool"
