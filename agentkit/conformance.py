@@ -117,17 +117,17 @@ class _Server:
         if response.status_code >= 300:
             return _Seen(response.status_code, None, str(read_error(response.status_code, response.content, response.headers)))
         try:
-            parts, bodies = _read(response.content)
+            parts, bodies = _read(response.content, self.profile)
         except ModelError as error:
             return _Seen(response.status_code, None, str(error))
         self.usage += parts.usage
         return _Seen(response.status_code, parts, "", bodies)
 
 
-def _read(content: bytes) -> tuple[Parts, tuple[Any, ...]]:
+def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
     if content.lstrip()[:1] == b"{":
-        return read_whole(content), (json.loads(content),)
-    reader, bodies = ReplyReader(), []
+        return read_whole(content, think_tags=profile.think_tags), (json.loads(content),)
+    reader, bodies = ReplyReader(think_tags=profile.think_tags), []
     for data in SSEParser().feed(content + b"\n\n"):
         if data and data != b"[DONE]":
             bodies.append(json.loads(data))
@@ -227,6 +227,8 @@ async def _echoes_thinking(server: _Server) -> Finding:
     if not seen.parts:
         return Finding("thinking", "no", seen.error)
     if not seen.parts.message.reasoning:
+        if seen.text.lstrip().startswith("<think>"):
+            return Finding("thinking", "yes", "in the content, between <think> tags", {"think_tags": True})
         return Finding("thinking", "no", "no thinking text came")
     message: Mapping[str, Any] = next((choice["message"] for body in seen.bodies[:1] for choice in body.get("choices", ())), {})
     name = next((n for n in ("reasoning_content", "reasoning") if message.get(n)), None)

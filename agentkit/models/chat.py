@@ -37,7 +37,7 @@ from .clients import LoopClients
 from .endpoint import find_endpoint
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
-from .profiles import Profile, find_profile
+from .profiles import Profile, find_profile, profile_named
 from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
 from .waits import asked_wait
 
@@ -59,7 +59,8 @@ class ChatModel:
     """A model behind an OpenAI-compatible chat-completions API.
 
     `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given
-    (see `find_endpoint`). `timeout` is the most seconds without any byte from the server, keep-alives included;
+    (see `find_endpoint`). `profile` (or its name) says what the server needs; else it is found by the base URL or the
+    model's name. `timeout` is the most seconds without any byte from the server, keep-alives included;
     `deadline` the most for a whole reply, `max_bytes` its most bytes, decompressed. `client` is your own
     `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
     base URL; a missing key is raised by the first call.
@@ -71,7 +72,7 @@ class ChatModel:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        profile: Profile | None = None,
+        profile: Profile | str | None = None,
         client: httpx.AsyncClient | Any = None,
         timeout: float = 300.0,
         deadline: float | None = 1800.0,
@@ -84,8 +85,10 @@ class ChatModel:
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
+        if isinstance(profile, str):
+            profile = profile_named(profile)
         if profile is not None and not isinstance(profile, Profile):
-            raise SettingsError(f"profile is {profile!r}; allowed: a Profile such as agentkit.models.profiles.DEEPSEEK")
+            raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
         self.endpoint = find_endpoint(model, base_url, api_key, os.environ)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
@@ -176,7 +179,7 @@ class ChatModel:
             async with aclosing(self._chunks(response)) as chunks:
                 if not 200 <= response.status_code < 300:
                     raise _refused(response.status_code, await _error_body(chunks), response.headers, self._clock)
-                return await _read(chunks, on_delta)
+                return await _read(chunks, on_delta, self.profile.think_tags)
         finally:
             await response.aclose()
 
@@ -253,7 +256,7 @@ def _is_about_tls(error: BaseException | None) -> bool:
     return False
 
 
-async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
+async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None, think_tags: bool) -> Parts:
     """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
     first = b""
     async for chunk in chunks:
@@ -261,15 +264,17 @@ async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None)
         if first:
             break
     if first.startswith(_EVENT_STARTS):
-        return await _read_stream(first, chunks, on_delta)
-    parts = read_whole(first + b"".join([chunk async for chunk in chunks]))
+        return await _read_stream(first, chunks, on_delta, ReplyReader(think_tags=think_tags))
+    parts = read_whole(first + b"".join([chunk async for chunk in chunks]), think_tags=think_tags)
     if on_delta:  # a watcher gets the reply in one piece
         await _show(parts, on_delta)
     return parts
 
 
-async def _read_stream(first: bytes, chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None) -> Parts:
-    parser, reader = SSEParser(), ReplyReader()
+async def _read_stream(
+    first: bytes, chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None, reader: ReplyReader
+) -> Parts:
+    parser = SSEParser()
     try:
         chunk: bytes | None = first
         while chunk is not None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ..errors import MissingKey, SettingsError
 from ..redact import redact
 
-__all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "find_endpoint"]
+__all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "find_endpoint", "is_loopback"]
 
 DEFAULT_MODEL = "deepseek-v4-flash"
 DEFAULT_BASE_URL = "https://www.anyfast.ai/v1"
@@ -40,11 +40,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine; it needs no key."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(urlsplit(self.base_url).hostname or "")
 
     def require_key(self) -> None:
         """Raise `MissingKey`, which says what to set, if this server needs a key and has none."""
@@ -56,6 +52,14 @@ class Endpoint:
             f"or DEEPSEEK_API_KEY for {_DEEPSEEK_URL}, or OPENAI_API_KEY with a model's name; or give api_key= and base_url= "
             "(--base-url) yourself. A server on this machine needs no key. `agentkit demo` works offline, without one."
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def find_endpoint(model: str | None, base_url: str | None, api_key: str | None, env: Mapping[str, str]) -> Endpoint:

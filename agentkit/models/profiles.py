@@ -6,13 +6,18 @@ Sources: each vendor's reference page, and for DeepSeek the behaviour that other
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from ..errors import SettingsError
+from .endpoint import is_loopback
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
 
-__all__ = ["ANYFAST", "DEEPSEEK", "GENERIC", "OPENAI", "PROFILES", "Profile", "find_profile"]
+__all__ = [
+    "ANYFAST", "DASHSCOPE", "DEEPSEEK", "GENERIC", "GROQ", "LLAMA_CPP", "LM_STUDIO", "MINIMAX", "MISTRAL", "MOONSHOT", "OLLAMA",
+    "OPENAI", "OPENROUTER", "PROFILES", "SGLANG", "SILICONFLOW", "VLLM", "ZHIPU", "Profile", "find_profile", "profile_named",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,7 +26,7 @@ class Profile:
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Host names of its base URLs; one that begins with a dot stands for all hosts below it."""
+    """Host names of its base URLs; one that begins with a dot stands for all hosts below it, ":1234" for any host's port."""
     models: tuple[str, ...] = ()
     """Beginnings of the model names that it serves, in lower case."""
 
@@ -38,6 +43,9 @@ class Profile:
     """The field that takes the thinking text back on every assistant message; None: it is not sent back."""
     forced_choice_while_thinking: bool = True
     """Whether a forced tool choice is allowed while thinking. If not, that one call is made with thinking off."""
+    forced_choice: Literal["named", "required", "auto"] = "named"
+    """The most that `tool_choice` may force: a tool by its name, any tool, or nothing. What is more is sent as this, and the
+    model is asked in words if it does not call."""
 
     output_mode: Literal["tool", "json_object"] = "tool"
     """How a typed answer is asked for: by a final-answer tool, or as a JSON object with the schema in the prompt."""
@@ -52,6 +60,12 @@ class Profile:
     tools: int = 128
     stream_usage: bool = True
     """Whether `stream_options.include_usage` may be sent."""
+    stream_fields: Mapping[str, Any] = field(default_factory=dict)
+    """More fields of a request whose reply is streamed."""
+    think_tags: bool = False
+    """Whether thinking text may stand in the content, between <think> and </think> at its beginning."""
+    user_after_tool: bool = True
+    """Whether a user message may follow a tool result. If not, a short assistant message is put between them."""
     strict: bool = False
     """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
     markup_calls: bool = False
@@ -124,20 +138,98 @@ MISTRAL = Profile(
     hosts=("api.mistral.ai",),
     models=("mistral", "magistral", "ministral", "codestral", "devstral"),
     nine_character_ids=True,
+    user_after_tool=False,
     temperature=1.5,
+)
+
+VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True)
+"""A vLLM server; found by its name only, as it has no port or model names of its own. The field of the thinking text was
+renamed in 2025; newer versions take both."""
+
+SGLANG = Profile(name="sglang", hosts=(":30000",), reasoning_back="reasoning_content", markup_calls=True)
+
+LLAMA_CPP = Profile(name="llama.cpp", reasoning_back="reasoning_content")
+"""The server of llama.cpp, which needs --jinja for tools; found by its name only."""
+
+OLLAMA = Profile(name="ollama", hosts=(":11434", "ollama.com"), effort_in=("reasoning_effort",), forced_choice="auto")
+"""It ignores `tool_choice`."""
+
+LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), forced_choice="required")
+"""It refuses a choice by name."""
+
+DASHSCOPE = Profile(
+    name="dashscope",
+    hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"),
+    models=("qwen", "qwq"),
+    thinking_on={"enable_thinking": True},
+    thinking_off={"enable_thinking": False},
+    forced_choice_while_thinking=False,
+)
+
+MOONSHOT = Profile(
+    name="moonshot",
+    hosts=("api.moonshot.ai", "api.moonshot.cn"),
+    models=("kimi", "moonshot"),
+    thinking_on={"thinking": {"type": "enabled"}},
+    thinking_off={"thinking": {"type": "disabled"}},
+    reasoning_back="reasoning_content",
+    forced_choice_while_thinking=False,
+    temperature=1.0,
+)
+
+ZHIPU = Profile(
+    name="zhipu",
+    hosts=("open.bigmodel.cn", "api.z.ai"),
+    models=("glm",),
+    thinking_on={"thinking": {"type": "enabled"}},
+    thinking_off={"thinking": {"type": "disabled"}},
+    reasoning_back="reasoning_content",
+    forced_choice="auto",
+    stream_fields={"tool_stream": True},
+    temperature=1.0,
+    stops=4,
+)
+
+GROQ = Profile(name="groq", hosts=("api.groq.com",), effort_in=("reasoning_effort",), effort_names={"max": "high"}, stops=4)
+
+SILICONFLOW = Profile(
+    name="siliconflow",
+    hosts=("api.siliconflow.cn", "api.siliconflow.com"),
+    thinking_on={"enable_thinking": True},
+    thinking_off={"enable_thinking": False},
+)
+
+MINIMAX = Profile(
+    name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), models=("minimax",), think_tags=True, temperature=1.0
 )
 
 GENERIC = Profile(name="generic")
 """A careful client of an unknown server: nothing is sent that is not in OpenAI's first chat-completions reference."""
 
-PROFILES = (ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL)
+PROFILES = (
+    ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL, VLLM, SGLANG, LLAMA_CPP, OLLAMA, LM_STUDIO, DASHSCOPE, MOONSHOT, ZHIPU,
+    GROQ, SILICONFLOW, MINIMAX,
+)  # fmt: skip
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of this name. Raises `SettingsError`, which lists the names."""
+    for profile in (*PROFILES, GENERIC):
+        if profile.name == name:
+            return profile
+    raise SettingsError(f"profile is {name!r}; allowed: a Profile, or one of {', '.join(p.name for p in (*PROFILES, GENERIC))}")
 
 
 def find_profile(base_url: str, model: str) -> Profile:
-    """The profile by the base URL's host, else by the beginning of the model's name, else `GENERIC`."""
-    host = (urlsplit(base_url).hostname or "").lower()
+    """The profile by the base URL's host or port, else by the beginning of the model's name, else `GENERIC`.
+
+    A server that is not the vendor's own does not have its prices; one on this machine has, as it stands in for it in tests.
+    """
+    parts = urlsplit(base_url)
+    host, port = (parts.hostname or "").lower(), f":{parts.port}"
     for profile in PROFILES:
-        if any(host == h or (h.startswith(".") and host.endswith(h)) for h in profile.hosts):
+        if any(h in (host, port) or (h.startswith(".") and host.endswith(h)) for h in profile.hosts):
             return profile
     name = model.lower().rsplit("/", 1)[-1]
-    return next((profile for profile in PROFILES if name.startswith(profile.models or ("\0",))), GENERIC)
+    found = next((profile for profile in PROFILES if name.startswith(profile.models or ("\0",))), GENERIC)
+    return found if is_loopback(host) or not found.prices else replace(found, prices={})

@@ -15,13 +15,27 @@ from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
-from ..errors import ContextTooLong, InsufficientBalance, ModelError, Overloaded, RateLimited, StreamBroken, error_for_status
+from ..errors import (
+    BadRequest,
+    ContextTooLong,
+    InsufficientBalance,
+    ModelError,
+    Overloaded,
+    RateLimited,
+    StreamBroken,
+    error_for_status,
+)
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import Assistant, ToolCall, Usage
+from .thinking import ThinkTags
 
 __all__ = ["Parts", "ReplyReader", "read_chunk", "read_error", "read_whole"]
 
 _CONTEXT_TEXTS = ("maximum context length", "context_length_exceeded", "context window", "context size", "prompt is too long")
+_TEMPLATE_TEXTS = ("jinja", "chat template", "chat_template")
+"""A fault of the request that comes as a 500: llama.cpp's template does not take the messages."""
+_MODEL_FAULTS = ("tool_use_failed",)
+"""Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not read."""
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -60,7 +74,8 @@ class Parts:
 class ReplyReader:
     """Takes the chunks of a streamed reply in; `feed` says what is new for a watcher, `parts` gives the whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, think_tags: bool = False) -> None:
+        self._tags = ThinkTags() if think_tags else None
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
@@ -102,6 +117,9 @@ class ReplyReader:
     def _delta(self, delta: Mapping[str, Any], *, whole: bool = False) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
+        if self._tags and text:
+            inside, text = self._tags.feed(text)
+            thought += inside
         if self._half or (not text.isascii() and _HALF.search(text)):
             text = self._joined(text)
         if thought:
@@ -173,13 +191,17 @@ class ReplyReader:
             calls.append(ToolCall(call_id, call.name.strip(), arguments if arguments.strip() else "{}"))
         if calls and not self._finish and not all(_is_whole(call) for call in ordered):
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
+        if self._tags:
+            thought, rest = self._tags.end()
+            self._reasoning.append(thought)
+            self._text.append(rest)
         text = self.text + ("\ufffd" if self._half else "")
         message = Assistant(text, "".join(self._reasoning), tuple(calls))
         finish = self._finish or ("tool_calls" if calls else "stop")
         return Parts(message, finish, self._model, read_usage(self._usage))
 
 
-def read_whole(data: bytes) -> Parts:
+def read_whole(data: bytes, *, think_tags: bool = False) -> Parts:
     """A reply that came in one piece. Raises `StreamBroken` for an empty or cut body, or the error that it carries."""
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
@@ -187,7 +209,7 @@ def read_whole(data: bytes) -> Parts:
     reply = read_chunk(text, "the reply")
     if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
         reply = reply["data"]
-    reader = ReplyReader()
+    reader = ReplyReader(think_tags=think_tags)
     list(reader.feed(reply))
     if not isinstance(reply, dict) or not _first_choice(reply):
         raise StreamBroken("the reply has no choice in it", body=_cut(text))
@@ -289,10 +311,7 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     if status is None:
         status = _status_inside(details)
     kind: type[ModelError] = error_for_status(status) if status else Overloaded
-    if kind is RateLimited and "insufficient_quota" in (details.get("code"), details.get("type")):
-        kind = InsufficientBalance
-    if kind.__name__ == "BadRequest" and any(text in message.lower() for text in _CONTEXT_TEXTS):
-        kind = ContextTooLong
+    kind = _refined(kind, message.lower(), (details.get("code"), details.get("type")))
     where = f"HTTP {status}" if status else "an error inside the reply"
     return kind(
         f"{where}: {message}",
@@ -302,6 +321,19 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
         request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
         retryable=False if status in _NEVER or headers.get("x-should-retry", "").lower() == "false" else None,
     )
+
+
+def _refined(kind: type[ModelError], message: str, codes: tuple[Any, Any]) -> type[ModelError]:
+    """The kind of error by its text and codes, where the status says too little."""
+    if kind is RateLimited and "insufficient_quota" in codes:
+        return InsufficientBalance
+    if kind is BadRequest and any(code in codes for code in _MODEL_FAULTS):
+        return StreamBroken
+    if kind is Overloaded and any(text in message for text in _TEMPLATE_TEXTS):
+        return BadRequest
+    if kind is BadRequest and any(text in message for text in _CONTEXT_TEXTS):
+        return ContextTooLong
+    return kind
 
 
 def _status_inside(details: Mapping[str, Any]) -> int | None:

@@ -22,6 +22,7 @@ from .profiles import Profile
 
 __all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
 
+_BRIDGE = Assistant("I have read the results.")
 _ASK_FOR_JSON = System("Answer with one JSON object.")
 
 
@@ -99,11 +100,12 @@ def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -
         profile.user_field: settings.user_id,
         "stream": True if stream else None,
         "stream_options": {"include_usage": True} if stream and profile.stream_usage else None,
+        **(profile.stream_fields if stream else {}),
     }
     fields |= {name: value for name, value in plain.items() if value is not None}
     if request.tools:
         fields["tools"] = _tools(sorted(request.tools, key=lambda tool: wire_name(tool.name)), profile)
-        fields["tool_choice"] = _tool_choice(request.tool_choice)
+        fields["tool_choice"] = _tool_choice(request.tool_choice, profile)
     fields |= settings.extra_body
     try:
         return _json(fields)[:-1] + b',"messages":['
@@ -150,9 +152,11 @@ def _tool(tool: ToolSpec, strict: dict[str, Any] | None) -> dict[str, Any]:
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
-def _tool_choice(choice: str) -> str | Mapping[str, Any]:
-    if choice in ("auto", "none", "required"):
+def _tool_choice(choice: str, profile: Profile) -> str | Mapping[str, Any]:
+    if choice in ("auto", "none"):
         return choice
+    if choice == "required" or profile.forced_choice != "named":
+        return "auto" if profile.forced_choice == "auto" else "required"
     return {"type": "function", "function": {"name": wire_name(choice)}}
 
 
@@ -191,7 +195,18 @@ def _check_thinking(settings: ModelSettings, profile: Profile) -> list[tuple[str
 
 def body(head_bytes: bytes, messages: Sequence[Message], profile: Profile, encode: Callable[[Any], bytes]) -> bytes:
     """The whole request body. A message that has its bytes already is not encoded again."""
+    if not profile.user_after_tool:
+        messages = _bridged(messages)
     return head_bytes + b",".join([message.encoded(profile, encode) for message in messages]) + b"]}"
+
+
+def _bridged(messages: Sequence[Message]) -> list[Message]:
+    found: list[Message] = []
+    for message in messages:
+        if isinstance(message, User) and found and isinstance(found[-1], ToolResult):
+            found.append(_BRIDGE)
+        found.append(message)
+    return found
 
 
 def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:

@@ -199,7 +199,7 @@ def test_the_address_from_a_base_with_or_without_its_path(base_url: str, url: st
         ("timeout", -1),
         ("timeout", "5"),
         ("deadline", 0),
-        ("profile", "deepseek"),
+        ("profile", 5),
     ],
 )
 def test_an_argument_of_the_wrong_kind_is_refused(argument: str, value: Any) -> None:
