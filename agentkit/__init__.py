@@ -55,6 +55,7 @@ from .events import (
     ToolStarted,
 )
 from .history import KeepTurns
+from .limiter import Limiter
 from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from .model import Model, ModelReply, ModelRequest, ModelSettings
@@ -89,6 +90,7 @@ __all__ = [
     "InsufficientBalance",
     "KeepTurns",
     "LimitReached",
+    "Limiter",
     "Limits",
     "Message",
     "MessageAdded",

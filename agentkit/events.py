@@ -63,7 +63,10 @@ class MessageAdded:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplied:
-    """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known."""
+    """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known.
+
+    `seconds` is all the time that the call took, and `waited` what of it was spent waiting for a turn or between retries.
+    """
 
     message: Assistant
     usage: Usage
@@ -71,6 +74,7 @@ class ModelReplied:
     model: str = ""
     cost: float | None = None
     seconds: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,13 +121,15 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown."""
+    """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
+    `waited` is how many seconds the request waited for its turn, or between retries."""
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
     finish_reason: str = "stop"
     model: str = ""
     cost: float | None = None
+    waited: float = 0.0
 
 
 @runtime_checkable

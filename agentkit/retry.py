@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import SettingsError
@@ -53,7 +53,10 @@ class RetryingModel:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The first reply that comes. Raises the last error when no further attempt is allowed."""
-        return await self._retrying(on_delta)(self.model.reply, request, on_delta)
+        retrying = self._retrying(on_delta)
+        reply: ModelReply = await retrying(self.model.reply, request, on_delta)
+        slept = retrying.statistics.get("idle_for", 0.0)
+        return replace(reply, waited=reply.waited + slept) if slept else reply
 
     def _retrying(self, on_delta: DeltaSink | None) -> AsyncRetrying:
         import tenacity

@@ -81,6 +81,11 @@ class RunResult(Generic[OutputT]):
         return self.state.cost
 
     @property
+    def waited(self) -> float:
+        """Seconds that model calls waited for their turn at the server (see `Limiter`), or between retries."""
+        return self.state.waited
+
+    @property
     def steps(self) -> int:
         """How many model calls were answered."""
         return self.state.steps
@@ -148,7 +153,8 @@ class Run:
         reply = await self._reply(request)
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
-        await self.record(ModelReplied(message, reply.usage, reply.finish_reason, reply.model, reply.cost, seconds))
+        counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
+        await self.record(ModelReplied(message, *counts))
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         on_delta = self._on_delta if self._watchers else None

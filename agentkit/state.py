@@ -55,6 +55,7 @@ class RunState:
         self.calls: dict[str, OpenCall] = {}
         self.usage = Usage()
         self.cost: float | None = 0.0
+        self.waited = 0.0
         self.context_tokens = 0
         """Prompt and answer of the last model call: about what the next prompt will have at least."""
         self.finish_reason = ""
@@ -156,6 +157,7 @@ class RunState:
             self.calls_made += 1
         self.usage += event.usage
         self.cost = None if self.cost is None or event.cost is None else self.cost + event.cost
+        self.waited += event.waited
         self.context_tokens = event.usage.total_tokens
         self.finish_reason = event.finish_reason
 

@@ -147,5 +147,5 @@ def test_the_command_fails_where_something_is_broken_and_names_the_settings() ->
     with DeepSeekSimulator(lambda request: "Hello." if "required" in json.dumps(request.body) else NO_OPTIONS(request)) as sim:
         result = cli("check-endpoint", "--base-url", sim.base_url, "-m", "deepseek-v4-flash")
     assert result.exit_code == 1
-    assert "dataclasses.replace(agentkit.models.profiles.DEEPSEEK, stream_usage=False)" in result.stdout
+    assert "dataclasses.replace(agentkit.models.profiles.profile_named('deepseek'), stream_usage=False)" in result.stdout
     assert cli("check-endpoint", "--base-url", "https://example.com/v1", "-m", "x").exit_code == 2

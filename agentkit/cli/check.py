@@ -64,7 +64,8 @@ def _summary(report: Report, console: Console) -> None:
     changes = ", ".join(f"{name}={value!r}" for name, value in report.settings.items())
     console.print(Text("the profile that fits:", "bold"))
     console.print(
-        Text(f"  dataclasses.replace(agentkit.models.profiles.{report.profile.name.upper()}, {changes})"), soft_wrap=True
+        Text(f"  dataclasses.replace(agentkit.models.profiles.profile_named({report.profile.name!r}), {changes})"),
+        soft_wrap=True,
     )
 
 

@@ -28,6 +28,7 @@ from ..errors import (
     StreamBroken,
     TimedOut,
 )
+from ..limiter import Limiter, limiter_for
 from ..messages import Assistant, ToolCall
 from ..model import DeltaSink, ModelReply, ModelRequest
 from ..names import known_name, wire_name
@@ -61,7 +62,8 @@ class ChatModel:
     `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given
     (see `find_endpoint`). `profile` (or its name) says what the server needs; else it is found by the base URL or the
     model's name. `timeout` is the most seconds without any byte from the server, keep-alives included;
-    `deadline` the most for a whole reply, `max_bytes` its most bytes, decompressed. `client` is your own
+    `deadline` the most for a whole reply, `max_bytes` its most bytes, decompressed. `limiter` paces the requests; by
+    default all models of the process that use the same server and key share one. `client` is your own
     `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
     base URL; a missing key is raised by the first call.
     """
@@ -77,6 +79,7 @@ class ChatModel:
         timeout: float = 300.0,
         deadline: float | None = 1800.0,
         max_bytes: int = 64 * 2**20,
+        limiter: Limiter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         for argument, value in (("model", model), ("base_url", base_url), ("api_key", api_key)):
@@ -95,6 +98,7 @@ class ChatModel:
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.endpoint.api_key)
         self._own_client = client
         self._http = None if client is None else _library_of(client)
         self._clients = LoopClients(trust_env=not self.endpoint.is_loopback)  # no proxy leads to this machine
@@ -111,8 +115,9 @@ class ChatModel:
         stream = on_delta is not None if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
         try:
-            async with asyncio.timeout(self._deadline) as scope:
-                parts = await self._exchange(body, on_delta)
+            async with self.limiter.turn(len(body) // 4) as turn, asyncio.timeout(self._deadline) as scope:
+                parts = _judged(await self._exchange(body, on_delta))
+                turn.used = parts.usage.input_tokens + parts.usage.output_tokens or None
         except TimeoutError:
             if scope.expired():
                 raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
@@ -122,10 +127,10 @@ class ChatModel:
             raise
         prices = self.profile.price_of(self.name)
         cost = cost_of(prices, parts.usage, self._clock()) if prices else None
-        message = _judged(parts).message
+        message = parts.message
         if request.tools:
             message = self._with_calls(message, [tool.name for tool in request.tools])
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost)
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited)
 
     def _with_calls(self, message: Assistant, names: list[str]) -> Assistant:
         """The message with its calls under the names of the offered tools, and with calls that came as markup in its text."""
