@@ -54,6 +54,7 @@ from .events import (
     ToolProgress,
     ToolStarted,
 )
+from .fallback import Fallback
 from .history import KeepTurns
 from .limiter import Limiter
 from .limits import Limits
@@ -86,6 +87,7 @@ __all__ = [
     "EmptyReply",
     "EndpointWarning",
     "Event",
+    "Fallback",
     "InsecureServer",
     "InsufficientBalance",
     "KeepTurns",

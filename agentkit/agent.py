@@ -86,12 +86,13 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
 
 def _check_price(model: Model, limits: Limits) -> None:
     """A limit on money needs a price; only models with a profile have one."""
-    profile = getattr(model, "profile", None)
-    if limits.cost is not None and profile is not None and not profile.price_of(getattr(model, "name", "")):
-        raise SettingsError(
-            f"limits: cost is set, but the price of {getattr(model, 'name', model)} on {profile.name} is not known; "
-            "give it with ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
-        )
+    for one in getattr(model, "models", [model]) if limits.cost is not None else ():
+        profile, name = getattr(one, "profile", None), getattr(one, "name", "")
+        if profile is not None and not profile.price_of(name):
+            raise SettingsError(
+                f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
+                "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
+            )
 
 
 class Agent(Generic[OutputT]):

@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
         "strict",
     },
     {"state", "tool", "model"},
-    {"models", "limiter", "retry", "limits", "output", "history", "policy"},
+    {"models", "limiter", "retry", "fallback", "limits", "output", "history", "policy"},
     {"spec", "execute"},
     {"decisions", "loop", "run", "stream", "portal"},
     {"agent"},
@@ -45,7 +45,7 @@ LAYERS: list[set[str]] = [
 PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "ChatModel",
     "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
-    "EndpointWarning", "Event", "InsecureServer", "InsufficientBalance", "KeepTurns",
+    "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns",
     "LimitReached", "Limiter", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError",
     "ModelReplied",
     "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "OutputInvalid", "Overloaded", "Profile", "RateLimited",
