@@ -1,10 +1,11 @@
-"""The pytest plugin: the fixture `deepseek`, an offline DeepSeek endpoint in one line.
+"""The pytest plugin: the fixtures `deepseek`, an offline DeepSeek endpoint in one line, and `cassette`, a recorded one.
 
 It is loaded by pytest wherever agentkit is installed, so it imports nothing of agentkit before the fixture is used.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,11 +13,35 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:
-    from .testing import DeepSeekSimulator
+    from .testing import Cassette, DeepSeekSimulator
 
     StartSimulator: TypeAlias = Callable[..., DeepSeekSimulator]
 
-__all__ = ["deepseek"]
+__all__ = ["cassette", "deepseek", "pytest_addoption"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that has the fixture `cassette` record."""
+    text = "have the fixture cassette send requests to the server and record the answers"
+    parser.getgroup("agentkit").addoption("--record-cassettes", action="store_true", help=text)
+
+
+@pytest.fixture
+def cassette(request: pytest.FixtureRequest) -> Cassette:
+    """The recorded exchanges of this test, in `cassettes/<module>/<test>.jsonl` beside its file.
+
+        def test_greeting(cassette):
+            model = ChatModel("deepseek-v4-flash", api_key=os.environ.get("MY_KEY", "none"), client=cassette.client())
+            assert Agent(model).run_sync("Hi").output
+
+    `pytest --record-cassettes` sends the requests to the server and records the answers anew; without it nothing leaves the
+    process, and a request that differs raises `CassetteMismatch`.
+    """
+    from .testing import Cassette
+
+    name = re.sub(r"[^\w.-]+", "_", request.node.name)
+    path = request.path.parent / "cassettes" / request.path.stem / f"{name}.jsonl"
+    return Cassette(path, record=request.config.getoption("--record-cassettes"))
 
 
 @pytest.fixture

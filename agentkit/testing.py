@@ -1,10 +1,12 @@
-"""What tests of agents need: the offline DeepSeek simulator with its replies, and a scripted model without HTTP.
+"""What tests of agents need: the offline DeepSeek simulator, a scripted model without HTTP, and cassettes of real exchanges.
 
     from agentkit.testing import DeepSeekSimulator, call
 
-With pytest, the fixture `deepseek` (`agentkit.pytest_plugin`) starts and stops it, and points the environment at it.
+With pytest, the fixture `deepseek` (`agentkit.pytest_plugin`) starts and stops the simulator, and points the environment at
+it; the fixture `cassette` replays the exchanges that `pytest --record-cassettes` recorded.
 """
 
+from .cassette import Cassette, CassetteMismatch
 from .messages import Assistant, ToolCall
 from .models.scripted import ScriptedModel, call
 from .simulator import SCENARIOS, Cut, DeepSeekSimulator, Failure, Hangup, Late, Raw, Reply, SimRequest
@@ -12,6 +14,8 @@ from .simulator import SCENARIOS, Cut, DeepSeekSimulator, Failure, Hangup, Late,
 __all__ = [
     "SCENARIOS",
     "Assistant",
+    "Cassette",
+    "CassetteMismatch",
     "Cut",
     "DeepSeekSimulator",
     "Failure",

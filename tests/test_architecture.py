@@ -37,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"spec", "execute"},
     {"decisions", "loop", "run", "stream", "portal"},
     {"agent"},
-    {"middleware", "store", "trace", "team", "conformance", "simulator", "testing", "pytest_plugin", "__init__"},
+    {"middleware", "store", "trace", "team", "conformance", "cassette", "simulator", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "cli", "durable", "evals"},
 ]
 """From the lowest up; a package is one entry. `__init__` is the public face, which only the edges may use."""
