@@ -146,8 +146,8 @@ class Agent(Generic[OutputT]):
         self.deps_type = deps_type
         output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
         registry = ToolRegistry(tools)
-        if output.tool is not None:
-            registry.add(output.tool)
+        if output.tool is not None:  # a request is strict with all of its tools or with none
+            registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
         names = _names(registry)
         if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
             raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")

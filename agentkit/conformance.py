@@ -17,7 +17,7 @@ from .messages import Usage
 from .models.chat import ChatModel
 from .models.prices import cost_of
 from .models.profiles import Profile
-from .models.replies import Parts, ReplyReader, read_error, read_whole
+from .models.replies import Parts, ReplyReader, read_chunk, read_error, read_whole
 from .sse import SSEParser
 
 __all__ = ["CHECKS", "Finding", "Report", "check_endpoint", "estimate"]
@@ -103,6 +103,11 @@ class _Server:
         self.sent = 0
         self.max_tokens_field = self.profile.max_tokens_field
 
+    def _hidden(self, error: ModelError) -> str:
+        """The error's text without the key, which some servers repeat."""
+        key = self.model.endpoint.api_key
+        return str(error).replace(key, "[api key]") if key and len(key) >= 8 else str(error)
+
     async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = _OUT, **fields: Any) -> _Seen:
         """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -115,13 +120,20 @@ class _Server:
         self.sent += 1
         response = await self._client.post(self.model.endpoint.url, content=json.dumps(body), headers=headers)
         if response.status_code >= 300:
-            return _Seen(response.status_code, None, str(read_error(response.status_code, response.content, response.headers)))
+            error = read_error(response.status_code, response.content, response.headers)
+            if error.retryable:
+                raise _Passing(self._hidden(error))
+            return _Seen(response.status_code, None, self._hidden(error))
         try:
             parts, bodies = _read(response.content, self.profile)
         except ModelError as error:
-            return _Seen(response.status_code, None, str(error))
+            return _Seen(response.status_code, None, self._hidden(error))
         self.usage += parts.usage
         return _Seen(response.status_code, parts, "", bodies)
+
+
+class _Passing(Exception):
+    """A failure that says nothing of what the server supports: it is busy, or limits the rate."""
 
 
 def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
@@ -130,7 +142,7 @@ def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
     reader, bodies = ReplyReader(think_tags=profile.think_tags), []
     for data in SSEParser().feed(content + b"\n\n"):
         if data and data != b"[DONE]":
-            bodies.append(json.loads(data))
+            bodies.append(read_chunk(data))
             list(reader.feed(bodies[-1]))
     return reader.parts(), (*bodies, *(["[DONE]"] if b"[DONE]" in content else []))
 
@@ -184,8 +196,9 @@ async def _calls_tools(server: _Server) -> Finding:
 
 def _oddities(seen: _Seen) -> list[str]:
     """What this server does otherwise than most, and agentkit puts right."""
-    message = seen.bodies[0].get("choices", [{}])[0].get("message", {})
-    raw = (message.get("tool_calls") or [{}])[0]
+    raw = next((call for call in _message(seen).get("tool_calls") or () if isinstance(call, dict)), None)
+    if raw is None:
+        return []
     found = []
     if not raw.get("id"):
         found.append("the call has no id")
@@ -194,6 +207,17 @@ def _oddities(seen: _Seen) -> list[str]:
     if seen.parts and seen.parts.finish_reason != "tool_calls":
         found.append(f"finish_reason is {seen.parts.finish_reason!r}")
     return found
+
+
+def _message(seen: _Seen) -> Mapping[str, Any]:
+    """The message of a whole reply, or the first delta of a stream; empty where it is no object."""
+    for body in seen.bodies:
+        inner = body.get("data", body) if isinstance(body, dict) else {}
+        for choice in inner.get("choices") or () if isinstance(inner, dict) else ():
+            message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(message, dict) and any(message.values()):
+                return message
+    return {}
 
 
 def _history(call_id: str, **assistant: Any) -> list[Message]:
@@ -230,8 +254,7 @@ async def _echoes_thinking(server: _Server) -> Finding:
         if seen.text.lstrip().startswith("<think>"):
             return Finding("thinking", "yes", "in the content, between <think> tags", {"think_tags": True})
         return Finding("thinking", "no", "no thinking text came")
-    message: Mapping[str, Any] = next((choice["message"] for body in seen.bodies[:1] for choice in body.get("choices", ())), {})
-    name = next((n for n in ("reasoning_content", "reasoning") if message.get(n)), None)
+    name = next((n for n in ("reasoning_content", "reasoning") if _message(seen).get(n)), None)
     plain = await server.ask(_history("call_00_a"), thinking=True, tools=[_WEATHER])
     back = await server.ask(_history("call_00_a", **{name or "": "I ask."}), thinking=True, tools=[_WEATHER]) if name else plain
     needed = plain.status == 400 and back.parts is not None
@@ -359,6 +382,10 @@ async def _stops_at_max_tokens(server: _Server) -> Finding:
     )
 
 
+def _name_of(check: Check) -> str:
+    return check.__name__.strip("_").replace("_", " ")
+
+
 CHECKS: tuple[tuple[Check, int, int], ...] = (
     (_answers, 2, 30),
     (_streams, 2, 30),
@@ -408,12 +435,12 @@ async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | Non
         for check, _count, _tokens in CHECKS:
             try:
                 findings.append(await check(server))
-            except httpx.TransportError as error:
+            except _Passing as error:
+                findings.append(Finding(_name_of(check), "unknown", f"{error}; try again later"))
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 if not findings:
                     raise ConnectionFailed(f"{model.endpoint.url}: {error or type(error).__name__}") from error
-                findings.append(
-                    Finding(check.__name__.strip("_").replace("_", " "), "broken", f"the connection failed: {error!r}")
-                )
+                findings.append(Finding(_name_of(check), "broken", f"the connection failed: {error!r}"))
             if tell:
                 tell(findings[-1])
             if not server.usage.requests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from .tool import RunContext, ToolRegistry
 
 __all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
 
+_LONGEST_ERROR = 10_000
 _SHOWN = 500
 """Characters of an exception's message that the model is told."""
 
@@ -68,12 +69,13 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
     """
     repairs: list[str] = []
     try:
-        text = render(await _through_middleware(call, ctx, spec, repairs))
+        value = await _through_middleware(call, ctx, spec, repairs)
+        text = render(value) if spec.middleware else value
         tool = spec.tools.get(call.name)
         told = shorten(text, tool.max_output if tool else None)
         return Outcome(ToolResult(call.id, call.name, told), None, tuple(repairs), None if told is text else text)
     except (ModelRetry, ToolArgumentsInvalid) as error:
-        told, full = str(error), f"{type(error).__name__}: {error}"
+        told, full = shorten(str(error), _LONGEST_ERROR), f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task and task.cancelling():
@@ -85,8 +87,8 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
 
 
 async def _through_middleware(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec, repairs: list[str]) -> Any:
-    if not spec.middleware:
-        return await _invoke(ctx, spec, repairs, call)
+    if not spec.middleware:  # rendered at once: a live object that a later call changes must not rewrite this answer
+        return await _invoke(ctx, spec, repairs, call, render)
     inner = partial(_invoke, ctx, spec, repairs)
     for layer in reversed(spec.middleware):
         inner = partial(_layered, layer, inner, ctx)
@@ -97,17 +99,20 @@ async def _layered(layer: Any, inner: Any, ctx: RunContext[Any], call: ToolCall)
     return await layer.tool_call(call, ctx, inner)
 
 
-async def _invoke(ctx: RunContext[Any], spec: AgentSpec, repairs: list[str], call: ToolCall) -> Any:
+async def _invoke(
+    ctx: RunContext[Any], spec: AgentSpec, repairs: list[str], call: ToolCall, finish: Callable[[Any], Any] | None = None
+) -> Any:
     tool = spec.tools.get(call.name)
     if tool is None:
         raise ModelRetry(unknown_tool(call.name, spec.tools))
     arguments = tool.parse(call.arguments)
     repairs += arguments.repairs
-    return await tool.invoke(arguments, ctx, spec.threads)
+    return await tool.invoke(arguments, ctx, spec.threads, finish)
 
 
 def unknown_tool(name: str, tools: ToolRegistry) -> str:
     """What the model is told when it calls a tool that is not there: the names that are, nearest first."""
+    name = name if len(name) <= 200 else f"{name[:200]}..."
     names = [tool.name for tool in tools]
     near = difflib.get_close_matches(name, names, n=3)
     ordered = near + [n for n in names if n not in near]

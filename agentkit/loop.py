@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, assert_never
 
 from .decisions import AskModel, Decision, Finish, Pause, RunTools
@@ -18,6 +19,8 @@ __all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools", "decide", "dri
 LAST_ANSWER = "You have reached the limit of this run. Do not call tools any more; answer now with what you have."
 CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
 EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in the next reply"
+FORBIDDEN_CALL = "not run: no tool may be called here; answer in words"
+BEYOND_CALL = "not run: the run has reached its limit of tool calls"
 REFUSED_CALL = "not run: the call was not approved"
 LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
@@ -49,12 +52,9 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
     if state.finish_reason == "length":
         return RunTools(calls, CUT_CALL)
-    excess = calls[spec.limits.calls_per_reply :] if spec.limits.calls_per_reply else []
-    if excess:
-        return RunTools(excess, EXCESS_CALL.format(spec.limits.calls_per_reply))
-    lost = [c for c in calls if c.started and not spec.may_repeat(c.call)]
-    if lost:
-        return RunTools(lost, LOST_CALL)
+    for never, why in _never_run(calls, spec):
+        if never:
+            return RunTools(never, why)
     ready = _within_limit(calls, state, spec)
     waiting = tuple(c.call for c in ready if c.approved is None and spec.needs_approval(c.call))
     if waiting:
@@ -62,7 +62,19 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     refused = [c for c in calls if c.approved is False]
     if refused:
         return RunTools(refused, REFUSED_CALL)
-    return RunTools(ready) if ready else _at_limit(state.limit or "limit:tool_calls", state, spec)
+    if ready:
+        return RunTools(ready)
+    if any(c.result and not c.result.is_error and c.call.name == spec.answering for c in state.calls.values()):
+        return RunTools(calls, BEYOND_CALL)  # the answer is there
+    return _at_limit(state.limit or "limit:tool_calls", state, spec)
+
+
+def _never_run(calls: list[OpenCall], spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str]]:
+    """Calls that are answered without being run, and what the model is told."""
+    most = spec.limits.calls_per_reply
+    yield calls[most:] if most else [], EXCESS_CALL.format(most)
+    yield [c for c in calls if c.started and not spec.may_repeat(c.call)], LOST_CALL
+    yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
@@ -70,8 +82,7 @@ def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> li
     left = 0 if state.limit else spec.limits.tool_calls_left(state)
     if left is None or len(calls) <= left:
         return calls
-    answering = spec.output.tool.name if spec.output.tool else None
-    return [c for c in calls if c.call.name == answering] or calls[:left]
+    return [c for c in calls if c.call.name == spec.answering] or calls[:left]
 
 
 def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:

@@ -8,10 +8,10 @@ __all__ = ["redact"]
 
 _SECRETS = re.compile(
     r"""
-      (?P<url>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/:]{0,256}:[^\s/]{1,256}@                        # user:password@ in a URL
+      (?P<url>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/:]{0,256}:(?!\d{1,5}/)[^\s"']{1,256}@          # user:password@ in a URL
     | (?P<field>\b[\w-]{0,40}(?:api[_-]?key|token(?!s\b)|secret|passw(?:or)?d|pwd|credential|authorization)[\w-]{0,40}
-        ["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)                                             # password=..., "token": "..."
-        (?:(?P<quote>["'])(?:bearer\s+|basic\s+)?(?:(?!(?P=quote)).)+|[^\s"'&,;]+)
+        \\?["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)                                             # password=..., "token": "..."
+        (?:(?P<quote>\\?["'])(?:bearer\s+|basic\s+)?(?:(?!(?P=quote)).)+|[^\s"'&,;]+)
     | (?P<scheme>\b(?:bearer|basic)\s+)(?=[a-z._~+/-]{0,99}[0-9=])[A-Za-z0-9._~+/=-]{8,}       # Authorization values
     | \b(?:sk|ghp|gho|ghs|ghu|github_pat|xox[abprs]|glpat|hf|(?:pk|rk)_(?:live|test))[-_][A-Za-z0-9_-]{8,}  # known beginnings
     | \b(?:AKIA|ASIA|AIza)[0-9A-Za-z_-]{12,}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,27 +115,36 @@ class Run:
         self._observers = tuple(observers)
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
+        self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
         """Take a lasting event into the state, then tell the observers; each is told of all events in the state's order."""
-        async with self._turn:
-            self.state.apply(event)
-            await self._tell(self._observers, event)
+        self.state.apply(event)
+        self._untold.append(event)
+        async with self._turn:  # who is cancelled while waiting here leaves the event to the next
+            while self._untold:
+                await self._tell(self._observers, self._untold.popleft())
 
     async def emit(self, event: Event) -> None:
         """Tell the watchers of a passing event."""
         await self._tell(self._watchers, event)
 
     async def _tell(self, observers: Iterable[Observer], event: Event) -> None:
+        """Tell all of them, whatever one of them or a cancellation does to the others; then raise the first error."""
+        raised: BaseException | None = None
         for observer in observers:
             try:
                 waiting = observer(event)
                 if waiting is not None:
                     await waiting
-            except Exception:  # it missed an event, so it is told of no later one
+            except asyncio.CancelledError as error:
+                raised = raised or error
+            except Exception as error:  # noqa: BLE001  it missed an event, so it is told of no later one
                 self._observers = tuple(o for o in self._observers if o is not observer)
                 self._watchers = tuple(o for o in self._watchers if o is not observer)
-                raise
+                raised = raised or error
+        if raised is not None:
+            raise raised
 
     async def ask_model(self, ask: AskModel) -> None:
         """One model call, and its reply into the state."""
@@ -204,13 +214,15 @@ class Run:
         started = time.perf_counter()
         outcome = await execute(call, ctx, self.spec)
         seconds = time.perf_counter() - started
-        if told:
-            await asyncio.gather(*told)
         result = outcome.result
         if open_call.edited:  # the model reads its own arguments in the history, not these
             told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
             result = replace(result, content=f"{told_first}\n{result.content}")
-        await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
+        try:
+            if told:
+                await asyncio.gather(*told)
+        finally:  # the call has had its effect, whatever a watcher makes of its progress
+            await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
 
     def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
         """A function that any thread may call to report progress."""

@@ -61,6 +61,11 @@ class AgentSpec:
     middleware: tuple[Middleware, ...] = ()
     threads: Threads = field(default_factory=Threads)
 
+    @property
+    def answering(self) -> str | None:
+        """The name of the tool that gives the answer."""
+        return self.output.tool.name if self.output.tool else None
+
     def needs_approval(self, call: ToolCall) -> bool:
         """Whether the call waits for an approval. One that cannot run (unknown tool, bad arguments) needs none.
 

@@ -211,34 +211,46 @@ class Tool(Generic[P, R]):
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
         return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
 
-    async def invoke(self, arguments: Arguments, ctx: RunContext[Any], threads: Threads) -> Any:
+    async def invoke(
+        self, arguments: Arguments, ctx: RunContext[Any], threads: Threads, finish: Callable[[Any], Any] | None = None
+    ) -> Any:
         """Run the function: in a task of this loop if it is async, else in a thread, within `timeout`.
 
         Either has a copy of the caller's context variables. Raises TimeoutError with its own message when `timeout` is over;
-        a TimeoutError of the function comes as it is.
+        a TimeoutError of the function comes as it is. `finish` takes the value at once where the function returned it, and
+        gives what comes out.
         """
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
         if self.is_async:
-            return await within(self._settled(run, ctx), self.timeout)
+            return await within(_settled(run, ctx, finish), self.timeout)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                result = await threads.run(lambda: _all_of(run(), ctx))
+                result = await threads.run(lambda: _returned(run(), ctx, finish))
         except TimeoutError:
             if scope.expired():
                 raise TimeoutError(f"no result within {self.timeout:g} seconds") from None
             raise
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
-            return await within(self._settled(lambda: result, ctx), self.timeout)
+            return await within(_settled(lambda: result, ctx, finish), self.timeout)
         return result
 
-    async def _settled(self, run: Callable[[], Any], ctx: RunContext[Any]) -> Any:
-        result = run()
-        if inspect.isasyncgen(result):
-            async with contextlib.aclosing(result):
-                return [_reported(item, ctx) async for item in result]
-        return await result
+
+async def _settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    result = run()
+    if inspect.isasyncgen(result):
+        async with contextlib.aclosing(result):
+            value: Any = [_reported(item, ctx) async for item in result]
+    else:
+        value = await result
+    return finish(value) if finish else value
+
+
+def _returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """What a sync function comes to: finished, unless there is something to await."""
+    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
+    return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
 
 
 def _is_async(fn: object) -> bool:
@@ -248,11 +260,6 @@ def _is_async(fn: object) -> bool:
 def _reported(item: Any, ctx: RunContext[Any]) -> Any:
     ctx.progress(item)
     return item
-
-
-def _all_of(result: Any, ctx: RunContext[Any]) -> Any:
-    """What a generator yields, as a list; each item is told to the watchers as it comes."""
-    return [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
 
 
 def _is_number(value: object) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .coerce import bare_words, coerce, strange_keys
 from .errors import ToolArgumentsInvalid
+from .redact import redact
 from .repair import NotJson, read_json
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
     if item["type"] == "unexpected_keyword_argument":
         return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] in ("value_error", "assertion_error"):  # the words of a validator, which may know secrets
+        text = redact(text)
     return f"{name}: {text} (got {_shown(item['input'])})"
 
 

@@ -13,7 +13,7 @@ from agentkit import AgentError, Assistant, ChatModel
 from agentkit.conformance import CHECKS, Report, check_endpoint, estimate
 from agentkit.models.profiles import DEEPSEEK, GENERIC, Profile
 from agentkit.simulator.request import SimRequest
-from agentkit.testing import DeepSeekSimulator, Failure, Reply, call
+from agentkit.testing import DeepSeekSimulator, Failure, Raw, Reply, call
 from tests.cli.helpers import cli
 
 
@@ -149,3 +149,32 @@ def test_the_command_fails_where_something_is_broken_and_names_the_settings() ->
     assert result.exit_code == 1
     assert "dataclasses.replace(agentkit.models.profiles.profile_named('deepseek'), stream_usage=False)" in result.stdout
     assert cli("check-endpoint", "--base-url", "https://example.com/v1", "-m", "x").exit_code == 2
+
+
+def test_a_busy_server_changes_nothing_in_the_profile() -> None:
+    busy = only('"call_00_a"', Failure(503, "busy"))
+    report, _sim = checked(busy)
+    assert report.settings == {} and verdicts(report)["takes results"] == "unknown"
+
+
+def test_the_key_is_not_printed() -> None:
+    key = "sk-very-secret-0123456789"
+    with DeepSeekSimulator(lambda request: Failure(401, f"wrong key {key}")) as sim:
+        report = asyncio.run(check_endpoint(ChatModel("deepseek-v4-flash", base_url=sim.base_url, api_key=key)))
+    assert "wrong key [api key]" in report.findings[0].detail
+
+
+ODD = [
+    b'data: {"choices":[{"delta":{"content":"x","reasoning_content":"y"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+    b"data: {broken\n\n",
+    b'{"choices": [{"message": null}]}',
+    b'{"choices": [{"message": {"content": "x", "tool_calls": [null]}, "finish_reason": "stop"}]}',
+    b'{"data": {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}, "success": true}',
+]
+
+
+@pytest.mark.parametrize("kind", ["Use the tool", '"enabled"'])
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_replies_are_findings_and_not_crashes(kind: str, odd: bytes) -> None:
+    report, _sim = checked(only(kind, Raw(odd)))
+    assert len(report.findings) == len(CHECKS)

@@ -16,6 +16,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
     [
         ("postgres://ann:hunter2@db:5432/x", "postgres://[redacted]@db:5432/x"),
         ("redis://:hunter2@cache/0", "redis://[redacted]@cache/0"),
+        ("postgres://bob:p@ss/word1@db.example/x", "postgres://[redacted]@db.example/x"),
+        ('{"e": "password=\\"abc def\\""}', '{"e": "password=\\"[redacted]\\""}'),
         ("https://ann:p@ss@host/x", "https://[redacted]@host/x"),
         ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted]"),
         ("{'Authorization': 'Bearer abcdef123456'}", "{'Authorization': '[redacted]'}"),

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from agentkit import (
     Agent,
     AgentError,
     AuthError,
     ChatModel,
+    Limits,
     ModelReply,
     ModelRequest,
+    ModelRetry,
     RunContext,
     RunFinished,
     RunResult,
     RunStarted,
+    RunState,
     ScriptedModel,
     StepStarted,
     TextDelta,
+    ToolCall,
     ToolFinished,
     ToolProgress,
     ToolResult,
@@ -270,3 +276,156 @@ def test_the_suite_itself_cannot_leave_loopback(address: tuple[str, int]) -> Non
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family) as out, pytest.raises(RuntimeError, match="tests use loopback only"):
         out.connect(address)
+
+
+# --- what observers, limits and watchers must not lose ------------------------------------------------------------------
+
+
+def lasting(got: list[Any]) -> Any:
+    def store(event: Any) -> None:
+        got.append(event)
+
+    store.deltas = False  # type: ignore[attr-defined]
+    return store
+
+
+@tool
+async def number(n: int) -> int:
+    """Give it back."""
+    return n
+
+
+def test_an_observer_that_fails_leaves_no_gap_for_the_others(how: How) -> None:
+    got: list[Any] = []
+
+    def bad(event: Any) -> None:
+        if isinstance(event, ToolFinished):
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        how(Agent(ScriptedModel([call("number", n=1), "ok"]), tools=[number]), "x", observers=[bad, lasting(got)])
+    assert [type(event).__name__ for event in got] == [
+        "RunStarted",
+        "ModelReplied",
+        "ToolStarted",
+        "ToolFinished",
+        "RunFinished",
+    ]
+    assert RunState.replay(got).messages == got[-1].result.messages
+
+
+@pytest.mark.parametrize("by_limit", [False, True])
+def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(by_limit: bool) -> None:
+    got: list[Any] = []
+
+    async def main() -> None:
+        here = asyncio.Event()
+
+        async def slow(event: Any) -> None:
+            if isinstance(event, ToolFinished) and not here.is_set():
+                here.set()
+                await asyncio.sleep(30)
+
+        limits = Limits(seconds=0.2 if by_limit else None)
+        agent = Agent(ScriptedModel([[call("number", n=n) for n in range(3)], "ok"]), tools=[number], limits=limits)
+        task = asyncio.create_task(agent.run("x", observers=[slow, lasting(got)]))
+        if not by_limit:
+            await here.wait()
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    state = got[-1].result.state
+    assert RunState.replay(got).messages == state.messages
+    assert [m.content for m in state.messages if isinstance(m, ToolResult)] == ["0", "1", "2"], "what was done is not unknown"
+
+
+def test_a_watcher_that_fails_at_progress_does_not_undo_the_call() -> None:
+    got: list[Any] = []
+
+    @tool
+    async def pay(ctx: RunContext[None]) -> str:
+        """Pay."""
+        ctx.progress("half")
+        return "paid 100"
+
+    def bad(event: Any) -> None:
+        if isinstance(event, ToolProgress):
+            raise RuntimeError("ui")
+
+    with pytest.raises(RuntimeError, match="ui"):
+        Agent(ScriptedModel([call("pay"), "ok"]), tools=[pay]).run_sync("x", observers=[bad, lasting(got)])
+    assert [event.result.content for event in got if isinstance(event, ToolFinished)] == ["paid 100"]
+
+
+def test_an_answer_is_rendered_when_its_call_returns(how: How) -> None:
+    shared: dict[str, list[int]] = {"async": [], "sync": []}
+
+    @tool
+    async def add(n: int) -> list[int]:
+        """Add, with others at the same time."""
+        shared["async"].append(n)
+        return shared["async"]
+
+    @tool
+    def add_sync(n: int) -> list[int]:
+        """Add, one after another."""
+        shared["sync"].append(n)
+        return shared["sync"]
+
+    for name in ("add", "add_sync"):
+        for known in shared.values():
+            known.clear()
+        result = how(Agent(ScriptedModel([[call(name, n=n) for n in range(3)], "ok"]), tools=[add, add_sync]), "x")
+        assert [m.content for m in result.messages if isinstance(m, ToolResult)] == ["[0]", "[0,1]", "[0,1,2]"]
+
+
+def test_no_tool_runs_where_none_may_be_called(how: How) -> None:
+    ran: list[int] = []
+
+    @tool
+    def t() -> str:
+        """Run."""
+        ran.append(1)
+        return "r"
+
+    result = how(Agent(ScriptedModel([call("t"), "ok"]), tools=[t], tool_choice="none"), "x")
+    assert (result.output, ran) == ("ok", [])
+    assert [m.content for m in result.messages if isinstance(m, ToolResult)] == [
+        "error: not run: no tool may be called here; answer in words"
+    ]
+
+
+def test_an_accepted_answer_is_kept_at_the_limit_of_calls(how: How) -> None:
+    replies = [[call("number", n=1)], [call("number", n=2), call("final_answer", x=1)]]
+    agent = Agent(ScriptedModel(replies), tools=[number], output_type=dict[str, int], limits=Limits(tool_calls=1))
+    result = how(agent, "x")
+    assert (result.stop_reason, result.output) == ("answer", {"x": 1})
+    told = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    assert told == ["1", "error: not run: the run has reached its limit of tool calls", "accepted"]
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, ""])
+def test_what_the_model_is_told_of_an_error_is_bounded(how: How, text: str) -> None:
+    @tool
+    def t(n: int = 0) -> str:
+        """Fail."""
+        raise ModelRetry(text)
+
+    script: list[Any] = [call("t"), ToolCall("a", "t", json.dumps({"k" * len(text): 1})), ToolCall("b", "u" + text, "{}"), "ok"]
+    result = how(Agent(ScriptedModel(script), tools=[t]), "x")
+    assert all(len(m.content) < 11_000 for m in result.messages if isinstance(m, ToolResult))
+
+
+def test_a_validators_secret_is_not_told() -> None:
+    def check(value: str) -> str:
+        raise ValueError("db postgres://bob:hunter22@db refused")
+
+    @tool
+    def t(x: Annotated[str, AfterValidator(check)]) -> str:
+        """Take it."""
+        return x
+
+    result = Agent(ScriptedModel([call("t", x="a"), "ok"]), tools=[t]).run_sync("x")
+    (told,) = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    assert told.startswith("error: x: db postgres://[redacted]@db refused")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from agentkit import Agent, ChatModel, EndpointWarning, tool
+from agentkit import Agent, ChatModel, EndpointWarning, ScriptedModel, tool
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.simulator.strict_schema import schema_errors
 from agentkit.strict import NotStrict, strict_schema
@@ -121,3 +121,19 @@ def test_what_stops_the_mode_is_said_and_the_request_is_sent_without_it(tools: l
         with pytest.warns(EndpointWarning, match=says):
             assert Agent(model, tools=tools).run_sync("Meet.").output == "Done."
         assert '"strict"' not in json.dumps(sim.requests[0].body["tools"])
+
+
+def test_the_tool_of_a_typed_answer_is_strict_with_the_others() -> None:
+    @tool(strict=True)
+    def look(city: str) -> str:
+        """Look."""
+        return city
+
+    agent = Agent(ScriptedModel([]), tools=[look], output_type=Weather)
+    assert [offered.strict for offered in agent.spec.offered] == [True, True]
+    agent = Agent(ScriptedModel([]), tools=[tool(look, strict=False)], output_type=Weather)
+    assert [offered.strict for offered in agent.spec.offered] == [False, False]
+
+
+class Weather(BaseModel):
+    degrees: int

@@ -56,7 +56,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
         changes["model"] = ChatModel(name, base_url=options.base_url)
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
-        own = [item for item in base.spec.tools if item is not base.spec.output.tool] if base else []
+        own = [item for item in base.spec.tools if item.name != base.spec.answering] if base else []
         changes["tools"] = [*own, *extra]
     if options.instructions is not None:
         changes["instructions"] = options.instructions

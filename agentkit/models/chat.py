@@ -129,13 +129,14 @@ class ChatModel:
         cost = cost_of(prices, parts.usage, self._clock()) if prices else None
         message = parts.message
         if request.tools:
-            message = self._with_calls(message, [tool.name for tool in request.tools])
+            readable = request.tool_choice != "none" and parts.finish_reason != "length"
+            message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
         return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited)
 
-    def _with_calls(self, message: Assistant, names: list[str]) -> Assistant:
+    def _with_calls(self, message: Assistant, names: list[str], *, readable: bool) -> Assistant:
         """The message with its calls under the names of the offered tools, and with calls that came as markup in its text."""
         if not message.tool_calls and message.text:
-            return self._calls_in_text(message, names)
+            return self._calls_in_text(message, names) if readable else message
         calls = tuple(
             call if call.name in names else replace(call, name=known_name(call.name, names)) for call in message.tool_calls
         )

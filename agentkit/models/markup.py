@@ -14,7 +14,8 @@ from ..messages import ToolCall
 __all__ = ["BrokenMarkup", "looks_like_a_call", "read_markup"]
 
 _BAR = r"[｜|]{1,2}"
-_OPEN = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>")
+_OPEN = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>(?=\s*(?:\Z|<))")
+"""Text right after it is text about markup."""
 _SECTION = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>(.*)</{_BAR}DSML{_BAR}\1>\s*\Z", re.DOTALL)
 _INVOKE = re.compile(rf'\s*<{_BAR}DSML{_BAR}invoke name="([^"<>]+)">(.*?)</{_BAR}DSML{_BAR}invoke>\s*', re.DOTALL)
 _PARAMETER = re.compile(

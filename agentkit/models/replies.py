@@ -131,9 +131,10 @@ class ReplyReader:
         pieces = delta.get("tool_calls")
         if isinstance(pieces, list):
             by_place = whole or len(pieces) > 1
+            one_each = whole and not self._calls  # in a whole reply each entry is a call, whatever its index says
             for place, piece in enumerate(pieces):
                 if isinstance(piece, dict):
-                    yield from self._call_piece(piece, place if by_place else None)
+                    yield from self._call_piece({**piece, "index": place} if one_each else piece, place if by_place else None)
 
     def _joined(self, text: str) -> str:
         """The text with the half of a character that the last piece ended in, without one that it ends in itself."""
@@ -155,25 +156,28 @@ class ReplyReader:
     def _call_piece(self, piece: Mapping[str, Any], place: int | None) -> Iterator[ToolArgsDelta]:
         function = _mapping(piece.get("function"))
         index, name, arguments = piece.get("index"), _text(function.get("name")), function.get("arguments")
-        call = self._call_of(index if isinstance(index, int) else place, _text(piece.get("id")), name)
+        text = arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
+        call = self._call_of(index if isinstance(index, int) else place, _text(piece.get("id")), name, text)
         if name != call.name:
             call.name += name
-        text = arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
         if text and not (_is_object(text) and text == "".join(call.arguments)):  # the whole object, sent again
             call.arguments.append(text)
             yield ToolArgsDelta(call.place, call.name, text)
 
-    def _call_of(self, key: int | None, call_id: str, name: str) -> _Call:
-        """The call that a piece belongs to: a new id begins a new call even at a known index."""
+    def _call_of(self, key: int | None, call_id: str, name: str, text: str) -> _Call:
+        """The call that a piece belongs to: a new id begins a new call even at a known index, and so does a name after
+        arguments that are whole, unless it brings the same ones again."""
         same_key = self._calls if key is None else [c for c in self._calls if c.key == key]
+        last = same_key[-1] if same_key else None
         if call_id:
             found = next((c for c in same_key if c.id == call_id), None)
-            if found is None and same_key and not same_key[-1].id and key is not None:
-                found = same_key[-1]  # its id comes late
+            if found is None and last is not None and key is not None and (not last.id or not (name or _is_whole(last))):
+                found = last  # its id comes late, or changes with each piece
         else:
-            found = same_key[-1] if same_key else None
-            if key is None and found and name and found.name and _is_whole(found):
-                found = None
+            found = last
+            if last is not None and name and last.name and _is_whole(last):
+                again = key is not None and (not text or text == "".join(last.arguments))
+                found = last if again else None
         if found is None:
             found = _Call(key, len(self._calls))
             self._calls.append(found)
@@ -251,7 +255,9 @@ def _is_object(text: str) -> bool:
 
 
 def _is_whole(call: _Call) -> bool:
-    """Whether its arguments are whole JSON."""
+    """Whether its arguments are a whole JSON object; they are joined only where they end like one."""
+    if not call.arguments or not call.arguments[-1].rstrip().endswith("}"):
+        return False
     try:
         from_json("".join(call.arguments))
     except ValueError:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit import Assistant, ToolCall, ToolResult
+from agentkit import Agent, Assistant, ChatModel, ToolCall, ToolResult, tool
 from agentkit.models.markup import BrokenMarkup, looks_like_a_call, read_markup
 from agentkit.models.profiles import DEEPSEEK, find_profile
 from agentkit.models.wire import encoder
 from agentkit.names import known_name, nine_characters, wire_name
+from agentkit.testing import DeepSeekSimulator, Reply
 
 ONE = (
     '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="a" string="true">x "y" \\z</｜DSML｜parameter>\n'
@@ -117,3 +118,34 @@ def test_a_server_with_short_ids_gets_them_on_the_call_and_its_answer() -> None:
     assert asked["tool_calls"][0]["id"] == answered["tool_call_id"] == nine_characters("call_00_abc")
     kept = json.loads(encoder(DEEPSEEK)(ToolResult("call_00_abc", "f", "x")))
     assert kept["tool_call_id"] == "call_00_abc"
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "stop_reason"),
+    [
+        ("The markup begins with <｜DSML｜tool_calls> and then calls follow.", "stop", "answer"),
+        ('I call: <｜DSML｜tool_calls><｜DSML｜invoke name="weather">', "length", "limit:max_tokens"),
+    ],
+)
+def test_text_about_markup_and_text_that_was_cut_are_no_broken_calls(text: str, finish: str, stop_reason: str) -> None:
+    @tool
+    def weather() -> str:
+        """Weather."""
+        return "fine"
+
+    with DeepSeekSimulator([Reply(text, finish)]) as sim:
+        result = Agent(ChatModel("deepseek-v4-flash", base_url=sim.base_url, profile=DEEPSEEK), tools=[weather]).run_sync("x")
+        assert (result.output, result.stop_reason, len(sim.requests)) == (text, stop_reason, 1)
+
+
+def test_markup_is_not_read_where_no_tool_may_be_called() -> None:
+    @tool
+    def weather() -> str:
+        """Weather."""
+        return "fine"
+
+    text = '<｜DSML｜tool_calls><｜DSML｜invoke name="weather"></｜DSML｜invoke></｜DSML｜tool_calls>'
+    with DeepSeekSimulator([text]) as sim:
+        model = ChatModel("deepseek-v4-flash", base_url=sim.base_url, profile=DEEPSEEK)
+        result = Agent(model, tools=[weather], tool_choice="none").run_sync("x")
+    assert (result.output, result.usage.tool_calls) == (text, 0)

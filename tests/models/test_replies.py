@@ -124,6 +124,12 @@ STREAMS: dict[str, tuple[list[list[dict[str, Any]]], list[tuple[str, str]]]] = {
     "no index, no ids": ([[piece('{"a":1}', "f")], [piece('{"b":2}', "g")]], [F, G]),
     "no index, no ids, in pieces": ([[piece("", "f")], [piece('{"a"')], [piece(":1}")], [piece('{"b":2}', "g")]], [F, G]),
     "no index, no ids, same call twice": ([[piece('{"a":1}', "f")], [piece('{"a":1}', "f")]], [F, F]),
+    "index 0, no ids, another name": ([[piece('{"a":1}', "f", index=0)], [piece('{"b":2}', "g", index=0)]], [F, G]),
+    "index 0, no ids, other arguments": (
+        [[piece('{"a":1}', "f", index=0)], [piece('{"a":2}', "f", index=0)]],
+        [F, ("f", '{"a":2}')],
+    ),
+    "another id with each piece": ([[piece('{"a"', "f", index=0, id="1")], [piece(":1}", index=0, id="9")]], [F]),
     "no index, one chunk": ([[piece('{"a":1}', "f"), piece('{"b":2}', "g")]], [F, G]),
     "no index, places": ([[piece('{"a"', "f"), piece('{"b"', "g")], [piece(":1}"), piece(":2}")]], [F, G]),
     "a dict": ([[piece({"a": 1}, "f", index=0, id="1")]], [F]),
@@ -393,3 +399,13 @@ def test_a_long_page_is_cut_in_the_message_and_in_the_body() -> None:
     error = read_error(502, b"<html>" + b"x" * 10_000)
     assert len(str(error)) < 400
     assert len(error.body) == 2000
+
+
+@pytest.mark.parametrize("ids", [{}, {"id": "same"}])
+@pytest.mark.parametrize("second", [("g", '{"b":2}'), ("f", '{"a":1}')])
+def test_in_a_whole_reply_each_entry_is_a_call(ids: dict[str, str], second: tuple[str, str]) -> None:
+    entries = [piece('{"a":1}', "f", index=0, **ids), piece(second[1], second[0], index=0, **ids)]
+    body = {"choices": [{"message": {"content": None, "tool_calls": entries}, "finish_reason": "tool_calls"}]}
+    parts = read_whole(json.dumps(body).encode())
+    assert calls_of(parts) == [F, second]
+    assert len({call.id for call in parts.message.tool_calls}) == 2
