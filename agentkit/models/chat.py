@@ -35,6 +35,7 @@ from ..names import known_name, wire_name
 from ..sse import SSEParser
 from . import wire
 from .clients import LoopClients
+from .deadline import Deadline
 from .endpoint import find_endpoint
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
@@ -61,9 +62,9 @@ class ChatModel:
 
     `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given
     (see `find_endpoint`). `profile` (or its name) says what the server needs; else it is found by the base URL or the
-    model's name. `timeout` is the most seconds without any byte from the server, keep-alives included;
-    `deadline` the most for a whole reply, `max_bytes` its most bytes, decompressed. `limiter` paces the requests; by
-    default all models of the process that use the same server and key share one. `client` is your own
+    model's name. `timeout` is the most seconds without any byte from the server, keep-alives included; `deadline` the most
+    for a whole reply, without the time that its watchers take; `max_bytes` its most bytes, decompressed. `limiter` paces
+    the requests; by default all models of the process that use the same server and key share one. `client` is your own
     `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
     base URL; a missing key is raised by the first call.
     """
@@ -115,11 +116,11 @@ class ChatModel:
         stream = on_delta is not None if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
         try:
-            async with self.limiter.turn(len(body) // 4) as turn, asyncio.timeout(self._deadline) as scope:
-                parts = _judged(await self._exchange(body, on_delta))
+            async with self.limiter.turn(len(body) // 4) as turn, Deadline(self._deadline) as deadline:
+                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta)))
                 turn.used = parts.usage.input_tokens + parts.usage.output_tokens or None
         except TimeoutError:
-            if scope.expired():
+            if deadline.expired:
                 raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
             raise
         except ModelError as error:

@@ -274,6 +274,24 @@ def test_the_deadline_ends_a_reply_that_keeps_trickling() -> None:
         replied([stream_head(), *trickle * 500], deadline=0.2)
 
 
+@pytest.mark.parametrize("slow", [0.0, 0.9])
+def test_the_time_of_a_slow_watcher_is_not_the_servers(slow: float) -> None:
+    """The deadline is 0.5 seconds: a watcher that takes longer is waited for, a server is not."""
+
+    async def use(model: ChatModel, seen: Seen, _server: RawServer) -> Any:
+        async def watch(delta: Delta) -> None:
+            if not seen:
+                await asyncio.sleep(slow)
+            await seen.add(delta)
+
+        return await model.reply(ask(), watch)
+
+    reply, _seen, _server = replied([stream_head() + GOOD], use, deadline=0.5)
+    assert reply.message.text == "hello"
+    with pytest.raises(e.TimedOut, match=r"within the deadline of 0\.5 seconds"):
+        replied([stream_head() + event(choice(content="x")), 2.0], use, deadline=0.5)
+
+
 def test_a_reply_that_is_whole_counts_whatever_comes_after_it() -> None:
     head = stream_head(extra="transfer-encoding: chunked\r\n")
     for tail in ([-1.0], [], [30.0], [b"zz"], [chunked(event({"error": "late"}))]):
