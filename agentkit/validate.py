@@ -52,7 +52,10 @@ class Validator:
         try:
             return self._validated(value, None if repairs else text), repairs
         except ToolArgumentsInvalid:
-            mended, more = coerce(value, self.schema)
+            try:
+                mended, more = coerce(value, self.schema)
+            except RecursionError:  # a type that holds itself can be tried for ever
+                raise ToolArgumentsInvalid(f"the {self.subject} do not fit, or are nested too deeply") from None
             if not more:
                 raise
         return self._validated(mended, None), (*repairs, *more)

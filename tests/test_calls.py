@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from agentkit import Tool, ToolArgumentsInvalid, tool
 from agentkit.repair import NotJson, read_json
@@ -136,3 +137,18 @@ def test_a_model_that_says_what_happens_to_other_keys_is_obeyed() -> None:
 
     assert a_tool(Open).parse('{"x": {"a": 1}}').values["x"].a == 1
     assert a_tool(Deaf).parse('{"x": {"a": 1}}').values["x"] == Deaf()
+
+
+class Node(BaseModel):
+    v: int
+    kids: list[Node] = []
+
+
+def test_a_deep_value_that_does_not_fit_is_refused() -> None:
+    @tool
+    def f(node: Node) -> None:
+        """Take it."""
+
+    text = '{"v": 1, "kids": [' * 180 + '{"v": "x"}' + "]}" * 180
+    with pytest.raises(ToolArgumentsInvalid):
+        f.parse(f'{{"node": {text}}}')
