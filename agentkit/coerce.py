@@ -13,7 +13,7 @@ from typing import Any
 
 from .repair import BareWord, NotJson, read_json
 
-__all__ = ["bare_words", "coerce", "strange_keys"]
+__all__ = ["bare_words", "coerce", "misfits", "shown"]
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -28,9 +28,9 @@ def coerce(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]
     return mended, tuple(fitting.repairs)
 
 
-def strange_keys(value: Any, schema: Mapping[str, Any]) -> list[str]:
-    """Each key that a closed object does not know: its path, and the keys that are known there."""
-    return list(_Fitting(schema.get("$defs", {})).strange(value, schema, ""))
+def misfits(value: Any, schema: Mapping[str, Any]) -> list[str]:
+    """What the schema's types, keys and allowed values do not admit, each with its path: an unknown key, true for 1."""
+    return list(_Fitting(schema.get("$defs", {})).misfits(value, schema, ""))
 
 
 def bare_words(value: Any) -> list[str]:
@@ -43,6 +43,12 @@ def bare_words(value: Any) -> list[str]:
         case dict():
             return [word for item in value.values() for word in bare_words(item)]
     return []
+
+
+def shown(value: Any) -> str:
+    """A value in a message for the model: its JSON, at most 80 characters of it, and none that UTF-8 does not have."""
+    text = json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "replace").decode()
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class _Fitting:
@@ -193,25 +199,46 @@ class _Fitting:
         self.repairs += [f"{path or 'arguments'}: {repair}" for repair in repairs]
         return self.mend(value, node, path)
 
-    # --- what does not belong?
+    # --- what does not fit?
 
-    def strange(self, value: Any, node: Any, path: str) -> Iterator[str]:
-        """The unknown keys of a value, by the branch that has the fewest of them."""
+    def misfits(self, value: Any, node: Any, path: str) -> Iterator[str]:
+        """What the schema does not admit, each with its path; of several branches, by the one that it fits best."""
         node = self._resolved(node)
-        if branches := [b for b in self._branches(node) if not _types(b) or any(_is(value, t) for t in _types(b))]:
-            yield from min((list(self.strange(value, branch, path)) for branch in branches), key=len)
+        if branches := self._branches(node):
+            found = [list(self.misfits(value, branch, path)) for branch in branches if self._is_of(value, branch)]
+            yield from min(found, key=len, default=[f"{path or 'arguments'}: {shown(value)} is none of the allowed types"])
+            return
+        allowed = node.get("enum", [node["const"]] if "const" in node else None)
+        if allowed is not None and not any(_same(value, option) for option in allowed):
+            yield f"{path}: {shown(value)} is not one of {shown(allowed)}"
+        elif not self._is_of(value, node):
+            yield f"{path or 'arguments'}: {shown(value)} is not of type {' or '.join(_types(node))}"
+        elif isinstance(value, str) and node.get("format") in _DATES and _DIGITS.fullmatch(value):
+            yield f"{path}: {shown(value)} is a number and no {node['format']}"
         elif isinstance(value, dict):
-            properties, rest = node.get("properties", {}), node.get("additionalProperties", True)
-            for key, item in value.items():
-                if key not in properties and rest is False:
-                    yield f"{_join(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
-                else:
-                    yield from self.strange(item, properties.get(key, rest), _join(path, key))
+            yield from self._misfits_of_keys(value, node, path)
         elif isinstance(value, list):
             for place, item in enumerate(value):
-                yield from self.strange(item, self._item(node, place), f"{path}[{place}]")
+                yield from self.misfits(item, self._item(node, place), f"{path}[{place}]")
+
+    def _misfits_of_keys(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> Iterator[str]:
+        properties, rest = node.get("properties", {}), node.get("additionalProperties", True)
+        for key in node.get("required", ()):
+            if key not in value:
+                yield f"{_join(path, key)}: required, but missing"
+        for key, item in value.items():
+            if key not in properties and rest is False:
+                yield f"{_join(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
+            else:
+                yield from self.misfits(item, properties.get(key, rest), _join(path, key))
+
+    def _is_of(self, value: Any, node: Mapping[str, Any]) -> bool:
+        return bool(self._branches(node)) or not _types(node) or any(_is(value, name) for name in _types(node))
 
 
+_DATES = ("date", "date-time")
+_DIGITS = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*", re.ASCII)
+"""What a library may take for seconds since 1970, and nobody means by it."""
 _NO: Any = object()
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 

@@ -276,7 +276,7 @@ class _Tolerant:
             if not char:
                 self._fail("a string has no end")
             if char == closing:
-                return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                return self._joined("".join(parts))
             if char == "\\":
                 char = self._escaped()
             elif char == quote:
@@ -286,6 +286,12 @@ class _Tolerant:
                     self._fail("a control character in a string")
                 self._mend("raw newline")
             parts.append(char)
+
+    def _joined(self, text: str) -> str:
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._fail("a text holds half of a surrogate pair")
 
     def _escaped(self) -> str:
         char = self._peek()

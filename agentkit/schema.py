@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import typing_extensions
+
 from .annotations import described_as
 from .docstrings import Docstring, read_docstring
 from .errors import ToolDefinitionError, ToolDefinitionWarning
@@ -221,13 +223,18 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
     return functools.partial(adapter.validate_json, strict=True), schema
 
 
+_UNPACKS = (typing.Unpack, typing_extensions.Unpack)
+
+
 def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter]) -> dict[str, Any]:
     """With `**kwargs: Unpack[SomeTypedDict]` the keys of the class are keys of the object; pydantic nests them."""
     rest: dict[str, Any] = schema.get("additionalProperties") or {}
-    if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) is typing.Unpack for f in fields):
+    if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) in _UNPACKS for f in fields):
         return schema
     name = rest.get("$ref", "").rpartition("/")[2]
-    keys = schema["$defs"].pop(name) if name else rest
+    keys = schema["$defs"][name] if name else rest
+    if name and str(schema).count(f"'{rest['$ref']}'") == 1:
+        del schema["$defs"][name]
     required = [*schema.get("required", ()), *keys.get("required", ())]
     flat = {**schema, "properties": {**schema["properties"], **keys["properties"]}, "required": required}
     flat["additionalProperties"] = keys.get("additionalProperties", False)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 import json
-from typing import Any
+import typing
+from typing import Annotated, Any, Literal
 
 import pytest
+import typing_extensions as te
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, Field
 
 from agentkit import Tool, ToolArgumentsInvalid, tool
 from agentkit.repair import NotJson, read_json
@@ -152,3 +157,99 @@ def test_a_deep_value_that_does_not_fit_is_refused() -> None:
     text = '{"v": 1, "kids": [' * 180 + '{"v": "x"}' + "]}" * 180
     with pytest.raises(ToolArgumentsInvalid):
         f.parse(f'{{"node": {text}}}')
+
+
+class Pay(BaseModel):
+    amount: int
+    dry_run: bool = False
+
+
+class Note(BaseModel):
+    amount: int
+    note: str = ""
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    name: str = ""
+
+
+class Level(enum.IntEnum):
+    ONE = 1
+
+
+class Keys(te.TypedDict):
+    a: int
+    dry_run: te.NotRequired[bool]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Pay | Note, '{"amount": 5, "note": 1}'),
+        (Pay | Note, '{"amount": 5, "dryrun": true, "note": "x"}'),
+        (Cat | Dog, '{"kind": "cat", "name": "x"}'),
+        (Annotated[Cat | Dog, Field(discriminator="kind")], '{"kind": "cat", "name": "x"}'),
+        (Literal[1, 2, 3], "true"),
+        (list[Literal[0, 1]], "[true]"),
+        (Literal[True, "auto"], "1"),
+        (Level, "true"),
+        (dt.datetime, '"2026"'),
+        (dt.datetime, '"20260102"'),
+        (dt.date, '"-86400"'),
+        (list[dt.date], '["0"]'),
+    ],
+)  # fmt: skip
+def test_what_the_schema_does_not_admit_is_refused_where_a_library_takes_it(kind: Any, text: str) -> None:
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = kind
+    with pytest.raises(ToolArgumentsInvalid):
+        tool(f).parse(f'{{"x": {text}}}')
+
+
+def test_a_key_that_one_of_two_models_knows_is_mended_for_that_one() -> None:
+    @tool
+    def f(x: Pay | Note) -> None:
+        """Take it."""
+
+    assert f.parse('{"x": {"amount": 5, "dry_run": "true"}}').values == {"x": Pay(amount=5, dry_run=True)}
+
+
+@pytest.mark.parametrize("text", ["[]", '"[]"', '{"arguments": "[]"}', '{"name": "f", "arguments": []}'])
+def test_a_list_is_not_no_arguments(text: str) -> None:
+    @tool
+    def f(dry_run: bool = False) -> None:
+        """Take it."""
+
+    with pytest.raises(ToolArgumentsInvalid):
+        f.parse(text)
+
+
+@pytest.mark.parametrize("text", [r"{'text': '\ud83d'}", r"{'text': 'a\ud800b'}", r'{"text": "\ud83d"}'])
+def test_half_a_character_is_refused_also_where_quotes_are_mended(text: str) -> None:
+    @tool
+    def f(text: str) -> None:
+        """Take it."""
+
+    with pytest.raises(ToolArgumentsInvalid):
+        f.parse(text)
+
+
+def test_keys_that_are_unpacked_from_either_library_are_keys_of_the_call() -> None:
+    def f(x: Keys | None = None, **kwargs: Any) -> None: ...
+
+    for unpack in (typing.Unpack, te.Unpack):
+        f.__annotations__["kwargs"] = unpack[Keys]
+        made = tool(f)
+        assert made.parameters["required"] == ["a"] and set(made.parameters["properties"]) == {"x", "a", "dry_run"}
+        Draft202012Validator(made.parameters).validate({"a": 1, "x": {"a": 2}})
+        assert made.parse('{"a": 1, "x": {"a": "2"}}').values == {"a": 1, "x": {"a": 2}}
+        for wrong in ('{"a": 1, "dryRun": true, "dry_run": false}', '{"a": 1, "x": {"a": 2, "q": 5}}'):
+            with pytest.raises(ToolArgumentsInvalid):
+                made.parse(wrong)
