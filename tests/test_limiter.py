@@ -267,12 +267,10 @@ def test_models_of_one_server_and_key_share_a_limiter() -> None:
     assert ChatModel("m", base_url="http://127.0.0.1:9/v1", limiter=own).limiter is own
 
 
-def test_a_server_that_takes_two_at_once_answers_all_of_twenty() -> None:
-    """Over HTTP: 429 for every request beyond two; the bound is found, and every run ends well."""
-    inside = 0
+def test_runs_at_once_slow_down_together_when_a_server_refuses_some_of_them() -> None:
+    """Over HTTP: every seventh request gets a 429; the bound comes down for all, and every run ends well."""
 
     def reply(request: Any) -> Any:
-        nonlocal inside
         return "hello" if len(sim.requests) % 7 else Failure(429, "slow down")
 
     async def main() -> list[Any]:

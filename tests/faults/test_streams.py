@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,22 +13,16 @@ from agentkit import Agent
 from agentkit.events import TextDelta
 from tests.models.raw_server import Step, raw_server, stream_head
 
+from .conftest import Fault
 from .rows import events
 from .sse_rows import HELLO, PARTS, STOP
 
 pytestmark = pytest.mark.faults
-Fault = Callable[[str], None]
-
-
-@pytest.fixture
-def fault(record_property: Callable[[str, object], None]) -> Fault:
-    """Name the row of the table that a test is."""
-    return lambda name: record_property("fault", ("sse", name))
 
 
 def test_one_event_per_tcp_segment(fault: Fault) -> None:
     """The server goes on only when the watcher has seen what came so far."""
-    fault("one_event_per_tcp_segment")
+    fault("sse one_event_per_tcp_segment")
     seen: list[str] = []
 
     def gated(_number: int) -> Iterator[Step]:
@@ -56,7 +50,7 @@ def test_one_event_per_tcp_segment(fault: Fault) -> None:
 
 
 def test_consumer_stops_early(fault: Fault) -> None:
-    fault("consumer_stops_early")
+    fault("sse consumer_stops_early")
 
     async def main() -> None:
         def endless(_number: int) -> Iterator[Step]:
@@ -82,7 +76,7 @@ def test_consumer_stops_early(fault: Fault) -> None:
 
 def test_slow_consumer(fault: Fault) -> None:
     """A watcher that does not come holds the server back: what it has not taken is bounded."""
-    fault("slow_consumer")
+    fault("sse slow_consumer")
     sent = 0
 
     def much(_number: int) -> Iterator[Step]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,10 @@ from agentkit.messages import Assistant, ToolResult
 from agentkit.model import ModelRequest
 from agentkit.testing import call
 
+from .conftest import Fault
 from .rows import history_is_valid
 
 pytestmark = pytest.mark.faults
-Fault = Callable[[str], None]
-
-
-@pytest.fixture
-def fault(record_property: Callable[[str, object], None]) -> Fault:
-    """Name the row of the table that a test is."""
-    return lambda name: record_property("fault", ("tool", name))
 
 
 class Odd(BaseException):
@@ -51,7 +44,7 @@ def last_state(seen: list[Any]) -> Any:
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_tool_baseexception(fault: Fault, in_thread: bool) -> None:
     """It comes out, its siblings are cancelled and awaited, and what observers got is a valid history."""
-    fault("tool_baseexception")
+    fault("tool tool_baseexception")
     ended: list[str] = []
     seen: list[Any] = []
 
@@ -106,7 +99,7 @@ Agent(model, tools=[tool({function}, name="ends")]).{run}("go")
 ])  # fmt: skip
 def test_tool_ends_the_program(fault: Fault, name: str, error: str, code: tuple[int, ...], function: str, run: str) -> None:
     """The program ends as if the tool had been called by itself, at once."""
-    fault(name)
+    fault(f"tool {name}")
     text = END.format(error=error, function=function, run=run)
     if run == "stream_sync":
         text = text.replace("Agent(", "for _event in Agent(", 1).rstrip() + ": pass\n"
@@ -118,7 +111,7 @@ def test_tool_ends_the_program(fault: Fault, name: str, error: str, code: tuple[
 
 
 def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault("tool_timeout_ignores_cancel")
+    fault("tool tool_timeout_ignores_cancel")
     monkeypatch.setattr(tasks, "GRACE", 0.05)
 
     async def main() -> tuple[RunResult[Any], list[str]]:
@@ -148,7 +141,7 @@ def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPat
 
 
 def test_tool_cancel_outer(fault: Fault) -> None:
-    fault("tool_cancel_outer")
+    fault("tool tool_cancel_outer")
     seen: list[Any] = []
 
     async def main() -> list[str]:
@@ -184,7 +177,7 @@ def test_tool_cancel_outer(fault: Fault) -> None:
 
 def test_tool_leaks_thread(fault: Fault) -> None:
     """A thread of the tool's stays its own; ours are gone when the agent is."""
-    fault("tool_leaks_thread")
+    fault("tool tool_leaks_thread")
     go_on = threading.Event()
     own: list[threading.Thread] = []
 
@@ -209,7 +202,7 @@ def test_tool_leaks_thread(fault: Fault) -> None:
 
 def test_tool_changes_the_process(fault: Fault, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """The working directory is the process's: a tool that changes it changes it for all. It is not put back."""
-    fault("tool_closes_loop_or_signals")
+    fault("tool tool_closes_loop_or_signals")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "below").mkdir()
 
@@ -224,7 +217,7 @@ def test_tool_changes_the_process(fault: Fault, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_loop_stays_alive_while_tools_block(fault: Fault) -> None:
-    fault("tool_timeout_sync_blocking")
+    fault("tool tool_timeout_sync_blocking")
     let_go = threading.Event()
 
     @tool(timeout=0.2)

@@ -8,7 +8,7 @@ import resource
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,17 @@ from agentkit import errors as e
 from tests.models.raw_server import RawServer, raw_server
 
 from . import transport_rows
+from .conftest import Fault
 from .play import play, run_agent
 from .rows import Played, Raises, Row, answer, status
 
 pytestmark = pytest.mark.faults
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
 
-Fault = Callable[[str], None]
-
 
 @pytest.fixture(params=[False, True], ids=["whole", "streamed"])
 def watched(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
-
-
-@pytest.fixture
-def fault(record_property: Callable[[str, object], None]) -> Fault:
-    """Name the row of the table that a test is."""
-    return lambda name: record_property("fault", ("transport", name))
 
 
 def row(**options: Any) -> Row:
@@ -77,20 +70,20 @@ def free_port() -> int:
 
 
 def test_dns_failure(fault: Fault, watched: bool) -> None:
-    fault("dns_failure")
+    fault("transport dns_failure")
     _played, error = against("http://nosuch.invalid/v1", watched=watched, attempts=2)
     assert type(error) is e.ConnectionFailed and "nosuch.invalid" in str(error)
 
 
 def test_connect_refused_forever(fault: Fault, watched: bool) -> None:
-    fault("connect_refused_forever")
+    fault("transport connect_refused_forever")
     port = free_port()
     _played, error = against(f"http://127.0.0.1:{port}/v1", watched=watched)
     assert type(error) is e.ConnectionFailed and f"127.0.0.1:{port}" in str(error) and error.retryable
 
 
 def test_connect_refused_then_up(fault: Fault, watched: bool) -> None:
-    fault("connect_refused_then_up")
+    fault("transport connect_refused_then_up")
     port, waits = free_port(), []
 
     async def main() -> Any:
@@ -116,7 +109,7 @@ def test_connect_refused_then_up(fault: Fault, watched: bool) -> None:
 
 
 def test_connect_timeout(fault: Fault, watched: bool) -> None:
-    fault("connect_timeout")
+    fault("transport connect_timeout")
     if sys.platform != "linux":
         pytest.skip("a full queue of connections drops new ones on Linux only")
     with socket.socket() as full:
@@ -151,7 +144,7 @@ async def _tls_server(seen: list[bytes]) -> AsyncIterator[int]:
 
 
 def test_tls_bad_certificate(fault: Fault, watched: bool) -> None:
-    fault("tls_bad_certificate")
+    fault("transport tls_bad_certificate")
     seen: list[bytes] = []
 
     async def main() -> Played:
@@ -169,7 +162,7 @@ def test_tls_bad_certificate(fault: Fault, watched: bool) -> None:
 
 
 def test_tls_to_plain_port(fault: Fault, watched: bool) -> None:
-    fault("tls_to_plain_port")
+    fault("transport tls_to_plain_port")
 
     async def main() -> Played:
         played = Played(watched, [], [], [], [])
@@ -194,13 +187,13 @@ def test_tls_to_plain_port(fault: Fault, watched: bool) -> None:
 
 def test_stale_keepalive(fault: Fault, watched: bool) -> None:
     """The server closes after each reply without saying so."""
-    fault("stale_keepalive")
+    fault("transport stale_keepalive")
     played = play(row(times=0), watched=watched)
     assert played.text == "hello" and played.waits == [] and played.attempts == 1
 
 
 def test_cancel_while_waiting(fault: Fault, watched: bool) -> None:
-    fault("cancel_while_waiting")
+    fault("transport cancel_while_waiting")
 
     async def main() -> None:
         arrived = asyncio.Event()
@@ -227,7 +220,7 @@ def test_cancel_while_waiting(fault: Fault, watched: bool) -> None:
 
 
 def test_cancel_during_backoff(fault: Fault, watched: bool) -> None:
-    fault("cancel_during_backoff")
+    fault("transport cancel_during_backoff")
 
     async def main() -> float:
         waiting = asyncio.Event()
@@ -253,14 +246,14 @@ def test_cancel_during_backoff(fault: Fault, watched: bool) -> None:
 
 
 def test_proxy_env_ignored_for_loopback(fault: Fault, watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault("proxy_env_ignored_for_loopback")
+    fault("transport proxy_env_ignored_for_loopback")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert play(row(times=0), watched=watched).text == "hello"
 
 
 def test_the_memory_of_a_bomb_is_bounded(fault: Fault) -> None:
-    fault("gzip_bomb")
+    fault("transport gzip_bomb")
     bomb = next(row for row in transport_rows.ROWS if row.id == "gzip_bomb")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     play(bomb, watched=False)
