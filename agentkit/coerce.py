@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
-from .repair import BareWord, NotJson, read_json
+from .repair import BareWord, LongNumber, NotJson, read_json
 
-__all__ = ["bare_words", "coerce", "misfits", "shown"]
+__all__ = ["bare_words", "coerce", "joined", "misfits", "shown"]
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -51,9 +52,18 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def joined(path: str, key: str) -> str:
+    """The path of a key in an object."""
+    return f"{path}.{key}" if path else key
+
+
 class _Fitting:
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
+    def __init__(self, definitions: Mapping[str, Any], *, wraps: bool = True, inside: tuple[Any, ...] = ()) -> None:
         self._definitions = definitions
+        self._wraps = wraps
+        """Whether one value may become a list of it."""
+        self._inside = inside
+        """The lists that are being made of one value: a type that holds itself could go on for ever."""
         self.repairs: list[str] = []
 
     def _resolved(self, node: Any) -> Mapping[str, Any]:
@@ -122,23 +132,35 @@ class _Fitting:
         admitting = [branch for branch in branches if self.admits(value, branch)]
         if admitting:
             return self.mend(value, admitting[0], path) if len(admitting) == 1 else value
-        found: list[tuple[Any, list[str]]] = []
-        for branch in branches:
-            trial = _Fitting(self._definitions)
-            mended = trial.mend(value, branch, path)
-            if self.admits(mended, branch) and not any(_same(mended, other) for other, _ in found):
-                found.append((mended, trial.repairs))
+        found = self._mendings(value, branches, path, wraps=False)
+        if not found and self._wraps:  # a list of one is the last resort
+            found = self._mendings(value, branches, path, wraps=True)
         if len(found) != 1:
             return value
         self.repairs += found[0][1]
         return found[0][0]
 
+    def _mendings(
+        self, value: Any, branches: list[Mapping[str, Any]], path: str, *, wraps: bool
+    ) -> list[tuple[Any, list[str]]]:
+        """The different values that the branches make of this one, each with what was mended."""
+        found: list[tuple[Any, list[str]]] = []
+        for branch in branches:
+            trial = _Fitting(self._definitions, wraps=wraps, inside=self._inside)
+            mended = trial.mend(value, branch, path)
+            if self.admits(mended, branch) and not any(_same(mended, other) for other, _ in found):
+                found.append((mended, trial.repairs))
+        return found
+
     def _whole_number(self, value: Any, node: Mapping[str, Any], path: str) -> Any:
         """2.0 is an integer in JSON Schema, and an int in Python."""
         if not isinstance(value, float) or "integer" not in _types(node) or "number" in _types(node):
             return value
-        self.repairs.append(f"{path}: {value!r} taken as integer")
-        return int(value)
+        exact = Decimal(value.text if isinstance(value, LongNumber) else repr(value))
+        if exact != int(exact):
+            return value
+        self.repairs.append(f"{path}: {exact} taken as integer")
+        return int(exact)
 
     def _object(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> dict[str, Any]:
         properties, required = node.get("properties", {}), node.get("required", ())
@@ -148,11 +170,11 @@ class _Fitting:
             name = self._key(key, value, properties, path) if closed else key
             if name in properties:
                 if item is None and name not in required and not self.admits(None, properties[name]):
-                    self.repairs.append(f"{_join(path, name)}: null taken as not given")
+                    self.repairs.append(f"{joined(path, name)}: null taken as not given")
                     continue
-                item = self.mend(item, properties[name], _join(path, name))
+                item = self.mend(item, properties[name], joined(path, name))
             elif isinstance(node.get("additionalProperties"), Mapping):
-                item = self.mend(item, node["additionalProperties"], _join(path, name))
+                item = self.mend(item, node["additionalProperties"], joined(path, name))
             mended[name] = item
         return mended
 
@@ -163,7 +185,7 @@ class _Fitting:
         known = [name for name in properties if _plain(name) == _plain(key)]
         if len(known) != 1 or sum(_plain(other) == _plain(key) for other in value) != 1:
             return key
-        self.repairs.append(f"{_join(path, known[0])}: key {key!r} taken as {known[0]!r}")
+        self.repairs.append(f"{joined(path, known[0])}: key {key!r} taken as {known[0]!r}")
         return known[0]
 
     def _as(self, name: str, value: Any, node: Mapping[str, Any], path: str) -> Any:
@@ -182,9 +204,17 @@ class _Fitting:
                 return None
             case "object" | "array" if text[:1] in ("{", "["):
                 return self._read(name, text, node, path)
-            case "array" if value is not None and not (isinstance(value, str) and _is_list_like(value)):
-                return [self.mend(value, self._item(node, 0), path)]
+            case "array" if self._wraps and value is not None and not (isinstance(value, str) and _is_list_like(value)):
+                return self._list_of(value, node, path)
         return _NO
+
+    def _list_of(self, value: Any, node: Mapping[str, Any], path: str) -> Any:
+        if any(node is outer for outer in self._inside):
+            return _NO
+        inner = _Fitting(self._definitions, inside=(*self._inside, node))
+        mended = inner.mend(value, self._item(node, 0), path)
+        self.repairs += inner.repairs
+        return [mended]
 
     def _read(self, name: str, text: str, node: Mapping[str, Any], path: str) -> Any:
         """The object or list that is written in a text."""
@@ -225,12 +255,12 @@ class _Fitting:
         properties, rest = node.get("properties", {}), node.get("additionalProperties", True)
         for key in node.get("required", ()):
             if key not in value:
-                yield f"{_join(path, key)}: required, but missing"
+                yield f"{joined(path, key)}: required, but missing"
         for key, item in value.items():
             if key not in properties and rest is False:
-                yield f"{_join(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
+                yield f"{joined(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
             else:
-                yield from self.misfits(item, properties.get(key, rest), _join(path, key))
+                yield from self.misfits(item, properties.get(key, rest), joined(path, key))
 
     def _is_of(self, value: Any, node: Mapping[str, Any]) -> bool:
         return bool(self._branches(node)) or not _types(node) or any(_is(value, name) for name in _types(node))
@@ -244,8 +274,11 @@ _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null":
 
 
 def _types(node: Mapping[str, Any]) -> list[str]:
-    names = node.get("type", [])
-    return [names] if isinstance(names, str) else list(names)
+    """The JSON types that the schema admits; none where it says nothing of them."""
+    names = node.get("type")
+    if names is None and "enum" in node:
+        names = list(dict.fromkeys(map(_kind, node["enum"])))
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def _is(value: Any, name: str) -> bool:
@@ -267,10 +300,6 @@ def _kind(value: Any) -> str:
 
 def _plain(key: str) -> str:
     return key.casefold().replace("_", "").replace("-", "").replace(" ", "")
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
 
 
 def _is_list_like(text: str) -> bool:

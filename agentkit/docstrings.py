@@ -19,7 +19,8 @@ _PARAMETERS = {
 _RESULTS = {"returns", "return", "yields", "yield", "raises", "raise", "except", "exceptions", "warns", "receives"}
 _HEADER = re.compile(r"([A-Za-z][A-Za-z ]*?)\s*:?\s*")
 _GOOGLE_HEADER = re.compile(r"[A-Z][A-Za-z ]*:")
-_UNDERLINE = re.compile(r"-{3,}\s*")
+_UNDERLINE = re.compile(r"(?:-{3,}|={3,})\s*")
+_CODE = re.compile(r"\s*(```|~~~)")
 _FIELD = re.compile(
     r"([:@])(param|parameter|arg|argument|key|keyword|kwarg|type|returns?|rtype|raises?|except|exception|yields?|ytype"
     r"|attribute|cvar|ivar)\b([^:\n]*(?:\[[^\]\n]*\][^:\n]*)?):(?!\S*`)"
@@ -49,17 +50,33 @@ def read_docstring(text: str) -> Docstring:
     """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read is left in the text."""
     found = Docstring()
     kept: list[str] = []
-    for block in _blocks(text.splitlines()):
-        if not block.style or not _read(block, found):
-            kept += block.lines
+    for block in _blocks(_with_indent(text.splitlines())):
+        kept += _read(block, found) if block.style else block.lines
     found.text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
     return found
 
 
+def _with_indent(lines: list[str]) -> list[str]:
+    """Where a section stands on the first line, cleaning took the indent of its entries for that of the whole."""
+    is_first = len(lines) > 1 and _GOOGLE_HEADER.fullmatch(lines[0]) and _is_header(lines[0])
+    if not is_first or lines[1][:1].isspace() or not lines[1].strip() or _UNDERLINE.fullmatch(lines[1]):
+        return lines
+    end = next((place for place in range(1, len(lines)) if _is_header(lines[place])), len(lines))
+    return [lines[0], *(f"    {line}" for line in lines[1:end]), *lines[end:]]
+
+
+def _is_header(line: str) -> bool:
+    header = _HEADER.fullmatch(line)
+    return bool(header) and header[1].lower() in _PARAMETERS | _RESULTS  # type: ignore[index]
+
+
 def _blocks(lines: list[str]) -> Iterator[_Block]:
-    at = 0
+    at, fence = 0, ""
     while at < len(lines):
-        style, end = _section(lines, at)
+        mark = _CODE.match(lines[at])
+        style, end = ("", at + 1) if fence or mark else _section(lines, at)
+        if mark and (not fence or lines[at].strip() == fence):
+            fence = "" if fence else mark[1]
         yield _Block(style, lines[at:end])
         at = end
 
@@ -71,8 +88,7 @@ def _section(lines: list[str], at: int) -> tuple[str, int]:
         return "", at + 1
     if found := _FIELD.match(line):
         return ("rest" if found[1] == ":" else "epydoc"), _indented_end(lines, at + 1)
-    header = _HEADER.fullmatch(line)
-    if header and header[1].lower() in _PARAMETERS | _RESULTS:
+    if _is_header(line):
         if at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
             return "numpy", _numpy_end(lines, at + 2)
         end = _indented_end(lines, at + 1)
@@ -102,13 +118,33 @@ def _numpy_end(lines: list[str], at: int) -> int:
     return len(lines)
 
 
-def _read(block: _Block, found: Docstring) -> bool:
+def _read(block: _Block, found: Docstring) -> list[str]:
+    """Note what the block says; returns the lines that cannot be read."""
+    if _noted(block.style, _usual(block), found):
+        return []
+    if block.style != "google":
+        return block.lines
+    header, *lines = block.lines
+    left = [line for entry in _entries(lines) if not _noted("google", [_usual(block)[0], *entry], found) for line in entry]
+    return [header, *left] if left else []
+
+
+def _entries(lines: list[str]) -> Iterator[list[str]]:
+    """The entries of a section, each a line with those that are indented more."""
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    starts = [place for place, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        yield lines[start:end]
+
+
+def _noted(style: str, lines: list[str], found: Docstring) -> bool:
+    """Whether the parser of the style can read the lines; then what they say is in `found`."""
     from docstring_parser import ParseError, epydoc, google, numpydoc, rest
 
-    parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[block.style]
-    summary = ["-", ""] if block.style == "google" else []  # this parser does not see a section at the very beginning
+    parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[style]
+    summary = ["-", ""] if style == "google" else []  # this parser does not see a section at the very beginning
     try:
-        parsed = parse("\n".join(summary + _usual(block)))
+        parsed = parse("\n".join(summary + lines))
     except (ParseError, ValueError, IndexError):
         return False
     for parameter in parsed.params:
@@ -138,6 +174,8 @@ def _usual(block: _Block) -> list[str]:
     header = first.strip().rstrip(":").strip().lower()
     if header in _PARAMETERS:
         first = "Parameters" if block.style == "numpy" else "Args:"
+    if block.style == "numpy":
+        rest = ["-" * len(first), *rest[1:]]
     return [first, *rest]
 
 

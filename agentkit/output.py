@@ -7,15 +7,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import Assistant, ToolResult
-from .schema import Signature, brief, json_schema, one_key
+from .schema import Arguments, Signature, brief, one_key
 from .state import RunState
 from .tool import AnyTool, Tool
-from .validate import Validator
+from .typeschema import validator_of
 
 __all__ = ["Answer", "JsonOutput", "Output", "TextOutput", "ToolOutput", "Wrong", "output_of"]
 
@@ -94,14 +94,11 @@ class _Typed:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(output_type)
-            schema = json_schema(adapter)
+            validator = validator_of(adapter)
         except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
-        self._is_object = schema.get("type") == "object"
-        if self._is_object:
-            self.validator = Validator(schema, partial(adapter.validate_json, strict=True), "answer")
-        else:
-            self.validator = replace(one_key("answer", output_type), subject="answer")
+        self._is_object = validator.schema.get("type") == "object"
+        self.validator = replace(validator if self._is_object else one_key("answer", output_type), subject="answer")
 
     def validate(self, data: str) -> Any:
         """The value of JSON text that fits the schema; raises `ToolArgumentsInvalid` with what is wrong."""
@@ -119,6 +116,15 @@ class _Typed:
             with contextlib.suppress(ToolArgumentsInvalid):
                 return self.validate(f'{{"answer": {fenced[1] if fenced else text}}}')
             raise
+
+
+class _Accepted(Signature):
+    """The keys of the call are those of the answer; the function gets the whole as one argument."""
+
+    def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
+        """The answer, validated."""
+        value, repairs = self.validator.parse(arguments, name)
+        return Arguments({"answer": value}, repairs)
 
 
 class ToolOutput:
@@ -139,8 +145,7 @@ class ToolOutput:
 
         description = "Give the final answer to the user. Call it once, when the answer is complete."
         validator = self._typed.validator
-        accepted = replace(validator, validate_json=lambda data: {"answer": validator.validate_json(data)})
-        signature = Signature(description, accepted)
+        signature = _Accepted(description, validator)
         return Tool(final_answer, FINAL_ANSWER, description, signature, read_only=True, destructive=False, open_world=False)
 
     def read(self, state: RunState) -> Reading:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NoReturn
 
-__all__ = ["BareWord", "NotJson", "read_json"]
+__all__ = ["BareWord", "LongNumber", "NotJson", "read_json"]
 
 _FENCE = re.compile(r"```[ \t]*(?:json[c5]?|python|javascript|js)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
@@ -23,10 +24,14 @@ _COMMENT = re.compile(r"//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
+_GOES_ON = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
+"""What follows a quote that ends a text."""
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _DEEPEST = 100
+_SURE_DIGITS = 15
+"""What a float holds of a decimal number, whatever the number."""
 
 
 class NotJson(ValueError):
@@ -39,12 +44,23 @@ class BareWord(str):
     __slots__ = ()
 
 
+class LongNumber(float):
+    """A number with more digits than a float holds; `text` has them all."""
+
+    text: str
+
+    def __new__(cls, text: str) -> LongNumber:  # noqa: D102
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+
 def read_json(text: str) -> tuple[Any, tuple[str, ...]]:
     """The value of JSON text, and what had to be mended in it: nothing for JSON as the standard has it.
 
-    A word without quotes comes as a `BareWord`, which the caller must resolve or refuse.
-    Raises `NotJson` for anything with more than one meaning: a cut text, a key twice with different values, NaN, a number
-    that no float can hold, text before or after the value.
+    A word without quotes comes as a `BareWord`, which the caller must resolve or refuse; a number that a float rounds as a
+    `LongNumber`. Raises `NotJson` for anything with more than one meaning: a cut text, a key twice with different values,
+    NaN, a number that is too large or too small for a float, text before or after the value.
     """
     try:
         return _strictly(text), ()
@@ -93,8 +109,14 @@ def _no_constant(name: str) -> NoReturn:
 
 def _float(text: str) -> float:
     number = float(text)
+    if len(text) <= _SURE_DIGITS and "e" not in text and "E" not in text:
+        return number
     if number in (float("inf"), float("-inf")):
         raise NotJson(f"the number {text[:40]} is too large")
+    if number:
+        return number if Decimal(text) == Decimal(repr(number)) else LongNumber(text)
+    if set(text.lower().partition("e")[0]) & set("123456789"):
+        raise NotJson(f"the number {text[:40]} is too small")
     return number
 
 
@@ -252,7 +274,7 @@ class _Tolerant:
 
     def _key(self) -> str:
         if self._peek() in _CLOSING:
-            return self._string()
+            return self._string(is_key=True)
         found = _WORD.match(self._text, self._at)
         if not found:
             self._fail(f"{self._peek()!r} is no key")
@@ -260,7 +282,7 @@ class _Tolerant:
         self._mend("bare key")
         return found[0]
 
-    def _string(self) -> str:
+    def _string(self, *, is_key: bool = False) -> str:
         quote = self._peek()
         closing = _CLOSING[quote]
         if quote != '"':
@@ -279,7 +301,7 @@ class _Tolerant:
                 return self._joined("".join(parts))
             if char == "\\":
                 char = self._escaped()
-            elif char == quote:
+            elif char == quote or (char in "\"'" and (is_key or (quote in "“‘" and _GOES_ON.match(self._text, self._at)))):
                 self._fail("a quote inside a quoted text")
             elif char < " ":
                 if char not in "\n\r\t":

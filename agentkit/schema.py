@@ -9,21 +9,21 @@ import typing
 import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
 from .annotations import described_as
 from .docstrings import Docstring, read_docstring
-from .errors import ToolDefinitionError, ToolDefinitionWarning
+from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
+from .typeschema import json_schema, validator_of
 from .validate import Validator
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-    from pydantic.json_schema import GenerateJsonSchema
 
-__all__ = ["Arguments", "Signature", "brief", "describe", "json_schema", "one_key", "result_schema"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Signature:
     """What the docstring says of the result."""
     _positional: tuple[str, ...] = ()
     _variadic: str | None = None
+    _bound: frozenset[str] = frozenset()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -65,14 +66,18 @@ class Signature:
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
         """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
         values, repairs = self.validator.parse(arguments, name)
+        if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
+            known = ", ".join(self.parameters.get("properties", ())) or "none"
+            raise ToolArgumentsInvalid(f"{taken[0]}: not a parameter that can be given; known: {known}")
         return Arguments(values, repairs)
 
 
 def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lambda annotation: False) -> Signature:
     """What a model has to know of `fn`, built once.
 
-    Parameters whose annotation satisfies `is_context` are left out. Raises `ToolDefinitionError` where no schema can
-    describe a parameter; the message names the function, the parameter and the remedy.
+    Parameters whose annotation satisfies `is_context` are left out, and those that a partial binds by name. Raises
+    `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
+    remedy.
     """
     label = getattr(fn, "__qualname__", None) or repr(fn)
     signature, hints = _read(label, fn)
@@ -80,18 +85,19 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     parameters = signature.parameters.values()
     variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     by_position = {inspect.Parameter.POSITIONAL_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if variadic else set())
+    bound = fn.keywords if isinstance(fn, functools.partial) else {}
     context, fields = [], []
     for parameter in parameters:
         annotation = described_as(hints.get(parameter.name, _inferred(parameter)))
         if is_context(annotation):
             context.append(parameter.name)
-        else:
+        elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
-    validate, schema = _compile_what_can_be(label, fn, fields)
-    _add_descriptions(schema, hints, docstring.parameters, variadic=_open_end(signature))
+    validator = _compile_what_can_be(label, fn, fields)
+    _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_open_end(signature))
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(docstring.text, Validator(schema, validate), tuple(context), docstring.returns, positional, variadic)
+    return Signature(docstring.text, validator, tuple(context), docstring.returns, positional, variadic, frozenset(bound))
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -177,9 +183,7 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
-def _compile_what_can_be(
-    label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]
-) -> tuple[Callable[[str], Any], dict[str, Any]]:
+def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
     """As `_compile`, without the parameters that cannot be described and need not be given; each is a warning."""
     try:
         return _compile(label, fields)
@@ -198,7 +202,7 @@ def _compile_what_can_be(
         return _compile(label, kept)
 
 
-def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str], Any], dict[str, Any]]:
+def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
     from pydantic.errors import PydanticUserError
@@ -212,7 +216,7 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
         # pydantic describes the call of a function as well as a type; its stub speaks of types only
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
-        schema = _with_unpacked_keys(json_schema(adapter), fields)
+        validator = validator_of(adapter)
     except (PydanticUserError, TypeError, NameError) as error:
         if len(fields) == 1:
             raise ToolDefinitionError(
@@ -220,7 +224,7 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> tuple[Callable[[str
                 f"model; use a type that JSON can hold, a pydantic model or a dataclass ({brief(error)})"
             ) from error
         raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {brief(error)}") from error
-    return functools.partial(adapter.validate_json, strict=True), schema
+    return replace(validator, schema=_with_unpacked_keys(validator.schema, fields))
 
 
 _UNPACKS = (typing.Unpack, typing_extensions.Unpack)
@@ -243,45 +247,7 @@ def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter])
 
 def one_key(name: str, annotation: Any) -> Validator:
     """A validator of an object with this one key; its value is a dict."""
-    field = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
-    validate, schema = _compile(name, [field])
-    return Validator(schema, validate)
-
-
-@functools.cache
-def _generator() -> type[GenerateJsonSchema]:
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Closed(GenerateJsonSchema):
-        """Closes the objects whose classes do not say what happens to other keys: a key that is ignored is a call that
-        was not meant. Leaves out, without a warning, a default that JSON cannot hold."""
-
-        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
-
-        def model_schema(self, schema: Any) -> dict[str, Any]:
-            said = schema["cls"].model_config.get("extra")
-            return _closed(super().model_schema(schema), said is None)
-
-        def dataclass_schema(self, schema: Any) -> dict[str, Any]:
-            said = getattr(schema["cls"], "__pydantic_config__", {}).get("extra")
-            return _closed(super().dataclass_schema(schema), said is None)
-
-        def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
-            said = getattr(schema.get("cls"), "__pydantic_config__", {}).get("extra")
-            return _closed(super().typed_dict_schema(schema), said is None)
-
-    return Closed
-
-
-def _closed(schema: dict[str, Any], is_closed: bool) -> dict[str, Any]:
-    if is_closed and schema.get("type") == "object":
-        schema.setdefault("additionalProperties", False)
-    return schema
-
-
-def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
-    """The JSON Schema of what the adapter validates or writes: lean, and closed where nothing else is said."""
-    return _lean(adapter.json_schema(schema_generator=_generator(), mode=mode))
+    return _compile(name, [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)])
 
 
 _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator)
@@ -364,25 +330,3 @@ def _add_descriptions(
     rest = schema.get("additionalProperties", True)
     if variadic in documented and rest is not False:
         schema["additionalProperties"] = {**(rest if isinstance(rest, dict) else {}), "description": documented[variadic]}
-
-
-def _lean(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without titles, which only cost tokens. Properties that are called title stay."""
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        result = {}
-        for key, value in node.items():
-            if key == "title" and isinstance(value, str):
-                continue
-            if key in ("properties", "$defs", "patternProperties") and isinstance(value, dict):
-                result[key] = {name: walk(sub) for name, sub in value.items()}
-            else:
-                result[key] = value if key in ("default", "const", "enum", "examples") else walk(value)
-        return result
-
-    cleaned: dict[str, Any] = walk(schema)
-    return cleaned

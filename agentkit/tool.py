@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from .errors import ToolDefinitionError
+from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall
 from .model import ToolSpec
 from .names import wire_name
@@ -196,9 +196,12 @@ class Tool(Generic[P, R]):
         What is broken in one meaning only is mended, and named in `.repairs`; docs/tools.md has the table.
         """
         if isinstance(arguments, dict):
-            from pydantic_core import to_json
+            from pydantic_core import PydanticSerializationError, to_json
 
-            arguments = to_json(arguments, inf_nan_mode="constants")
+            try:
+                arguments = to_json(arguments, inf_nan_mode="constants")
+            except (PydanticSerializationError, ValueError) as error:
+                raise ToolArgumentsInvalid(f"the arguments hold what JSON cannot: {error}") from None
         return self.signature.parse(arguments, self.name)
 
     def needs_approval(self, call: ToolCall) -> bool:

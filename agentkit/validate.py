@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .coerce import bare_words, coerce, misfits, shown
+from .coerce import bare_words, coerce, joined, misfits, shown
 from .errors import ToolArgumentsInvalid
+from .losses import losses
 from .redact import redact
 from .repair import NotJson, read_json
 
@@ -28,6 +29,8 @@ class Validator:
     schema: dict[str, Any]
     validate_json: Callable[[str], Any]
     """Raises pydantic's ValidationError."""
+    is_closed: bool = True
+    """Whether it refuses every key that the classes do not know; else some of them have their own rules."""
     subject: str = "arguments"
 
     def parse(self, text: str | bytes, name: str = "") -> tuple[Any, tuple[str, ...]]:
@@ -37,25 +40,31 @@ class Validator:
         schema knows no key, and is refused elsewhere: it may be a call that was cut at its first character. Raises
         `ToolArgumentsInvalid` with a message that names each wrong value, where it is, and what is expected.
         """
+        try:
+            return self._parse(self._text(text), name)
+        except RecursionError:
+            raise ToolArgumentsInvalid(f"the {self.subject} are nested too deeply") from None
+
+    def _text(self, text: str | bytes) -> str:
+        if not isinstance(text, str | bytes):
+            raise ToolArgumentsInvalid(f"the {self.subject} are no JSON text but {type(text).__name__}")
         if len(text) > _MOST:
             raise ToolArgumentsInvalid(
                 f"the text of the {self.subject} is too large: {len(text):,} of at most {_MOST:,} characters"
             )
-        if isinstance(text, bytes):
-            try:
-                text = text.decode()
-            except UnicodeDecodeError as error:
-                raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
+        try:
+            return text.decode() if isinstance(text, bytes) else text
+        except UnicodeDecodeError as error:
+            raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
+
+    def _parse(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
         value, repairs = self._read(text, name)
         if "bare word" in repairs:
             return self._with_bare_words(value, repairs)
         try:
             return self._validated(value, None if repairs else text), repairs
         except ToolArgumentsInvalid:
-            try:
-                mended, more = coerce(value, self.schema)
-            except RecursionError:  # a type that holds itself can be tried for ever
-                raise ToolArgumentsInvalid(f"the {self.subject} do not fit, or are nested too deeply") from None
+            mended, more = coerce(value, self.schema)
             if not more:
                 raise
         return self._validated(mended, None), (*repairs, *more)
@@ -89,10 +98,10 @@ class Validator:
         try:
             result = self.validate_json(json.dumps(value) if text is None else text)
         except ValidationError as error:
-            raise ToolArgumentsInvalid(_explain(error, self.schema, self.subject)) from None
-        except RecursionError:
-            raise ToolArgumentsInvalid(f"the {self.subject} are nested too deeply") from None
-        if wrong := misfits(value, self.schema):  # a library passes over keys, and takes true for 1
+            strange = misfits(value, self.schema) if _has_strange_key(error) else []
+            raise ToolArgumentsInvalid("; ".join(strange[:5]) or _explain(error, self.schema, self.subject)) from None
+        wrong = misfits(value, self.schema) or [*losses(value, result, is_closed=self.is_closed)]
+        if wrong:  # a library passes over keys and digits, and takes true for 1
             raise ToolArgumentsInvalid("; ".join(wrong[:5]))
         return result
 
@@ -133,6 +142,13 @@ _LONGEST_HINT = 2000
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
 
 
+def _has_strange_key(error: ValidationError) -> bool:
+    """Whether a nested object has a key that is not known there; pydantic does not say which are."""
+    kinds = ("extra_forbidden", "unexpected_keyword_argument")
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return any(item["type"] in kinds and len(item["loc"]) > 1 for item in found)
+
+
 def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) -> str:
     """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
@@ -144,11 +160,18 @@ def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) ->
         if item["type"] == "json_invalid":
             return f"the text of the {subject} is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
         path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
-        problems.append(_problem(item, ".".join(map(str, path)) or subject, known))
+        problems.append(_problem(item, _written(path) or subject, known))
         if path and path[0] in known:
             schemas[str(path[0])] = schema["properties"][path[0]]
     hint = json.dumps(_with_definitions(schemas, schema.get("$defs", {})), ensure_ascii=False)
     return "; ".join(problems) + (f"\nschema: {hint}" if schemas and len(hint) <= _LONGEST_HINT else "")
+
+
+def _written(path: Iterable[str | int]) -> str:
+    text = ""
+    for part in path:
+        text = f"{text}[{part}]" if isinstance(part, int) else joined(text, part)
+    return text
 
 
 def _with_definitions(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +92,22 @@ def meet(event: Event) -> None: ...
 
 @tools.tool
 def run(args: list[str]) -> None: ...
+
+
+@tools.tool
+def pay(amount: Decimal) -> None: ...
+
+
+@tools.tool
+def rename(names: dict[int, str]) -> None: ...
+
+
+@tools.tool
+def switch(lamps: dict[bool, str]) -> None: ...
+
+
+@tools.tool
+def order(what: Place | dict[str, Any], count: int | list[int] = 1) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -401,6 +401,7 @@ KINDS = [
     Kind("no annotations", _plain, {"a": [1]}, ([1], 1, "x", None, [1])),
     Kind("mutable default", _of(list[int], []), {}, []),
     Kind("default of a dataclass", _of(Data, Data(1)), {}, Data(1)),
+    Kind("sets in a default", _of(dict[str, set[str]], {"a": set("abcdef")}), {}, {"a": set("abcdef")}),
     Kind("default of an Enum", _of(Color, Color.RED), {}, Color.RED),
     Kind("default that JSON cannot hold", _of(int, object()), {"x": 1}, 1),
     Kind("Field with a default", _of(Annotated[int, Field(ge=1)], Field(default=3)), {}, 3),

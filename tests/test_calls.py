@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
+import functools
 import json
 import typing
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -13,9 +16,9 @@ import typing_extensions as te
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from agentkit import Tool, ToolArgumentsInvalid, tool
+from agentkit import RunContext, Tool, ToolArgumentsInvalid, tool
 from agentkit.repair import NotJson, read_json
 from tests.corpus import CASES, Case, outcome, tools
 
@@ -132,15 +135,13 @@ def test_an_unknown_key_deep_inside_is_refused_with_its_path_and_the_known_ones(
 
 
 def test_a_model_that_says_what_happens_to_other_keys_is_obeyed() -> None:
-    from pydantic import BaseModel, ConfigDict
-
-    class Open(BaseModel):
+    class Free(BaseModel):
         model_config = ConfigDict(extra="allow")
 
     class Deaf(BaseModel):
         model_config = ConfigDict(extra="ignore")
 
-    assert a_tool(Open).parse('{"x": {"a": 1}}').values["x"].a == 1
+    assert a_tool(Free).parse('{"x": {"a": 1}}').values["x"].a == 1
     assert a_tool(Deaf).parse('{"x": {"a": 1}}').values["x"] == Deaf()
 
 
@@ -219,6 +220,137 @@ def test_a_key_that_one_of_two_models_knows_is_mended_for_that_one() -> None:
         """Take it."""
 
     assert f.parse('{"x": {"amount": 5, "dry_run": "true"}}').values == {"x": Pay(amount=5, dry_run=True)}
+
+
+@dataclasses.dataclass
+class Size:
+    amount: int
+    width: float = 1.0
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    amount: int
+
+
+keys = st.sampled_from(["amount", "dry_run", "dryRun", "note", "a", "width", "1", "01", "2", "true", "yes"])
+near = st.dictionaries(keys, st.integers(0, 9) | st.booleans() | st.floats(0, 9) | st.text(max_size=2), max_size=4)
+
+
+def is_held(value: Any, made: Any) -> bool:
+    """Whether everything that a JSON value has is in another one, which may have more keys."""
+    match value:
+        case dict():
+            return isinstance(made, dict) and all(key in made and is_held(item, made[key]) for key, item in value.items())
+        case list():
+            return isinstance(made, list) and len(made) == len(value) and all(map(is_held, value, made))
+        case bool() | None | str():
+            return made is value or (made == value and type(made) is type(value))
+    return not isinstance(made, bool) and Decimal(repr(value)) == Decimal(str(made))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Pay | dict[str, Any],
+        Size | dict[str, Any],
+        Keys | dict[str, Any],
+        Pay | Note,
+        Pay | Size | Keys,
+        Pay | Open,
+        dict[str, Any] | Open | Pay,
+        dict[int, Any],
+        dict[bool, Any],
+        dict[str, Pay | dict[str, Any]],
+        list[Pay | dict[str, int]],
+        dict[str, Decimal],
+        Pay | list[Pay],
+    ],
+    ids=str,
+)
+@given(value=near | st.dictionaries(keys, near, max_size=3) | st.lists(near, max_size=3))
+def test_nothing_of_a_value_is_lost_on_the_way(kind: Any, value: Any) -> None:
+    """What the tool gets is written as JSON again: every key, item and number of the model's value is there."""
+    try:
+        found = a_tool(kind).parse(json.dumps({"x": value}))
+    except ToolArgumentsInvalid:
+        return
+    if not found.repairs:
+        assert is_held(value, TypeAdapter(Any).dump_python(found.values["x"], mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "says"),
+    [
+        (Decimal, "1.2345678901234567890123", "x: the number 1.2345678901234567890123 has more digits than a JSON number"),
+        (list[Decimal], "[0.30000000000000000001]", r"x\[0\]: the number"),
+        (set[Decimal], "[0.30000000000000000001]", r"x\[0\]: the number"),
+        (dict[str, Decimal], '{"a": 0.30000000000000000001}', r"x\.a: the number"),
+        (dict[int, Decimal], '{"1": 0.30000000000000000001}', r"x\.1: the number"),
+        (Pay | Open, '{"amount": 1, "b": 2}', "x.b: unknown key of Pay"),
+        (Size | Open, '{"amount": 1, "b": 2}', "x.b: unknown key of Size"),
+        (dict[int, int], '{"1": 1, "01": 2}', r'x: several of its keys mean the same: \["1", "01"\]'),
+        (dict[int, int], '{"01": 2}', "x.01: the key is not written as int"),
+        (dict[dt.date, int], '{"86400": 2}', "x.86400: the key is not written as date"),
+        (dict[str, dict[bool, int]], '{"a": {"on": 2}}', "x.a.on: the key is not written as bool"),
+        (Size, '{"amount": 1, "b": 2}', "x.b: unknown key; known: amount, width"),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_is_named(kind: Any, text: str, says: str) -> None:
+    with pytest.raises(ToolArgumentsInvalid, match=says):
+        a_tool(kind).parse(f'{{"x": {text}}}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "came"),
+    [
+        (Decimal, '"1.2345678901234567890123"', Decimal("1.2345678901234567890123")),
+        (float, "1.2345678901234567890123", 1.2345678901234567),
+        (Any, "1.2345678901234567890123", 1.2345678901234567),
+        (int, "9007199254740993.0", 9007199254740993),
+        (int, "1e23", 10**23),
+        (dict[Level, int], '{"1": 2}', {Level.ONE: 2}),
+        (dict[Decimal, int], '{"1.5": 2}', {Decimal("1.5"): 2}),
+        (dict[dt.date, int], '{"2026-01-02": 2}', {dt.date(2026, 1, 2): 2}),
+        (int | list[int], '"1"', 1),
+        (Pay | list[Pay], '{"Amount": 1}', Pay(amount=1)),
+        (Literal[1, "a"], '"1"', 1),
+        (Literal[1, "a"], "a", "a"),
+    ],
+)  # fmt: skip
+def test_what_has_one_meaning_arrives(kind: Any, text: str, came: Any) -> None:
+    made = a_tool(kind).parse(f'{{"x": {text}}}').values["x"]
+    assert made == came and type(made) is type(came)
+
+
+Nest = te.TypeAliasType("Nest", "dict[str, Nest] | list[Nest] | int")
+
+
+def test_a_type_that_holds_itself_is_mended_without_end() -> None:
+    made = a_tool(Nest)
+    assert made.parse('{"x": [[["5"]], {"a": "6"}]}').values["x"] == [[[5]], {"a": 6}]
+    assert made.parse('{"x": "5"}').values["x"] == 5
+    with pytest.raises(ToolArgumentsInvalid):
+        made.parse('{"x": "five"}')
+
+
+@pytest.mark.parametrize("given", [None, 5, [1], memoryview(b"{}"), {"x": object()}, {"x": float("nan")}, {"x": "\ud800"}])
+def test_what_is_no_json_is_refused(given: Any) -> None:
+    with pytest.raises(ToolArgumentsInvalid):
+        a_tool(Any).parse(given)
+
+
+def test_what_a_partial_or_the_framework_gives_is_not_the_models_to_give() -> None:
+    def send(to: str, dry_run: bool = False, **more: Any) -> None: ...
+
+    def look(ctx: RunContext[None], **more: Any) -> None: ...
+
+    bound = tool(functools.partial(send, dry_run=True))
+    assert list(bound.parameters["properties"]) == ["to"]
+    with pytest.raises(ToolArgumentsInvalid, match="dry_run: not a parameter that can be given; known: to"):
+        bound.parse('{"to": "a", "dry_run": false}')
+    with pytest.raises(ToolArgumentsInvalid, match="ctx: not a parameter that can be given; known: none"):
+        tool(look).parse('{"ctx": 1}')
 
 
 @pytest.mark.parametrize("text", ["[]", '"[]"', '{"arguments": "[]"}', '{"name": "f", "arguments": []}'])

@@ -93,3 +93,49 @@ def test_no_docstring_raises_and_no_text_is_made_up(lines: list[str]) -> None:
     assert set(found.text.split()) <= set(text.split())
     for description in found.parameters.values():
         assert description.split()[0] in text
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "parameters"),
+    [
+        ("""Args:
+            x: The x,
+                at length.
+
+            y: The y.
+        """, "", {"x": "The x, at length.", "y": "The y."}),
+        ("""Args:
+            x: The x.
+
+        Returns:
+            A thing.
+        """, "", {"x": "The x."}),
+        ("""Do.
+
+        Args:
+            x: The x.
+            this is no entry
+            y (int): The y.
+        """, "Do.\n\nArgs:\n    this is no entry", {"x": "The x.", "y": "The y."}),
+        ("""Do.
+
+        ```
+        Args:
+            x: An example.
+        ```
+
+        Args:
+            x: The x.
+        """, "Do.\n\n```\nArgs:\n    x: An example.\n```", {"x": "The x."}),
+        ("""Do.
+
+        Parameters
+        ==========
+        x : int
+            The x.
+        """, "Do.", {"x": "The x."}),
+    ],
+)  # fmt: skip
+def test_a_section_is_read_wherever_and_whole(text: str, left: str, parameters: dict[str, str]) -> None:
+    found = read_docstring(inspect.cleandoc(text))
+    assert (found.text, found.parameters) == (left, parameters)

@@ -218,7 +218,7 @@ def outer(fn: Callable[..., Any]) -> Callable[..., Any]:
         (functools.partial(positional_only, 5), {"b": 1}, (5, 1, 3)),
         (functools.partial(positional_only, 5, c=6), {}, (5, 2, 6)),
         (functools.partial(Holder(), Point(x=9)), {}, Point(x=9)),
-        (functools.partial(functools.partial(keyword_only, b=4), a=3), {"a": 1}, (1, 4)),
+        (functools.partial(functools.partial(keyword_only, b=4), a=3), {}, (3, 4)),
         (lambda a, b=2: (a, b), {"a": 1}, (1, 2)),
         (LATE.Caller(), {"box": {"size": 4}}, 4),
         (Size, {"width": 3}, Size(3)),

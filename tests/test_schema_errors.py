@@ -4,7 +4,8 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
@@ -35,6 +36,19 @@ def opaque(fine: int, thing: Odd) -> None: ...
 def inferred_opaque(fine: int, thing=Odd()) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
 
 
+class Pair(Enum):
+    ONE = (1, 2)
+
+
+def pairs(pair: Pair) -> None: ...
+
+
+def raw(data: Literal[b"a"]) -> None: ...
+
+
+def cells(grid: dict[tuple[int, int], str]) -> None: ...
+
+
 def late_name(fine: int, thing: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
@@ -55,6 +69,9 @@ def test_an_optional_parameter_that_cannot_be_described_is_left_out_with_a_warni
     ("fn", "says"),
     [
         (opaque, "opaque: parameter 'thing' of type Odd cannot be described to a model; use a type that JSON can hold"),
+        (pairs, "pairs: parameter 'pair' of type Pair cannot be described to a model"),
+        (raw, "raw: parameter 'data' of type typing.Literal[b'a'] cannot be described to a model"),
+        (cells, "cells: parameter 'grid' of type dict[tuple[int, int], str] cannot be described to a model"),
         (late_name, "late_name: parameter 'thing': name 'Missing' is not defined; define or import it at run time"),
         (WithMethod.method, "WithMethod.method: parameter 'self': a method has no object yet; use tool(object.method)"),
         (max, "max: its signature cannot be read: no signature found for builtin <built-in function max>; wrap it"),

@@ -79,6 +79,6 @@ def test_iterables_are_checked_before_the_function_runs() -> None:
         return sum(numbers)
 
     assert total.parameters["properties"]["numbers"] == {"items": {"type": "integer"}, "type": "array"}
-    with pytest.raises(ToolArgumentsInvalid, match=r"numbers\.1: Input should be a valid integer"):
+    with pytest.raises(ToolArgumentsInvalid, match=r"numbers\[1\]: Input should be a valid integer"):
         total.parse('{"numbers": [1, "x"]}')
     assert total.parse('{"numbers": [1, 2]}').values == {"numbers": [1, 2]}

@@ -1,0 +1,59 @@
+"""A type as JSON Schema and as strict validation: closed where the classes do not say otherwise, lean, the same every time."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Literal
+
+from .validate import Validator
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["json_schema", "validator_of"]
+
+
+def validator_of(adapter: TypeAdapter[Any]) -> Validator:
+    """A strict validator of what the adapter describes; it refuses unknown keys where no class has its own rule."""
+    from .closed import ClosedJsonSchema
+
+    used: list[ClosedJsonSchema] = []
+
+    def generator(**options: Any) -> ClosedJsonSchema:
+        used.append(ClosedJsonSchema(**options))
+        return used[0]
+
+    make: Any = generator  # pydantic calls it as the class that it asks for
+    schema = _lean(adapter.json_schema(schema_generator=make))
+    is_closed = used[0].is_closed
+    validate = functools.partial(adapter.validate_json, strict=True, extra="forbid" if is_closed else None)
+    return Validator(schema, validate, is_closed)
+
+
+def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
+    """The JSON Schema of what the adapter validates or writes: lean, and closed where nothing else is said."""
+    from .closed import ClosedJsonSchema
+
+    return _lean(adapter.json_schema(schema_generator=ClosedJsonSchema, mode=mode))
+
+
+def _lean(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without titles, which only cost tokens. Properties that are called title stay."""
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        result = {}
+        for key, value in node.items():
+            if key == "title" and isinstance(value, str):
+                continue
+            if key in ("properties", "$defs", "patternProperties") and isinstance(value, dict):
+                result[key] = {name: walk(sub) for name, sub in value.items()}
+            else:
+                result[key] = value if key in ("default", "const", "enum", "examples") else walk(value)
+        return result
+
+    cleaned: dict[str, Any] = walk(schema)
+    return cleaned
