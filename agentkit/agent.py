@@ -280,9 +280,7 @@ class Agent(Generic[OutputT]):
     ) -> RunResult[OutputT]:
         observers = (*options.get("observers", ()), *((watcher,) if watcher else ()))
         run = Run(self.spec, state, options.get("deps"), observers)
-        for event in first:
-            await run.record(event)
-        return cast("RunResult[OutputT]", await drive(run))
+        return cast("RunResult[OutputT]", await drive(run, first))
 
 
 def _names(registry: ToolRegistry) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import ModelRetry, ToolArgumentsInvalid
 from .messages import ToolCall, ToolResult
+from .names import wire_name
 from .redact import redact
 from .spec import AgentSpec
 from .state import OpenCall
@@ -113,7 +114,7 @@ async def _invoke(
 def unknown_tool(name: str, tools: ToolRegistry) -> str:
     """What the model is told when it calls a tool that is not there: the names that are, nearest first."""
     name = name if len(name) <= 200 else f"{name[:200]}..."
-    names = [tool.name for tool in tools]
+    names = [wire_name(tool.name) for tool in tools]  # as the model knows them
     near = difflib.get_close_matches(name, names, n=3)
     ordered = near + [n for n in names if n not in near]
     return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"

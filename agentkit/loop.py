@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, assert_never
 
 from .decisions import AskModel, Decision, Finish, Pause, RunTools
 from .errors import OutputInvalid
+from .events import LastingEvent
 from .messages import Assistant, Message, ToolResult, User
 from .output import Answer, Wrong
 from .run import Run, RunResult
@@ -131,9 +132,14 @@ def _named(tool_choice: str) -> str:
     return "one of the tools" if tool_choice == "required" else f"the tool {tool_choice}"
 
 
-async def drive(run: Run) -> RunResult[Any]:
-    """Do what `decide` says until the run finishes or pauses. Cancelled or failed, the state is left whole."""
+async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
+    """Record these events, then do what `decide` says until the run finishes or pauses.
+
+    Cancelled or failed, the state is left whole.
+    """
     try:
+        for event in first:
+            await run.record(event)
         match await _until_end(run):
             case Pause(calls):
                 return await run.pause(calls)

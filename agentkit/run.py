@@ -34,6 +34,7 @@ from .execute import describe_error, execute, plan
 from .history import mend, unique_ids
 from .messages import Message, ToolCall, ToolResult, Usage
 from .model import ModelReply, ModelRequest
+from .names import wire_name
 from .output import TextOutput
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
@@ -42,6 +43,8 @@ from .tool import RunContext
 __all__ = ["Run", "RunResult"]
 
 NOT_RUN = "not run: the run ended before this call"
+_OF_OBSERVERS = (Exception, asyncio.CancelledError)
+"""What they raise, or a second cancellation while they are told, must not hide the error that ends a run."""
 GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
 
 
@@ -138,13 +141,22 @@ class Run:
                 if waiting is not None:
                     await waiting
             except asyncio.CancelledError as error:
-                raised = raised or error
-            except Exception as error:  # noqa: BLE001  it missed an event, so it is told of no later one
-                self._observers = tuple(o for o in self._observers if o is not observer)
-                self._watchers = tuple(o for o in self._watchers if o is not observer)
+                task = asyncio.current_task()
+                if task and task.cancelling():
+                    raised = raised or error
+                else:  # its own, which would pass for the run's
+                    self._drop(observer)
+                    raised = raised or RuntimeError(f"the observer {observer!r:.80} was cancelled, and the run was not")
+            except Exception as error:  # noqa: BLE001
+                self._drop(observer)
                 raised = raised or error
         if raised is not None:
             raise raised
+
+    def _drop(self, observer: Observer) -> None:
+        """It missed an event, so it is told of no later one."""
+        self._observers = tuple(o for o in self._observers if o is not observer)
+        self._watchers = tuple(o for o in self._watchers if o is not observer)
 
     async def ask_model(self, ask: AskModel) -> None:
         """One model call, and its reply into the state."""
@@ -205,7 +217,7 @@ class Run:
         tool = self.spec.tools.get(call.name)
         if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
             failed = state.failures[call.name]
-            await self._answer(open_call, f"not run: {call.name} failed {failed} times in a row; go on without it")
+            await self._answer(open_call, f"not run: {wire_name(call.name)} failed {failed} times in a row; go on without it")
             return
         await self.record(ToolStarted(call, open_call.position))
         told: list[asyncio.Task[None]] = []
@@ -288,10 +300,10 @@ class Run:
         if self.state.stop_reason is not None:
             return
         for call in self.state.open_calls:
-            with contextlib.suppress(Exception):  # of an observer, here and below: the caller must see `error`
+            with contextlib.suppress(*_OF_OBSERVERS):
                 await self._close(call)
         text = None if stop_reason == "cancelled" else describe_error(error)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*_OF_OBSERVERS):
             await self.record(RunFinished(stop_reason, text, RunResult(self._text_so_far(), self.state)))
 
     async def _close_calls(self) -> None:

@@ -216,6 +216,7 @@ def test_an_unknown_tool_is_answered_with_the_known_ones_nearest_first() -> None
     assert unknown_tool("get_wether", registry) == (
         "there is no tool 'get_wether'; the tools are: get_weather, send_mail, weather_report"
     )
+    assert unknown_tool("x", ToolRegistry([tool(lambda: 1, name="my tool")])).endswith("are: my_tool_ba077b4202")
     assert unknown_tool("x", ToolRegistry()) == "there is no tool 'x'; the tools are: none"
     spec = AgentSpec(model=ScriptedModel([]), tools=registry, offered=())
     outcome = asyncio.run(execute(ToolCall("a", "nope"), RunContext(None), spec))

@@ -340,6 +340,61 @@ def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(by_
     assert [m.content for m in state.messages if isinstance(m, ToolResult)] == ["0", "1", "2"], "what was done is not unknown"
 
 
+def test_a_second_cancellation_does_not_cut_the_end_of_a_run() -> None:
+    got: list[Any] = []
+
+    async def main() -> None:
+        started, closing = asyncio.Event(), asyncio.Event()
+
+        @tool
+        async def wait() -> None:
+            """Wait."""
+            started.set()
+            await asyncio.Event().wait()
+
+        async def slow(event: Any) -> None:
+            if isinstance(event, ToolFinished):
+                closing.set()
+                await asyncio.Event().wait()
+
+        agent = Agent(ScriptedModel([[call("wait"), call("wait")], "never"]), tools=[wait])
+        task = asyncio.create_task(agent.run("x", observers=[slow, lasting(got)]))
+        await started.wait()
+        task.cancel()
+        await closing.wait()
+        task.cancel()
+        closing.clear()
+        await closing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [type(event).__name__ for event in got][-3:] == ["ToolFinished", "ToolFinished", "RunFinished"]
+    assert got[-1].stop_reason == "cancelled" and got[-1].result.state.open_calls == []
+
+
+def test_an_observer_that_is_cancelled_by_itself_fails_and_cancels_nothing(how: How) -> None:
+    got: list[Any] = []
+
+    def bad(event: Any) -> None:
+        if isinstance(event, ToolStarted):
+            raise asyncio.CancelledError
+
+    model = ScriptedModel([[call("number", n=1), call("number", n=2)], "never"])
+    with pytest.raises(RuntimeError, match="was cancelled, and the run was not"):
+        how(Agent(model, tools=[number]), "x", observers=[bad, lasting(got)])
+    assert got[-1].stop_reason == "error" and len(model.requests) == 1
+
+
+def test_an_observer_that_fails_at_the_very_first_event_leaves_a_whole_run(how: How) -> None:
+    got: list[Any] = []
+    with pytest.raises(OSError, match="disk full"):
+        how(scripted("never"), "go", observers=[Told(fails_at=RunStarted), lasting(got)])
+    assert [type(event).__name__ for event in got] == ["RunStarted", "RunFinished"]
+    assert got[-1].result.stop_reason == "error"
+
+
 def test_a_watcher_that_fails_at_progress_does_not_undo_the_call() -> None:
     got: list[Any] = []
 
