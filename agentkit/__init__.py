@@ -53,6 +53,7 @@ from .events import (
     ToolFinished,
     ToolProgress,
     ToolStarted,
+    UsageAdded,
 )
 from .fallback import Fallback
 from .history import KeepTurns
@@ -141,6 +142,7 @@ __all__ = [
     "ToolResult",
     "ToolStarted",
     "Usage",
+    "UsageAdded",
     "User",
     "tool",
 ]

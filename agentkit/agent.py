@@ -11,20 +11,21 @@ from uuid import uuid4
 
 from . import portal
 from ._typing import OutputT
-from .errors import AgentError, SettingsError, ToolArgumentsInvalid, ToolDefinitionError
+from .errors import ModelRetry, SettingsError, ToolArgumentsInvalid, ToolDefinitionError
 from .events import ApprovalGiven, LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
 from .loop import drive
 from .messages import Message, System, User
 from .model import Model, ModelSettings
+from .models.prices import Price
 from .output import Output, output_of
 from .retry import Retry
 from .run import Run, RunResult
 from .spec import AgentSpec, Approve, Middleware, Observer
 from .state import RunState
 from .stream import RunStream, SyncRunStream
-from .tool import AnyTool, ToolLike, ToolRegistry, tool
+from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
@@ -38,6 +39,7 @@ class RunOptions(TypedDict, total=False):
     deps: Any
     observers: Sequence[Observer]
     run_id: str | None
+    within: RunContext[Any] | None
 
 
 class AgentParts(TypedDict, total=False):
@@ -84,15 +86,20 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
             raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
 
 
-def _check_price(model: Model, limits: Limits) -> None:
-    """A limit on money needs a price; only models with a profile have one."""
-    for one in getattr(model, "models", [model]) if limits.cost is not None else ():
+def _price_of(model: Model, limits: Limits | None) -> Price | None:
+    """The price that is known; a limit on money needs one, of each of several models. Only models with a profile have it."""
+    newest: list[Price] = []
+    for one in getattr(model, "models", [model]):
         profile, name = getattr(one, "profile", None), getattr(one, "name", "")
-        if profile is not None and not profile.price_of(name):
+        price_of = getattr(profile, "price_of", None)
+        prices = price_of(name) if price_of else ()
+        if limits and limits.cost is not None and price_of and not prices:
             raise SettingsError(
                 f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
                 "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
             )
+        newest += sorted(prices, key=lambda price: price.since)[-1:]
+    return newest[0] if newest else None
 
 
 class Agent(Generic[OutputT]):
@@ -141,7 +148,6 @@ class Agent(Generic[OutputT]):
             model = ChatModel(model)
         if isinstance(model, type) or not hasattr(model, "reply"):
             raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
-        _check_price(model, limits or Limits())
         self.model: Model = model
         self.deps_type = deps_type
         output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
@@ -158,6 +164,7 @@ class Agent(Generic[OutputT]):
             instructions="\n\n".join(part for part in (instructions, output.instructions) if part),
             settings=replace(settings or ModelSettings(), **_format_of(output)),
             limits=limits or Limits(),
+            price=_price_of(model, limits),
             output=output,
             output_retries=output_retries,
             tool_choice=tool_choice,
@@ -182,6 +189,8 @@ class Agent(Generic[OutputT]):
         `prompt` is what the user says now. `messages` is a conversation so far, such as the last result's `.messages`; it
         is mended where a server would refuse it, and its system message gives way to this agent's instructions. `deps` is
         what tools get as `ctx.deps`. `observers` are told of every event. `run_id` names the run (default: a new id).
+        `within` is the context of a tool that makes this run: what it spends counts in that run as well, whose limits on
+        tokens and cost bind it, and without a `run_id` it is named after the call.
 
         A limit, a pause for approval, or a cancellation by the model's own end is a result with a `stop_reason`. Raises a
         `ModelError` when the model cannot be reached or refuses, `OutputInvalid`, and `LimitReached` if asked to; each has
@@ -225,13 +234,19 @@ class Agent(Generic[OutputT]):
         return portal.run(self.resume(state, approvals, **options))
 
     def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
-        """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`."""
+        """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`.
 
-        async def run_agent(task: str) -> Any:
-            result = await self.run(task)
-            if result.output is None and result.stop_reason != "answer":
-                raise AgentError(f"the agent {name} gave no answer: {result.stop_reason}")
-            return result.output
+        It gets the `deps` of the run that calls it, and is part of it (see `within` of `run`). A run that ends without an
+        answer is an error for the model that asked, with the last text.
+        """
+
+        async def run_agent(ctx: RunContext[Any], task: str) -> Any:
+            result = await self.run(task, deps=ctx.deps, within=ctx)
+            asked_for_it = self.spec.limits.on_limit == "answer" and result.stop_reason != "limit:max_tokens"
+            if result.stop_reason == "answer" or (asked_for_it and result.output):
+                return result.output
+            text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
+            raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
 
         return tool(run_agent, name=name, description=description, **options)
 
@@ -254,6 +269,9 @@ class Agent(Generic[OutputT]):
         observers = options.get("observers") or ()
         if callable(observers) or not all(callable(observer) for observer in observers):
             raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
+        within = options.get("within")
+        if within is not None and not isinstance(within, RunContext):
+            raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
         deps = options.get("deps")
         if self.deps_type is not None and not isinstance(deps, self.deps_type):
             raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
@@ -273,13 +291,16 @@ class Agent(Generic[OutputT]):
             rest = history[1:] if history and isinstance(history[0], System) else history
             history = [System(self.spec.instructions), *rest]
         new: list[Message] = [] if prompt is None else [User(prompt)]
-        return RunStarted(options.get("run_id") or uuid4().hex, (*history, *new), len(history))
+        within = options.get("within")
+        run_id = options.get("run_id") or (within.idempotency_key if within and within.run_id else uuid4().hex)
+        return RunStarted(run_id, (*history, *new), len(history))
 
     async def _drive(
         self, state: RunState, first: Iterable[LastingEvent], options: RunOptions, watcher: Observer | None = None
     ) -> RunResult[OutputT]:
         observers = (*options.get("observers", ()), *((watcher,) if watcher else ()))
-        run = Run(self.spec, state, options.get("deps"), observers)
+        outer = getattr(options.get("within"), "budget", None)
+        run = Run(self.spec, state, options.get("deps"), observers, outer)
         return cast("RunResult[OutputT]", await drive(run, first))
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "ToolFinished",
     "ToolProgress",
     "ToolStarted",
+    "UsageAdded",
     "dump_event",
     "load_event",
 ]
@@ -83,6 +84,15 @@ class ToolStarted:
 
     call: ToolCall
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAdded:
+    """A tool call spent this on model calls of its own; a sub-agent's, for instance. It counts as the run's."""
+
+    call_id: str
+    usage: Usage
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +198,16 @@ class ApprovalRequired:
 
 
 LastingEvent: TypeAlias = (
-    RunStarted | MessageAdded | ModelReplied | ToolStarted | ToolFinished | ApprovalGiven | RunPaused | RunResumed | RunFinished
+    RunStarted
+    | MessageAdded
+    | ModelReplied
+    | ToolStarted
+    | UsageAdded
+    | ToolFinished
+    | ApprovalGiven
+    | RunPaused
+    | RunResumed
+    | RunFinished
 )
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta | Retrying
 PassingEvent: TypeAlias = StepStarted | Delta | ToolProgress | ApprovalRequired

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import SettingsError
+from .models.prices import Price
 from .state import RunState
+from .tool import Budget
 
 __all__ = ["Limits"]
+
+_BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits of one run. None means: no limit. They are checked before the call that would break them.
+
+    Tokens and cost include those of runs that are part of it (`as_tool`, `within=`), which these limits bind as well; what a
+    failed attempt cost is not known, as a server reports usage with whole replies only.
 
     A limit that is reached ends the run as a result with everything done so far and `stop_reason` "limit:<name>",
     where the name is the field's (`max_steps` is "steps").
@@ -28,38 +35,76 @@ class Limits:
     calls_at_once: int | None = 64
     """Tool calls of one reply that run at the same time; the others wait for their turn."""
     input_tokens: int | None = None
-    """Prompt tokens over all calls. The next prompt is taken to be as long as the last prompt and its answer."""
+    """Prompt tokens over all calls. The next prompt is taken to have those of the last prompt and its answer, and one token for
+    each four bytes that came since."""
     output_tokens: int | None = None
     """Answer tokens over all calls, thinking included."""
     cost: float | None = None
-    """US dollars, as far as prices are known; an unknown price counts as nothing."""
+    """US dollars, as far as prices are known; an unknown price counts as nothing. The next call is taken to cost its prompt,
+    read from the cache as far as it was sent before."""
     seconds: float | None = None
     """Wall-clock time of one drive of the run (a resume starts anew); the call under way is cancelled."""
+    depth: int | None = 8
+    """How deep runs may be inside others: an agent that calls itself as a tool is stopped here."""
     repeats: int | None = None
     """The same call with the same result, this often in the run: the model is in a loop. "limit:repeats"."""
     on_limit: Literal["stop", "answer", "raise"] = "stop"
     """"answer": one last model call without tools writes an answer first. "raise": `LimitReached` is raised."""
 
     def __post_init__(self) -> None:
-        for name in self.__slots__[:-1]:
+        for name in Limits.__slots__[:-1]:
             value, least = getattr(self, name), 1 if name.startswith("calls_") else 0
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
                 raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a number of at least {least}")
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
-    def before_model_call(self, state: RunState) -> str | None:
+    def before_model_call(self, state: RunState, price: Price | None = None) -> str | None:
         """The stop reason if one more model call would break a limit."""
-        usage = state.usage
-        reached = {
-            "steps": self.max_steps is not None and state.steps >= self.max_steps,
-            "input_tokens": self.input_tokens is not None and usage.input_tokens + state.context_tokens >= self.input_tokens,
-            "output_tokens": self.output_tokens is not None and usage.output_tokens >= self.output_tokens,
-            "cost": self.cost is not None and (state.cost or 0.0) >= self.cost,
-            "repeats": self.repeats is not None and state.repeats >= self.repeats,
-        }
-        return next((f"limit:{name}" for name, is_reached in reached.items() if is_reached), None)
+        if self.max_steps is not None and state.steps >= self.max_steps:
+            return "limit:steps"
+        if self.repeats is not None and state.repeats >= self.repeats:
+            return "limit:repeats"
+        return self.spending(state, *self._ahead(state, price))
+
+    def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
+        """The stop reason if a call with so many prompt tokens, of this cost at least, would break a limit."""
+        usage, spent = state.usage, state.cost or 0.0
+        if self.input_tokens is not None and usage.input_tokens + tokens >= self.input_tokens:
+            return "limit:input_tokens"
+        if self.output_tokens is not None and usage.output_tokens >= self.output_tokens:
+            return "limit:output_tokens"
+        if self.cost is not None and (spent >= self.cost or spent + cost > self.cost):
+            return "limit:cost"
+        return None
+
+    @property
+    def _count_ahead(self) -> bool:
+        return self.input_tokens is not None or self.cost is not None
+
+    def _ahead(self, state: RunState, price: Price | None) -> tuple[int, float]:
+        """The tokens of the next prompt, and what it costs at least."""
+        if not self._count_ahead:
+            return 0, 0.0
+        added = state.added_bytes // _BYTES_PER_TOKEN
+        return state.context_tokens + added, price.of_prompt(state.context_tokens, added) if price else 0.0
 
     def tool_calls_left(self, state: RunState) -> int | None:
         """How many more tool calls may run; None without a limit."""
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
+
+    def within(self, budget: Budget) -> Limits:
+        """These limits for a run that is part of another, whose limits on tokens and cost hold as well."""
+        return _Inner(**{name: getattr(self, name) for name in Limits.__slots__}, outer=budget)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inner(Limits):
+    outer: Budget
+
+    def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
+        return Limits.spending(self, state, tokens, cost) or self.outer.reached(tokens, cost)
+
+    @property
+    def _count_ahead(self) -> bool:
+        return True

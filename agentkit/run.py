@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Generic
 
 from ._typing import OutputT
+from .budget import Forward, RunBudget
 from .decisions import AskModel, Finish, RunTools
 from .errors import AgentError, LimitReached
 from .events import (
@@ -38,7 +39,7 @@ from .names import wire_name
 from .output import TextOutput
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
-from .tool import RunContext
+from .tool import Budget, RunContext
 
 __all__ = ["Run", "RunResult"]
 
@@ -113,9 +114,20 @@ class RunResult(Generic[OutputT]):
 class Run:
     """One run under way. `record` is the only way in which its state changes."""
 
-    def __init__(self, spec: AgentSpec, state: RunState, deps: Any = None, observers: Iterable[Observer] = ()) -> None:
-        self.spec, self.state, self.deps = spec, state, deps
-        self._observers = tuple(observers)
+    def __init__(
+        self,
+        spec: AgentSpec,
+        state: RunState,
+        deps: Any = None,
+        observers: Iterable[Observer] = (),
+        outer: Budget | None = None,
+    ) -> None:
+        self.depth = outer.depth + 1 if outer else 0
+        if outer and spec.limits.depth is not None and self.depth > spec.limits.depth:
+            raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
+        self.spec = replace(spec, limits=spec.limits.within(outer)) if outer else spec
+        self.state, self.deps = state, deps
+        self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
         self._untold: deque[LastingEvent] = deque()
@@ -222,7 +234,8 @@ class Run:
         await self.record(ToolStarted(call, open_call.position))
         told: list[asyncio.Task[None]] = []
         report = self._reporter(call, told) if self._watchers else None
-        ctx = RunContext(self.deps, state.run_id, call, open_call.position, report)
+        budget = RunBudget(call.id, state, self.spec.limits, self.depth, self.record)
+        ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
         outcome = await execute(call, ctx, self.spec)
         seconds = time.perf_counter() - started

@@ -12,6 +12,7 @@ from .history import History
 from .limits import Limits
 from .messages import ToolCall
 from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
+from .models.prices import Price
 from .output import Output, TextOutput
 from .threads import Threads
 from .tool import RunContext, ToolRegistry
@@ -58,6 +59,8 @@ class AgentSpec:
     tool_choice: str = "auto"
     history: History | None = None
     approve: Approve | None = None
+    price: Price | None = None
+    """What the model costs, where it is known."""
     middleware: tuple[Middleware, ...] = ()
     threads: Threads = field(default_factory=Threads)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, assert_never
 
 from .events import (
@@ -18,6 +19,7 @@ from .events import (
     RunStarted,
     ToolFinished,
     ToolStarted,
+    UsageAdded,
     dump_event,
     load_event,
 )
@@ -91,6 +93,13 @@ class RunState:
         return [c for c in self.calls.values() if c.result is None]
 
     @property
+    def added_bytes(self) -> int:
+        """The bytes of the messages that no model call has sent yet."""
+        added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
+        sent = self.messages if not self.steps else added
+        return sum(len(_text_of(message).encode(errors="replace")) for message in sent)
+
+    @property
     def last_reply(self) -> Assistant | None:
         """The model's last reply in this run, or None before the first."""
         new = range(len(self.messages) - 1, self.new_from - 1, -1)
@@ -115,16 +124,14 @@ class RunState:
             case ToolStarted():
                 self._open(event.call.id).started = True
                 self.usage += Usage(tool_calls=1)
+            case UsageAdded():
+                self._spent(event.usage, event.cost)
             case ToolFinished():
                 self._finished(event)
             case ApprovalGiven():
                 self._approved(event)
-            case RunPaused():
-                self.pending = event.pending
-            case RunResumed():
-                self._resumed()
-            case RunFinished():
-                self.stop_reason = event.stop_reason
+            case RunPaused() | RunResumed() | RunFinished():
+                self._turned(event)
             case _:
                 assert_never(event)
         self.events.append(event)
@@ -143,6 +150,15 @@ class RunState:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
+    def _turned(self, event: RunPaused | RunResumed | RunFinished) -> None:
+        match event:
+            case RunPaused():
+                self.pending = event.pending
+            case RunResumed():
+                self._resumed()
+            case RunFinished():
+                self.stop_reason = event.stop_reason
+
     def _resumed(self) -> None:
         if self.stop_reason is not None:  # the limit that ended the run may be another one now
             self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
@@ -155,11 +171,14 @@ class RunState:
             self.call_ids.add(call.id)
             self.calls[call.id] = OpenCall(call, self.calls_made)
             self.calls_made += 1
-        self.usage += event.usage
-        self.cost = None if self.cost is None or event.cost is None else self.cost + event.cost
+        self._spent(event.usage, event.cost)
         self.waited += event.waited
         self.context_tokens = event.usage.total_tokens
         self.finish_reason = event.finish_reason
+
+    def _spent(self, usage: Usage, cost: float | None) -> None:
+        self.usage += usage
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
 
     def _open(self, call_id: str) -> OpenCall:
         try:
@@ -211,3 +230,11 @@ def _canonical(arguments: str) -> str:
         return json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
         return arguments
+
+
+def _text_of(message: Message) -> str:
+    match message:
+        case Assistant():
+            return message.text + "".join(call.arguments for call in message.tool_calls)
+        case _:
+            return message.content

@@ -13,17 +13,17 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
-from .messages import ToolCall
+from .messages import ToolCall, Usage
 from .model import ToolSpec
 from .names import wire_name
 from .schema import Arguments, Signature, describe, result_schema
 from .tasks import within
 from .threads import Threads
 
-__all__ = ["AnyTool", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
+__all__ = ["AnyTool", "Budget", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,11 +33,29 @@ _NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
 """Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
 
 
+class Budget(Protocol):
+    """What a run may spend, for the runs that are part of it."""
+
+    @property
+    def depth(self) -> int:
+        """How many runs it stands in: 0 for one that is part of no other."""
+        ...
+
+    def reached(self, tokens: int, cost: float) -> str | None:
+        """The stop reason if a model call with so many prompt tokens, of this cost at least, would break a limit."""
+        ...
+
+    async def add(self, usage: Usage, cost: float | None) -> None:
+        """Count what was spent. It may come from another event loop."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext(Generic[DepsT]):
     """What a tool may know of the run that calls it; a parameter annotated with it is filled by the framework.
 
-    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0.
+    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0. An agent that a
+    tool runs is part of this run with `agent.run(task, within=ctx)`: what it spends counts here, and these limits hold.
     """
 
     deps: DepsT
@@ -45,6 +63,7 @@ class RunContext(Generic[DepsT]):
     call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
     position: int = 0
     report: Callable[[Any], None] | None = field(default=None, repr=False)
+    budget: Budget | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:

@@ -368,7 +368,17 @@ def test_an_agent_as_a_tool_of_an_agent_of_an_agent(how: How) -> None:
 def test_an_agent_as_a_tool_without_an_answer_is_an_error_for_the_model(how: How) -> None:
     inner = scripted([call("delete", path="a")]).as_tool("cleaner", "Cleans.")
     result = how(Agent(ScriptedModel([call("cleaner", task="x"), "Sorry."]), tools=[inner]), "go")
-    assert contents(result) == ["error: AgentError: the agent cleaner gave no answer: pending_approval"]
+    assert contents(result) == ["error: the agent cleaner gave no answer: pending_approval"]
+
+
+def test_an_agent_as_a_tool_that_stops_at_a_limit_gives_its_last_words_as_no_answer(how: How) -> None:
+    def outer(**limits: Any) -> Agent[str]:
+        step = Assistant("Half of it.", tool_calls=(call("add", a=2, b=3),))
+        inner = Agent(ScriptedModel([step, "The rest."]), tools=[add], limits=Limits(max_steps=1, **limits))
+        return Agent(ScriptedModel([call("inner", task="x"), "Ok."]), tools=[inner.as_tool("inner", "Works.")])
+
+    assert contents(how(outer(), "go")) == ["error: the agent inner gave no answer: limit:steps; its last words: Half of it."]
+    assert contents(how(outer(on_limit="answer"), "go")) == ["The rest."]
 
 
 class Traced(Middleware):

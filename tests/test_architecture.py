@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
     {"state", "tool", "model"},
     {"models", "limiter", "retry", "fallback", "limits", "output", "history", "policy"},
     {"spec", "execute"},
-    {"decisions", "loop", "run", "stream", "portal"},
+    {"budget", "decisions", "loop", "run", "stream", "portal"},
     {"agent"},
     {"middleware", "store", "trace", "team", "conformance", "cassette", "simulator", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "cli", "durable", "evals"},
@@ -58,7 +58,7 @@ PUBLIC = [
     "SyncRunStream", "System",
     "TextDelta", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError",
     "ToolDefinitionWarning", "ToolFinished",
-    "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "User", "tool",
+    "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

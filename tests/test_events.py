@@ -27,6 +27,7 @@ from agentkit import (
     ToolResult,
     ToolStarted,
     Usage,
+    UsageAdded,
     User,
 )
 from agentkit.events import LastingEvent, dump_event, load_event
@@ -39,6 +40,7 @@ LASTING: list[LastingEvent] = [
     ModelReplied(Assistant("x", "y", (CALL,)), Usage(1, 2, 3, 4, 5, 6), "tool_calls", "m", 0.25, 1.5),
     ModelReplied(Assistant("\u2028 \U0001f600 \x00"), Usage()),
     ToolStarted(CALL, 3),
+    UsageAdded("a", Usage(1, 2, 3), 0.5),
     ToolFinished(CALL, ToolResult("a", "f", "lone \ud800 surrogate"), 0.5, "Traceback ..."),
     ApprovalGiven("a", True, '{"x": 2}'),
     ApprovalGiven("a", False),

@@ -36,6 +36,10 @@ class Price:
         ) / _MILLION
         return dollars * (self.peak if _is_peak(at) else 1.0)
 
+    def of_prompt(self, cached: int, new: int) -> float:
+        """What a prompt costs at least: outside peak hours, with so many of its tokens in the cache."""
+        return (cached * self.cache_hit + new * self.cache_miss) / _MILLION
+
 
 def _is_peak(at: datetime) -> bool:
     at = at.astimezone(UTC)
