@@ -90,7 +90,8 @@ def _price_of(model: Model, limits: Limits | None) -> Price | None:
     """The price that is known; a limit on money needs one, of each of several models. Only models with a profile have it."""
     newest: list[Price] = []
     for one in getattr(model, "models", [model]):
-        profile, name = getattr(one, "profile", None), getattr(one, "name", "")
+        profile: Any = getattr(one, "profile", None)
+        name = getattr(one, "name", "")
         price_of = getattr(profile, "price_of", None)
         prices = price_of(name) if price_of else ()
         if limits and limits.cost is not None and price_of and not prices:
