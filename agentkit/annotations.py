@@ -68,11 +68,18 @@ def _converted(kind: Any, convert: Callable[[Any], Any]) -> Any:
 
 def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
     """JSON holds an Enum's values, not its members."""
-    members = {option.value: option for option in options if isinstance(option, enum.Enum)}
-    if not members or not all(isinstance(value, str | int) for value in members):
+    members = {_kept(option.value): option for option in options if isinstance(option, enum.Enum)}
+    if not members or not all(isinstance(option.value, str | int) for option in members.values()):
         return annotation
-    values = tuple(option.value if isinstance(option, enum.Enum) else option for option in options)
-    return _converted(Literal[values], lambda value: members.get(value, value))
+    values = [option.value if isinstance(option, enum.Enum) else option for option in options]
+    if len({*map(_kept, values)}) < len(options):
+        raise TypeError(f"two of the values of {annotation} are written the same")
+    return _converted(Literal[tuple(values)], lambda value: members.get(_kept(value), value))
+
+
+def _kept(value: Any) -> tuple[type, Any]:
+    """A value as a key of a dict in which true is not 1."""
+    return type(value), value
 
 
 @functools.cache

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import AliasPath
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 __all__ = ["ClosedJsonSchema"]
 
@@ -22,17 +26,36 @@ class ClosedJsonSchema(GenerateJsonSchema):
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
     is_closed = True
-    """Afterwards: whether no class has a rule of its own."""
+    drops = False
+    is_exact = False
+    """Afterwards: see `losses.Rules`."""
 
     def model_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
+        for name, field in schema["cls"].model_fields.items():
+            first = getattr(field.validation_alias, "choices", [field.validation_alias])[0]
+            if isinstance(first, AliasPath):
+                raise PydanticInvalidForJsonSchema(f"the field {name} of {schema['cls'].__name__} is taken from inside others")
         return self._closing(super().model_schema(schema), schema["cls"].model_config.get("extra"))
 
     def dataclass_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
-        return self._closing(super().dataclass_schema(schema), _own_rule(schema))
+        made = self._closing(super().dataclass_schema(schema), _own_rule(schema))
+        for field in dataclasses.fields(schema["cls"]):
+            if not field.init:
+                made.get("properties", {}).pop(field.name, None)
+        return made
 
     def typed_dict_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
         rule = "allow" if "extras_schema" in schema else _own_rule(schema)
+        self.drops |= rule == "ignore"
         return self._closing(super().typed_dict_schema(schema), rule)
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
+        self.is_exact = True
+        return super().decimal_schema(schema)
+
+    def fraction_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
+        self.is_exact = True
+        return super().fraction_schema(schema)
 
     def enum_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
         return self._of_options(super().enum_schema(schema), [member.value for member in schema["members"]])
@@ -48,9 +71,15 @@ class ClosedJsonSchema(GenerateJsonSchema):
         return made
 
     def dict_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102
-        if self.mode == "validation" and not _is_written_as_text(schema.get("keys_schema", {})):
+        keys = schema.get("keys_schema", {})
+        if self.mode == "validation" and not _is_written_as_text(keys):
             raise PydanticInvalidForJsonSchema("JSON's keys are texts, and this type of key is not written as one")
-        return super().dict_schema(schema)
+        made = super().dict_schema(schema)
+        if keys.get("type") == "enum" and "propertyNames" in made:  # its numbers are written as texts
+            made["propertyNames"] = {"enum": [str(to_jsonable_python(member.value)) for member in keys["members"]]}
+        if "patternProperties" in made:
+            made.setdefault("additionalProperties", False)
+        return made
 
     def encode_default(self, dft: Any) -> Any:  # noqa: D102
         return _in_order(super().encode_default(dft), dft)
@@ -87,7 +116,9 @@ def _is_written_as_text(schema: Mapping[str, Any]) -> bool:
 
 
 def _in_order(encoded: Any, default: Any) -> Any:
-    """A default with its sets in one order; Python's differs from process to process."""
+    """A default with its sets in one order; Python's differs from process to process. Raises for what JSON does not have."""
+    if isinstance(default, float) and not math.isfinite(default):
+        raise PydanticSerializationError(f"JSON has no {default}")
     if isinstance(encoded, list):
         if isinstance(default, set | frozenset):
             return sorted(encoded, key=json.dumps)

@@ -19,7 +19,7 @@ __all__ = ["bare_words", "coerce", "joined", "misfits", "shown"]
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
-_SEVERAL = re.compile(r"[,;|\n]")
+_SEVERAL = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
 
 
 def coerce(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
@@ -32,6 +32,19 @@ def coerce(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]
 def misfits(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """What the schema's types, keys and allowed values do not admit, each with its path: an unknown key, true for 1."""
     return list(_Fitting(schema.get("$defs", {})).misfits(value, schema, ""))
+
+
+def _as_number(name: str, value: Any, text: str) -> Any:
+    match name:
+        case "integer" if _INTEGER.fullmatch(text):
+            return int(text)
+        case "integer" if isinstance(value, float) and value.is_integer():  # 1.0 for Literal[1]
+            return int(value)
+        case "number" if _NUMBER.fullmatch(text) and abs(float(text)) != float("inf"):
+            return json.loads(text)
+        case "number" if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    return _NO
 
 
 def bare_words(value: Any) -> list[str]:
@@ -93,14 +106,13 @@ class _Fitting:
         if "type" in node and not any(_is(value, name) for name in _types(node)):
             return False
         if isinstance(value, dict):
-            properties = node.get("properties", {})
-            rest = node.get("additionalProperties", True)
             return all(key in value for key in node.get("required", ())) and all(
-                self.admits(item, properties[key]) if key in properties else rest is not False and self.admits(item, rest)
-                for key, item in value.items()
+                (inner := _of_key(node, key)) is not False and self.admits(item, inner) for key, item in value.items()
             )
         if isinstance(value, list):
-            return all(self.admits(item, self._item(node, place)) for place, item in enumerate(value))
+            return not (node.get("uniqueItems") and _twice(value)) and all(
+                self.admits(item, self._item(node, place)) for place, item in enumerate(value)
+            )
         return True
 
     def _item(self, node: Mapping[str, Any], place: int) -> Any:
@@ -117,7 +129,8 @@ class _Fitting:
         if isinstance(value, dict) and ("object" in _types(node)):
             return self._object(value, node, path)
         if isinstance(value, list) and ("array" in _types(node)):
-            return [self.mend(item, self._item(node, place), f"{path}[{place}]") for place, item in enumerate(value)]
+            items = [self.mend(item, self._item(node, place), f"{path}[{place}]") for place, item in enumerate(value)]
+            return self._once(items, path) if node.get("uniqueItems") else items
         if self.admits(value, node) or not _types(node):
             return self._whole_number(value, node, path)
         for name in _types(node):
@@ -130,9 +143,7 @@ class _Fitting:
     def _one_of(self, value: Any, branches: list[Mapping[str, Any]], path: str) -> Any:
         """Mended by the branches that it can fit; as it is when it fits one, or when they disagree."""
         admitting = [branch for branch in branches if self.admits(value, branch)]
-        if admitting:
-            return self.mend(value, admitting[0], path) if len(admitting) == 1 else value
-        found = self._mendings(value, branches, path, wraps=False)
+        found = self._mendings(value, admitting or branches, path, wraps=False)
         if not found and self._wraps:  # a list of one is the last resort
             found = self._mendings(value, branches, path, wraps=True)
         if len(found) != 1:
@@ -162,20 +173,23 @@ class _Fitting:
         self.repairs.append(f"{path}: {exact} taken as integer")
         return int(exact)
 
+    def _once(self, items: list[Any], path: str) -> list[Any]:
+        """The items of a set, each once."""
+        once = [item for place, item in enumerate(items) if not any(_same(item, other) for other in items[:place])]
+        if len(once) < len(items):
+            self.repairs.append(f"{path}: an item that is there twice taken once")
+        return once
+
     def _object(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> dict[str, Any]:
         properties, required = node.get("properties", {}), node.get("required", ())
         closed = node.get("additionalProperties") is False
         mended: dict[str, Any] = {}
         for key, item in value.items():
             name = self._key(key, value, properties, path) if closed else key
-            if name in properties:
-                if item is None and name not in required and not self.admits(None, properties[name]):
-                    self.repairs.append(f"{joined(path, name)}: null taken as not given")
-                    continue
-                item = self.mend(item, properties[name], joined(path, name))
-            elif isinstance(node.get("additionalProperties"), Mapping):
-                item = self.mend(item, node["additionalProperties"], joined(path, name))
-            mended[name] = item
+            if name in properties and item is None and name not in required and not self.admits(None, properties[name]):
+                self.repairs.append(f"{joined(path, name)}: null taken as not given")
+                continue
+            mended[name] = self.mend(item, _of_key(node, name), joined(path, name))
         return mended
 
     def _key(self, key: str, value: Mapping[str, Any], properties: Mapping[str, Any], path: str) -> str:
@@ -194,10 +208,8 @@ class _Fitting:
         match name:
             case _ if isinstance(value, BareWord):
                 return str(value) if name == "string" and ("enum" in node or "const" in node) else _NO
-            case "integer" if _INTEGER.fullmatch(text):
-                return int(text)
-            case "number" if _NUMBER.fullmatch(text):
-                return json.loads(text) if abs(float(text)) != float("inf") else _NO
+            case "integer" | "number":
+                return _as_number(name, value, text)
             case "boolean" if text in _BOOLEANS:
                 return _BOOLEANS[text]
             case "null" if text in ("null", "None"):
@@ -248,19 +260,22 @@ class _Fitting:
         elif isinstance(value, dict):
             yield from self._misfits_of_keys(value, node, path)
         elif isinstance(value, list):
+            if node.get("uniqueItems") and _twice(value):
+                yield f"{path}: an item is there twice: {shown(value)}"
             for place, item in enumerate(value):
                 yield from self.misfits(item, self._item(node, place), f"{path}[{place}]")
 
     def _misfits_of_keys(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> Iterator[str]:
-        properties, rest = node.get("properties", {}), node.get("additionalProperties", True)
         for key in node.get("required", ()):
             if key not in value:
                 yield f"{joined(path, key)}: required, but missing"
         for key, item in value.items():
-            if key not in properties and rest is False:
-                yield f"{joined(path, key)}: unknown key; known: {', '.join(properties) or 'none'}"
+            inner = _of_key(node, key)
+            if inner is False:
+                known = [*node.get("properties", ()), *(f"those like {like}" for like in node.get("patternProperties", ()))]
+                yield f"{joined(path, key)}: unknown key; known: {', '.join(known) or 'none'}"
             else:
-                yield from self.misfits(item, properties.get(key, rest), joined(path, key))
+                yield from self.misfits(item, inner, joined(path, key))
 
     def _is_of(self, value: Any, node: Mapping[str, Any]) -> bool:
         return bool(self._branches(node)) or not _types(node) or any(_is(value, name) for name in _types(node))
@@ -271,6 +286,28 @@ _DIGITS = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*", re.ASCII)
 """What a library may take for seconds since 1970, and nobody means by it."""
 _NO: Any = object()
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+
+
+def _of_key(node: Mapping[str, Any], key: str) -> Any:
+    """The schema of this key's value; False where the key is not allowed."""
+    if key in node.get("properties", ()):
+        return node["properties"][key]
+    for pattern, inner in node.get("patternProperties", {}).items():
+        if _finds(pattern, key):
+            return inner
+    return node.get("additionalProperties", True)
+
+
+def _finds(pattern: str, key: str) -> bool:
+    """Whether the key matches; a pattern that Python does not know is left to the validation."""
+    try:
+        return re.search(pattern, key) is not None
+    except re.error:
+        return True
+
+
+def _twice(items: list[Any]) -> bool:
+    return any(_same(item, other) for place, item in enumerate(items) for other in items[:place])
 
 
 def _types(node: Mapping[str, Any]) -> list[str]:
@@ -289,12 +326,18 @@ def _is(value: Any, name: str) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if type(one) is type(other) is list:
+        return len(one) == len(other) and all(map(_same, one, other))
+    if type(one) is type(other) is dict:
+        return one.keys() == other.keys() and all(_same(item, other[key]) for key, item in one.items())
     return type(one) is type(other) and bool(one == other)
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, BareWord):
         return "bare word"
+    if isinstance(value, float):
+        return "number"
     return next((name for name in ("boolean", "integer", "number", *_TYPES) if _is(value, name)), "value")
 
 

@@ -1,59 +1,126 @@
-"""What validation lost of a model's value: digits of a number, one of two keys that mean the same, a key of a class.
+"""What validation lost of a model's value: digits of a number, one of two keys or items that mean the same, a key of a class,
+the type of a value that another branch of a union took.
 
 A library that converts may do this without a word; each is a call that was not meant.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from enum import Enum
+from functools import lru_cache
+from numbers import Number
 from typing import Any
 
 from .coerce import joined, shown
 from .repair import LongNumber
 
-__all__ = ["losses"]
+__all__ = ["Rules", "losses"]
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?(/[1-9]\d*)?", re.ASCII)
 _DIGITS = re.compile(r"\s*[+-]?[\d_.]+\s*", re.ASCII)
-_NUMBERS = ("float", "Decimal", "Fraction", "complex")
+_TIMES = (date, time, timedelta)
 
 
-def losses(value: Any, result: Any, *, is_closed: bool = True, path: str = "") -> Iterator[str]:
-    """What is in the JSON value and not in the validated one, in words for the model, each with its path.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the types of a schema do with keys and numbers."""
 
-    `is_closed` says that validation refused unknown keys itself.
-    """
-    match value:
-        case LongNumber() if not isinstance(result, float):
-            yield f"{path}: the number {value.text[:80]} has more digits than a JSON number can keep; send it as a text"
-        case list() if isinstance(result, list | tuple) and len(result) == len(value):
-            for place, (item, made) in enumerate(zip(value, result, strict=True)):
-                yield from losses(item, made, is_closed=is_closed, path=f"{path}[{place}]")
-        case list():
-            for place, item in enumerate(value):
-                yield from losses(item, None, is_closed=is_closed, path=f"{path}[{place}]")
-        case dict() if isinstance(result, Mapping):
-            yield from _of_mapping(value, result, is_closed, path)
-        case dict():
-            if not is_closed and (dropped := _dropped(value, result)):
-                yield f"{joined(path, dropped[0])}: unknown key of {type(result).__name__}"
+    is_closed: bool = True
+    """Validation refuses every key that the classes do not know; else some of them have their own rule."""
+    drops: bool = False
+    """A TypedDict ignores other keys, and its result does not show it."""
+    is_exact: bool = False
+    """There are numbers that keep all digits."""
+
+
+def losses(value: Any, result: Any, schema: Mapping[str, Any], rules: Rules) -> list[str]:
+    """What is in the JSON value and not in the validated one, in words for the model, each with its path."""
+    return list(_Comparison(rules, schema.get("$defs", {})).of(value, result, schema, ""))
+
+
+class _Comparison:
+    def __init__(self, rules: Rules, definitions: Mapping[str, Any]) -> None:
+        self._rules, self._definitions = rules, definitions
+
+    def of(self, value: Any, result: Any, node: Any, path: str) -> Iterator[str]:
+        """`node` is the schema of the value; None inside a union, where it is not known which branch was taken."""
+        node = self._resolved(node)
+        if getattr(type(result), "__pydantic_root_model__", False):
+            result = result.root
+        match value:
+            case LongNumber() if self._rules.is_exact and not isinstance(result, float):
+                yield f"{path}: the number {value.text[:80]} has more digits than a JSON number can keep; send it as a text"
+            case list():
+                yield from self._of_list(value, result, node, path)
+            case dict() if isinstance(result, Mapping):
+                yield from self._of_mapping(value, result, node, path)
+            case dict():
+                if not self._rules.is_closed and (dropped := _dropped(value, type(result))):
+                    yield f"{joined(path, dropped[0])}: unknown key of {type(result).__name__}"
+                for key, item in value.items():
+                    yield from self.of(item, getattr(result, key, None), _property(node, key), joined(path, key))
+            case bool() | int() | float() | str() if node is None and not _is_alike(value, result):
+                yield f"{path}: {shown(value)} would be taken for {result!r:.80}"
+
+    def _resolved(self, node: Any) -> Any:
+        seen = 0
+        while isinstance(node, Mapping) and "$ref" in node and seen < 20:
+            node = self._definitions.get(node["$ref"].rpartition("/")[2])
+            seen += 1
+        return None if isinstance(node, Mapping) and ("anyOf" in node or "oneOf" in node) else node
+
+    def _of_list(self, value: list[Any], result: Any, node: Any, path: str) -> Iterator[str]:
+        if isinstance(result, set | frozenset) and len(result) < len(value):
+            yield f"{path}: several of its items mean the same: {shown(value)}"
+            return
+        in_order = isinstance(result, list | tuple) and len(result) == len(value)
+        for place, item in enumerate(value):
+            prefix = node.get("prefixItems", ()) if isinstance(node, Mapping) else ()
+            inner = prefix[place] if place < len(prefix) else node.get("items") if isinstance(node, Mapping) else None
+            made = result[place] if in_order else _UNKNOWN
+            yield from self.of(item, made, inner, f"{path}[{place}]")
+
+    def _of_mapping(self, value: dict[str, Any], result: Mapping[Any, Any], node: Any, path: str) -> Iterator[str]:
+        if len(result) < len(value) and not (self._rules.drops and result.keys() <= value.keys()):
+            or_lost = "" if self._rules.is_closed else ", or are unknown"
+            yield f"{path or 'arguments'}: several of its keys mean the same{or_lost}: {shown([*value])}"
+        elif all(isinstance(key, str) for key in result):
             for key, item in value.items():
-                yield from losses(item, getattr(result, key, None), is_closed=is_closed, path=joined(path, key))
+                yield from self.of(item, result.get(key, _UNKNOWN), _property(node, key), joined(path, key))
+        else:
+            for (text, item), (key, made) in zip(value.items(), result.items(), strict=False):
+                if not _says(text, key):
+                    yield f"{joined(path, text)}: the key is not written as {type(key).__name__}"
+                yield from self.of(item, made, _property(node, text), joined(path, text))
 
 
-def _of_mapping(value: dict[str, Any], result: Mapping[Any, Any], is_closed: bool, path: str) -> Iterator[str]:
-    if len(result) < len(value) and (is_closed or not result.keys() <= value.keys()):
-        yield f"{path or 'arguments'}: several of its keys mean the same: {shown([*value])}"
-    elif all(isinstance(key, str) for key in result):
-        for key, item in value.items():
-            yield from losses(item, result.get(key), is_closed=is_closed, path=joined(path, key))
-    else:
-        for (text, item), (key, made) in zip(value.items(), result.items(), strict=False):
-            if not _says(text, key):
-                yield f"{joined(path, text)}: the key is not written as {type(key).__name__}"
-            yield from losses(item, made, is_closed=is_closed, path=joined(path, text))
+_UNKNOWN: Any = object()
+"""A result that cannot be found."""
+
+
+def _property(node: Any, key: str) -> Any:
+    """The schema of a key; None where the object is one of several in a union."""
+    if not isinstance(node, Mapping):
+        return None
+    return node.get("properties", {}).get(key, node.get("additionalProperties", True))
+
+
+def _is_alike(value: Any, result: Any) -> bool:
+    """Whether the branch that was taken left the value what it is: true is not 1, and the text 2026 no moment of 1970."""
+    if isinstance(result, Enum):
+        result = result.value
+    if isinstance(value, str):
+        if isinstance(result, _TIMES):
+            return not _DIGITS.fullmatch(value)
+        return not isinstance(result, Number) or bool(_NUMBER.fullmatch(value))
+    return isinstance(value, bool) == isinstance(result, bool) or not isinstance(result, Number)
 
 
 def _says(text: str, key: Any) -> bool:
@@ -62,16 +129,31 @@ def _says(text: str, key: Any) -> bool:
         return text in ("true", "false")
     if isinstance(key, int) or isinstance(getattr(key, "value", None), int):
         return bool(_INTEGER.fullmatch(text))
-    return isinstance(key, str) or type(key).__name__ in _NUMBERS or not _DIGITS.fullmatch(text)
+    if isinstance(key, Number):
+        return bool(_NUMBER.fullmatch(text))
+    return isinstance(key, str) or not _DIGITS.fullmatch(text)
 
 
-def _dropped(value: dict[str, Any], result: Any) -> list[str]:
+def _dropped(value: dict[str, Any], kind: type) -> list[str]:
     """The keys that the class does not know and says nothing about."""
-    kind = type(result)
     config = getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None) or {}
-    if config.get("extra") is not None:
-        return []
-    if hasattr(kind, "model_fields"):
-        lost = len(value) - len(result.model_fields_set)
-        return [key for key in value if key not in kind.model_fields][:lost] if lost > 0 else []
-    return [key for key in value if not hasattr(result, key)] if is_dataclass(result) else []
+    known = _keys_of(kind)
+    return [key for key in value if key not in known] if known is not None and config.get("extra") is None else []
+
+
+@lru_cache(maxsize=1024)
+def _keys_of(kind: type) -> frozenset[str] | None:
+    """The names and aliases of the fields of a model or dataclass; None for another class."""
+    names: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__pydantic_fields__", {})
+    if not names and dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        notes = {f.name: getattr(hints.get(f.name), "__metadata__", ()) for f in dataclasses.fields(kind)}
+        return frozenset(notes).union(*(_aliases(note) for several in notes.values() for note in several))
+    if not names:
+        return None
+    return frozenset(names).union(*(_aliases(field) for field in names.values()))
+
+
+def _aliases(field: Any) -> set[str]:
+    given = {getattr(field, "alias", None), *getattr(getattr(field, "validation_alias", None), "choices", ())}
+    return {name for name in (*given, getattr(field, "validation_alias", None)) if isinstance(name, str)}

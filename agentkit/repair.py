@@ -16,11 +16,12 @@ __all__ = ["BareWord", "LongNumber", "NotJson", "read_json"]
 
 _FENCE = re.compile(r"```[ \t]*(?:json[c5]?|python|javascript|js)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
-_TOKEN = r"(?:<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>|</think>)"
-_TOKENS_BEFORE = re.compile(rf"(?:\s*{_TOKEN})+\s*")
+_TOKEN = r"(?:<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>)"
+_TOKENS_BEFORE = re.compile(rf"(?:\s*(?:{_TOKEN}|</think>))+\s*")
 _TOKENS_AFTER = re.compile(rf"\s*(?:{_TOKEN}\s*)+\Z")
 _SPACE = re.compile(r"[ \t\r\n\u00a0]+")
 _COMMENT = re.compile(r"//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
+_OPERAND = re.compile(r"//[ \t]*[\d(.+-]")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
@@ -195,6 +196,10 @@ class _Tolerant:
                 if "\u00a0" in found[0]:
                     self._mend("no-break space")
             elif found := _COMMENT.match(self._text, self._at):
+                before = self._text[max(0, self._at - 40) : self._at]
+                after_value = before.rstrip(" \t")[-1:].isalnum() and found[0][:2] != "/*"
+                if after_value and (before[-1:].isalnum() or _OPERAND.match(found[0])):
+                    self._fail("a comment that may be a part of the value")  # 7//2
                 self._mend("comment")
             else:
                 return

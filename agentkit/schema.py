@@ -88,16 +88,33 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     bound = fn.keywords if isinstance(fn, functools.partial) else {}
     context, fields = [], []
     for parameter in parameters:
-        annotation = described_as(hints.get(parameter.name, _inferred(parameter)))
+        annotation = _described(hints.get(parameter.name, _inferred(parameter)))
         if is_context(annotation):
             context.append(parameter.name)
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
     validator = _compile_what_can_be(label, fn, fields)
     _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_open_end(signature))
+    _check_aliases(label, fields)
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
     return Signature(docstring.text, validator, tuple(context), docstring.returns, positional, variadic, frozenset(bound))
+
+
+def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
+    """An alias is the only name of its parameter; `**kwargs` would take the other one."""
+    names = {field.name: field.name for field in fields}
+    for field in fields:
+        for note in getattr(field.annotation, "__metadata__", ()):
+            alias = getattr(note, "validation_alias", None) or getattr(note, "alias", None)
+            if alias is None:
+                continue
+            if not isinstance(alias, str) or alias in names or any(f.kind is f.VAR_KEYWORD for f in fields):
+                raise ToolDefinitionError(
+                    f"{label}: parameter {field.name!r}: its alias {alias!r} does not work here; use one text that no other "
+                    "parameter has, in a function without **kwargs, or rename the parameter"
+                )
+            names[alias] = field.name
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -108,8 +125,9 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
         remedy = "wrap it in a function with annotated parameters"
         raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
     for name, hint in hints.items():
-        if isinstance(hint, NameError) and signature.parameters[name].default is inspect.Parameter.empty:
-            remedy = "define or import it at run time, in the module of the function"
+        if isinstance(hint, Exception) and signature.parameters[name].default is inspect.Parameter.empty:
+            is_unknown = isinstance(hint, NameError)
+            remedy = "define or import it at run time, in the module of the function" if is_unknown else "mend its annotation"
             raise ToolDefinitionError(f"{label}: parameter {name!r}: {hint}; {remedy}") from hint
     first = next(iter(signature.parameters), "")
     if first in ("self", "cls") and first not in hints:
@@ -128,7 +146,7 @@ def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
     """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it.
 
-    Where an annotation names what is not there, the NameError stands for the type.
+    Where an annotation cannot be evaluated, the error stands for the type.
     """
     source = _annotated(fn)
     if inspect.isclass(source):
@@ -140,7 +158,7 @@ def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, An
     known = getattr(source, "__globals__", {})
     try:
         return _evaluated(wanted, known, None)
-    except NameError:  # perhaps a name of the function in which this one is defined
+    except Exception:  # noqa: BLE001  an annotation may be any code; perhaps it names what is local to where it stands
         around = _enclosing_names(source)
         return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
 
@@ -153,7 +171,19 @@ def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[
 def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
     try:
         return _evaluated({name: hint}, known, around)[name]
-    except NameError as error:
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+def _described(hint: Any) -> Any:
+    """The annotation as pydantic takes it; the error where there is none."""
+    if isinstance(hint, Exception):
+        return hint
+    try:
+        return described_as(hint)
+    except RecursionError:
+        return TypeError("a typing.TypedDict that holds itself needs Python 3.12; use typing_extensions.TypedDict")
+    except Exception as error:  # noqa: BLE001  a type may run any code
         return error
 
 
@@ -205,7 +235,6 @@ def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspec
 def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
-    from pydantic.errors import PydanticUserError
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -217,7 +246,7 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
         validator = validator_of(adapter)
-    except (PydanticUserError, TypeError, NameError) as error:
+    except Exception as error:
         if len(fields) == 1:
             raise ToolDefinitionError(
                 f"{label}: parameter {fields[0].name!r} of type {_type_name(fields[0].annotation)} cannot be described to a "
@@ -259,7 +288,6 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
     It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
     """
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
 
     label = getattr(fn, "__qualname__", None) or repr(fn)
     try:
@@ -268,8 +296,10 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
             kind = typing.get_args(kind)[-1]
         elif origin in _GENERATORS and _yields(_annotated(fn)):
             kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
+        if isinstance(kind, Exception):
+            raise kind
         return json_schema(TypeAdapter(kind), mode="serialization")
-    except (PydanticUserError, TypeError, NameError) as error:
+    except Exception as error:
         raise ToolDefinitionError(f"{label}: its result cannot be described: {brief(error)}") from error
 
 
@@ -278,14 +308,17 @@ def _yields(fn: Callable[..., Any]) -> bool:
 
 
 def _type_name(annotation: Any) -> str:
-    if isinstance(annotation, NameError):
+    if isinstance(annotation, Exception):
         return f"unknown ({annotation})"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def brief(error: Exception) -> str:
     """The first sentence of a library's error, without its links."""
-    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    first, *rest = (str(error) or type(error).__name__).splitlines()
+    if first.endswith(":") and rest:
+        first += f" {rest[-1].strip()}"
+    return first.partition(". ")[0].rstrip(".")
 
 
 def _docstring(fn: Callable[..., Any]) -> Docstring:

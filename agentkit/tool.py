@@ -212,7 +212,7 @@ class Tool(Generic[P, R]):
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
         """The arguments as the function's types; raises `ToolArgumentsInvalid`, worded for the model.
 
-        What is broken in one meaning only is mended, and named in `.repairs`; docs/tools.md has the table.
+        What is broken in one meaning only is mended, and named in `.repairs`; docs/calls.md has the table.
         """
         if isinstance(arguments, dict):
             from pydantic_core import PydanticSerializationError, to_json

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import TYPE_CHECKING, Any, Literal
 
+from .losses import Rules
 from .validate import Validator
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
 
     make: Any = generator  # pydantic calls it as the class that it asks for
     schema = _lean(adapter.json_schema(schema_generator=make))
-    is_closed = used[0].is_closed
-    validate = functools.partial(adapter.validate_json, strict=True, extra="forbid" if is_closed else None)
-    return Validator(schema, validate, is_closed)
+    rules = Rules(used[0].is_closed, used[0].drops, used[0].is_exact)
+    validate = functools.partial(adapter.validate_json, strict=True, extra="forbid" if rules.is_closed else None)
+    return Validator(_with_sets_in_order(schema), validate, rules)
 
 
 def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
@@ -49,6 +51,9 @@ def _lean(schema: dict[str, Any]) -> dict[str, Any]:
         for key, value in node.items():
             if key == "title" and isinstance(value, str):
                 continue
+            if key == "discriminator":
+                result[key] = value
+                continue
             if key in ("properties", "$defs", "patternProperties") and isinstance(value, dict):
                 result[key] = {name: walk(sub) for name, sub in value.items()}
             else:
@@ -57,3 +62,31 @@ def _lean(schema: dict[str, Any]) -> dict[str, Any]:
 
     cleaned: dict[str, Any] = walk(schema)
     return cleaned
+
+
+def _with_sets_in_order(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the items of sets in defaults in one order; Python's differs from process to process."""
+    definitions = schema.get("$defs", {})
+
+    def ordered(value: Any, node: Any) -> Any:
+        while isinstance(node, dict) and "$ref" in node:
+            node = definitions.get(node["$ref"].rpartition("/")[2])
+        if not isinstance(node, dict):
+            return value
+        if isinstance(value, list):
+            items = [ordered(item, node.get("items")) for item in value]
+            return sorted(items, key=json.dumps) if node.get("uniqueItems") else items
+        if isinstance(value, dict):
+            known, rest = node.get("properties", {}), node.get("additionalProperties")
+            return {key: ordered(item, known.get(key, rest)) for key, item in value.items()}
+        return value
+
+    def walk(node: Any) -> None:
+        for inner in node if isinstance(node, list) else node.values():
+            if isinstance(inner, dict | list):
+                walk(inner)
+        if isinstance(node, dict) and isinstance(node.get("default"), dict | list):
+            node["default"] = ordered(node["default"], node)
+
+    walk(schema)
+    return schema

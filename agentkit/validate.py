@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .coerce import bare_words, coerce, joined, misfits, shown
 from .errors import ToolArgumentsInvalid
-from .losses import losses
+from .losses import Rules, losses
 from .redact import redact
 from .repair import NotJson, read_json
 
@@ -29,8 +29,7 @@ class Validator:
     schema: dict[str, Any]
     validate_json: Callable[[str], Any]
     """Raises pydantic's ValidationError."""
-    is_closed: bool = True
-    """Whether it refuses every key that the classes do not know; else some of them have their own rules."""
+    rules: Rules = field(default_factory=Rules)
     subject: str = "arguments"
 
     def parse(self, text: str | bytes, name: str = "") -> tuple[Any, tuple[str, ...]]:
@@ -80,14 +79,15 @@ class Validator:
 
     def _read(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
         known = self.schema.get("properties", {})
+        takes_any = self.schema.get("additionalProperties") is not False
         if not text.strip() or text.strip() == "null":
-            if not known:
+            if not known and not takes_any:
                 return {}, ("no arguments taken as {}",)
             if not text.strip():
                 raise ToolArgumentsInvalid(f"the text of the {self.subject} is empty; send one JSON object, at least {{}}")
         try:
             value, repairs = read_json(text)
-            opened, taken_off = _opened(value, known, name)
+            opened, taken_off = _opened(value, None if takes_any else known, name)
         except NotJson as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not valid JSON: {error}") from None
         return opened, (*repairs, *taken_off)
@@ -97,17 +97,25 @@ class Validator:
 
         try:
             result = self.validate_json(json.dumps(value) if text is None else text)
+        except RecursionError:
+            raise
         except ValidationError as error:
             strange = misfits(value, self.schema) if _has_strange_key(error) else []
             raise ToolArgumentsInvalid("; ".join(strange[:5]) or _explain(error, self.schema, self.subject)) from None
-        wrong = misfits(value, self.schema) or [*losses(value, result, is_closed=self.is_closed)]
+        except Exception as error:  # of a validator or a constraint of the program's own
+            told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
+            raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
+        wrong = misfits(value, self.schema) or losses(value, result, self.schema, self.rules)
         if wrong:  # a library passes over keys and digits, and takes true for 1
             raise ToolArgumentsInvalid("; ".join(wrong[:5]))
         return result
 
 
-def _opened(value: Any, known: Mapping[str, Any], name: str) -> tuple[Any, list[str]]:
-    """The object inside the envelopes that models put it in, and what was taken off."""
+def _opened(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any, list[str]]:
+    """The object inside the envelopes that models put it in, and what was taken off.
+
+    Where any key may be given (`known` is None) an object is no envelope.
+    """
     taken_off = []
     for _ in range(5):
         match value:
@@ -117,18 +125,24 @@ def _opened(value: Any, known: Mapping[str, Any], name: str) -> tuple[Any, list[
             case [dict() as only]:
                 value = only
                 taken_off.append("a list of one object")
-            case {"name": str() as said, **rest} if said == name and "name" not in known and _inner(rest, known):
-                value = rest[_inner(rest, known)]
-                taken_off.append("an envelope with the tool's name")
-            case {"arguments": dict() | str() as inner, **rest} if not rest and "arguments" not in known:
-                value = inner
-                taken_off.append("an envelope 'arguments'")
-            case {"args": dict() | str() as inner, **rest} if not rest and "args" not in known:
-                value = inner
-                taken_off.append("an envelope 'args'")
+            case dict() if known is not None and (envelope := _envelope(value, known, name)):
+                value = value[envelope[0]]
+                taken_off.append(envelope[1])
             case _:
                 break
     return value, taken_off
+
+
+def _envelope(value: Mapping[Any, Any], known: Mapping[str, Any], name: str) -> tuple[str, str] | None:
+    """The key of the envelope's content, and what the envelope is; None for an object that is none."""
+    match value:
+        case {"name": str() as said, **rest} if said == name and "name" not in known and (inner := _inner(rest, known)):
+            return inner, "an envelope with the tool's name"
+        case {"arguments": dict() | str(), **rest} if not rest and "arguments" not in known:
+            return "arguments", "an envelope 'arguments'"
+        case {"args": dict() | str(), **rest} if not rest and "args" not in known:
+            return "args", "an envelope 'args'"
+    return None
 
 
 def _inner(rest: Mapping[Any, Any], known: Mapping[str, Any]) -> str:
@@ -155,10 +169,13 @@ def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) ->
     known = list(schema.get("properties", {}))
     found = error.errors(include_url=False, include_context=False)
     if any(item["type"] in _NO_OBJECT for item in found):
-        return f"the {subject} must be one JSON object with these keys: {', '.join(known) or 'none'}"
+        keys = ", ".join(known) or ("none" if schema.get("additionalProperties") is False else "any")
+        return f"the {subject} must be one JSON object with these keys: {keys}"
     for item in found[:5]:
-        if item["type"] == "json_invalid":
-            return f"the text of the {subject} is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}"
+        if item["type"] == "json_invalid" and not item["loc"]:
+            why = item["msg"].removeprefix("Invalid JSON: ")
+            why = "a text holds half of a surrogate pair" if "hex escape" in why or "surrogate" in why else why
+            return f"the text of the {subject} is not valid JSON: {why}"
         path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
         problems.append(_problem(item, _written(path) or subject, known))
         if path and path[0] in known:

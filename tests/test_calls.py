@@ -264,6 +264,8 @@ def is_held(value: Any, made: Any) -> bool:
         dict[str, Pay | dict[str, Any]],
         list[Pay | dict[str, int]],
         dict[str, Decimal],
+        dict[str, Literal[0, 1] | bool | str],
+        dict[str, Literal[True, "a"] | float | str],
         Pay | list[Pay],
     ],
     ids=str,
