@@ -169,6 +169,7 @@ class _Tolerant:
         self._text = text
         self._at = 0
         self._depth = 0
+        self._has_double = False
         self.repairs: list[str] = []
 
     def whole(self) -> Any:
@@ -290,7 +291,9 @@ class _Tolerant:
     def _string(self, *, is_key: bool = False) -> str:
         quote = self._peek()
         closing = _CLOSING[quote]
-        if quote != '"':
+        if quote == '"':
+            self._has_double = True
+        else:
             self._mend("single quotes" if quote == "'" else "smart quotes")
         self._at += 1
         parts: list[str] = []
@@ -306,13 +309,18 @@ class _Tolerant:
                 return self._joined("".join(parts))
             if char == "\\":
                 char = self._escaped()
-            elif char == quote or (char in "\"'" and (is_key or (quote in "“‘" and _GOES_ON.match(self._text, self._at)))):
+            elif char == quote or (char in "\"'" and (is_key or self._may_end(quote))):
                 self._fail("a quote inside a quoted text")
             elif char < " ":
                 if char not in "\n\r\t":
                     self._fail("a control character in a string")
                 self._mend("raw newline")
             parts.append(char)
+
+    def _may_end(self, quote: str) -> bool:
+        """Whether a straight quote inside other quotes looks like the end of the text, in a text with several kinds."""
+        mixed = quote in "“‘" or self._has_double
+        return mixed and _GOES_ON.match(self._text, self._at) is not None
 
     def _joined(self, text: str) -> str:
         try:
