@@ -20,6 +20,7 @@ from .tool import RunContext, ToolRegistry
 
 __all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
 
+CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _LONGEST_ERROR = 10_000
 _SHOWN = 500
 """Characters of an exception's message that the model is told."""
@@ -81,7 +82,7 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        told, full = "the tool cancelled itself", traceback.format_exc()
+        told, full = CANCELLED, traceback.format_exc()
     except Exception as error:  # noqa: BLE001  the border between the model's world and the program's
         told, full = describe_error(error), traceback.format_exc()
     return Outcome(ToolResult(call.id, call.name, f"error: {told}", is_error=True), full, tuple(repairs))

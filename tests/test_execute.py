@@ -131,7 +131,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (KeyError("k"), "error: KeyError: 'k'"),
         (TimeoutError("mine, token=abc"), "error: TimeoutError: mine, token=[redacted]"),
         (TimeoutError(), "error: TimeoutError"),
-        (asyncio.CancelledError(), "error: the tool cancelled itself"),
+        (asyncio.CancelledError(), "error: the call was cancelled; it may or may not have taken effect"),
         (StopIteration(3), "error: RuntimeError: the function raised StopIteration(3)"),
         (Unprintable(), "error: Unprintable: (no text)"),
         (ValueError("password=hunter2 is wrong"), "error: ValueError: password=[redacted] is wrong"),

@@ -193,6 +193,9 @@ class ChatModel:
     async def _send(self, client: Any, body: bytes) -> Any:
         """The response to this body, its own body not yet read. A redirect is not followed: the key is not for its target."""
         http = self._library
+        if client.is_closed:
+            closed = f"{self.endpoint.url}: the HTTP client that was given is closed"
+            raise ConnectionFailed(closed, retryable=False)
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.endpoint.api_key:
             headers["authorization"] = f"Bearer {self.endpoint.api_key}"

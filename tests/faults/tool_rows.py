@@ -333,7 +333,7 @@ ROWS = [
         id="tool_sync_blocking_in_loop", group="tool", must=ran("met", "met", "met", "met"), **several(meets, *["{}"] * 4),
     ),
     *both_ways("tool_raises_asyncio_timeout", lambda: TimeoutError("mine"), "TimeoutError: mine"),
-    row("tool_raises_cancelled", raising(asyncio.CancelledError), told("cancelled itself", ran=["called"])),
+    row("tool_raises_cancelled", raising(asyncio.CancelledError), told("the call was cancelled", ran=["called"])),
     group("tool_one_of_three_fails", three_with_one_bad, *N3, check=two_good),
     gives("tool_returns_none", None, "null"),
     *(

@@ -1,0 +1,110 @@
+"""Ready-made middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentkit import Agent, RunResult, ScriptedModel, ToolResult, ToolStarted, tool
+from agentkit.middleware import CancellableCalls
+from agentkit.testing import call
+
+How = Callable[..., RunResult[Any]]
+
+
+def told(result: RunResult[Any]) -> list[str]:
+    return [message.content for message in result.messages if isinstance(message, ToolResult)]
+
+
+@pytest.mark.parametrize("from_thread", [False, True])
+def test_one_of_several_calls_is_cancelled_and_the_run_goes_on(how: How, from_thread: bool) -> None:
+    cleaned = []
+
+    @tool
+    async def wait(name: str) -> str:
+        """Wait, but b."""
+        if name == "b":
+            return "b is done"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(name)
+        return "never"
+
+    calls = CancellableCalls()
+    model = ScriptedModel([[call("wait", name="a"), call("wait", name="b")], "Done."])
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ToolStarted) and '"a"' in event.call.arguments:
+            stop = threading.Timer(0.02, lambda: calls.cancel(event.call.id))
+            stop.start() if from_thread else asyncio.get_running_loop().call_later(0.02, calls.cancel, event.call.id)
+
+    result = how(Agent(model, tools=[wait], middleware=[calls]), "go", observers=[watch])
+    assert told(result) == ["error: the call was cancelled; it may or may not have taken effect", "b is done"]
+    assert (result.output, cleaned) == ("Done.", ["a"])
+
+
+def test_a_sync_tool_is_given_up_and_its_thread_goes_on(how: How) -> None:
+    go_on, ended = threading.Event(), threading.Event()
+
+    @tool
+    def block() -> str:
+        """Block."""
+        go_on.wait(10)
+        ended.set()
+        return "late"
+
+    calls = CancellableCalls()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ToolStarted):
+            asyncio.get_running_loop().call_later(0.02, lambda: calls.cancel(event.call.id))
+
+    result = how(Agent(ScriptedModel([call("block"), "Done."]), tools=[block], middleware=[calls]), "go", observers=[watch])
+    assert told(result) == ["error: the call was cancelled; it may or may not have taken effect"]
+    go_on.set()
+    assert ended.wait(10)
+
+
+def test_what_is_not_under_way_cannot_be_cancelled(how: How) -> None:
+    calls, said = CancellableCalls(), []
+
+    @tool
+    async def quick() -> str:
+        """Return at once."""
+        said.append(calls.cancel("other"))
+        said.append(calls.cancel("c1", run_id="another run"))
+        return "quick"
+
+    asked = call("quick")
+    result = how(Agent(ScriptedModel([asked, "Done."]), tools=[quick], middleware=[calls]), "go", run_id="r")
+    assert (told(result), said) == (["quick"], [False, False])
+    assert not calls.cancel(asked.id)
+
+
+def test_cancelling_the_run_cancels_its_calls() -> None:
+    async def main() -> None:
+        started, cleaned = asyncio.Event(), []
+
+        @tool
+        async def wait() -> None:
+            """Wait."""
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned.append("wait")
+
+        agent = Agent(ScriptedModel([call("wait"), "never"]), tools=[wait], middleware=[CancellableCalls()])
+        task = asyncio.create_task(agent.run("go"))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert cleaned == ["wait"] and len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
