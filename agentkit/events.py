@@ -67,6 +67,8 @@ class ModelReplied:
     """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known.
 
     `seconds` is all the time that the call took, and `waited` what of it was spent waiting for a turn or between retries.
+    `sent` counts the messages of the request, and `same_prefix` those at its beginning that the request before had as well:
+    what a server can read from its cache. A view that rewrites the history (`Agent(history=)`) makes it small.
     """
 
     message: Assistant
@@ -76,6 +78,8 @@ class ModelReplied:
     cost: float | None = None
     seconds: float = 0.0
     waited: float = 0.0
+    sent: int = 0
+    same_prefix: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import takewhile
 from typing import Protocol
 
 from .errors import SettingsError
 from .messages import Assistant, Message, System, ToolCall, ToolResult, User
+from .names import wire_name
 
-__all__ = ["History", "KeepTurns", "mend", "unique_ids"]
+__all__ = ["DropToolResults", "History", "KeepTurns", "mend", "unique_ids"]
 
 NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this call was answered"
 
@@ -19,7 +21,7 @@ class History(Protocol):
     """A view of the transcript: what of it the next request sends. It must be a pure function, so that prefixes stay."""
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
-        """The messages to send. Those from `new_from` on belong to the run under way and must all be kept.
+        """The messages to send. Those from `new_from` on belong to the run under way and must all be there.
 
         A view that is not the list itself is mended before it is sent, so that it cannot break the server's rules.
         """
@@ -56,6 +58,54 @@ class KeepTurns:
         cut = min(starts[dropped], under_way)
         kept = [message for message in messages[:cut] if isinstance(message, System)]
         return [*kept, *messages[cut:]]
+
+
+@dataclass(frozen=True, slots=True)
+class DropToolResults:
+    """Sends the newest results of tools whole, and of older ones only that they were there.
+
+    When all results together have more than `most` characters, the oldest are replaced by a note of a line, until about `least`
+    (default: half of `most`) are left. The next are replaced when there are `most` again, so that the prompt's prefix stays
+    the same, and cached, in between. Results of at most `small` characters stay. The transcript keeps them all whole.
+    """
+
+    most: int = 200_000
+    least: int | None = None
+    small: int = 200
+
+    def __post_init__(self) -> None:
+        if self.most < 1 or not 0 <= self._least < self.most or self.small < 0:
+            raise SettingsError(
+                f"DropToolResults({self.most}, {self.least}, {self.small}): allowed: most at least 1, least from 0 below most"
+            )
+
+    @property
+    def _least(self) -> int:
+        return self.most // 2 if self.least is None else self.least
+
+    def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
+        """The messages with notes in the place of the results that are too old."""
+        whole = sum(len(m.content) for m in messages if isinstance(m, ToolResult))
+        if whole <= self.most:
+            return messages
+        block = self.most - self._least
+        until = -(-(whole - self.most) // block) * block
+        seen, sent = 0, list(messages)
+        for place, message in enumerate(messages):
+            if isinstance(message, ToolResult):
+                seen += len(message.content)
+                if seen > until:
+                    break
+                if len(message.content) > self.small:
+                    sent[place] = _note(message.call_id, message.name, len(message.content))
+        return sent
+
+
+@lru_cache(maxsize=4096)
+def _note(call_id: str, name: str, length: int) -> ToolResult:
+    """One object for one result, so that it is encoded once."""
+    text = f"[this result of {length:,} characters is not shown any more; call {wire_name(name)} again if it is needed]"
+    return ToolResult(call_id, name, text)
 
 
 def mend(messages: Sequence[Message]) -> list[Message]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import Any, Generic
 
 from ._typing import OutputT
@@ -130,6 +131,8 @@ class Run:
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
+        self._sent: Sequence[Message] | int = 0
+        """The messages of the last request; of one that had the whole transcript, how many it had."""
         self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
@@ -187,8 +190,21 @@ class Run:
         reply = await self._reply(request)
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
+        sent = len(messages) if messages is state.messages else messages
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self.record(ModelReplied(message, *counts))
+        event = ModelReplied(message, *counts, len(messages), self._same_prefix(messages))
+        self._sent = sent
+        await self.record(event)
+
+    def _same_prefix(self, messages: Sequence[Message]) -> int:
+        """How many messages at the beginning are those of the request before. The transcript itself only grows."""
+        before = self._sent
+        if isinstance(before, int):
+            if messages is self.state.messages:
+                return before
+            before = self.state.messages[:before]
+        same = takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], zip(before, messages, strict=False))
+        return sum(1 for _ in same)
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         on_delta = self._on_delta if self._watchers else None

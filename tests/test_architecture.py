@@ -40,7 +40,19 @@ LAYERS: list[set[str]] = [
     {"spec", "execute"},
     {"budget", "decisions", "loop", "run", "stream", "portal"},
     {"agent"},
-    {"middleware", "store", "trace", "team", "conformance", "cassette", "simulator", "testing", "pytest_plugin", "__init__"},
+    {
+        "compaction",
+        "middleware",
+        "store",
+        "trace",
+        "team",
+        "conformance",
+        "cassette",
+        "simulator",
+        "testing",
+        "pytest_plugin",
+        "__init__",
+    },
     {"mcp", "server", "cli", "durable", "evals"},
 ]
 """From the lowest up; a package is one entry. `__init__` is the public face, which only the edges may use."""

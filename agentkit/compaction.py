@@ -1,0 +1,163 @@
+"""Long conversations made short where a view of the messages is not enough: a summary, large results in files, and a prompt
+that the server found too long."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .agent import Agent
+from .errors import ContextTooLong, ModelRetry, SettingsError
+from .execute import render
+from .history import DropToolResults, History, mend
+from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from .model import Model, ModelReply, ModelRequest
+from .spec import Middleware, NextModelCall, NextToolCall
+from .tool import AnyTool, RunContext, tool
+
+__all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
+
+_TASK = """Summarise the conversation so that another assistant can go on with it without having read it. Keep what was asked,
+what was decided and done, open points, and every name, number, path and id that may be needed again. Write no preamble."""
+_ASKED = User("Summarise our conversation so far.")
+"""The summary is its answer: there are servers on which user and assistant must take turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A shorter conversation, to be given to the next run as `messages=`, and what the summary cost."""
+
+    messages: list[Message]
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summarise:
+    """Between two runs, has a model write a summary of all turns but the last `keep`.
+
+        summary = await Summarise(model)(result.messages)
+        result = await agent.run("And now?", messages=summary.messages)
+
+    Nothing is asked while the conversation has at most `most` characters. A turn is a user message and all that follows it;
+    turns are kept whole, system messages stay. The model may be a smaller one than the agent's. Raises what a run raises.
+    """
+
+    model: Model | str | None = None
+    most: int = 200_000
+    keep: int = 2
+    instructions: str = _TASK
+
+    async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
+        """The conversation with its older turns as a summary; it may be `within` the run of a tool, which then pays for it."""
+        starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
+        cut = starts[-self.keep] if 0 < self.keep <= len(starts) else len(messages) if self.keep == 0 else 0
+        older = [message for message in messages[:cut] if not isinstance(message, System)]
+        if not older or sum(map(_length, messages)) <= self.most:
+            return Summary(list(messages))
+        result = await Agent(self.model, instructions=self.instructions).run(_as_text(older), within=within)
+        kept: list[Message] = [message for message in messages[:cut] if isinstance(message, System)]
+        return Summary([*kept, _ASKED, Assistant(result.output), *messages[cut:]], result.usage, result.cost)
+
+
+def _length(message: Message) -> int:
+    match message:
+        case Assistant():
+            return len(message.text) + sum(len(call.arguments) for call in message.tool_calls)
+        case _:
+            return len(message.content)
+
+
+def _as_text(messages: Sequence[Message]) -> str:
+    """The messages as one text: a transcript that is given as messages would be gone on with, not summarised."""
+    lines = []
+    for message in messages:
+        match message:
+            case Assistant():
+                lines += [f"assistant: {message.text}"] if message.text else []
+                lines += [f"assistant calls {call.name} {call.arguments}" for call in message.tool_calls]
+            case ToolResult():
+                lines.append(f"{message.name} returns: {message.content}")
+            case _:
+                lines.append(f"{message.role}: {message.content}")
+    return "\n\n".join(lines)
+
+
+class ShortenOnOverflow(Middleware):
+    """Sends a shorter view when the server says that the prompt does not fit its context window.
+
+    The refused request costs nothing. From then on a prompt that is as long as the one refused is shortened at once. `view` is
+    a `History`; it is given all messages as those of earlier turns.
+    """
+
+    def __init__(self, view: History | None = None) -> None:
+        self._view = view or DropToolResults(50_000)
+        self._refused: int | None = None
+
+    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        """The reply to the request, or else to the shorter one."""
+        length = sum(map(_length, request.messages))
+        if self._refused is None or length < self._refused:
+            try:
+                return await next(request)
+            except ContextTooLong:
+                shorter = self._shortened(request)
+                if shorter is None:
+                    raise
+                self._refused = length if self._refused is None else min(length, self._refused)
+                return await next(shorter)
+        return await next(self._shortened(request) or request)
+
+    def _shortened(self, request: ModelRequest) -> ModelRequest | None:
+        view = self._view(request.messages, len(request.messages))
+        return None if view is request.messages else replace(request, messages=mend(view))
+
+
+class SpillOutputs(Middleware):
+    """Puts large results of tools into files; the model gets the head, and a tool that reads on.
+
+        spill = SpillOutputs("outputs")
+        agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
+
+    A result of more than `most` characters is written to a file in `folder`, which is made if it is missing, and whose files
+    are never removed here. The file is named after the run and the call, so that the same call writes the same file.
+    """
+
+    def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
+        if not 0 <= head < most:
+            raise SettingsError(f"SpillOutputs: head is {head!r} and most {most!r}; allowed: head from 0 below most")
+        self.folder, self._most, self._head = Path(folder), most, head
+        self.tool: AnyTool = tool(self._read, name="read_output", read_only=True, open_world=False)
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+        """The value, or the head of it and where the whole is."""
+        value = await next(call)
+        text = value if call.name == self.tool.name else render(value)
+        if call.name == self.tool.name or len(text) <= self._most:
+            return value
+        name = re.sub(r"[^A-Za-z0-9-]+", "_", f"{ctx.run_id}-{ctx.position}") + ".txt"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text, encoding="utf-8", errors="replace", newline="")
+        return (
+            f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
+            f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
+        )
+
+    def _read(self, name: str, start: int = 0, length: int = 10_000) -> str:
+        """Read a part of a large result.
+
+        Args:
+            name: The file that the result names.
+            start: The first character, from 0.
+            length: How many characters, at most 20,000.
+        """
+        file = self.folder / name
+        if not re.fullmatch(r"[A-Za-z0-9_-]+\.txt", name) or not file.is_file():
+            raise ModelRetry(f"there is no output {name!r}; give the name as the result has it")
+        text = file.read_bytes().decode("utf-8")
+        part = text[max(0, start) : max(0, start) + min(max(0, length), self._most)]
+        end = max(0, start) + len(part)
+        return f"{part}\n[characters {start:,} to {end:,} of {len(text):,}]"

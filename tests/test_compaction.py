@@ -1,0 +1,264 @@
+"""Long conversations made short: dropped results, summaries, outputs in files, and a prompt that does not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit import (
+    Agent,
+    Assistant,
+    ContextTooLong,
+    KeepTurns,
+    Message,
+    ModelReplied,
+    ModelReply,
+    ModelRequest,
+    RunContext,
+    RunResult,
+    ScriptedModel,
+    SettingsError,
+    System,
+    ToolCall,
+    ToolResult,
+    Usage,
+    User,
+    tool,
+)
+from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
+from agentkit.history import DropToolResults
+from agentkit.testing import DeepSeekSimulator, call
+
+How = Callable[..., RunResult[Any]]
+Simulate = Callable[..., DeepSeekSimulator]
+
+
+@tool(read_only=True)
+async def fetch(n: int) -> str:
+    """Fetch much."""
+    return f"{n}" * 1000
+
+
+def told(messages: Any) -> list[str]:
+    return [message.content for message in messages if isinstance(message, ToolResult)]
+
+
+def transcript(*sizes: int) -> list[Message]:
+    messages: list[Message] = [User("go")]
+    for number, size in enumerate(sizes):
+        asked = ToolCall(f"c{number}", "fetch", "{}")
+        messages += [Assistant(tool_calls=(asked,)), ToolResult(asked.id, "fetch", "x" * size)]
+    return messages
+
+
+# --- results of tools ---------------------------------------------------------------------------------------------------
+
+
+def test_old_results_are_dropped_in_blocks_and_the_newest_stay() -> None:
+    view = DropToolResults(5000, 2500)
+    few = transcript(*[1000] * 5)
+    assert view(few, 0) is few
+    for count, dropped in ((6, 2), (7, 2), (8, 5), (9, 5), (10, 5), (11, 7)):
+        sent = view(transcript(*[1000] * count), 0)
+        notes = [text.startswith("[this result of 1,000 characters is not shown any more; call fetch") for text in told(sent)]
+        assert sent[2] is view(transcript(*[1000] * 12), 0)[2], "one object, so that it is encoded once"
+        assert notes == [True] * dropped + [False] * (count - dropped)
+
+
+@given(st.lists(st.integers(0, 900), max_size=30))
+def test_a_view_of_results_keeps_within_its_size_and_changes_its_prefix_seldom(sizes: list[int]) -> None:
+    view, changes = DropToolResults(2000, 1000), 0
+    before: list[Message] = []
+    messages = transcript(*sizes)
+    for end in range(1, len(messages) + 1, 2):
+        sent = list(view(messages[:end], 0))
+        assert len(sent) == end
+        assert sum(len(text) for text in told(sent) if not text.startswith("[this result")) <= 2000 + 900 + 200 * len(sizes)
+        changes += before != sent[: len(before)]
+        before = sent
+    assert changes <= sum(sizes) // 1000 + 1
+
+
+def test_small_results_stay_and_the_transcript_keeps_all(how: How) -> None:
+    @tool(read_only=True)
+    async def small() -> str:
+        """Say yes."""
+        return "yes"
+
+    model = ScriptedModel([[call("small"), *(call("fetch", n=n) for n in range(1, 5))], "Done."])
+    result = how(Agent(model, tools=[fetch, small], history=DropToolResults(2000)), "go")
+    sent = told(model.requests[1].messages)
+    assert (sent[0], sent[-1]) == ("yes", "4" * 1000)
+    assert sent[1].startswith("[this result of 1,000 characters")
+    assert told(result.messages)[1] == "1" * 1000
+
+
+@pytest.mark.parametrize("wrong", [{"most": 0}, {"most": 10, "least": 10}, {"most": 10, "small": -1}])
+def test_wrong_sizes_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(SettingsError, match="DropToolResults"):
+        DropToolResults(**wrong)
+
+
+# --- what of the prefix stays -------------------------------------------------------------------------------------------
+
+
+def test_each_reply_tells_how_much_of_the_prompt_was_the_same(how: How) -> None:
+    def steps(history: Any) -> list[tuple[int, int]]:
+        model = ScriptedModel([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
+        result = how(Agent(model, tools=[fetch], history=history, instructions="Be short."), "go")
+        return [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)]
+
+    assert steps(None) == [(2, 0), (4, 2), (6, 4), (8, 6), (10, 8)]
+    assert steps(DropToolResults(2000, 0)) == [(2, 0), (4, 2), (6, 4), (8, 3), (10, 8)]
+
+
+def test_the_servers_cache_sees_what_is_told(how: How, simulate: Simulate) -> None:
+    from agentkit import ChatModel
+
+    sim = simulate([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
+    result = how(Agent(ChatModel(base_url=sim.base_url), tools=[fetch], history=DropToolResults(2000, 0)), "go")
+    replies = [e for e in result.events if isinstance(e, ModelReplied)]
+    hits = [e.usage.cache_read_tokens for e in replies]
+    assert [e.same_prefix < before.sent for before, e in pairwise(replies)] == [False, False, True, False]
+    assert hits[3] < hits[2] and hits[3] < hits[4], "the step that changed its prefix is the one that missed the cache"
+
+
+# --- a summary ----------------------------------------------------------------------------------------------------------
+
+TURNS: list[Message] = [
+    System("Be short."),
+    User("first " + "x" * 500),
+    Assistant("", "", (ToolCall("a", "fetch", '{"n": 1}'),)),
+    ToolResult("a", "fetch", "1111"),
+    Assistant("One."),
+    User("second"),
+    Assistant("Two."),
+    User("third"),
+    Assistant("Three."),
+]
+ASKED = User("Summarise our conversation so far.")
+
+
+def test_older_turns_become_a_summary_between_two_runs() -> None:
+    model = ScriptedModel([ModelReply(Assistant("They said first."), Usage(1, 50, 5), cost=0.01)])
+    summary = asyncio.run(Summarise(model, most=100, keep=2)(TURNS))
+    assert summary.messages == [TURNS[0], ASKED, Assistant("They said first."), *TURNS[5:]]
+    assert (summary.usage.input_tokens, summary.cost) == (50, 0.01)
+    (asked,) = model.requests
+    (text,) = [message.content for message in asked.messages if isinstance(message, User)]
+    assert 'assistant calls fetch {"n": 1}\n\nfetch returns: 1111\n\nassistant: One.' in text
+    assert "second" not in text
+    answer = Agent(ScriptedModel(["Four."])).run_sync("fourth", messages=summary.messages)
+    assert answer.output == "Four."
+
+
+@pytest.mark.parametrize(("most", "keep"), [(100_000, 2), (100, 3), (100, 9)])
+def test_what_is_short_or_kept_is_not_summarised(most: int, keep: int) -> None:
+    model = ScriptedModel([])
+    assert asyncio.run(Summarise(model, most=most, keep=keep)(TURNS)).messages == TURNS
+    assert model.requests == []
+
+
+def test_everything_can_be_summarised() -> None:
+    summary = asyncio.run(Summarise(ScriptedModel(["All."]), most=100, keep=0)(TURNS))
+    assert summary.messages == [TURNS[0], ASKED, Assistant("All.")]
+
+
+def test_a_summary_in_a_tool_is_paid_by_its_run(how: How) -> None:
+    @tool
+    async def shorten(ctx: RunContext[None]) -> str:
+        """Shorten."""
+        summary = await Summarise(ScriptedModel(["Short."]), most=1)(TURNS, within=ctx)
+        return str(len(summary.messages))
+
+    result = how(Agent(ScriptedModel([call("shorten"), "Done."]), tools=[shorten]), "go")
+    assert (told(result.messages), result.usage.requests) == (["7"], 3)
+
+
+# --- a prompt that does not fit -----------------------------------------------------------------------------------------
+
+
+class Window(ScriptedModel):
+    """A model with a context window of so many characters of results."""
+
+    def __init__(self, script: Any, most: int) -> None:
+        super().__init__(script)
+        self.most, self.refused = most, 0
+
+    async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+        if sum(map(len, told(request.messages))) > self.most:
+            self.refused += 1
+            raise ContextTooLong("HTTP 400: maximum context length is exceeded", status=400)
+        return await super().reply(request, on_delta)
+
+
+def test_a_prompt_that_does_not_fit_is_shortened_and_then_at_once(how: How) -> None:
+    model = Window([*([call("fetch", n=n)] for n in range(1, 7)), "Done."], 3500)
+    shorten = ShortenOnOverflow(DropToolResults(2000, 1000))
+    result = how(Agent(model, tools=[fetch], middleware=[shorten]), "go")
+    assert (result.output, model.refused) == ("Done.", 1)
+    assert told(result.messages) == [str(n) * 1000 for n in range(1, 7)]
+
+
+def test_what_cannot_be_shortened_is_the_error_it_was(how: How) -> None:
+    model = Window([[call("fetch", n=1)], "never"], 500)
+    with pytest.raises(ContextTooLong) as caught:
+        how(Agent(model, tools=[fetch], middleware=[ShortenOnOverflow(DropToolResults(5000))]), "go")
+    assert caught.value.state.usage.requests == 1
+
+
+# --- outputs in files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_path: Path) -> None:
+    spill = SpillOutputs(tmp_path / "out", most=900, head=100)
+
+    def read(request: ModelRequest) -> Any:
+        last = told(request.messages)
+        if not last:
+            return [call("fetch", n=7)]
+        if len(last) == 1:
+            (name,) = re.findall(r"the whole is in (\S+),", last[0])
+            return [call("read_output", name=name, start=100, length=5000)]
+        return "Done."
+
+    result = how(Agent(ScriptedModel(read), tools=[fetch, spill.tool], middleware=[spill]), "go", run_id="r/1")
+    head, rest = told(result.messages)
+    assert head.startswith("7" * 100 + "\n[... 100 of 1,000 characters; the whole is in r_1-0.txt, read on with read_output(")
+    assert rest == "7" * 900 + "\n[characters 100 to 1,000 of 1,000]"
+    assert (tmp_path / "out" / "r_1-0.txt").read_text(encoding="utf-8") == "7" * 1000
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "no.txt", "a/b.txt", "..", "secret.txt\n"])
+def test_only_outputs_can_be_read(how: How, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    spill = SpillOutputs(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    model = ScriptedModel([call("read_output", name=name), "Done."])
+    result = how(Agent(model, tools=[spill.tool], middleware=[spill]), "go")
+    assert told(result.messages) == [f"error: there is no output {name!r}; give the name as the result has it"]
+
+
+def test_other_values_stay_what_they_are(how: How, tmp_path: Path) -> None:
+    @tool
+    async def look() -> dict[str, int]:
+        """Look."""
+        return {"a": 1}
+
+    spill = SpillOutputs(tmp_path)
+    result = how(Agent(ScriptedModel([call("look"), "Done."]), tools=[look, spill.tool], middleware=[spill]), "go")
+    assert (told(result.messages), [*tmp_path.iterdir()]) == (['{"a":1}'], [])
+    with pytest.raises(SettingsError, match="head is 10 and most 10"):
+        SpillOutputs(tmp_path, most=10, head=10)
+
+
+def test_views_are_values() -> None:
+    assert KeepTurns(2) == KeepTurns(2) and DropToolResults() == DropToolResults(200_000)
