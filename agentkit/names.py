@@ -9,7 +9,7 @@ from hashlib import sha256
 
 __all__ = ["known_name", "nine_characters", "wire_name"]
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIXES = ("functions.", "functions/", "functions:", "tools.", "default_api.")
@@ -17,13 +17,17 @@ _PREFIXES = ("functions.", "functions/", "functions:", "tools.", "default_api.")
 
 @lru_cache(maxsize=1024)
 def wire_name(name: str) -> str:
-    """The name itself where servers take it (`[A-Za-z0-9_-]`, 1 to 64 characters), else one like it.
+    """The name itself where servers take it (a letter, then up to 63 of `[A-Za-z0-9_-]`), else one like it.
+
+    Most servers take names that begin with a digit or an underscore as well; Kimi does not.
 
     The end of such a name is made of a hash of the whole, so that two names do not become one.
     """
     if _NAME.fullmatch(name):
         return name
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:53]}_{sha256(name.encode('utf-8', 'replace')).hexdigest()[:10]}"
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    plain = plain if plain[:1].isalpha() else f"t{plain}"
+    return f"{plain[:53]}_{sha256(name.encode('utf-8', 'replace')).hexdigest()[:10]}"
 
 
 def known_name(said: str, names: Iterable[str]) -> str:
