@@ -4,6 +4,7 @@ that the server found too long."""
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +124,8 @@ class SpillOutputs(Middleware):
         agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
 
     A result of more than `most` characters is written to a file in `folder`, which is made if it is missing, and whose files
-    are never removed here. The file is named after the run and the call, so that the same call writes the same file.
+    are never removed here. The file is named after the run and the call, so that the same call writes the same file. Where it
+    cannot be written the model gets the result as it would without, and a RuntimeWarning says why.
     """
 
     def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
@@ -139,8 +141,12 @@ class SpillOutputs(Middleware):
         if call.name == self.tool.name or len(text) <= self._most:
             return value
         name = re.sub(r"[^A-Za-z0-9-]+", "_", f"{ctx.run_id}-{ctx.position}") + ".txt"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / name).write_text(text, encoding="utf-8", errors="replace", newline="")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text, encoding="utf-8", errors="replace", newline="")
+        except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
+            warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
+            return text
         return (
             f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
             f"read on with {self.tool.name}(name={name!r}, start={self._head})]"

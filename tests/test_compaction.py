@@ -237,6 +237,15 @@ def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_pat
     assert (tmp_path / "out" / "r_1-0.txt").read_text(encoding="utf-8") == "7" * 1000
 
 
+def test_a_folder_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    spill = SpillOutputs(tmp_path / "file" / "out", most=900, head=100)
+    agent = Agent(ScriptedModel([call("fetch", n=7), "Done."]), tools=[fetch], middleware=[spill])
+    with pytest.warns(RuntimeWarning, match="the output of fetch is not written to"):
+        result = agent.run_sync("go")
+    assert told(result.messages) == ["7" * 1000]
+
+
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "no.txt", "a/b.txt", "..", "secret.txt\n"])
 def test_only_outputs_can_be_read(how: How, tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
