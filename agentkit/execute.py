@@ -77,7 +77,8 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
         told = shorten(text, tool.max_output if tool else None)
         return Outcome(ToolResult(call.id, call.name, told), None, tuple(repairs), None if told is text else text)
     except (ModelRetry, ToolArgumentsInvalid) as error:
-        told, full = shorten(str(error), _LONGEST_ERROR), f"{type(error).__name__}: {error}"
+        told = shorten(str(error), _LONGEST_ERROR)
+        full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task and task.cancelling():

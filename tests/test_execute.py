@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from agentkit import Middleware, ModelRetry, RunContext, ScriptedModel, Tool, ToolCall, ToolRegistry, ToolResult, tool
 from agentkit.execute import Outcome, describe_error, execute, plan, render, unknown_tool
@@ -301,3 +301,17 @@ def test_the_plan(calls: str, stages: list[list[str]]) -> None:
     planned = plan(made, TOOLS)
     assert [["".join(call.call.name for call in chain) for chain in stage] for stage in planned] == stages
     assert sorted(call.position for stage in planned for chain in stage for call in chain) == list(range(len(calls)))
+
+
+def test_the_trace_has_what_a_validator_of_the_program_raised() -> None:
+    def broken(value: Any) -> Any:
+        return {1: 1}[value]
+
+    def take(x: Any) -> int:
+        """Take."""
+        return int(x)
+
+    take.__annotations__["x"] = Annotated[int, BeforeValidator(broken)]
+    outcome = run(take, '{"x": 2}')
+    assert outcome.result.content == "error: the arguments cannot be validated: KeyError: 2"
+    assert outcome.error and "in broken" in outcome.error
