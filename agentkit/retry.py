@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -53,12 +54,24 @@ class RetryingModel:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The first reply that comes. Raises the last error when no further attempt is allowed."""
-        retrying = self._retrying(on_delta)
-        reply: ModelReply = await retrying(self.model.reply, request, on_delta)
-        slept = retrying.statistics.get("idle_for", 0.0)
-        return replace(reply, waited=reply.waited + slept) if slept else reply
+        began = time.monotonic()
+        try:
+            return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery
+        except Exception as error:
+            if self.retry.attempts < 2 or not self._may_retry(error):
+                raise
+            failed: list[Exception] = [error]
 
-    def _retrying(self, on_delta: DeltaSink | None) -> AsyncRetrying:
+        async def attempt() -> ModelReply:
+            if failed:
+                raise failed.pop()
+            return await self.model.reply(request, on_delta)
+
+        retrying = self._retrying(on_delta, self.retry.total - (time.monotonic() - began))
+        reply: ModelReply = await retrying(attempt)
+        return replace(reply, waited=reply.waited + retrying.statistics.get("idle_for", 0.0))
+
+    def _retrying(self, on_delta: DeltaSink | None, seconds: float) -> AsyncRetrying:
         import tenacity
 
         backoff = tenacity.wait_random_exponential(multiplier=self.retry.first, max=self.retry.longest)
@@ -73,7 +86,7 @@ class RetryingModel:
                 await on_delta(Retrying(state.attempt_number, state.upcoming_sleep, f"{type(failed).__name__}: {failed}"))
 
         return tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self.retry.attempts) | tenacity.stop_before_delay(self.retry.total),
+            stop=tenacity.stop_after_attempt(self.retry.attempts) | tenacity.stop_before_delay(seconds),
             wait=wait,
             retry=tenacity.retry_if_exception(self._may_retry),
             before_sleep=tell,

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -41,6 +42,7 @@ from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile, profile_named
 from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
+from .senders import ClientSender, Response, own_sender
 from .waits import asked_wait
 
 if TYPE_CHECKING:
@@ -100,9 +102,14 @@ class ChatModel:
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self.limiter = limiter or limiter_for(self.endpoint.url, self.endpoint.api_key)
-        self._own_client = client
+        self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
         self._http = None if client is None else _library_of(client)
-        self._clients = LoopClients(trust_env=not self.endpoint.is_loopback)  # no proxy leads to this machine
+        is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
+        self._clients = LoopClients(partial(own_sender, self.endpoint.url, trust_env=is_elsewhere))
+        self._headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        if self.endpoint.api_key:
+            self._headers["authorization"] = f"Bearer {self.endpoint.api_key}"
+        self._waits = {"connect": min(_CONNECT, timeout), "read": timeout, "write": timeout, "pool": None}
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
@@ -180,8 +187,7 @@ class ChatModel:
         return wire.body(held[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None) -> Parts:
-        client = self._own_client or await self._clients.current()
-        response = await self._send(client, body)
+        response = await self._send(body)
         try:
             async with aclosing(self._chunks(response)) as chunks:
                 if not 200 <= response.status_code < 300:
@@ -190,21 +196,16 @@ class ChatModel:
         finally:
             await response.aclose()
 
-    async def _send(self, client: Any, body: bytes) -> Any:
-        """The response to this body, its own body not yet read. A redirect is not followed: the key is not for its target."""
-        http = self._library
-        if client.is_closed:
-            closed = f"{self.endpoint.url}: the HTTP client that was given is closed"
-            raise ConnectionFailed(closed, retryable=False)
-        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        if self.endpoint.api_key:
-            headers["authorization"] = f"Bearer {self.endpoint.api_key}"
-        timeout = http.Timeout(self._timeout, connect=min(_CONNECT, self._timeout), pool=None)
+    async def _send(self, body: bytes) -> Response:
+        """The response to this body, its own body not yet read."""
+        own = self._own_client
+        if own is not None and own.client.is_closed:
+            raise ConnectionFailed(f"{self.endpoint.url}: the HTTP client that was given is closed", retryable=False)
         with self._translated(ConnectionFailed):
-            sent = client.build_request("POST", self.endpoint.url, content=body, headers=headers, timeout=timeout)
-            return await client.send(sent, stream=True, follow_redirects=False)
+            sender = own or await self._clients.current()
+            return await sender.send(body, self._headers, self._waits)
 
-    async def _chunks(self, response: Any) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, response: Response) -> AsyncGenerator[bytes, None]:
         """The bytes of the reply as they come. What its reader raises does not pass through here, and is not translated."""
         left = self._max_bytes
         with self._translated(StreamBroken):

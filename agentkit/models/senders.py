@@ -1,0 +1,177 @@
+"""Ways to send a request: through an httpx client, or, where nothing stands between, through httpx's transport itself.
+
+httpx's pool takes time with the square of its connections, and its client a third of the time of a small request. So the
+connections of a model's own are in small pools that share one TLS context; a program's own client is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.request import getproxies, proxy_bypass
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["ClientSender", "Response", "Sender", "own_sender"]
+
+_IN_A_POOL = 8
+_IDLE_POOLS = 8
+"""Pools without a request that are kept for the next."""
+_EXPIRY = 30.0
+"""Seconds for which an idle connection is kept."""
+
+
+class Response(Protocol):
+    """A response whose body is not read yet."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in any case."""
+        ...
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body as it comes, decompressed."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body is not read to its end."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends a body to the server; never follows a redirect, as the key is not for its target."""
+
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
+        """The response to a POST of this body. Raises what httpx raises."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class ClientSender:
+    """Sends through a client, with its hooks, proxies, authentication and transports."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self.client, self._url = client, url
+
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
+        """As the client sends it."""
+        extensions = {"timeout": dict(waits)}
+        request = self.client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
+        sent: Response = await self.client.send(request, stream=True, follow_redirects=False)
+        return sent
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self.client.aclose()
+
+
+def own_sender(url: str, *, trust_env: bool) -> Sender:
+    """A sender for this server; by a client where the environment names a proxy for it (if `trust_env`)."""
+    import httpx
+
+    target = httpx.URL(url)
+    if trust_env and _has_proxy(target):
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
+        return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
+    return _Pools(target, trust_env=trust_env)
+
+
+def _has_proxy(url: httpx.URL) -> bool:
+    proxies = getproxies()
+    return bool(proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.host)
+
+
+class _Pools:
+    def __init__(self, url: httpx.URL, *, trust_env: bool) -> None:
+        import ssl
+
+        import httpx
+
+        self._httpx, self._url = httpx, url
+        # a context takes 40 ms to make, and plain HTTP needs none
+        is_secure = url.scheme == "https"
+        self._tls = httpx.create_ssl_context(trust_env=trust_env) if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IN_A_POOL, keepalive_expiry=_EXPIRY)
+        self._pools: list[_Pool] = []
+        self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
+
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
+        """Through the first pool that has room."""
+        pool = next((pool for pool in self._pools if pool.under_way < _IN_A_POOL), None)
+        if pool is None:
+            transport = self._httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, trust_env=False)
+            pool = _Pool(transport)
+            self._pools.append(pool)
+        request = self._httpx.Request(
+            "POST",
+            self._url,
+            headers=[*self._encoded(headers), (b"content-length", b"%d" % len(body))],
+            stream=self._httpx.ByteStream(body),
+            extensions={"timeout": waits},
+        )
+        pool.under_way += 1
+        try:
+            response = await pool.transport.handle_async_request(request)
+        except BaseException:
+            await self._left(pool)
+            raise
+        return _PooledResponse(response, pool, self)
+
+    def _encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        held = self._headers
+        if held is None or held[0] is not headers:
+            first = [(b"host", self._url.netloc), (b"user-agent", b"agentkit")]
+            held = self._headers = headers, [*first, *((name.encode(), value.encode()) for name, value in headers.items())]
+        return held[1]
+
+    async def _left(self, pool: _Pool) -> None:
+        """A request of this pool has ended."""
+        pool.under_way -= 1
+        if pool.under_way == 0 and len(self._pools) > _IDLE_POOLS:
+            idle = sum(1 for other in self._pools if other.under_way == 0)
+            if idle > _IDLE_POOLS and pool in self._pools:
+                self._pools.remove(pool)
+                await pool.transport.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            await pool.transport.aclose()
+
+
+class _Pool:
+    __slots__ = ("transport", "under_way")
+
+    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
+        self.transport, self.under_way = transport, 0
+
+
+class _PooledResponse:
+    __slots__ = ("_pool", "_pools", "_response", "headers", "status_code")
+
+    def __init__(self, response: httpx.Response, pool: _Pool, pools: _Pools) -> None:
+        self._response, self._pool, self._pools = response, pool, pools
+        self.status_code, self.headers = response.status_code, response.headers
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body as it comes; httpx decompresses it where that is needed."""
+        if any(name.lower() == b"content-encoding" for name, _ in self._response.headers.raw):
+            return self._response.aiter_bytes()
+        return self._response.stream.__aiter__()  # type: ignore[union-attr]
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        try:
+            await self._response.stream.aclose()  # type: ignore[union-attr]
+        finally:
+            await self._pools._left(self._pool)

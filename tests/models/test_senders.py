@@ -1,0 +1,187 @@
+"""Ways to a server: the small pools of a model's own connections, proxies of the environment, and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+from agentkit import ChatModel
+from agentkit import errors as e
+from agentkit.models import senders
+from agentkit.models.senders import ClientSender, own_sender
+from agentkit.testing import DeepSeekSimulator, Late
+
+from .calls import WHOLE, ask
+from .raw_server import Step, http, raw_server
+
+
+def pools_of(model: ChatModel) -> list[Any]:
+    ((sender, _closer),) = model._clients._held.values()
+    pools: list[Any] = sender._pools  # type: ignore[attr-defined]
+    return pools
+
+
+def test_connections_are_in_small_pools_that_fill_up_and_go() -> None:
+    async def main(base_url: str) -> None:
+        model = ChatModel(base_url=base_url, api_key="k")
+        replies = await asyncio.gather(*(model.reply(ask()) for _ in range(100)))
+        assert {reply.message.text for reply in replies} == {"here"}
+        pools = pools_of(model)
+        assert 1 <= len(pools) <= 13
+        assert all(pool.under_way == 0 for pool in pools)
+        kept = sum(len(pool.transport._pool.connections) for pool in pools)
+        assert kept <= senders._IN_A_POOL * len(pools)
+        for _ in range(3):
+            await model.reply(ask())
+        assert sum(len(pool.transport._pool.connections) for pool in pools) == kept, "an idle connection is used again"
+        await model.aclose()
+        assert pools_of_none(model)
+
+    with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
+        asyncio.run(main(simulator.base_url))
+
+
+def pools_of_none(model: ChatModel) -> bool:
+    return not list(model._clients._held.values())
+
+
+def test_idle_pools_beyond_a_few_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "_IDLE_POOLS", 2)
+
+    async def main(base_url: str) -> None:
+        model = ChatModel(base_url=base_url, api_key="k")
+        await asyncio.gather(*(model.reply(ask()) for _ in range(60)))
+        assert len(pools_of(model)) == 2
+        await model.aclose()
+
+    with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
+        asyncio.run(main(simulator.base_url))
+
+
+def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
+    async def main() -> None:
+        arrived = asyncio.Event()
+
+        def answer(number: int) -> list[Step]:
+            arrived.set()
+            return [-1.0] if number % 2 else [30.0]
+
+        async with raw_server(answer) as server:
+            model = server.model()
+            for _ in range(2):
+                arrived.clear()
+                task = asyncio.create_task(model.reply(ask()))
+                await arrived.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                with pytest.raises(e.ModelError):
+                    await model.reply(ask())
+            (pool,) = pools_of(model)
+            assert pool.under_way == 0
+            await model.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_compressed_reply_is_read_though_it_was_not_asked_for() -> None:
+    async def main() -> None:
+        body = http(gzip.compress(WHOLE), extra="Content-Encoding: gzip\r\n")
+        async with raw_server(lambda _n: [body]) as server:
+            model = server.model()
+            assert (await model.reply(ask())).message.text == "hello"
+            assert b"accept-encoding" not in server.heads[0].lower()
+            await model.aclose()
+
+    asyncio.run(main())
+
+
+def test_the_head_of_a_request_is_whole() -> None:
+    async def main() -> None:
+        async with raw_server(lambda _n: [http(WHOLE)]) as server:
+            model = server.model()
+            await model.reply(ask())
+            lines = server.heads[0].decode().lower().split("\r\n")
+            assert lines[0] == "post /v1/chat/completions http/1.1"
+            assert f"host: 127.0.0.1:{server.port}" in lines
+            assert f"content-length: {len(server.bodies[0])}" in lines
+            assert "content-type: application/json" in lines
+            assert len(lines) == len({line.partition(":")[0] for line in lines if line}) + 2, "each header once"
+            await model.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "proxied"),
+    [
+        ("https://api.example/v1", {}, False),
+        ("https://api.example/v1", {"HTTPS_PROXY": "http://127.0.0.1:9"}, True),
+        ("https://api.example/v1", {"all_proxy": "http://127.0.0.1:9"}, True),
+        ("https://api.example/v1", {"HTTP_PROXY": "http://127.0.0.1:9"}, False),
+        ("https://api.example/v1", {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "api.example"}, False),
+        ("https://api.example/v1", {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "*"}, False),
+    ],
+)
+def test_a_proxy_of_the_environment_is_found(
+    url: str, environment: dict[str, str], proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    async def main() -> None:
+        sender = own_sender(url, trust_env=True)
+        assert isinstance(sender, ClientSender) is proxied
+        assert not isinstance(own_sender(url, trust_env=False), ClientSender)
+        await sender.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_request_goes_through_the_proxy_of_the_environment() -> None:
+    program = """
+        import asyncio
+        from agentkit import ChatModel
+        from tests.models.calls import WHOLE, ask
+        from tests.models.raw_server import http, raw_server
+        import os
+
+        async def main():
+            async with raw_server(lambda _n: [http(WHOLE)]) as proxy:
+                os.environ["http_proxy"] = f"http://127.0.0.1:{proxy.port}"
+                model = ChatModel("m", base_url="http://models.example/v1", api_key="k", profile="generic")
+                reply = await model.reply(ask())
+                await model.aclose()
+                return reply.message.text, proxy.heads[0].decode().split("\\r\\n")[0]
+
+        print(*asyncio.run(main()))
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout == "hello POST http://models.example/v1/chat/completions HTTP/1.1\n", ended.stderr
+
+
+def test_the_body_is_the_one_that_was_made() -> None:
+    async def main() -> None:
+        async with raw_server(lambda _n: [http(WHOLE)]) as server:
+            model = server.model()
+            await model.reply(ask())
+            assert json.loads(server.bodies[0])["messages"] == [{"role": "user", "content": "hi"}]
+            await model.aclose()
+
+    asyncio.run(main())
