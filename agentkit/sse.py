@@ -35,6 +35,16 @@ class SSEParser:
 
         Raises `ReplyTooLarge` for a line that is too long.
         """
+        if chunk[:6] == b"data: " and self._is_between and chunk.find(b"\n") == len(chunk) - 2 and chunk[-1] == 10:
+            return [chunk[6:-2]] if b"\r" not in chunk else self._lines(chunk)  # one whole event, as most pieces are
+        return self._lines(chunk)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether nothing of an event has come yet."""
+        return self._started and not (self._line or self._data or self._after_cr)
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
         if self._after_cr and chunk:  # the LF of a CRLF whose CR has ended its line already
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False
         if self._started and b"\n" not in chunk and b"\r" not in chunk:

@@ -287,12 +287,15 @@ async def _read_stream(
 ) -> Parts:
     parser = SSEParser()
     try:
-        chunk: bytes | None = first
-        while chunk is not None:
-            if await _take(parser.feed(chunk), reader, on_delta):
-                await _drain(chunks)
-                return reader.parts()
-            chunk = await anext(chunks, None)
+        is_over = await _take(parser.feed(first), reader, on_delta)
+        if not is_over:
+            async for chunk in chunks:
+                is_over = await _take(parser.feed(chunk), reader, on_delta)
+                if is_over:
+                    break
+        if is_over:
+            await _drain(chunks)
+            return reader.parts()
         with suppress(StreamBroken):  # of a last line that was cut
             if await _take(parser.feed(b"\n\n"), reader, on_delta):  # some servers leave out its blank line
                 return reader.parts()

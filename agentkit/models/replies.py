@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from pydantic_core import from_json, to_json
@@ -50,6 +50,9 @@ _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, as some servers escape the characters that they split."""
 
 
+Piece: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     """A call as it grows; `key` is the server's index, if it gave one, `place` its position in the reply."""
@@ -84,6 +87,8 @@ class ReplyReader:
         self._model = ""
         self._thought_field: str | None = None
         self._half = ""
+        self._may_be_plain = False
+        """Whether a piece of text stands for itself: no thinking tags, no half of a character before it."""
 
     @property
     def finished(self) -> bool:
@@ -95,8 +100,33 @@ class ReplyReader:
         """The text of the answer that has come."""
         return "".join(self._text)
 
-    def feed(self, chunk: Any) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
+    def feed(self, chunk: Any) -> Sequence[Piece]:
         """Take one chunk in. Raises the error that it carries, or `StreamBroken` if it has no known form."""
+        if self._may_be_plain and (plain := self._plain(chunk)) is not None:
+            return plain
+        return self._any(chunk)
+
+    def _plain(self, chunk: Any) -> Sequence[Piece] | None:
+        """A chunk with one piece of text or thinking text and nothing else, as nearly all of them are; None for another."""
+        try:
+            (choice,) = chunk["choices"]
+            delta = choice["delta"]
+            if choice.get("finish_reason") or choice.get("index") or choice.get("usage") or delta.get("tool_calls"):
+                return None
+            if chunk.get("usage") or "error" in chunk or "x_groq" in chunk or "reasoning_details" in delta:
+                return None
+            text, thought = delta.get("content"), delta.get(self._thought_field or "reasoning_content")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        if text and not thought and text.__class__ is str and text.isascii() and "reasoning" not in delta:
+            self._text.append(text)
+            return (TextDelta(text),)
+        if thought and not text and thought.__class__ is str and self._thought_field:
+            self._reasoning.append(thought)
+            return (ReasoningDelta(thought),)
+        return None
+
+    def _any(self, chunk: Any) -> Sequence[Piece]:
         if not isinstance(chunk, dict):
             raise StreamBroken(f"a stream chunk is {type(chunk).__name__}, not an object")
         if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
@@ -104,17 +134,22 @@ class ReplyReader:
         self._model = _text(chunk.get("model")) or self._model
         usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
         choice = _first_choice(chunk)
+        found: Sequence[Piece] = ()
         if choice:
             usage = usage or choice.get("usage")
             delta = choice.get("delta")
-            yield from (
-                self._delta(delta) if isinstance(delta, dict) else self._delta(_mapping(choice.get("message")), whole=True)
-            )
+            if isinstance(delta, dict):
+                found = self._delta(delta, whole=False)
+            else:
+                found = self._delta(_mapping(choice.get("message")), whole=True)
             self._finish = _text(choice.get("finish_reason")) or self._finish
         if usage and isinstance(usage, dict):
             self._usage = usage
+        self._may_be_plain = not (self._tags or self._half) and bool(self._model)
+        return found
 
-    def _delta(self, delta: Mapping[str, Any], *, whole: bool = False) -> Iterator[TextDelta | ReasoningDelta | ToolArgsDelta]:
+    def _delta(self, delta: Mapping[str, Any], *, whole: bool) -> list[Piece]:
+        found: list[Piece] = []
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
         if self._tags and text:
@@ -124,17 +159,20 @@ class ReplyReader:
             text = self._joined(text)
         if thought:
             self._reasoning.append(thought)
-            yield ReasoningDelta(thought)
+            found.append(ReasoningDelta(thought))
         if text:
             self._text.append(text)
-            yield TextDelta(text)
+            found.append(TextDelta(text))
         pieces = delta.get("tool_calls")
         if isinstance(pieces, list):
             by_place = whole or len(pieces) > 1
             one_each = whole and not self._calls  # in a whole reply each entry is a call, whatever its index says
             for place, piece in enumerate(pieces):
                 if isinstance(piece, dict):
-                    yield from self._call_piece({**piece, "index": place} if one_each else piece, place if by_place else None)
+                    piece = {**piece, "index": place} if one_each else piece
+                    if (made := self._call_piece(piece, place if by_place else None)) is not None:
+                        found.append(made)
+        return found
 
     def _joined(self, text: str) -> str:
         """The text with the half of a character that the last piece ended in, without one that it ends in itself."""
@@ -153,7 +191,7 @@ class ReplyReader:
                 return thought
         return ""
 
-    def _call_piece(self, piece: Mapping[str, Any], place: int | None) -> Iterator[ToolArgsDelta]:
+    def _call_piece(self, piece: Mapping[str, Any], place: int | None) -> ToolArgsDelta | None:
         function = _mapping(piece.get("function"))
         index, name, arguments = piece.get("index"), _text(function.get("name")), function.get("arguments")
         text = arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
@@ -162,7 +200,8 @@ class ReplyReader:
             call.name += name
         if text and not (_is_object(text) and text == "".join(call.arguments)):  # the whole object, sent again
             call.arguments.append(text)
-            yield ToolArgsDelta(call.place, call.name, text)
+            return ToolArgsDelta(call.place, call.name, text)
+        return None
 
     def _call_of(self, key: int | None, call_id: str, name: str, text: str) -> _Call:
         """The call that a piece belongs to: a new id begins a new call even at a known index, and so does a name after
@@ -214,7 +253,7 @@ def read_whole(data: bytes, *, think_tags: bool = False) -> Parts:
     if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
         reply = reply["data"]
     reader = ReplyReader(think_tags=think_tags)
-    list(reader.feed(reply))
+    reader.feed(reply)
     if not isinstance(reply, dict) or not _first_choice(reply):
         raise StreamBroken("the reply has no choice in it", body=_cut(text))
     return reader.parts()

@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentkit import Usage
 from agentkit import errors as e
@@ -409,3 +411,39 @@ def test_in_a_whole_reply_each_entry_is_a_call(ids: dict[str, str], second: tupl
     parts = read_whole(json.dumps(body).encode())
     assert calls_of(parts) == [F, second]
     assert len({call.id for call in parts.message.tool_calls}) == 2
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.none() | st.sampled_from(["", "a", "b c", "\u00e9", "\ud83d", "\ude00", "<think>", "x"]),
+        "reasoning_content": st.none() | st.sampled_from(["", "hm", "\u00e9"]),
+        "reasoning": st.none() | st.sampled_from(["", "hm"]),
+        "role": st.just("assistant"),
+        "tool_calls": st.none() | st.just([]) | st.just([{"index": 0, "function": {"name": "f", "arguments": "{}"}}]),
+    },
+)
+CHUNKS = st.builds(
+    lambda delta, rest, more: {"model": "m", "choices": [{"delta": delta, **rest}], **more},
+    FIELDS,
+    st.fixed_dictionaries(
+        {}, optional={"finish_reason": st.sampled_from([None, "stop"]), "index": st.sampled_from([None, 0, 1])}
+    ),
+    st.fixed_dictionaries({}, optional={"usage": st.none() | st.just({"prompt_tokens": 1}), "error": st.none()}),
+)
+
+
+@given(st.lists(CHUNKS, min_size=1, max_size=8), st.booleans())
+def test_a_piece_read_on_the_short_way_is_what_the_long_way_makes_of_it(chunks: list[Any], think_tags: bool) -> None:
+    short, long = ReplyReader(think_tags=think_tags), ReplyReader(think_tags=think_tags)
+    for chunk in chunks:
+        long._may_be_plain = False
+        assert list(short.feed(chunk)) == list(long.feed(chunk))
+    ends = [{"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    for end in ends:
+        short.feed(end)
+        long.feed(end)
+    one, other = short.parts(), long.parts()
+    assert (one.message.text, one.message.reasoning, one.finish_reason, one.model, one.usage) == (
+        other.message.text, other.message.reasoning, other.finish_reason, other.model, other.usage,
+    )  # fmt: skip
