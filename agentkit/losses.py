@@ -38,6 +38,8 @@ class Rules:
     """A TypedDict ignores other keys, and its result does not show it."""
     is_exact: bool = False
     """There are numbers that keep all digits."""
+    is_plain: bool = False
+    """There are only closed objects, lists and plain types, so strict validation is all that is needed."""
 
 
 def losses(value: Any, result: Any, schema: Mapping[str, Any], rules: Rules) -> list[str]:

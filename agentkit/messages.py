@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 __all__ = ["Assistant", "Message", "System", "ToolCall", "ToolResult", "Usage", "User"]
@@ -105,4 +105,11 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """The sum, field by field."""
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
+        return Usage(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.tool_calls + other.tool_calls,
+        )

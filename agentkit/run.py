@@ -138,6 +138,8 @@ class Run:
     async def record(self, event: LastingEvent) -> None:
         """Take a lasting event into the state, then tell the observers; each is told of all events in the state's order."""
         self.state.apply(event)
+        if not self._observers:
+            return
         self._untold.append(event)
         async with self._turn:  # who is cancelled while waiting here leaves the event to the next
             while self._untold:

@@ -69,11 +69,11 @@ class RunState:
         """How often the loop itself had to say something, by reason."""
         self.failures: dict[str, int] = {}
         """Failing calls in a row, by tool; only calls that were run count."""
-        self.repeats = 0
-        """How often the most frequent call was made, counted by its arguments and its result."""
         self.pending: tuple[ToolCall, ...] = ()
         self.stop_reason: str | None = None
         self._exchanges: dict[tuple[str, str, str], int] = {}
+        self._repeats = 0
+        self._uncounted: list[tuple[str, str, str]] = []
 
     def __repr__(self) -> str:
         ended = self.stop_reason or ("paused" if self.pending else "under way")
@@ -91,6 +91,16 @@ class RunState:
     def open_calls(self) -> list[OpenCall]:
         """The calls of the last reply that have no answer yet, in call order."""
         return [c for c in self.calls.values() if c.result is None]
+
+    @property
+    def repeats(self) -> int:
+        """How often the most frequent call was made, counted by its arguments and its result."""
+        for name, arguments, content in self._uncounted:
+            exchange = name, _canonical(arguments), content
+            self._exchanges[exchange] = self._exchanges.get(exchange, 0) + 1
+            self._repeats = max(self._repeats, self._exchanges[exchange])
+        self._uncounted.clear()
+        return self._repeats
 
     @property
     def added_bytes(self) -> int:
@@ -197,9 +207,7 @@ class RunState:
         if answered.started:
             name = event.call.name
             self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
-            exchange = (name, _canonical(answered.call.arguments), event.result.content)
-            self._exchanges[exchange] = self._exchanges.get(exchange, 0) + 1
-            self.repeats = max(self.repeats, self._exchanges[exchange])
+            self._uncounted.append((name, answered.call.arguments, event.result.content))
         if not self.open_calls:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}

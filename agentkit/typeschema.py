@@ -27,7 +27,7 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
 
     make: Any = generator  # pydantic calls it as the class that it asks for
     schema = _lean(adapter.json_schema(schema_generator=make))
-    rules = Rules(used[0].is_closed, used[0].drops, used[0].is_exact)
+    rules = Rules(used[0].is_closed, used[0].drops, used[0].is_exact, _is_plain(schema))
     validate = functools.partial(adapter.validate_json, strict=True, extra="forbid" if rules.is_closed else None)
     return Validator(_with_sets_in_order(schema), validate, rules)
 
@@ -62,6 +62,22 @@ def _lean(schema: dict[str, Any]) -> dict[str, Any]:
 
     cleaned: dict[str, Any] = walk(schema)
     return cleaned
+
+
+_PLAIN_KEYS = {
+    "type", "properties", "required", "additionalProperties", "items", "description", "default", "examples",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
+    "minItems", "maxItems",
+}  # fmt: skip
+
+
+def _is_plain(schema: Any) -> bool:
+    """Whether the schema has only what strict validation holds by itself: no unions, options, sets, dates and open objects."""
+    if not isinstance(schema, dict) or not schema.keys() <= _PLAIN_KEYS:
+        return False
+    inner = [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]
+    is_closed = schema.get("type") != "object" or schema.get("additionalProperties") is False
+    return isinstance(schema.get("type"), str) and is_closed and all(map(_is_plain, inner))
 
 
 def _with_sets_in_order(schema: dict[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,8 @@ class Validator:
         except Exception as error:  # of a validator or a constraint of the program's own
             told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
             raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
+        if self.rules.is_plain and isinstance(value, dict):  # a list would pass for arguments by position
+            return result
         wrong = misfits(value, self.schema) or losses(value, result, self.schema, self.rules)
         if wrong:  # a library passes over keys and digits, and takes true for 1
             raise ToolArgumentsInvalid("; ".join(wrong[:5]))

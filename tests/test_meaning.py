@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import typing_extensions as te
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import (
     AliasChoices,
@@ -351,3 +353,32 @@ def test_sets_in_defaults_have_one_order_in_every_process() -> None:
     }  # fmt: skip
     assert len(seen) == 1
     assert seen.pop().count(b'"a", "b", "c", "d"') == 6
+
+
+class Inner(BaseModel):
+    a: int
+    b: list[str] = []
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from(["", "1", "x"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["i", "s", "l", "q", "t", "zz"]), ANY_JSON, max_size=4))
+def test_what_needs_no_second_look_gets_the_same_from_one(value: dict[str, Any]) -> None:
+    def take(i: int = 0, s: str = "", l: list[list[int]] = [], q: float = 1.0, t: bool = False) -> None: ...  # noqa: B006, E741
+
+    short = tool(take).signature.validator
+    assert short.rules.is_plain and not taking(Inner | None).signature.validator.rules.is_plain
+    long = dataclasses.replace(short, rules=dataclasses.replace(short.rules, is_plain=False))
+
+    def parsed(validator: Any) -> str:
+        try:
+            return repr(validator.parse(json.dumps(value)))
+        except ToolArgumentsInvalid:
+            return "refused"
+
+    assert parsed(short) == parsed(long)
