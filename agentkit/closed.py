@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import partial
+from types import NoneType
 from typing import Any
 
 from pydantic import AliasPath
@@ -82,6 +83,8 @@ class ClosedJsonSchema(GenerateJsonSchema):
         return made
 
     def encode_default(self, dft: Any) -> Any:  # noqa: D102
+        if type(dft) in (str, int, bool, NoneType):  # pydantic would make an adapter for each
+            return dft
         return _in_order(super().encode_default(dft), dft)
 
     def _closing(self, made: dict[str, Any], rule: str | None) -> dict[str, Any]:

@@ -330,8 +330,9 @@ def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[s
     if inspect.isclass(fn) or not documented:
         return
     strangers = [name for name in documented if name not in signature.parameters]
-    known = inspect.signature(_annotated(fn)).parameters  # a partial has fewer
-    strangers = [name for name in strangers if name not in known]
+    if strangers:  # a partial has fewer parameters
+        known = inspect.signature(_annotated(fn)).parameters
+        strangers = [name for name in strangers if name not in known]
     if strangers and not _open_end(signature):
         _warn(fn, f"{label}: its docstring describes {', '.join(strangers)}, which it does not take")
 

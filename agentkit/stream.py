@@ -86,6 +86,8 @@ class RunStream(Generic[OutputT]):
 
     async def __anext__(self) -> Event:
         """The next event."""
+        if self._channel.events:
+            return self._channel.take()
         event = await self.next_event()
         if event is None:
             raise StopAsyncIteration
