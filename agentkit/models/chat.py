@@ -105,7 +105,7 @@ class ChatModel:
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
         self._http = None if client is None else _library_of(client)
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
-        self._clients = LoopClients(partial(own_sender, self.endpoint.url, trust_env=is_elsewhere))
+        self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
         self._headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.endpoint.api_key:
             self._headers["authorization"] = f"Bearer {self.endpoint.api_key}"

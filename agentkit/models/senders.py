@@ -74,15 +74,18 @@ class ClientSender:
         await self.client.aclose()
 
 
-def own_sender(url: str, *, trust_env: bool) -> Sender:
-    """A sender for this server; by a client where the environment names a proxy for it (if `trust_env`)."""
+def own_sender(url: str, *, proxies: bool) -> Sender:
+    """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
+
+    The certificates that it trusts are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set.
+    """
     import httpx
 
     target = httpx.URL(url)
-    if trust_env and _has_proxy(target):
+    if proxies and _has_proxy(target):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
         return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
-    return _Pools(target, trust_env=trust_env)
+    return _Pools(target)
 
 
 def _has_proxy(url: httpx.URL) -> bool:
@@ -91,7 +94,7 @@ def _has_proxy(url: httpx.URL) -> bool:
 
 
 class _Pools:
-    def __init__(self, url: httpx.URL, *, trust_env: bool) -> None:
+    def __init__(self, url: httpx.URL) -> None:
         import ssl
 
         import httpx
@@ -99,7 +102,7 @@ class _Pools:
         self._httpx, self._url = httpx, url
         # a context takes 40 ms to make, and plain HTTP needs none
         is_secure = url.scheme == "https"
-        self._tls = httpx.create_ssl_context(trust_env=trust_env) if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls = httpx.create_ssl_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IN_A_POOL, keepalive_expiry=_EXPIRY)
         self._pools: list[_Pool] = []
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None

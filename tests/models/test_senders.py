@@ -6,9 +6,11 @@ import asyncio
 import gzip
 import json
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import WHOLE, ask
 from .raw_server import Step, http, raw_server
+
+CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
 
 
 def pools_of(model: ChatModel) -> list[Any]:
@@ -138,9 +142,9 @@ def test_a_proxy_of_the_environment_is_found(
         monkeypatch.setenv(name, value)
 
     async def main() -> None:
-        sender = own_sender(url, trust_env=True)
+        sender = own_sender(url, proxies=True)
         assert isinstance(sender, ClientSender) is proxied
-        assert not isinstance(own_sender(url, trust_env=False), ClientSender)
+        assert not isinstance(own_sender(url, proxies=False), ClientSender)
         await sender.aclose()
 
     asyncio.run(main())
@@ -183,5 +187,29 @@ def test_the_body_is_the_one_that_was_made() -> None:
             await model.reply(ask())
             assert json.loads(server.bodies[0])["messages"] == [{"role": "user", "content": "hi"}]
             await model.aclose()
+
+    asyncio.run(main())
+
+
+def test_the_certificates_of_the_environment_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+            writer.write(http(WHOLE))
+            await writer.drain()
+            writer.close()
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        model = ChatModel("m", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", api_key="key-0123456789")
+        replies = await asyncio.gather(*(model.reply(ask()) for _ in range(10)))
+        assert {reply.message.text for reply in replies} == {"hello"}
+        assert len(pools_of(model)) == 2, "two pools, and one TLS context"
+        await model.aclose()
+        server.close()
 
     asyncio.run(main())
