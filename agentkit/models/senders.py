@@ -1,7 +1,7 @@
 """Ways to send a request: through an httpx client, or, where nothing stands between, through httpx's transport itself.
 
-httpx's pool takes time with the square of its connections, and its client a third of the time of a small request. So the
-connections of a model's own are in small pools that share one TLS context; a program's own client is used as it is.
+httpx's pool takes time with the square of its connections, and its client a third of the time of a small request. So of a
+model's own connections each is a pool of its own, and all share one TLS context; a program's own client is used as it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientSender", "Response", "Sender", "own_sender"]
 
-_IN_A_POOL = 8
-_IDLE_POOLS = 8
-"""Pools without a request that are kept for the next."""
+_IDLE = 100
+"""Connections without a request that are kept for the next."""
 _EXPIRY = 30.0
 """Seconds for which an idle connection is kept."""
 
@@ -85,7 +84,7 @@ def own_sender(url: str, *, proxies: bool) -> Sender:
     if proxies and _has_proxy(target):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
         return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
-    return _Pools(target)
+    return _Connections(target)
 
 
 def _has_proxy(url: httpx.URL) -> bool:
@@ -93,7 +92,7 @@ def _has_proxy(url: httpx.URL) -> bool:
     return bool(proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.host)
 
 
-class _Pools:
+class _Connections:
     def __init__(self, url: httpx.URL) -> None:
         import ssl
 
@@ -103,17 +102,14 @@ class _Pools:
         # a context takes 40 ms to make, and plain HTTP needs none
         is_secure = url.scheme == "https"
         self._tls = httpx.create_ssl_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IN_A_POOL, keepalive_expiry=_EXPIRY)
-        self._pools: list[_Pool] = []
+        # not bounded: a request must never wait for a connection that was left in the middle
+        self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=1, keepalive_expiry=_EXPIRY)
+        self._all: set[httpx.AsyncHTTPTransport] = set()
+        self._idle: list[httpx.AsyncHTTPTransport] = []
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
 
     async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
-        """Through the first pool that has room."""
-        pool = next((pool for pool in self._pools if pool.under_way < _IN_A_POOL), None)
-        if pool is None:
-            transport = self._httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, trust_env=False)
-            pool = _Pool(transport)
-            self._pools.append(pool)
+        """Over the connection that was used last, or a new one."""
         request = self._httpx.Request(
             "POST",
             self._url,
@@ -121,13 +117,17 @@ class _Pools:
             stream=self._httpx.ByteStream(body),
             extensions={"timeout": waits},
         )
-        pool.under_way += 1
+        transport = self._idle.pop() if self._idle else self._new()
         try:
-            response = await pool.transport.handle_async_request(request)
+            return _OwnResponse(await transport.handle_async_request(request), transport, self)
         except BaseException:
-            await self._left(pool)
+            await self.give_back(transport)
             raise
-        return _PooledResponse(response, pool, self)
+
+    def _new(self) -> httpx.AsyncHTTPTransport:
+        transport = self._httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, trust_env=False)
+        self._all.add(transport)
+        return transport
 
     def _encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         held = self._headers
@@ -136,34 +136,26 @@ class _Pools:
             held = self._headers = headers, [*first, *((name.encode(), value.encode()) for name, value in headers.items())]
         return held[1]
 
-    async def _left(self, pool: _Pool) -> None:
-        """A request of this pool has ended."""
-        pool.under_way -= 1
-        if pool.under_way == 0 and len(self._pools) > _IDLE_POOLS:
-            idle = sum(1 for other in self._pools if other.under_way == 0)
-            if idle > _IDLE_POOLS and pool in self._pools:
-                self._pools.remove(pool)
-                await pool.transport.aclose()
+    async def give_back(self, transport: httpx.AsyncHTTPTransport) -> None:
+        """A request over it has ended."""
+        if len(self._idle) < _IDLE and transport in self._all:
+            self._idle.append(transport)
+        elif transport in self._all:
+            self._all.remove(transport)
+            await transport.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        pools, self._pools = self._pools, []
-        for pool in pools:
-            await pool.transport.aclose()
+        transports, self._all, self._idle = self._all, set(), []
+        for transport in transports:
+            await transport.aclose()
 
 
-class _Pool:
-    __slots__ = ("transport", "under_way")
+class _OwnResponse:
+    __slots__ = ("_connections", "_response", "_transport", "headers", "status_code")
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
-        self.transport, self.under_way = transport, 0
-
-
-class _PooledResponse:
-    __slots__ = ("_pool", "_pools", "_response", "headers", "status_code")
-
-    def __init__(self, response: httpx.Response, pool: _Pool, pools: _Pools) -> None:
-        self._response, self._pool, self._pools = response, pool, pools
+    def __init__(self, response: httpx.Response, transport: httpx.AsyncHTTPTransport, connections: _Connections) -> None:
+        self._response, self._transport, self._connections = response, transport, connections
         self.status_code, self.headers = response.status_code, response.headers
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
@@ -177,4 +169,4 @@ class _PooledResponse:
         try:
             await self._response.stream.aclose()  # type: ignore[union-attr]
         finally:
-            await self._pools._left(self._pool)
+            await self._connections.give_back(self._transport)

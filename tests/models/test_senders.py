@@ -1,4 +1,4 @@
-"""Ways to a server: the small pools of a model's own connections, proxies of the environment, and clients."""
+"""Ways to a server: a model's own connections, proxies of the environment, and clients."""
 
 from __future__ import annotations
 
@@ -27,46 +27,56 @@ from .raw_server import Step, http, raw_server
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
 
 
-def pools_of(model: ChatModel) -> list[Any]:
+def connections_of(model: ChatModel) -> Any:
     ((sender, _closer),) = model._clients._held.values()
-    pools: list[Any] = sender._pools  # type: ignore[attr-defined]
-    return pools
+    return sender
 
 
-def test_connections_are_in_small_pools_that_fill_up_and_go() -> None:
+def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:
     async def main(base_url: str) -> None:
         model = ChatModel(base_url=base_url, api_key="k")
         replies = await asyncio.gather(*(model.reply(ask()) for _ in range(100)))
         assert {reply.message.text for reply in replies} == {"here"}
-        pools = pools_of(model)
-        assert 1 <= len(pools) <= 13
-        assert all(pool.under_way == 0 for pool in pools)
-        kept = sum(len(pool.transport._pool.connections) for pool in pools)
-        assert kept <= senders._IN_A_POOL * len(pools)
+        made = connections_of(model)
+        kept = {*made._all}
+        assert 1 <= len(kept) <= 100 and {*made._idle} == kept
         for _ in range(3):
             await model.reply(ask())
-        assert sum(len(pool.transport._pool.connections) for pool in pools) == kept, "an idle connection is used again"
+        assert made._all == kept and made._idle[-1] in kept
+        assert all(len(transport._pool.connections) <= 1 for transport in kept)
         await model.aclose()
-        assert pools_of_none(model)
+        assert not [*model._clients._held.values()] and not made._all
 
     with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
         asyncio.run(main(simulator.base_url))
 
 
-def pools_of_none(model: ChatModel) -> bool:
-    return not list(model._clients._held.values())
-
-
-def test_idle_pools_beyond_a_few_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(senders, "_IDLE_POOLS", 2)
+def test_idle_connections_beyond_a_bound_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "_IDLE", 2)
 
     async def main(base_url: str) -> None:
         model = ChatModel(base_url=base_url, api_key="k")
-        await asyncio.gather(*(model.reply(ask()) for _ in range(60)))
-        assert len(pools_of(model)) == 2
+        await asyncio.gather(*(model.reply(ask()) for _ in range(20)))
+        made = connections_of(model)
+        assert len(made._all) == len(made._idle) == 2
         await model.aclose()
 
     with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
+        asyncio.run(main(simulator.base_url))
+
+
+def test_a_model_that_is_closed_while_it_asks_leaves_nothing() -> None:
+    async def main(base_url: str) -> None:
+        model = ChatModel(base_url=base_url, api_key="k")
+        await model.reply(ask())
+        task = asyncio.create_task(model.reply(ask()))
+        await asyncio.sleep(0.02)
+        made = connections_of(model)
+        await model.aclose()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not made._all and not made._idle
+
+    with DeepSeekSimulator(lambda _request: Late("here", 0.2)) as simulator:
         asyncio.run(main(simulator.base_url))
 
 
@@ -89,8 +99,8 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
                     await task
                 with pytest.raises(e.ModelError):
                     await model.reply(ask())
-            (pool,) = pools_of(model)
-            assert pool.under_way == 0
+            made = connections_of(model)
+            assert len(made._all) == len(made._idle) == 1
             await model.aclose()
 
     asyncio.run(main())
@@ -208,7 +218,7 @@ def test_the_certificates_of_the_environment_are_trusted(monkeypatch: pytest.Mon
         model = ChatModel("m", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", api_key="key-0123456789")
         replies = await asyncio.gather(*(model.reply(ask()) for _ in range(10)))
         assert {reply.message.text for reply in replies} == {"hello"}
-        assert len(pools_of(model)) == 2, "two pools, and one TLS context"
+        assert len(connections_of(model)._all) == 10, "and one TLS context for all"
         await model.aclose()
         server.close()
 
