@@ -121,7 +121,7 @@ class _Connections:
         try:
             return _OwnResponse(await transport.handle_async_request(request), transport, self)
         except BaseException:
-            await self.give_back(transport)
+            await self.drop(transport)
             raise
 
     def _new(self) -> httpx.AsyncHTTPTransport:
@@ -137,12 +137,16 @@ class _Connections:
         return held[1]
 
     async def give_back(self, transport: httpx.AsyncHTTPTransport) -> None:
-        """A request over it has ended."""
+        """A request over it has ended well."""
         if len(self._idle) < _IDLE and transport in self._all:
             self._idle.append(transport)
-        elif transport in self._all:
-            self._all.remove(transport)
-            await transport.aclose()
+        else:
+            await self.drop(transport)
+
+    async def drop(self, transport: httpx.AsyncHTTPTransport) -> None:
+        """Close a connection that is not to be used again."""
+        self._all.discard(transport)
+        await transport.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -168,5 +172,7 @@ class _OwnResponse:
         """Give the connection back."""
         try:
             await self._response.stream.aclose()  # type: ignore[union-attr]
-        finally:
-            await self._connections.give_back(self._transport)
+        except BaseException:
+            await self._connections.drop(self._transport)
+            raise
+        await self._connections.give_back(self._transport)

@@ -80,7 +80,7 @@ def test_a_model_that_is_closed_while_it_asks_leaves_nothing() -> None:
         asyncio.run(main(simulator.base_url))
 
 
-def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
+def test_the_connection_of_a_request_that_fails_or_is_cancelled_is_closed() -> None:
     async def main() -> None:
         arrived = asyncio.Event()
 
@@ -100,7 +100,7 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
                 with pytest.raises(e.ModelError):
                     await model.reply(ask())
             made = connections_of(model)
-            assert len(made._all) == len(made._idle) == 1
+            assert not made._all and not made._idle, "a connection that failed is not used again"
             await model.aclose()
 
     asyncio.run(main())
