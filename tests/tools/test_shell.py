@@ -31,7 +31,7 @@ def gone(pid: int) -> bool:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    ended, _, _ = select.select([fd], [], [], 1)
+    ended, _, _ = select.select([fd], [], [], 10)  # a loaded machine takes its time to end a process
     os.close(fd)
     return bool(ended)
 
