@@ -15,9 +15,9 @@ def test_every_package_is_installed() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
 
 
-def test_the_core_depends_on_five_packages_and_no_more() -> None:
+def test_the_core_depends_on_six_packages_and_no_more() -> None:
     names = {entry.split(">")[0] for entry in PROJECT["project"]["dependencies"]}
-    assert names == {"pydantic", "httpx", "tenacity", "docstring-parser", "sniffio"}
+    assert names == {"pydantic", "httpx", "tenacity", "docstring-parser", "sniffio", "h11"}
 
 
 def test_the_ready_made_tools_are_the_folder_tools() -> None:

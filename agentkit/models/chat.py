@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +20,6 @@ from ..errors import (
     ContextTooLong,
     EmptyReply,
     EndpointWarning,
-    InsecureServer,
     ModelError,
     Overloaded,
     ReplyTooLarge,
@@ -36,13 +34,14 @@ from ..names import known_name, wire_name
 from ..sse import SSEParser
 from . import wire
 from .clients import LoopClients
+from .connections import own_sender
 from .deadline import Deadline
 from .endpoint import find_endpoint
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile, profile_named
 from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
-from .senders import ClientSender, Response, own_sender
+from .senders import ClientSender, Response
 from .waits import asked_wait
 
 if TYPE_CHECKING:
@@ -103,13 +102,12 @@ class ChatModel:
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self.limiter = limiter or limiter_for(self.endpoint.url, self.endpoint.api_key)
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
-        self._http = None if client is None else _library_of(client)
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
         self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
         self._headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.endpoint.api_key:
             self._headers["authorization"] = f"Bearer {self.endpoint.api_key}"
-        self._waits = {"connect": min(_CONNECT, timeout), "read": timeout, "write": timeout, "pool": None}
+        self._waits = {"connect": min(_CONNECT, timeout), "read": timeout}
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
@@ -187,57 +185,15 @@ class ChatModel:
         return wire.body(held[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None) -> Parts:
-        response = await self._send(body)
+        sender = self._own_client or await self._clients.current()
+        response = await sender.send(body, self._headers, self._waits)
         try:
-            async with aclosing(self._chunks(response)) as chunks:
-                if not 200 <= response.status_code < 300:
-                    raise _refused(response.status_code, await _error_body(chunks), response.headers, self._clock)
-                return await _read(chunks, on_delta, self.profile.think_tags)
+            reply = _Reply(response, self._max_bytes, self.endpoint.url)
+            if not 200 <= response.status_code < 300:
+                raise _refused(response.status_code, await _error_body(reply), response.headers, self._clock)
+            return await _read(reply, on_delta, self.profile.think_tags)
         finally:
             await response.aclose()
-
-    async def _send(self, body: bytes) -> Response:
-        """The response to this body, its own body not yet read."""
-        own = self._own_client
-        if own is not None and own.client.is_closed:
-            raise ConnectionFailed(f"{self.endpoint.url}: the HTTP client that was given is closed", retryable=False)
-        with self._translated(ConnectionFailed):
-            sender = own or await self._clients.current()
-            return await sender.send(body, self._headers, self._waits)
-
-    async def _chunks(self, response: Response) -> AsyncGenerator[bytes, None]:
-        """The bytes of the reply as they come. What its reader raises does not pass through here, and is not translated."""
-        left = self._max_bytes
-        with self._translated(StreamBroken):
-            async for chunk in response.aiter_bytes():
-                left -= len(chunk)
-                if left < 0:
-                    raise ReplyTooLarge(f"{self.endpoint.url}: the reply is larger than {self._max_bytes:,} bytes (max_bytes)")
-                yield chunk
-
-    @contextmanager
-    def _translated(self, broken: type[ModelError]) -> Iterator[None]:
-        """What the HTTP library raises, as a `ConnectionFailed`, or as `broken` where the transport fails."""
-        http, url = self._library, self.endpoint.url
-        try:
-            yield
-        except http.ConnectTimeout as error:
-            raise TimedOut(f"{url}: no connection within {min(_CONNECT, self._timeout):g} seconds") from error
-        except http.TimeoutException as error:
-            raise TimedOut(f"{url}: no byte came within {self._timeout:g} seconds") from error
-        except http.TransportError as error:
-            kind = InsecureServer if _is_about_tls(error) else broken
-            raise kind(f"{url}: {error or type(error).__name__}") from error
-        except (http.DecodingError, http.StreamError) as error:
-            raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
-        except http.InvalidURL as error:
-            raise SettingsError(f"base_url {self.endpoint.base_url!r} does not work: {error}") from error
-
-    @property
-    def _library(self) -> Any:
-        if self._http is None:
-            self._http = importlib.import_module("httpx")
-        return self._http
 
     def _hide_key(self, error: ModelError) -> None:
         """Take the key out of the error's texts: some servers repeat the key that they refuse."""
@@ -247,55 +203,47 @@ class ChatModel:
             error.body = error.body.replace(key, "[api key]")
 
 
-def _library_of(client: Any) -> Any:
-    """The module whose errors this client raises: httpx, or httpx2."""
-    for kind in type(client).__mro__:
-        root = kind.__module__.split(".")[0]
-        if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
-            return importlib.import_module(root)
-    raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
+class _Reply:
+    """The bytes of a reply as they come, at most so many."""
+
+    def __init__(self, response: Response, most: int, url: str) -> None:
+        self._response, self._most, self._left, self._url = response, most, most, url
+
+    async def read(self) -> bytes:
+        """The next bytes; none at the end."""
+        piece = await self._response.read()
+        self._left -= len(piece)
+        if self._left < 0:
+            raise ReplyTooLarge(f"{self._url}: the reply is larger than {self._most:,} bytes (max_bytes)")
+        return piece
 
 
-def _is_about_tls(error: BaseException | None) -> bool:
-    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
-    import ssl
-
-    while error is not None:
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-async def _read(chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None, think_tags: bool) -> Parts:
+async def _read(reply: _Reply, on_delta: DeltaSink | None, think_tags: bool) -> Parts:
     """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
     first = b""
-    async for chunk in chunks:
-        first = chunk.lstrip()  # blank lines keep the connection of a queued request open
-        if first:
-            break
+    while not first and (piece := await reply.read()):
+        first = piece.lstrip()  # blank lines keep the connection of a queued request open
     if first.startswith(_EVENT_STARTS):
-        return await _read_stream(first, chunks, on_delta, ReplyReader(think_tags=think_tags))
-    parts = read_whole(first + b"".join([chunk async for chunk in chunks]), think_tags=think_tags)
+        return await _read_stream(first, reply, on_delta, ReplyReader(think_tags=think_tags))
+    pieces = [first]
+    while piece := await reply.read():
+        pieces.append(piece)
+    parts = read_whole(b"".join(pieces), think_tags=think_tags)
     if on_delta:  # a watcher gets the reply in one piece
         await _show(parts, on_delta)
     return parts
 
 
-async def _read_stream(
-    first: bytes, chunks: AsyncGenerator[bytes, None], on_delta: DeltaSink | None, reader: ReplyReader
-) -> Parts:
+async def _read_stream(piece: bytes, reply: _Reply, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
     parser = SSEParser()
     try:
-        is_over = await _take(parser.feed(first), reader, on_delta)
-        if not is_over:
-            async for chunk in chunks:
-                is_over = await _take(parser.feed(chunk), reader, on_delta)
-                if is_over:
-                    break
-        if is_over:
-            await _drain(chunks)
-            return reader.parts()
+        while piece:
+            if await _take(parser.feed(piece), reader, on_delta):
+                if on_delta:  # who has seen a piece can still leave, though the rest has come with it
+                    await asyncio.sleep(0)
+                await _drain(reply)
+                return reader.parts()
+            piece = await reply.read()
         with suppress(StreamBroken):  # of a last line that was cut
             if await _take(parser.feed(b"\n\n"), reader, on_delta):  # some servers leave out its blank line
                 return reader.parts()
@@ -319,22 +267,20 @@ async def _take(events: list[bytes], reader: ReplyReader, on_delta: DeltaSink | 
     return False
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(reply: _Reply) -> None:
     """Read to the end of a reply that is whole already, so that its connection can be used again."""
     with suppress(ModelError, TimeoutError):
         async with asyncio.timeout(_DRAIN):
-            async for _chunk in chunks:
+            while await reply.read():
                 pass
 
 
-async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
+async def _error_body(reply: _Reply) -> bytes:
     """What can be had of the body of a refusal; the status says enough if it is cut."""
     body = b""
     with suppress(ConnectionFailed, StreamBroken):
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > _ERROR_BYTES:
-                break
+        while len(body) <= _ERROR_BYTES and (piece := await reply.read()):
+            body += piece
     return body
 
 

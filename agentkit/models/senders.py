@@ -1,24 +1,15 @@
-"""Ways to send a request: through an httpx client, or, where nothing stands between, through httpx's transport itself.
-
-httpx's pool takes time with the square of its connections, and its client a third of the time of a small request. So of a
-model's own connections each is a pool of its own, and all share one TLS context; a program's own client is used as it is.
-"""
+"""Ways to send a request: over connections of our own, or through an httpx client where something stands between."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.request import getproxies, proxy_bypass
+import importlib
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import httpx
+from ..errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
 
-__all__ = ["ClientSender", "Response", "Sender", "own_sender"]
-
-_IDLE = 100
-"""Connections without a request that are kept for the next."""
-_EXPIRY = 30.0
-"""Seconds for which an idle connection is kept."""
+__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "is_about_tls"]
 
 
 class Response(Protocol):
@@ -31,11 +22,14 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names in any case."""
+        """Their names in lower case."""
         ...
 
-    def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decompressed."""
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they come, decompressed; none at its end.
+
+        Raises `TimedOut`, and `StreamBroken` where the body breaks off.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -46,8 +40,11 @@ class Response(Protocol):
 class Sender(Protocol):
     """Sends a body to the server; never follows a redirect, as the key is not for its target."""
 
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
-        """The response to a POST of this body. Raises what httpx raises."""
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
+        """The response to a POST of this body. `waits` are seconds: `connect`, and `read` for each wait for bytes.
+
+        Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -59,120 +56,102 @@ class ClientSender:
     """Sends through a client, with its hooks, proxies, authentication and transports."""
 
     def __init__(self, client: Any, url: str) -> None:
-        self.client, self._url = client, url
+        self._client, self._url, self._library = client, url, _library_of(client)
 
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
         """As the client sends it."""
-        extensions = {"timeout": dict(waits)}
-        request = self.client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
-        sent: Response = await self.client.send(request, stream=True, follow_redirects=False)
-        return sent
+        if self._client.is_closed:
+            raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
+        extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
+        with self.translated(ConnectionFailed, waits):
+            request = self._client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
+            return _ClientResponse(await self._client.send(request, stream=True, follow_redirects=False), self, waits)
 
     async def aclose(self) -> None:
         """Close the client."""
-        await self.client.aclose()
+        await self._client.aclose()
 
-
-def own_sender(url: str, *, proxies: bool) -> Sender:
-    """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
-
-    The certificates that it trusts are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set.
-    """
-    import httpx
-
-    target = httpx.URL(url)
-    if proxies and _has_proxy(target):
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
-        return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
-    return _Connections(target)
-
-
-def _has_proxy(url: httpx.URL) -> bool:
-    proxies = getproxies()
-    return bool(proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.host)
-
-
-class _Connections:
-    def __init__(self, url: httpx.URL) -> None:
-        import ssl
-
-        import httpx
-
-        self._httpx, self._url = httpx, url
-        # a context takes 40 ms to make, and plain HTTP needs none
-        is_secure = url.scheme == "https"
-        self._tls = httpx.create_ssl_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # not bounded: a request must never wait for a connection that was left in the middle
-        self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=1, keepalive_expiry=_EXPIRY)
-        self._all: set[httpx.AsyncHTTPTransport] = set()
-        self._idle: list[httpx.AsyncHTTPTransport] = []
-        self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
-
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float | None]) -> Response:
-        """Over the connection that was used last, or a new one."""
-        request = self._httpx.Request(
-            "POST",
-            self._url,
-            headers=[*self._encoded(headers), (b"content-length", b"%d" % len(body))],
-            stream=self._httpx.ByteStream(body),
-            extensions={"timeout": waits},
-        )
-        transport = self._idle.pop() if self._idle else self._new()
+    @contextmanager
+    def translated(self, broken: type[ModelError], waits: Mapping[str, float]) -> Iterator[None]:
+        """What the client's library raises, as a `ModelError`: `broken` where the transport fails."""
+        library, url = self._library, self._url
         try:
-            return _OwnResponse(await transport.handle_async_request(request), transport, self)
-        except BaseException:
-            await self.drop(transport)
-            raise
-
-    def _new(self) -> httpx.AsyncHTTPTransport:
-        transport = self._httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, trust_env=False)
-        self._all.add(transport)
-        return transport
-
-    def _encoded(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        held = self._headers
-        if held is None or held[0] is not headers:
-            first = [(b"host", self._url.netloc), (b"user-agent", b"agentkit")]
-            held = self._headers = headers, [*first, *((name.encode(), value.encode()) for name, value in headers.items())]
-        return held[1]
-
-    async def give_back(self, transport: httpx.AsyncHTTPTransport) -> None:
-        """A request over it has ended well."""
-        if len(self._idle) < _IDLE and transport in self._all:
-            self._idle.append(transport)
-        else:
-            await self.drop(transport)
-
-    async def drop(self, transport: httpx.AsyncHTTPTransport) -> None:
-        """Close a connection that is not to be used again."""
-        self._all.discard(transport)
-        await transport.aclose()
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        transports, self._all, self._idle = self._all, set(), []
-        for transport in transports:
-            await transport.aclose()
+            yield
+        except library.ConnectTimeout as error:
+            raise TimedOut(f"{url}: no connection within {waits['connect']:g} seconds") from error
+        except library.TimeoutException as error:
+            raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
+        except library.TransportError as error:
+            kind = InsecureServer if is_about_tls(error) else broken
+            raise kind(f"{url}: {error or type(error).__name__}") from error
+        except (library.DecodingError, library.StreamError) as error:
+            raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
+        except library.InvalidURL as error:
+            raise SettingsError(f"base_url {url!r} does not work: {error}") from error
 
 
-class _OwnResponse:
-    __slots__ = ("_connections", "_response", "_transport", "headers", "status_code")
+class _ClientResponse:
+    def __init__(self, response: Any, sender: ClientSender, waits: Mapping[str, float]) -> None:
+        self._response, self._sender, self._waits = response, sender, waits
+        self._pieces = response.aiter_bytes()
+        self.status_code: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
 
-    def __init__(self, response: httpx.Response, transport: httpx.AsyncHTTPTransport, connections: _Connections) -> None:
-        self._response, self._transport, self._connections = response, transport, connections
-        self.status_code, self.headers = response.status_code, response.headers
-
-    def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body as it comes; httpx decompresses it where that is needed."""
-        if any(name.lower() == b"content-encoding" for name, _ in self._response.headers.raw):
-            return self._response.aiter_bytes()
-        return self._response.stream.__aiter__()  # type: ignore[union-attr]
+    async def read(self) -> bytes:
+        """The next bytes of the body."""
+        with self._sender.translated(StreamBroken, self._waits):
+            piece: bytes = await anext(self._pieces, b"")
+            return piece
 
     async def aclose(self) -> None:
         """Give the connection back."""
+        await self._pieces.aclose()
+        await self._response.aclose()
+
+
+def _library_of(client: Any) -> Any:
+    """The module whose errors this client raises: httpx, or httpx2."""
+    for kind in type(client).__mro__:
+        root = kind.__module__.split(".")[0]
+        if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
+            return importlib.import_module(root)
+    raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
+
+
+def is_about_tls(error: BaseException | None) -> bool:
+    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Decompressed:
+    """A response without the content encoding that its headers name."""
+
+    def __init__(self, response: Response, url: str) -> None:
+        import httpx
+
+        class Body(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+                while piece := await response.read():
+                    yield piece
+
+        self._response, self._url, self._failure = response, url, httpx.DecodingError
+        self.status_code, self.headers = response.status_code, response.headers
+        self._pieces = httpx.Response(response.status_code, headers=dict(response.headers), stream=Body()).aiter_bytes()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body. Raises `StreamBroken` where it is not of that encoding."""
         try:
-            await self._response.stream.aclose()  # type: ignore[union-attr]
-        except BaseException:
-            await self._connections.drop(self._transport)
-            raise
-        await self._connections.give_back(self._transport)
+            piece: bytes = await anext(self._pieces, b"")
+        except self._failure as error:
+            raise StreamBroken(f"{self._url}: the reply cannot be decoded: {error}") from error
+        return piece
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._response.aclose()

@@ -17,8 +17,9 @@ import pytest
 
 from agentkit import ChatModel
 from agentkit import errors as e
-from agentkit.models import senders
-from agentkit.models.senders import ClientSender, own_sender
+from agentkit.models import connections
+from agentkit.models.connections import own_sender
+from agentkit.models.senders import ClientSender
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import WHOLE, ask
@@ -43,7 +44,6 @@ def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:
         for _ in range(3):
             await model.reply(ask())
         assert made._all == kept and made._idle[-1] in kept
-        assert all(len(transport._pool.connections) <= 1 for transport in kept)
         await model.aclose()
         assert not [*model._clients._held.values()] and not made._all
 
@@ -52,7 +52,7 @@ def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:
 
 
 def test_idle_connections_beyond_a_bound_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(senders, "_IDLE", 2)
+    monkeypatch.setattr(connections, "_IDLE", 2)
 
     async def main(base_url: str) -> None:
         model = ChatModel(base_url=base_url, api_key="k")
@@ -210,6 +210,7 @@ def test_the_certificates_of_the_environment_are_trusted(monkeypatch: pytest.Mon
             await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
             writer.write(http(WHOLE))
             await writer.drain()
+            await reader.read()
             writer.close()
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

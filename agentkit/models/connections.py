@@ -1,0 +1,340 @@
+"""Connections to one server, by asyncio: h11 reads and writes HTTP/1.1, and what is here moves its bytes.
+
+A small request through httpx takes three times the processor time, and its pool takes time with the square of its
+connections. A request here has a connection of its own from beginning to end, so none waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import h11
+
+from ..errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
+from .endpoint import is_loopback
+from .senders import ClientSender, Decompressed, Response, Sender, is_about_tls
+
+__all__ = ["Connections", "own_sender"]
+
+_IDLE = 100
+"""Connections without a request that are kept for the next."""
+_EXPIRY = 30.0
+"""Seconds for which an idle connection is kept."""
+_LONGEST_HEAD = 100 * 1024
+"""Most bytes of a response's head."""
+_UNREAD = 256 * 1024
+"""Bytes that may have come and not been read yet; then the server has to wait."""
+_TOGETHER = 64 * 1024
+"""Up to this size, head and body of a request are one write."""
+
+
+def own_sender(url: str, *, proxies: bool) -> Sender:
+    """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
+
+    The certificates that it trusts are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set. Raises
+    `SettingsError` for a URL that cannot be used.
+    """
+    import httpx
+
+    if proxies and _has_proxy(url):
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
+        return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
+    try:
+        return Connections(url)
+    except httpx.InvalidURL as error:
+        raise SettingsError(f"base_url {url!r} does not work: {error}") from error
+
+
+def _has_proxy(url: str) -> bool:
+    parts, proxies = urlsplit(url), getproxies()
+    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+
+
+class Connections:
+    """A `Sender` that keeps connections to one server for the next request."""
+
+    def __init__(self, url: str) -> None:
+        import httpx
+
+        target = httpx.URL(url)  # host names in other scripts, spaces in paths
+        self.url, self._target, self._netloc = url, target.raw_path, target.netloc
+        self._host, self._port = target.raw_host.decode(), target.port or (443 if target.scheme == "https" else 80)
+        self._tls = _tls_context(httpx) if target.scheme == "https" else None
+        self._all: set[_Connection] = set()
+        self._idle: deque[_Connection] = deque()
+        self._is_closed = False
+        self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
+
+    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
+        """Over the connection that was used last, or a new one."""
+        try:
+            connection = self._kept() or await self._opened(waits["connect"])
+            try:
+                head = h11.Request(method=b"POST", target=self._target, headers=self._encoded(headers, len(body)))
+                response = _Response(await connection.request(head, body, waits["read"]), connection, self, waits)
+                return Decompressed(response, self.url) if "content-encoding" in response.headers else response
+            except BaseException:
+                self.drop(connection)
+                raise
+        except FAILURES as error:
+            raise _typed(error, self.url, waits, ConnectionFailed) from error
+
+    def _kept(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fit():
+                return connection
+            self.drop(connection)
+        return None
+
+    async def _opened(self, seconds: float) -> _Connection:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
+        if not is_loopback(self._host) and "uvloop" not in type(loop).__module__:  # uvloop has no such option
+            options["happy_eyeballs_delay"] = 0.25  # addresses are tried side by side, so that a dead one costs no time
+        async with asyncio.timeout(seconds):
+            _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port, **options)
+        if not self._is_closed:
+            self._all.add(connection)
+        return connection
+
+    def _encoded(self, headers: Mapping[str, str], size: int) -> list[tuple[bytes, bytes]]:
+        held = self._headers
+        if held is None or held[0] is not headers:
+            first = [(b"host", self._netloc), (b"user-agent", b"agentkit")]
+            held = self._headers = headers, [*first, *((name.encode(), value.encode()) for name, value in headers.items())]
+        return [*held[1], (b"content-length", b"%d" % size)]
+
+    def give_back(self, connection: _Connection) -> None:
+        """The response is read, or not wanted any more. Connections that nobody needed for long are closed."""
+        if connection in self._all and len(self._idle) < _IDLE and connection.rest():
+            self._idle.append(connection)
+        else:
+            self.drop(connection)
+        while self._idle and not self._idle[0].is_young():
+            self.drop(self._idle.popleft())
+
+    def drop(self, connection: _Connection) -> None:
+        """Close a connection that is not to be used again."""
+        self._all.discard(connection)
+        connection.close()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._is_closed = True
+        connections, self._all = [*self._all], set()
+        self._idle.clear()
+        for connection in connections:
+            connection.close()
+
+
+def _tls_context(httpx_module: Any) -> ssl.SSLContext:
+    context: ssl.SSLContext = httpx_module.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _Silence(Exception):
+    """No byte came for too long."""
+
+
+FAILURES = (OSError, TimeoutError, h11.ProtocolError, _Silence)
+
+
+def _typed(error: BaseException, url: str, waits: Mapping[str, float], kind: type[ModelError]) -> ModelError:
+    """What the network and h11 raise, as a `TimedOut`, an `InsecureServer`, or else of this kind."""
+    if isinstance(error, _Silence):
+        return TimedOut(f"{url}: no byte came within {waits['read']:g} seconds")
+    if isinstance(error, TimeoutError):
+        return TimedOut(f"{url}: no connection within {waits['connect']:g} seconds")
+    failed = InsecureServer if is_about_tls(error) else kind
+    return failed(f"{url}: {error or type(error).__name__}")
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, with one request at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+        self._transport: Any = None
+        self._unread = 0
+        self._is_paused = False
+        self._failure: BaseException | None = None
+        """Why nothing will come any more; what had come before is read first."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._seconds = self._until = 0.0
+        self._idle_since = 0.0
+
+    # what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._http.receive_data(data)
+        self._unread += len(data)
+        if self._unread > _UNREAD and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The server sends no more; asyncio closes the connection then."""
+        self._http.receive_data(b"")
+        self._fail(ConnectionError("the server closed the connection without a response"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        self._fail(error or ConnectionError("the connection was closed"))
+
+    # what a request needs
+
+    async def request(self, head: h11.Request, body: bytes, seconds: float) -> h11.Response:
+        """Send a request; the head of its response. Raises `_Silence` when nothing comes for so many seconds, OSError or
+        h11's error when the connection fails."""
+        self._seconds = seconds
+        first = self._http.send(head)
+        rest = self._http.send(h11.Data(data=body))
+        self._http.send(h11.EndOfMessage())
+        if len(body) <= _TOGETHER:
+            self._transport.write(first + rest)
+        else:
+            self._transport.write(first)
+            self._transport.write(rest)
+        while True:
+            event = self._next()
+            if isinstance(event, h11.Response):
+                return event
+            if event is h11.NEED_DATA:
+                await self._wait()
+
+    async def read(self) -> bytes:
+        """All that has come of the body, at least one byte; none at its end. Raises as `request` does."""
+        pieces: list[bytes] = []
+        while self._http.their_state in (h11.SEND_BODY, h11.ERROR):
+            try:
+                event = self._next()
+            except FAILURES as error:
+                if not pieces:
+                    raise
+                self._fail(error)
+                break
+            if isinstance(event, h11.Data):
+                pieces.append(event.data)
+            elif pieces:
+                break
+            elif event is h11.NEED_DATA:
+                await self._wait()
+        return b"".join(pieces)
+
+    def _next(self) -> Any:
+        http, failure = self._http, self._failure
+        is_unanswered = http.their_state is h11.SEND_RESPONSE and not http.trailing_data[0]
+        if failure is not None and (is_unanswered or http.their_state is h11.ERROR):
+            raise failure  # h11 would tell of its own state
+        event = self._http.next_event()
+        if event is h11.NEED_DATA and self._failure is not None:
+            raise self._failure
+        return event
+
+    async def _wait(self) -> None:
+        """Until something has come. One timer serves all the waits of a connection."""
+        self._unread = 0
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        self._until = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._until, self._look)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._until:
+            self._timer = self._loop.call_at(self._until, self._look)
+        else:
+            self._fail(_Silence())
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # between requests
+
+    def rest(self) -> bool:
+        """Make it ready for the next request; whether that is possible."""
+        http = self._http
+        if self._failure or http.our_state is not h11.DONE or http.their_state is not h11.DONE or http.trailing_data[0]:
+            return False
+        http.start_next_cycle()
+        self._unread, self._idle_since = 0, self._loop.time()
+        return True
+
+    def is_young(self) -> bool:
+        """Whether it has not waited too long for a request."""
+        return self._loop.time() - self._idle_since < _EXPIRY
+
+    def is_fit(self) -> bool:
+        """Whether the next request may go over it: a server closes connections that are idle, and may have done so just now."""
+        if self._failure or self._unread or self._transport.is_closing() or not self.is_young():
+            return False
+        sock = self._transport.get_extra_info("socket")
+        return sock is None or not _is_readable(sock)
+
+    def close(self) -> None:
+        """Close it at once, whatever is under way; the event loop closes the socket in its next round."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.abort()
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Response:
+    __slots__ = ("_connection", "_connections", "_waits", "headers", "status_code")
+
+    def __init__(
+        self, head: h11.Response, connection: _Connection, connections: Connections, waits: Mapping[str, float]
+    ) -> None:
+        self._connection, self._connections, self._waits = connection, connections, waits
+        self.status_code = head.status_code
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+
+    async def read(self) -> bytes:
+        """The next bytes of the body."""
+        try:
+            return await self._connection.read()
+        except FAILURES as error:
+            raise _typed(error, self._connections.url, self._waits, StreamBroken) from error
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        self._connections.give_back(self._connection)

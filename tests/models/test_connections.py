@@ -1,0 +1,219 @@
+"""Connections of our own: what HTTP/1.1 servers do with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from agentkit import ChatModel, User
+from agentkit import errors as e
+from agentkit.events import Delta
+from agentkit.models import connections
+
+from .calls import DONE, GOOD, WHOLE, ask, choice, event
+from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
+
+Use = Callable[[ChatModel, RawServer], Awaitable[Any]]
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def use(answer: Callable[[int], list[Step]], user: Use, *, keep_open: bool = True, **options: Any) -> Any:
+    async def main() -> Any:
+        async with raw_server(answer, keep_open=keep_open) as server:
+            model = server.model(**options)
+            try:
+                return await user(model, server)
+            finally:
+                await model.aclose()
+
+    return asyncio.run(main())
+
+
+def sender_of(model: ChatModel) -> Any:
+    ((sender, _closer),) = model._clients._held.values()
+    return sender
+
+
+async def twice(model: ChatModel, server: RawServer) -> tuple[str, str, int]:
+    first = await model.reply(ask())
+    second = await model.reply(ask())
+    return first.message.text, second.message.text, server.connections
+
+
+@pytest.mark.parametrize(
+    ("first", "connected"),
+    [
+        pytest.param([http(WHOLE)], 1, id="kept"),
+        pytest.param([HEAD + chunked(GOOD)], 1, id="kept after chunks"),
+        pytest.param(
+            [b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + http(WHOLE)], 1, id="1xx"
+        ),
+        pytest.param([http(WHOLE, extra="connection: close\r\n")], 2, id="connection: close"),
+        pytest.param([http(WHOLE) + b"HTTP/1.1 200 OK\r\n"], 2, id="bytes after the response"),
+        pytest.param([http(WHOLE), -1.0], 2, id="reset after the response"),
+        pytest.param([HEAD + chunked(GOOD, end=False), -1.0], 2, id="reset after the last event"),
+        pytest.param([http(WHOLE).replace(b"HTTP/1.1", b"HTTP/1.0")], 2, id="HTTP/1.0"),
+    ],
+)
+def test_when_a_connection_is_used_again(first: list[Step], connected: int) -> None:
+    found = use(lambda number: [http(WHOLE)] if number else first, twice)
+    assert found == ("hello", "hello", connected)
+
+
+def test_a_server_that_closes_after_each_reply_costs_no_failure() -> None:
+    found = use(lambda _number: [http(WHOLE)], twice, keep_open=False)
+    assert found == ("hello", "hello", 2)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool) -> None:
+    async def main() -> None:
+        more, sent = asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+            writer.write(http(WHOLE))
+            await more.wait()
+            if not sent.is_set():
+                writer.write(http(WHOLE.replace(b"hello", b"other")))
+                sent.set()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        model = ChatModel("m", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", profile="generic")
+        assert (await model.reply(ask())).message.text == "hello"
+        more.set()
+        await sent.wait()
+        if read:
+            (idle,) = sender_of(model)._idle
+            while not idle._unread:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert (await model.reply(ask())).message.text == "hello"
+        await model.aclose()
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_a_response_is_read_the_same_wherever_it_is_split() -> None:
+    whole = HEAD + chunked(*(event(choice(content=letter)) for letter in "hello"), event(choice("stop")), DONE)
+
+    async def user(model: ChatModel, server: RawServer) -> None:
+        for _ in range(0, len(whole), 7):
+            seen: list[Delta] = []
+
+            async def add(delta: Delta, seen: list[Delta] = seen) -> None:
+                seen.append(delta)
+
+            assert (await model.reply(ask(), add)).message.text == "hello"
+            assert len(seen) == 5
+        assert server.connections == 1
+
+    use(lambda number: [whole[: number * 7], 0.002, whole[number * 7 :]], user)
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_a_large_request_arrives_whole(size: int) -> None:
+    async def user(model: ChatModel, server: RawServer) -> bytes:
+        await model.reply(ask([User("x" * size)]))
+        return server.bodies[0]
+
+    body = use(lambda _number: [http(WHOLE)], user)
+    assert len(body) > size and body.count(b"x" * size) == 1 and body.endswith(b"]}")
+
+
+def test_a_server_waits_for_a_slow_watcher() -> None:
+    size = 16 * 2**20
+    flood = (
+        HEAD + chunked(*[event(choice(content="x" * 1000))] * (size // 1000), end=False) + chunked(event(choice("stop")), DONE)
+    )
+
+    async def user(model: ChatModel, _server: RawServer) -> None:
+        go_on = asyncio.Event()
+
+        async def slow(_delta: Delta) -> None:
+            await go_on.wait()
+
+        task = asyncio.create_task(model.reply(ask(), slow))
+        while not (model._clients._held and any(connection._is_paused for connection in sender_of(model)._all)):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        (connection,) = sender_of(model)._all
+        held = len(connection._http.trailing_data[0])
+        assert held < 1_000_000, "what was not read yet is bounded"
+        await asyncio.sleep(0.05)
+        assert len(connection._http.trailing_data[0]) == held, "and does not grow"
+        go_on.set()
+        assert len((await task).message.text) == size // 1000 * 1000
+
+    use(lambda _number: [flood], user)
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind", "match"),
+    [
+        pytest.param([b"what do you want?\r\n\r\n"], e.ConnectionFailed, "illegal", id="no HTTP"),
+        pytest.param([b"HTTP/1.1 200 OK\r\na: " + b"x" * 200_000], e.ConnectionFailed, "buffer", id="an endless head"),
+        pytest.param([b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\n\r\n"], e.ConnectionFailed, "SWITCH", id="101"),
+        pytest.param([b"HTTP/1.1 200 OK\r\ncontent-"], e.ConnectionFailed, "closed", id="a cut head"),
+        pytest.param([b"HTTP/1.1 200 OK\r\ncontent-", -1.0], e.ConnectionFailed, "closed", id="an aborted head"),
+        pytest.param([], e.ConnectionFailed, "closed the connection without a response", id="nothing"),
+        pytest.param([HEAD + b"zz\r\n"], e.StreamBroken, "chunk", id="a wrong chunk"),
+        pytest.param([HEAD + b"5\r\nda"], e.StreamBroken, "incomplete", id="a cut chunk"),
+        pytest.param([http(WHOLE)[:-3]], e.StreamBroken, "without sending complete", id="a cut body"),
+        pytest.param([http(WHOLE)[:-3], -1.0], e.StreamBroken, "closed", id="an aborted body"),
+        pytest.param([http(WHOLE)[:-3], 5.0], e.TimedOut, "no byte came within 0.2", id="a silent body"),
+        pytest.param([5.0], e.TimedOut, "no byte came within 0.2", id="silence"),
+    ],
+)
+def test_what_is_no_response_is_a_typed_error(steps: list[Step], kind: type[e.ModelError], match: str) -> None:
+    async def user(model: ChatModel, _server: RawServer) -> None:
+        with pytest.raises(kind, match=match) as caught:
+            await model.reply(ask())
+        assert type(caught.value) is kind and caught.value.retryable
+        assert not sender_of(model)._all, "and its connection is not kept"
+
+    use(lambda _number: steps, user, keep_open=False, timeout=0.2)
+
+
+def test_what_came_before_a_break_is_shown() -> None:
+    async def user(model: ChatModel, _server: RawServer) -> None:
+        seen: list[Delta] = []
+
+        async def add(delta: Delta) -> None:
+            seen.append(delta)
+
+        with pytest.raises(e.StreamBroken, match="chunk") as caught:
+            await model.reply(ask(), add)
+        assert len(seen) == 1 and caught.value.partial == "hel"
+
+    use(lambda _number: [HEAD + chunked(event(choice(content="hel")), end=False) + b"zz\r\n"], user)
+
+
+def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def user(model: ChatModel, server: RawServer) -> None:
+        await asyncio.gather(*(model.reply(ask()) for _ in range(3)))
+        sender = sender_of(model)
+        assert len(sender._idle) == 3
+        monkeypatch.setattr(connections, "_EXPIRY", 0.0)
+        await model.reply(ask())
+        assert server.connections == 4, "none that is too old is used"
+        assert not sender._idle and not sender._all
+
+    use(lambda _number: [0.05, http(WHOLE)], user)
+
+
+def test_a_stream_that_ends_with_its_connection_is_whole() -> None:
+    async def user(model: ChatModel, _server: RawServer) -> str:
+        async def nothing(_delta: Delta) -> None:
+            return None
+
+        return (await model.reply(ask(), nothing)).message.text
+
+    assert use(lambda _number: [stream_head() + GOOD], user, keep_open=False) == "hello"
