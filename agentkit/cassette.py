@@ -12,12 +12,14 @@ from typing import Any
 import httpx
 
 from .errors import AgentError
+from .redact import redact
 
 __all__ = ["Cassette", "CassetteMismatch"]
 
 _KEPT = ("content-type", "content-encoding", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
 """Headers of a response that a client acts on; no others are stored, and none of a request."""
 _HIDDEN = "[api key]"
+_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie")
 
 
 class CassetteMismatch(AgentError):
@@ -29,9 +31,11 @@ class Cassette(httpx.AsyncBaseTransport):
 
     With `record=True` requests go to the server (through `transport`, by default httpx's own) and the file is written anew.
     Without, nothing leaves the process: each request must equal a recorded one that was not used yet (the same JSON, in any
-    order of keys), or `CassetteMismatch` is raised and names the first difference. Headers of requests are not stored; the
-    key of the authorization header is taken out of every body (not where a server repeats it in pieces of a stream). See
-    `unused` for what was not asked for.
+    order of keys), or `CassetteMismatch` is raised, names the first difference and is kept as `mismatch`. See `unused` for
+    what was not asked for. A request that failed fails again.
+
+    Headers of requests are not stored, and the keys in them are taken out of addresses and bodies (not where a server repeats
+    one in pieces of a stream). Of what requests say, `agentkit.redact` takes out the secrets that it knows by their form.
     """
 
     def __init__(self, path: str | Path, *, record: bool = False, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -41,6 +45,7 @@ class Cassette(httpx.AsyncBaseTransport):
         if record:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("", encoding="utf-8")
+        self.mismatch: CassetteMismatch | None = None
         self._left: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
 
     def client(self, **options: Any) -> httpx.AsyncClient:
@@ -57,37 +62,46 @@ class Cassette(httpx.AsyncBaseTransport):
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise CassetteMismatch(f"there is no cassette {self.path}; make it with record=True") from None
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):  # splitlines also splits at characters that JSON may hold
             try:
-                yield json.loads(line)
+                if line:
+                    yield json.loads(line)
             except ValueError as error:
                 raise CassetteMismatch(f"{self.path}, line {number} is not JSON: {error}") from None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer from the file, or from the server into the file."""
-        key = request.headers.get("authorization", "").removeprefix("Bearer ")
-        asked = {"method": request.method, "path": request.url.path, "body": _body(_without(key, await request.aread()))}
+        keys = _keys(request)
+        asked = _asked(request, _body(_without(keys, await request.aread())), keys)
         if self._inner is None:
             return _replayed(self._found(asked), request)
         request.headers["accept-encoding"] = "identity"
-        response = await self._inner.handle_async_request(request)
+        try:
+            response = await self._inner.handle_async_request(request)
+        except httpx.TransportError as error:
+            self._append({"request": asked, "failed": type(error).__name__})
+            raise
         headers = {name: response.headers[name] for name in _KEPT if name in response.headers}
         exchange = {"request": asked, "response": {"status": response.status_code, "headers": headers}}
         return httpx.Response(
-            response.status_code, headers=response.headers, stream=_Recording(response, exchange, key, self._append)
+            response.status_code, headers=response.headers, stream=_Recording(response, exchange, keys, self._append)
         )
 
     def _found(self, asked: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             for place, (_number, exchange) in enumerate(self._left):
-                if exchange["request"] == asked:
+                if next(_differences(exchange["request"], asked), None) is None:
                     del self._left[place]
                     return exchange
-            if not self._left:
-                raise CassetteMismatch(f"{self.path}: all recorded requests are used, and one more is made")
-            number, exchange = self._left[0]
-        where, was, now = next(_differences(exchange["request"], asked))
-        raise CassetteMismatch(f"{self.path}: request {number} differs at {where}: recorded {was}, now {now}")
+            if self._left:
+                number, exchange = self._left[0]
+                where, was, now = next(_differences(exchange["request"], asked))
+                why = f"request {number} differs at {where}: recorded {was}, now {now}"
+            else:
+                why = "all recorded requests are used, and one more is made"
+            error = CassetteMismatch(f"{self.path}: {why}")
+            self.mismatch = self.mismatch or error
+        raise error
 
     def _append(self, exchange: Mapping[str, Any]) -> None:
         with self._lock, self.path.open("a", encoding="utf-8") as file:
@@ -102,10 +116,11 @@ class Cassette(httpx.AsyncBaseTransport):
 class _Recording(httpx.AsyncByteStream):
     """The body of a response on its way, noted piece by piece."""
 
-    def __init__(self, response: httpx.Response, exchange: dict[str, Any], key: str, keep: Any) -> None:
-        self._response, self._exchange, self._key, self._keep = response, exchange, key, keep
+    def __init__(self, response: httpx.Response, exchange: dict[str, Any], keys: list[str], keep: Any) -> None:
+        self._response, self._exchange, self._keys, self._keep = response, exchange, keys, keep
         self._pieces: list[bytes] = []
-        self._broken: str | None = None
+        self._broken: str | None = "ReadTimeout"
+        """Until its end has come: who waits no longer for it will not when it is replayed."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         stream = self._response.stream
@@ -114,6 +129,7 @@ class _Recording(httpx.AsyncByteStream):
             async for piece in stream:
                 self._pieces.append(piece)
                 yield piece
+            self._broken = None
         except httpx.TransportError as error:
             self._broken = type(error).__name__
             raise
@@ -121,7 +137,7 @@ class _Recording(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         await self._response.aclose()
         whole = b"".join(self._pieces)
-        hidden = _without(self._key, whole)
+        hidden = _without(self._keys, whole)
         pieces = [_text(piece) for piece in (self._pieces if hidden == whole else [hidden])]
         self._keep({**self._exchange, "body": pieces, **({"broken": self._broken} if self._broken else {})})
 
@@ -138,13 +154,41 @@ class _Replay(httpx.AsyncByteStream):
 
 
 def _replayed(exchange: Mapping[str, Any], request: httpx.Request) -> httpx.Response:
+    if "failed" in exchange:
+        raise getattr(httpx, exchange["failed"], httpx.ConnectError)("the request failed, as recorded")
     response = exchange["response"]
     stream = _Replay(exchange["body"], exchange.get("broken"))
     return httpx.Response(response["status"], headers=response["headers"], stream=stream, request=request)
 
 
-def _without(key: str, data: bytes) -> bytes:
-    return data.replace(key.encode(), _HIDDEN.encode()) if len(key) >= 8 else data
+def _keys(request: httpx.Request) -> list[str]:
+    """The keys in a request's headers and query; a short one is no secret, and may be a word of the text."""
+    words = [word for name in _SECRET_HEADERS for word in request.headers.get(name, "").split()]
+    queried = [value for name, value in request.url.params.multi_items() if "key" in name.lower() or "token" in name.lower()]
+    return [key for key in (*words, *queried) if len(key) >= 8]
+
+
+def _asked(request: httpx.Request, body: Any, keys: list[str]) -> dict[str, Any]:
+    address = _without(keys, f"{request.url.path}?{request.url.query.decode()}".encode()).decode()
+    path, _, query = redact(address).partition("?")
+    return {"method": request.method, "path": path, **({"query": query} if query else {}), "body": _redacted(body)}
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_redacted(item) for item in value]
+        case dict():
+            return {name: _redacted(item) for name, item in value.items()}
+    return value
+
+
+def _without(keys: list[str], data: bytes) -> bytes:
+    for key in keys:
+        data = data.replace(key.encode(), _HIDDEN.encode())
+    return data
 
 
 def _text(data: bytes) -> Any:

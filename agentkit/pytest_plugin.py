@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -27,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def cassette(request: pytest.FixtureRequest) -> Cassette:
+def cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
     """The recorded exchanges of this test, in `cassettes/<module>/<test>.jsonl` beside its file.
 
         def test_greeting(cassette):
@@ -35,13 +36,20 @@ def cassette(request: pytest.FixtureRequest) -> Cassette:
             assert Agent(model).run_sync("Hi").output
 
     `pytest --record-cassettes` sends the requests to the server and records the answers anew; without it nothing leaves the
-    process, and a request that differs raises `CassetteMismatch`.
+    process, and a request that differs raises `CassetteMismatch`, also at the end of the test where something (such as an
+    agent's tool) has caught it. Of a test in a class the file is named after both, and of one with parameters after them.
     """
     from .testing import Cassette
 
-    name = re.sub(r"[^\w.-]+", "_", request.node.name)
+    test = request.node.nodeid.partition("::")[2].replace("::", ".")
+    name = re.sub(r"[^\w.-]+", "_", test)[:100]
+    if name != test:  # other parameters may look the same
+        name += "-" + sha256(test.encode(errors="replace")).hexdigest()[:8]
     path = request.path.parent / "cassettes" / request.path.stem / f"{name}.jsonl"
-    return Cassette(path, record=request.config.getoption("--record-cassettes"))
+    tape = Cassette(path, record=request.config.getoption("--record-cassettes"))
+    yield tape
+    if tape.mismatch is not None:
+        raise tape.mismatch
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from agentkit import Agent, ChatModel, Retry, tool
+from agentkit import Agent, ChatModel, ModelSettings, Retry, TimedOut, tool
 from agentkit.events import Retrying, TextDelta
 from agentkit.models.profiles import DEEPSEEK
-from agentkit.testing import Cassette, CassetteMismatch, Cut, DeepSeekSimulator, Reply, call
+from agentkit.testing import Cassette, CassetteMismatch, Cut, DeepSeekSimulator, Late, Reply, call
+
+pytest_plugins = ["pytester"]
 
 KEY = "sk-very-secret-0123456789"
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -129,6 +132,73 @@ def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
     assert run(Cassette(path), NOWHERE, watched=True)[0].output == "😀" * 50
 
 
+@pytest.mark.parametrize("said", ["line\u2028two", "a\x85b", "a\u2029b", "tab\x0bfeed\x0c\x1c\x1d\x1e"])
+def test_any_character_is_kept(tmp_path: Path, said: str) -> None:
+    path = tmp_path / "lines.jsonl"
+    with DeepSeekSimulator([said], api_key=KEY) as sim:
+        run(Cassette(path, record=True), sim.base_url, f"say {said}")
+    assert run(Cassette(path), NOWHERE, f"say {said}")[0].output == said
+
+
+async def post(tape: Cassette, path: str = "/v1/chat", body: Any = None, headers: Any = None) -> httpx.Response:
+    async with tape.client() as client:
+        return await client.post(f"http://models.example{path}", json=body, headers=headers)
+
+
+def recorded(path: Path, answer: Any) -> Cassette:
+    return Cassette(path, record=True, transport=httpx.MockTransport(answer))
+
+
+@pytest.mark.parametrize("header", ["api-key", "x-api-key", "authorization", "cookie"])
+@pytest.mark.parametrize("before", ["", "bearer ", "Basic "])
+def test_keys_of_any_header_are_stripped_from_addresses_and_bodies(tmp_path: Path, header: str, before: str) -> None:
+    path, secret = tmp_path / "t.jsonl", "azure-secret-123456"
+    address, body = f"/v1/{secret}/chat?api-version=1&key=query-secret-77", {"user": secret, "note": "password=hunter2222"}
+    tape, headers = recorded(path, lambda _request: httpx.Response(401, text=f"{secret} is wrong")), {header: before + secret}
+    asyncio.run(post(tape, address, body, headers))
+    text = path.read_text(encoding="utf-8")
+    assert secret not in text and "query-secret-77" not in text and "hunter2222" not in text and "api-version=1" in text
+    assert asyncio.run(post(Cassette(path), address, body, headers)).status_code == 401
+
+
+def test_true_is_not_one_and_a_query_counts(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    asyncio.run(post(recorded(path, lambda _request: httpx.Response(200)), "/chat?v=1", {"stream": True, "n": 1}))
+    with pytest.raises(CassetteMismatch, match=r"body\.stream: recorded true, now 1"):
+        asyncio.run(post(Cassette(path), "/chat?v=1", {"stream": 1, "n": True}))
+    with pytest.raises(CassetteMismatch, match=r"query: recorded \"v=1\", now \"v=2\""):
+        asyncio.run(post(Cassette(path), "/chat?v=2", {"stream": True, "n": 1}))
+
+
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ConnectTimeout, httpx.RemoteProtocolError])
+def test_a_request_that_failed_fails_again(tmp_path: Path, kind: type[httpx.TransportError]) -> None:
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise kind("no")
+
+    path = tmp_path / "t.jsonl"
+    with pytest.raises(kind):
+        asyncio.run(post(recorded(path, fail)))
+    with pytest.raises(kind, match="as recorded"):
+        asyncio.run(post(Cassette(path)))
+
+
+def test_a_reply_that_was_not_waited_for_is_late_again(tmp_path: Path) -> None:
+    path = tmp_path / "late.jsonl"
+
+    def ask(tape: Cassette, base_url: str) -> None:
+        async def main() -> None:
+            async with tape.client() as client:
+                model = ChatModel("deepseek-v4-flash", base_url=base_url, api_key=KEY, client=client, deadline=0.3)
+                with pytest.raises(TimedOut):
+                    await Agent(model, retry=Retry(attempts=1), settings=ModelSettings(stream=True)).run("go")
+
+        asyncio.run(main())
+
+    with DeepSeekSimulator([Late("It is noon.", 5, after=2)], api_key=KEY) as sim:
+        ask(Cassette(path, record=True), sim.base_url)
+    ask(Cassette(path), NOWHERE)
+
+
 PLUGIN = """
 import os
 from agentkit import Agent, ChatModel
@@ -137,6 +207,65 @@ def test_greeting(cassette):
     model = ChatModel("deepseek-v4-flash", base_url=os.environ["SERVER"], api_key="{key}", client=cassette.client())
     assert Agent(model).run_sync("Hi").output == "Hello!"
 """
+
+
+CLASSES = """
+import os
+import pytest
+from agentkit import Agent, ChatModel
+
+def greet(cassette, said):
+    model = ChatModel("deepseek-v4-flash", base_url=os.environ["SERVER"], api_key="{key}", client=cassette.client())
+    assert Agent(model).run_sync(said).output == f"I am {{said}}"
+
+class TestA:
+    def test_greet(self, cassette):
+        greet(cassette, "A")
+
+class TestB:
+    def test_greet(self, cassette):
+        greet(cassette, "B")
+
+@pytest.mark.parametrize("name", ["a b", "a/b"])
+def test_names(cassette, name):
+    greet(cassette, name)
+"""
+
+CAUGHT = """
+import os
+from agentkit import Agent, ChatModel
+
+def test_greeting(cassette):
+    model = ChatModel("deepseek-v4-flash", base_url=os.environ["SERVER"], api_key="{key}", client=cassette.client())
+    try:
+        Agent(model).run_sync(os.environ["SAY"])
+    except Exception:
+        pass
+"""
+
+
+def test_each_test_has_its_own_cassette(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makepyfile(test_it=CLASSES.format(key=KEY))
+    with DeepSeekSimulator(lambda request: f"I am {request.last['content']}", api_key=KEY) as sim:
+        monkeypatch.setenv("SERVER", sim.base_url)
+        pytester.runpytest_subprocess("--record-cassettes").assert_outcomes(passed=4)
+    monkeypatch.setenv("SERVER", NOWHERE)
+    pytester.runpytest_subprocess().assert_outcomes(passed=4)
+    assert len([*pytester.path.glob("cassettes/test_it/*.jsonl")]) == 4
+
+
+def test_a_difference_that_was_caught_fails_the_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makepyfile(test_it=CAUGHT.format(key=KEY))
+    monkeypatch.setenv("SAY", "one")
+    with DeepSeekSimulator(["Hello!"], api_key=KEY) as sim:
+        monkeypatch.setenv("SERVER", sim.base_url)
+        pytester.runpytest_subprocess("--record-cassettes").assert_outcomes(passed=1)
+    monkeypatch.setenv("SERVER", NOWHERE)
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    monkeypatch.setenv("SAY", "two")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines('*CassetteMismatch*recorded "one", now "two"*')
 
 
 def test_the_fixture_records_and_replays(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
