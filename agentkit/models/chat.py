@@ -118,7 +118,7 @@ class ChatModel:
         With `on_delta` (or `settings.stream`) the reply is streamed, and its pieces are awaited into `on_delta`.
         """
         self.endpoint.require_key()
-        stream = on_delta is not None if request.settings.stream is None else request.settings.stream
+        stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
         try:
             async with self.limiter.turn(len(body) // 4) as turn, Deadline(self._deadline) as deadline:
@@ -138,6 +138,11 @@ class ChatModel:
             readable = request.tool_choice != "none" and parts.finish_reason != "length"
             message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
         return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited)
+
+    def _streams(self, request: ModelRequest, on_delta: DeltaSink | None) -> bool:
+        thinking = request.settings.thinking
+        thinks = self.profile.thinking_default if thinking is None else thinking
+        return on_delta is not None or (self.profile.thinks_in_streams and thinks is not False)
 
     def _with_calls(self, message: Assistant, names: list[str], *, readable: bool) -> Assistant:
         """The message with its calls under the names of the offered tools, and with calls that came as markup in its text."""

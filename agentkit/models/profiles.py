@@ -43,9 +43,11 @@ class Profile:
     """The field that takes the thinking text back on every assistant message; None: it is not sent back."""
     forced_choice_while_thinking: bool = True
     """Whether a forced tool choice is allowed while thinking. If not, that one call is made with thinking off."""
-    forced_choice: Literal["named", "required", "auto"] = "named"
-    """The most that `tool_choice` may force: a tool by its name, any tool, or nothing. What is more is sent as this, and the
-    model is asked in words if it does not call."""
+    forced_choice: Literal["named", "named only", "required", "auto"] = "named"
+    """The most that `tool_choice` may force: a tool by its name (with "named only" not any tool), any tool, or nothing. What is
+    more is sent as this, and the model is asked in words if it does not call."""
+    thinks_in_streams: bool = False
+    """Whether it refuses to think in a reply that is not streamed. Then replies are streamed, if anybody watches or not."""
 
     output_mode: Literal["tool", "json_object"] = "tool"
     """How a typed answer is asked for: by a final-answer tool, or as a JSON object with the schema in the prompt."""
@@ -114,7 +116,7 @@ ANYFAST = Profile(
 OPENAI = Profile(
     name="openai",
     hosts=("api.openai.com",),
-    models=("gpt-", "o1", "o3", "o4"),
+    models=("gpt-3", "gpt-4", "gpt-5", "chatgpt", "o1", "o3", "o4"),
     effort_in=("reasoning_effort",),
     effort_names={"max": "high"},
     max_tokens_field="max_completion_tokens",
@@ -140,6 +142,7 @@ MISTRAL = Profile(
     nine_character_ids=True,
     user_after_tool=False,
     temperature=1.5,
+    stream_usage=False,
 )
 
 VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True)
@@ -160,11 +163,13 @@ LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), forced_choice="required")
 DASHSCOPE = Profile(
     name="dashscope",
     hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com"),
-    models=("qwen", "qwq"),
     thinking_on={"enable_thinking": True},
     thinking_off={"enable_thinking": False},
     forced_choice_while_thinking=False,
+    forced_choice="named only",
+    thinks_in_streams=True,
 )
+"""By its host only: servers of one's own take `enable_thinking` elsewhere, or not at all."""
 
 MOONSHOT = Profile(
     name="moonshot",
@@ -204,7 +209,7 @@ MINIMAX = Profile(
 )
 
 GENERIC = Profile(name="generic")
-"""A careful client of an unknown server: nothing is sent that is not in OpenAI's first chat-completions reference."""
+"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do."""
 
 PROFILES = (
     ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL, VLLM, SGLANG, LLAMA_CPP, OLLAMA, LM_STUDIO, DASHSCOPE, MOONSHOT, ZHIPU,

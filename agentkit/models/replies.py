@@ -31,7 +31,25 @@ from .thinking import ThinkTags
 
 __all__ = ["Parts", "ReplyReader", "read_chunk", "read_error", "read_whole"]
 
-_CONTEXT_TEXTS = ("maximum context length", "context_length_exceeded", "context window", "context size", "prompt is too long")
+_CONTEXT_TEXTS = (
+    "maximum context length",
+    "max context length",
+    "model's context length",
+    "context length of only",
+    "context window",
+    "context size",
+    "maximum model length",
+    "max_seq_len",
+    "model token limit",
+    "range of input length",
+    "prompt is too long",
+    "prompt exceeds max length",
+    "reduce the length of the messages",
+)
+"""How servers say that a prompt does not fit, in lower case; most of them with status 400, llama.cpp also with 500."""
+_CONTEXT_CODES = ("context_length_exceeded", "1261")
+_QUOTA_CODES = ("insufficient_quota", "exceeded_current_quota_error", "1113")
+"""Codes of a 429 that is an empty account: OpenAI, Moonshot, Zhipu."""
 _TEMPLATE_TEXTS = ("jinja", "chat template", "chat_template")
 """A fault of the request that comes as a 500: llama.cpp's template does not take the messages."""
 _MODEL_FAULTS = ("tool_use_failed",)
@@ -43,6 +61,7 @@ _STATUS_OF_TYPE = {
     "rate_limit_error": 429,
     "insufficient_quota": 402,
 }
+_STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400}
 _NEVER = (501, 505)
 """Faults of a server that a wait does not mend."""
 _MOST_TOKENS = 2**53
@@ -129,7 +148,7 @@ class ReplyReader:
     def _any(self, chunk: Any) -> Sequence[Piece]:
         if not isinstance(chunk, dict):
             raise StreamBroken(f"a stream chunk is {type(chunk).__name__}, not an object")
-        if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
+        if _is_error(chunk):
             raise read_error(None, to_json(chunk))
         self._model = _text(chunk.get("model")) or self._model
         usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
@@ -281,6 +300,13 @@ def _first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((c for c in found if not c.get("index")), {})
 
 
+def _is_error(chunk: Mapping[str, Any]) -> bool:
+    if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
+        return True
+    # MiniMax's own status: it comes with HTTP 200, and with `choices` that are empty
+    return bool(_mapping(chunk.get("base_resp")).get("status_code")) and not chunk.get("choices")
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -314,8 +340,8 @@ def _content(content: Any) -> tuple[str, str]:
         if part.get("type") == "thinking":
             inner = part.get("thinking")
             thought += inner if isinstance(inner, str) else _content(inner)[0]
-        elif isinstance(part.get("text"), str):
-            text += part["text"]
+        elif isinstance(piece := part.get("text", part.get("summary")), str):
+            text += piece
     return text, thought
 
 
@@ -356,7 +382,7 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     if status is None:
         status = _status_inside(details)
     kind: type[ModelError] = error_for_status(status) if status else Overloaded
-    kind = _refined(kind, message.lower(), (details.get("code"), details.get("type")))
+    kind = _refined(kind, message.lower(), (_word(details.get("code")), _word(details.get("type"))))
     where = f"HTTP {status}" if status else "an error inside the reply"
     return kind(
         f"{where}: {message}",
@@ -368,16 +394,22 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     )
 
 
-def _refined(kind: type[ModelError], message: str, codes: tuple[Any, Any]) -> type[ModelError]:
+def _word(code: Any) -> str:
+    return "" if code is None else str(code)
+
+
+def _refined(kind: type[ModelError], message: str, codes: tuple[str, str]) -> type[ModelError]:
     """The kind of error by its text and codes, where the status says too little."""
-    if kind is RateLimited and "insufficient_quota" in codes:
+    if kind is RateLimited and any(code in codes for code in _QUOTA_CODES):
         return InsufficientBalance
     if kind is BadRequest and any(code in codes for code in _MODEL_FAULTS):
         return StreamBroken
+    if kind in (BadRequest, Overloaded) and (
+        any(code in codes for code in _CONTEXT_CODES) or any(text in message for text in _CONTEXT_TEXTS)
+    ):
+        return ContextTooLong
     if kind is Overloaded and any(text in message for text in _TEMPLATE_TEXTS):
         return BadRequest
-    if kind is BadRequest and any(text in message for text in _CONTEXT_TEXTS):
-        return ContextTooLong
     return kind
 
 
@@ -387,6 +419,8 @@ def _status_inside(details: Mapping[str, Any]) -> int | None:
         number = _count(details.get(name))
         if 400 <= number < 600:
             return number
+    if (number := _count(details.get("status_code"))) in _STATUS_OF_MINIMAX:
+        return _STATUS_OF_MINIMAX[number]
     words = (_text(details.get("type")), _text(details.get("code")))
     return next((_STATUS_OF_TYPE[word] for word in words if word in _STATUS_OF_TYPE), None)
 
@@ -401,7 +435,10 @@ def _error_details(body: bytes) -> Mapping[str, Any]:
     if isinstance(data, str):
         return {"message": data}
     error = _mapping(data).get("error", data)
-    return {"message": error} if isinstance(error, str) else _mapping(error)
+    if isinstance(error, str):
+        return {"message": error}
+    status = _mapping(_mapping(error).get("base_resp"))
+    return {"message": status.get("status_msg"), **status} if status else _mapping(error)
 
 
 def _cut(body: bytes, limit: int = 2000) -> str:

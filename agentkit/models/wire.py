@@ -155,8 +155,10 @@ def _tool(tool: ToolSpec, strict: dict[str, Any] | None) -> dict[str, Any]:
 def _tool_choice(choice: str, profile: Profile) -> str | Mapping[str, Any]:
     if choice in ("auto", "none"):
         return choice
-    if choice == "required" or profile.forced_choice != "named":
-        return "auto" if profile.forced_choice == "auto" else "required"
+    if profile.forced_choice == "auto" or (choice == "required" and profile.forced_choice == "named only"):
+        return "auto"
+    if choice == "required" or profile.forced_choice == "required":
+        return "required"
     return {"type": "function", "function": {"name": wire_name(choice)}}
 
 

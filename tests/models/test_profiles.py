@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, ChatModel, ScriptedModel, SettingsError, tool
+from agentkit import Agent, ChatModel, Retry, ScriptedModel, SettingsError, tool
 from agentkit import errors as e
 from agentkit.messages import Assistant, ToolCall, ToolResult, User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
@@ -16,6 +16,7 @@ from agentkit.models import profiles, wire
 from agentkit.models.profiles import Profile, find_profile, profile_named
 from agentkit.models.replies import ReplyReader, read_error, read_whole
 from agentkit.models.thinking import ThinkTags
+from agentkit.testing import DeepSeekSimulator
 
 CLOCK = ToolSpec("clock", "Time.", {"type": "object", "properties": {}})
 
@@ -43,7 +44,8 @@ def written(profile: Profile, *messages: Any, stream: bool = False, choice: str 
         ("https://api.groq.com/openai/v1", "any", "groq"),
         ("https://api.siliconflow.cn/v1", "any", "siliconflow"),
         ("https://api.minimax.io/v1", "any", "minimax"),
-        ("https://gate.example/v1", "Qwen/Qwen3-8B", "dashscope"),
+        ("https://gate.example/v1", "Qwen/Qwen3-8B", "generic"),
+        ("http://gpu:8000/v1", "openai/gpt-oss-20b", "generic"),
         ("https://gate.example/v1", "glm-5", "zhipu"),
         ("https://gate.example/v1", "unheard-of", "generic"),
         ("http://localhost:8000/v1", "unheard-of", "generic"),
@@ -78,11 +80,33 @@ def test_another_server_of_a_known_model_does_not_have_its_price() -> None:
         (profiles.LM_STUDIO, "required", "required"),
         (profiles.OLLAMA, "auto", "auto"),
         (profiles.ZHIPU, "auto", "auto"),
+        (profiles.DASHSCOPE, {"type": "function", "function": {"name": "clock"}}, "auto"),
     ],
 )
 def test_a_forced_choice_is_written_as_far_as_the_server_goes(profile: Profile, named: Any, required: str) -> None:
     assert written(profile, choice="clock")["tool_choice"] == named
     assert written(profile, choice="required")["tool_choice"] == required
+
+
+def test_usage_of_a_stream_is_asked_for_where_the_server_takes_it() -> None:
+    assert "stream_options" not in written(profiles.MISTRAL, stream=True), "it refuses the field, and counts without"
+    assert written(profiles.DEEPSEEK, stream=True)["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("profile", "thinking", "streamed"),
+    [
+        (profiles.DASHSCOPE, True, True),
+        (profiles.DASHSCOPE, None, True),
+        (profiles.DASHSCOPE, False, False),
+        (profiles.MOONSHOT, True, False),
+    ],
+)
+def test_a_server_that_thinks_in_streams_only_is_asked_for_one(profile: Profile, thinking: bool | None, streamed: bool) -> None:
+    with DeepSeekSimulator(["Hi."]) as sim:
+        model = ChatModel("deepseek-v4-flash", base_url=sim.base_url, profile=replace(profile, reasoning_back=None))
+        result = Agent(model, settings=ModelSettings(thinking=thinking), retry=Retry(attempts=1)).run_sync("Hi")
+        assert result.output == "Hi." and bool(sim.requests[0].body.get("stream")) is streamed
 
 
 def test_a_choice_that_cannot_be_forced_is_asked_for_in_words() -> None:

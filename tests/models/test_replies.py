@@ -65,6 +65,9 @@ SAYS = [
 ]
 
 
+OVERFLOW, QUOTA = "context_length_exceeded", "exceeded_current_quota_error"
+
+
 @pytest.mark.parametrize(("fields", "text", "reasoning"), SAYS)
 def test_text_and_thinking(fields: dict[str, Any], text: str, reasoning: str) -> None:
     streamed, deltas = stream(delta(**fields), delta("stop"))
@@ -362,7 +365,13 @@ def test_counts_that_are_missing_or_odd(usage: dict[str, Any] | None, counted: U
         (400, b"", e.BadRequest, "HTTP 400: no text", None),
         (400, {"error": {"message": "This model's maximum context length is 1"}}, e.ContextTooLong, "maximum context", None),
         (413, {"error": {"message": "prompt is too long"}}, e.ContextTooLong, "too long", None),
-        (500, {"error": {"message": "maximum context length"}}, e.Overloaded, "HTTP 500", None),
+        (500, {"error": {"message": "Context size has been exceeded."}}, e.ContextTooLong, "HTTP 500", None),
+        (429, {"error": {"message": "Tokens per minute; reduce the length of the messages"}}, e.RateLimited, "HTTP 429", None),
+        (400, {"error": {"message": "Please shorten it.", "code": OVERFLOW}}, e.ContextTooLong, "shorten", OVERFLOW),
+        (400, {"error": {"code": "1261", "message": "Too long"}}, e.ContextTooLong, "Too long", "1261"),
+        (None, {"error": {"code": OVERFLOW, "message": "x"}}, e.ContextTooLong, "inside the reply", OVERFLOW),
+        (429, {"error": {"code": "1113", "message": "x"}}, e.InsufficientBalance, "HTTP 429", "1113"),
+        (429, {"error": {"type": QUOTA, "message": "x"}}, e.InsufficientBalance, "HTTP 429", QUOTA),
         (401, {"error": {"message": "no"}}, e.AuthError, "HTTP 401", None),
         (402, {"error": {"message": "Insufficient Balance"}}, e.InsufficientBalance, "HTTP 402", None),
         (403, b"", e.AuthError, "HTTP 403", None),
@@ -376,6 +385,9 @@ def test_counts_that_are_missing_or_odd(usage: dict[str, Any] | None, counted: U
         (None, {"error": {"message": "m", "type": "invalid_request_error"}}, e.BadRequest, "HTTP 400: m", None),
         (None, {"error": {"message": "m", "type": "authentication_error"}}, e.AuthError, "HTTP 401: m", None),
         (None, {"error": {"message": "m", "type": {"odd": 1}, "code": True}}, e.Overloaded, "inside the reply: m", None),
+        (None, {"choices": [], "base_resp": {"status_code": 1002, "status_msg": "r"}}, e.RateLimited, "HTTP 429: r", None),
+        (None, {"choices": None, "base_resp": {"status_code": 1008}}, e.InsufficientBalance, "HTTP 402", None),
+        (None, {"base_resp": {"status_code": 1000, "status_msg": "odd"}}, e.Overloaded, "inside the reply: odd", None),
         (None, {"error": "boom"}, e.Overloaded, "an error inside the reply: boom", None),
     ],
 )  # fmt: skip
@@ -447,3 +459,40 @@ def test_a_piece_read_on_the_short_way_is_what_the_long_way_makes_of_it(chunks: 
     assert (one.message.text, one.message.reasoning, one.finish_reason, one.model, one.usage) == (
         other.message.text, other.message.reasoning, other.finish_reason, other.model, other.usage,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This model's maximum context length is 131072 tokens. However, you requested 140000 tokens",
+        "The input (140000 tokens) is longer than the model's context length (131072 tokens).",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+        "Trying to keep the first 9000 tokens, but the model is loaded with a context length of only 4096 tokens",
+        "prompt too long; exceeded max context length by 12 tokens",
+        "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]",
+        "Invalid request: Your request exceeded model token limit: 131072",
+        "Prompt exceeds max length",
+        "length of prompt_tokens (40000) must be less than max_seq_len (32768).",
+        "Please reduce the length of the messages or completion.",
+        "the request exceeds the available context size, try increasing it",
+    ],
+)
+def test_the_texts_of_a_prompt_that_does_not_fit(text: str) -> None:
+    assert type(read_error(400, json.dumps({"error": {"message": text}}).encode())) is e.ContextTooLong
+
+
+@pytest.mark.parametrize("choices", [[], None])
+def test_a_refusal_of_minimax_comes_with_http_200(choices: Any) -> None:
+    data = {"choices": choices, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}
+    with pytest.raises(e.RateLimited, match="rate limit"):
+        read_whole(json.dumps(data).encode())
+    with pytest.raises(e.RateLimited, match="rate limit"):
+        ReplyReader().feed(data)
+    whole = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "base_resp": {"status_code": 0}}
+    assert read_whole(json.dumps(whole).encode()).message.text == "hi"
+
+
+def test_a_summary_of_thinking_text_is_thinking_text() -> None:
+    details = [{"type": "reasoning.summary", "summary": "I looked."}, {"type": "reasoning.encrypted", "data": "zzz"}]
+    whole = {"choices": [{"message": {"content": "hi", "reasoning_details": details}, "finish_reason": "stop"}]}
+    assert read_whole(json.dumps(whole).encode()).message.reasoning == "I looked."
