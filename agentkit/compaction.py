@@ -7,12 +7,13 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from .agent import Agent
-from .errors import ContextTooLong, ModelRetry, SettingsError
-from .execute import render
+from .errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
+from .execute import render, shorten
 from .history import DropToolResults, History, mend
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from .model import Model, ModelReply, ModelRequest
@@ -23,6 +24,10 @@ __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
 
 _TASK = """Summarise the conversation so that another assistant can go on with it without having read it. Keep what was asked,
 what was decided and done, open points, and every name, number, path and id that may be needed again. Write no preamble."""
+_OF_A_RESULT = 4_000
+"""Characters of a tool's result that a summary is made from."""
+_SMALLEST = 1_000
+"""A piece of so many characters is not made smaller."""
 _ASKED = User("Summarise our conversation so far.")
 """The summary is its answer: there are servers on which user and assistant must take turns."""
 
@@ -44,13 +49,17 @@ class Summarise:
         result = await agent.run("And now?", messages=summary.messages)
 
     Nothing is asked while the conversation has at most `most` characters. A turn is a user message and all that follows it;
-    turns are kept whole, system messages stay. The model may be a smaller one than the agent's. Raises what a run raises.
+    turns are kept whole, system messages stay. The model may be a smaller one than the agent's: what is longer than `at_once`
+    characters, or than its context window, is summarised piece by piece, each with the summary before it, and of a result of
+    a tool it reads the head and the tail. Raises what a run raises, and `LimitReached` where the summary was cut off, so that
+    a conversation is never replaced by half a summary.
     """
 
     model: Model | str | None = None
     most: int = 200_000
     keep: int = 2
     instructions: str = _TASK
+    at_once: int = 100_000
 
     async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
         """The conversation with its older turns as a summary; it may be `within` the run of a tool, which then pays for it."""
@@ -59,9 +68,32 @@ class Summarise:
         older = [message for message in messages[:cut] if not isinstance(message, System)]
         if not older or sum(map(_length, messages)) <= self.most:
             return Summary(list(messages))
-        result = await Agent(self.model, instructions=self.instructions).run(_as_text(older), within=within)
+        text, usage, cost = await self._summary(_as_text(older), within)
         kept: list[Message] = [message for message in messages[:cut] if isinstance(message, System)]
-        return Summary([*kept, _ASKED, Assistant(result.output), *messages[cut:]], result.usage, result.cost)
+        return Summary([*kept, _ASKED, Assistant(text), *messages[cut:]], usage, cost)
+
+    async def _summary(self, text: str, within: RunContext[Any] | None) -> tuple[str, Usage, float | None]:
+        agent, size, before = Agent(self.model, instructions=self.instructions), self.at_once, ""
+        usage = Usage()
+        cost: float | None = 0.0
+        while text:
+            piece = text if len(text) <= size else text[: max(text.rfind("\n\n", 0, size), 0) or size]
+            asked = f"The summary so far:\n{before}\n\nWhat came then, to be put into it:\n{piece}" if before else piece
+            try:
+                result = await agent.run(asked, within=within)
+            except ContextTooLong:
+                if len(piece) <= _SMALLEST:
+                    raise
+                size = len(piece) // 2
+                continue
+            if result.stop_reason != "answer":
+                error = LimitReached(result.stop_reason)
+                error.state = result.state
+                raise error
+            before, text = result.output, text[len(piece) :]
+            usage += result.usage
+            cost = None if cost is None or result.cost is None else cost + result.cost
+        return before, usage, cost
 
 
 def _length(message: Message) -> int:
@@ -81,7 +113,7 @@ def _as_text(messages: Sequence[Message]) -> str:
                 lines += [f"assistant: {message.text}"] if message.text else []
                 lines += [f"assistant calls {call.name} {call.arguments}" for call in message.tool_calls]
             case ToolResult():
-                lines.append(f"{message.name} returns: {message.content}")
+                lines.append(f"{message.name} returns: {shorten(message.content, _OF_A_RESULT)}")
             case _:
                 lines.append(f"{message.role}: {message.content}")
     return "\n\n".join(lines)
@@ -140,7 +172,8 @@ class SpillOutputs(Middleware):
         text = value if call.name == self.tool.name else render(value)
         if call.name == self.tool.name or len(text) <= self._most:
             return value
-        name = re.sub(r"[^A-Za-z0-9-]+", "_", f"{ctx.run_id}-{ctx.position}") + ".txt"
+        of_run = re.sub(r"[^A-Za-z0-9-]+", "_", ctx.run_id)[:40]
+        name = f"{of_run}-{sha256(ctx.run_id.encode(errors='replace')).hexdigest()[:8]}-{ctx.position}.txt"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text, encoding="utf-8", errors="replace", newline="")
@@ -161,7 +194,7 @@ class SpillOutputs(Middleware):
             length: How many characters, at most 20,000.
         """
         file = self.folder / name
-        if not re.fullmatch(r"[A-Za-z0-9_-]+\.txt", name) or not file.is_file():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+\.txt", name) or file.is_symlink() or not file.is_file():
             raise ModelRetry(f"there is no output {name!r}; give the name as the result has it")
         text = file.read_bytes().decode("utf-8")
         part = text[max(0, start) : max(0, start) + min(max(0, length), self._most)]

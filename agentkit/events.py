@@ -68,7 +68,8 @@ class ModelReplied:
 
     `seconds` is all the time that the call took, and `waited` what of it was spent waiting for a turn or between retries.
     `sent` counts the messages of the request, and `same_prefix` those at its beginning that the request before had as well:
-    what a server can read from its cache. A view that rewrites the history (`Agent(history=)`) makes it small.
+    what a server can read from its cache. Both tell of the last request of the step, after all middleware; 0 where none was
+    made. A view that rewrites the history (`Agent(history=)`) makes `same_prefix` small.
     """
 
     message: Assistant

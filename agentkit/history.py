@@ -10,7 +10,6 @@ from typing import Protocol
 
 from .errors import SettingsError
 from .messages import Assistant, Message, System, ToolCall, ToolResult, User
-from .names import wire_name
 
 __all__ = ["DropToolResults", "History", "KeepTurns", "mend", "unique_ids"]
 
@@ -66,7 +65,8 @@ class DropToolResults:
 
     When all results together have more than `most` characters, the oldest are replaced by a note of a line, until about `least`
     (default: half of `most`) are left. The next are replaced when there are `most` again, so that the prompt's prefix stays
-    the same, and cached, in between. Results of at most `small` characters stay. The transcript keeps them all whole.
+    the same, and cached, in between. Results of at most `small` characters stay, and so do those that the model has not read
+    yet, however long they are. The transcript keeps them all whole.
     """
 
     most: int = 200_000
@@ -90,22 +90,22 @@ class DropToolResults:
             return messages
         block = self.most - self._least
         until = -(-(whole - self.most) // block) * block
-        seen, sent = 0, list(messages)
-        for place, message in enumerate(messages):
+        unread = len([*takewhile(lambda m: not isinstance(m, Assistant), reversed(messages))])
+        seen, notes = 0, dict[int, ToolResult]()
+        for place, message in enumerate(messages[: len(messages) - unread]):
             if isinstance(message, ToolResult):
-                seen += len(message.content)
-                if seen > until:
+                if seen >= until:
                     break
                 if len(message.content) > self.small:
-                    sent[place] = _note(message.call_id, message.name, len(message.content))
-        return sent
+                    notes[place] = _note(message.call_id, message.name, len(message.content))
+                seen += len(message.content)
+        return [notes.get(place, message) for place, message in enumerate(messages)] if notes else messages
 
 
 @lru_cache(maxsize=4096)
 def _note(call_id: str, name: str, length: int) -> ToolResult:
-    """One object for one result, so that it is encoded once."""
-    text = f"[this result of {length:,} characters is not shown any more; call {wire_name(name)} again if it is needed]"
-    return ToolResult(call_id, name, text)
+    """One object for one result, so that it is encoded once. It does not ask for the call again, which may have effects."""
+    return ToolResult(call_id, name, f"[this call was made; its result of {length:,} characters is not shown any more]")
 
 
 def mend(messages: Sequence[Message]) -> list[Message]:

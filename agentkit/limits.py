@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import SettingsError
+from .history import History
 from .models.prices import Price
-from .state import RunState
+from .state import RunState, bytes_of
 from .tool import Budget
 
 __all__ = ["Limits"]
@@ -59,13 +60,13 @@ class Limits:
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
-    def before_model_call(self, state: RunState, price: Price | None = None) -> str | None:
-        """The stop reason if one more model call would break a limit."""
+    def before_model_call(self, state: RunState, price: Price | None = None, view: History | None = None) -> str | None:
+        """The stop reason if one more model call would break a limit; `view` says what of the transcript it sends."""
         if self.max_steps is not None and state.steps >= self.max_steps:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"
-        return self.spending(state, *self._ahead(state, price))
+        return self.spending(state, *self._ahead(state, price, view))
 
     def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
         """The stop reason if a call with so many prompt tokens, of this cost at least, would break a limit."""
@@ -82,12 +83,18 @@ class Limits:
     def _count_ahead(self) -> bool:
         return self.input_tokens is not None or self.cost is not None
 
-    def _ahead(self, state: RunState, price: Price | None) -> tuple[int, float]:
+    def _ahead(self, state: RunState, price: Price | None, view: History | None) -> tuple[int, float]:
         """The tokens of the next prompt, and what it costs at least."""
         if not self._count_ahead:
             return 0, 0.0
-        added = state.added_bytes // _BYTES_PER_TOKEN
-        return state.context_tokens + added, price.of_prompt(state.context_tokens, added) if price else 0.0
+        known, added = state.context_tokens, state.added_bytes // _BYTES_PER_TOKEN
+        if view is not None:
+            messages = view(state.messages, state.new_from)
+            if messages is not state.messages:
+                most = sum(map(bytes_of, messages)) // _BYTES_PER_TOKEN
+                known = min(known, most)
+                added = min(added, most - known)
+        return known + added, price.of_prompt(known, added) if price else 0.0
 
     def tool_calls_left(self, state: RunState) -> int | None:
         """How many more tool calls may run; None without a limit."""

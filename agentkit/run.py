@@ -25,6 +25,7 @@ from .events import (
     LastingEvent,
     MessageAdded,
     ModelReplied,
+    Retrying,
     RunFinished,
     RunPaused,
     StepStarted,
@@ -131,8 +132,10 @@ class Run:
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
-        self._sent: Sequence[Message] | int = 0
+        self._sent: Sequence[Message] | int = state.sent_whole
         """The messages of the last request; of one that had the whole transcript, how many it had."""
+        self._asked: Sequence[Message] | None = None
+        """The messages that the model was sent in this step."""
         self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
@@ -189,31 +192,39 @@ class Run:
             messages = view if view is messages else mend(view)
         request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
         started = time.perf_counter()
+        self._asked = None
         reply = await self._reply(request)
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
-        sent = len(messages) if messages is state.messages else messages
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        event = ModelReplied(message, *counts, len(messages), self._same_prefix(messages))
-        self._sent = sent
-        await self.record(event)
+        await self.record(ModelReplied(message, *counts, *self._compared()))
 
-    def _same_prefix(self, messages: Sequence[Message]) -> int:
-        """How many messages at the beginning are those of the request before. The transcript itself only grows."""
-        before = self._sent
+    def _compared(self) -> tuple[int, int]:
+        """How many messages the model was sent, and how many at their beginning are those of the request before."""
+        messages, before = self._asked, self._sent
+        if messages is None:  # a middleware has answered itself
+            return 0, 0
+        whole = messages is self.state.messages  # it only grows
+        self._sent = len(messages) if whole else messages
         if isinstance(before, int):
-            if messages is self.state.messages:
-                return before
+            if whole:
+                return len(messages), before
             before = self.state.messages[:before]
         same = takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], zip(before, messages, strict=False))
-        return sum(1 for _ in same)
+        return len(messages), sum(1 for _ in same)
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
-        on_delta = self._on_delta if self._watchers else None
-        inner = partial(self.spec.model.reply, on_delta=on_delta)
+        inner: Any = self._ask
         for layer in reversed(self.spec.middleware):
             inner = partial(_model_layer, layer, inner)
-        return await inner(request)
+        reply: ModelReply = await inner(request)
+        return reply
+
+    async def _ask(self, request: ModelRequest) -> ModelReply:
+        if self._asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
+            await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
+        self._asked = request.messages
+        return await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
 
     async def _on_delta(self, delta: Delta) -> None:
         await self._tell(self._watchers, delta)

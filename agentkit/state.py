@@ -25,7 +25,7 @@ from .events import (
 )
 from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
-__all__ = ["OpenCall", "RunState"]
+__all__ = ["OpenCall", "RunState", "bytes_of"]
 
 _VERSION = 1
 
@@ -107,7 +107,14 @@ class RunState:
         """The bytes of the messages that no model call has sent yet."""
         added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
         sent = self.messages if not self.steps else added
-        return sum(len(_text_of(message).encode(errors="replace")) for message in sent)
+        return sum(map(bytes_of, sent))
+
+    @property
+    def sent_whole(self) -> int:
+        """How many messages the last request had, if these were the whole transcript; else 0."""
+        last = next((event for event in reversed(self.events) if isinstance(event, ModelReplied)), None)
+        before = next((i for i in range(len(self.messages) - 1, -1, -1) if isinstance(self.messages[i], Assistant)), 0)
+        return before if last is not None and last.sent == before else 0
 
     @property
     def last_reply(self) -> Assistant | None:
@@ -240,9 +247,11 @@ def _canonical(arguments: str) -> str:
         return arguments
 
 
-def _text_of(message: Message) -> str:
+def bytes_of(message: Message) -> int:
+    """The bytes of what a message says, as UTF-8."""
     match message:
         case Assistant():
-            return message.text + "".join(call.arguments for call in message.tool_calls)
+            said = message.text + "".join(call.arguments for call in message.tool_calls)
         case _:
-            return message.content
+            said = message.content
+    return len(said) if said.isascii() else len(said.encode(errors="replace"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from itertools import pairwise
+from hashlib import sha256
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ from agentkit import (
     Assistant,
     ContextTooLong,
     KeepTurns,
+    LimitReached,
+    Limits,
     Message,
     ModelReplied,
     ModelReply,
     ModelRequest,
+    Retrying,
     RunContext,
     RunResult,
     ScriptedModel,
     SettingsError,
     System,
+    TextDelta,
     ToolCall,
     ToolResult,
     Usage,
@@ -35,6 +40,7 @@ from agentkit import (
 )
 from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.history import DropToolResults
+from agentkit.spec import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -59,6 +65,8 @@ def transcript(*sizes: int) -> list[Message]:
     return messages
 
 
+NOTE = "[this call was made; its result of 1,000 characters is not shown any more]"
+
 # --- results of tools ---------------------------------------------------------------------------------------------------
 
 
@@ -66,9 +74,9 @@ def test_old_results_are_dropped_in_blocks_and_the_newest_stay() -> None:
     view = DropToolResults(5000, 2500)
     few = transcript(*[1000] * 5)
     assert view(few, 0) is few
-    for count, dropped in ((6, 2), (7, 2), (8, 5), (9, 5), (10, 5), (11, 7)):
+    for count, dropped in ((6, 3), (7, 3), (8, 5), (9, 5), (10, 5), (11, 8)):
         sent = view(transcript(*[1000] * count), 0)
-        notes = [text.startswith("[this result of 1,000 characters is not shown any more; call fetch") for text in told(sent)]
+        notes = [text == NOTE for text in told(sent)]
         assert sent[2] is view(transcript(*[1000] * 12), 0)[2], "one object, so that it is encoded once"
         assert notes == [True] * dropped + [False] * (count - dropped)
 
@@ -81,7 +89,9 @@ def test_a_view_of_results_keeps_within_its_size_and_changes_its_prefix_seldom(s
     for end in range(1, len(messages) + 1, 2):
         sent = list(view(messages[:end], 0))
         assert len(sent) == end
-        assert sum(len(text) for text in told(sent) if not text.startswith("[this result")) <= 2000 + 900 + 200 * len(sizes)
+        assert sum(len(text) for text in told(sent) if not text.startswith("[this call was made")) <= 2000 + 900 + 200 * len(
+            sizes
+        )
         changes += before != sent[: len(before)]
         before = sent
     assert changes <= sum(sizes) // 1000 + 1
@@ -93,12 +103,29 @@ def test_small_results_stay_and_the_transcript_keeps_all(how: How) -> None:
         """Say yes."""
         return "yes"
 
-    model = ScriptedModel([[call("small"), *(call("fetch", n=n) for n in range(1, 5))], "Done."])
+    model = ScriptedModel([[call("small"), *(call("fetch", n=n) for n in range(1, 5))], [call("fetch", n=5)], "Done."])
     result = how(Agent(model, tools=[fetch, small], history=DropToolResults(2000)), "go")
-    sent = told(model.requests[1].messages)
-    assert (sent[0], sent[-1]) == ("yes", "4" * 1000)
-    assert sent[1].startswith("[this result of 1,000 characters")
+    assert told(model.requests[1].messages) == told(result.messages)[:5], "what is not read yet stays, however long it is"
+    sent = told(model.requests[2].messages)
+    assert (sent[0], sent[1], sent[-1]) == ("yes", NOTE, "5" * 1000)
     assert told(result.messages)[1] == "1" * 1000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "shown"),
+    [
+        ([150_000, 150_000], 200_000, [False, True]),
+        ([200_000, 10_000], 50_000, [False, True]),
+        ([10_000, 200_000], 50_000, [False, True]),
+        ([200_000], 50_000, [True]),
+        ([100, 100, 200_000], 50_000, [True, True, True]),
+    ],
+)
+def test_one_large_result_is_dropped_when_it_is_read(sizes: list[int], most: int, shown: list[bool]) -> None:
+    messages = transcript(*sizes)
+    sent = DropToolResults(most)(messages, 0)
+    assert [text.startswith("x") for text in told(sent)] == shown
+    assert (sent is messages) is all(shown), "what cannot be shortened is the list itself"
 
 
 @pytest.mark.parametrize("wrong", [{"most": 0}, {"most": 10, "least": 10}, {"most": 10, "small": -1}])
@@ -172,6 +199,64 @@ def test_everything_can_be_summarised() -> None:
     assert summary.messages == [TURNS[0], ASKED, Assistant("All.")]
 
 
+@pytest.mark.parametrize(
+    "reply", [ModelReply(Assistant("They sa"), finish_reason="length"), ModelReply(Assistant(""), finish_reason="length")]
+)
+def test_half_a_summary_is_none(reply: ModelReply) -> None:
+    with pytest.raises(LimitReached, match="max_tokens") as caught:
+        asyncio.run(Summarise(ScriptedModel([reply]), most=100)(TURNS))
+    assert caught.value.state is not None
+
+
+def test_a_summary_beyond_the_budget_of_its_run_is_none(how: How) -> None:
+    failed: list[Exception] = []
+
+    @tool
+    async def shorten(ctx: RunContext[None]) -> str:
+        """Shorten."""
+        try:
+            await Summarise(ScriptedModel(["Short."]), most=1)(TURNS, within=ctx)
+        except LimitReached as error:
+            failed.append(error)
+            raise
+        return "shortened"
+
+    how(Agent(ScriptedModel([call("shorten"), "Done."]), tools=[shorten], limits=Limits(input_tokens=10)), "go")
+    assert [str(error) for error in failed] == ["the run stopped at its input_tokens limit"]
+
+
+def test_what_does_not_fit_is_summarised_piece_by_piece() -> None:
+    seen: list[str] = []
+
+    class Small(ScriptedModel):
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            (text,) = [message.content for message in request.messages if isinstance(message, User)]
+            if len(text) > 12_000:
+                raise ContextTooLong("HTTP 400: maximum context length is exceeded", status=400)
+            seen.append(text)
+            return ModelReply(Assistant(f"Summary {len(seen)}."), Usage(1, 10, 1), cost=0.01)
+
+    turns = [message for n in range(40) for message in (User(f"turn {n} " + "y" * 1000), Assistant(f"Answer {n}."))]
+    summary = asyncio.run(Summarise(Small([]), most=100, keep=1)(turns))
+    assert summary.messages[1] == Assistant(f"Summary {len(seen)}.") and len(seen) > 3
+    assert "".join(seen).count("Answer ") == 39 and all(f"turn {n} " in "".join(seen) for n in range(39))
+    assert seen[1].startswith("The summary so far:\nSummary 1.\n\n")
+    assert summary.usage.requests == len(seen)
+    assert summary.cost == pytest.approx(0.01 * len(seen))
+
+
+def test_of_a_long_result_the_summary_reads_head_and_tail() -> None:
+    model = ScriptedModel(["Short."])
+    asyncio.run(Summarise(model, most=100, keep=0)(transcript(100_000)))
+    (text,) = [message.content for message in model.requests[0].messages if isinstance(message, User)]
+    assert len(text) < 5000 and "96,000 of 100,000 characters are left out here" in text
+
+
+def test_what_no_model_takes_is_its_error() -> None:
+    with pytest.raises(ContextTooLong):
+        asyncio.run(Summarise(Window([], -1), most=100)(TURNS))
+
+
 def test_a_summary_in_a_tool_is_paid_by_its_run(how: How) -> None:
     @tool
     async def shorten(ctx: RunContext[None]) -> str:
@@ -208,6 +293,72 @@ def test_a_prompt_that_does_not_fit_is_shortened_and_then_at_once(how: How) -> N
     assert told(result.messages) == [str(n) * 1000 for n in range(1, 7)]
 
 
+def test_what_was_sent_in_the_end_is_told(how: How) -> None:
+    model = Window([*([call("fetch", n=n)] for n in range(1, 7)), "Done."], 3500)
+    shorten = ShortenOnOverflow(DropToolResults(2000, 1000))
+    result = how(Agent(model, tools=[fetch], middleware=[shorten]), "go")
+    told_of = [(event.sent, event.same_prefix) for event in result.events if isinstance(event, ModelReplied)]
+    asked = [request.messages for request in model.requests]
+    expected = [0, *(len([*takewhile(lambda pair: pair[0] == pair[1], zip(a, b))]) for a, b in pairwise(asked))]  # noqa: B905
+    assert told_of == [(len(sent), same) for sent, same in zip(asked, expected, strict=True)]
+    assert any(same < len(before) for before, same in zip(asked, expected[1:], strict=False)), "the prefix was broken once"
+
+
+def test_a_resumed_run_knows_what_it_sent(how: How) -> None:
+    agent = Agent(
+        ScriptedModel([*([call("fetch", n=n)] for n in range(1, 4)), "Done."]), tools=[fetch], limits=Limits(max_steps=2)
+    )
+    first = how(agent, "go")
+    again = Agent(ScriptedModel([[call("fetch", n=3)], "Done."]), tools=[fetch], limits=Limits(max_steps=9))
+    result = again.resume_sync(first.state) if hasattr(again, "resume_sync") else asyncio.run(again.resume(first.state))
+    assert [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)] == [(1, 0), (3, 1), (5, 3), (7, 5)]
+
+
+def test_a_middleware_that_answers_itself_has_sent_nothing(how: How) -> None:
+    class Own(Middleware):
+        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+            return ModelReply(Assistant("Mine."))
+
+    result = how(Agent(ScriptedModel([]), middleware=[Own()]), "go")
+    assert [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)] == [(0, 0)]
+
+
+def test_what_was_shown_of_a_reply_that_did_not_fit_is_taken_back() -> None:
+    class Cut(Window):
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            if on_delta and sum(map(len, told(request.messages))) > self.most:
+                await on_delta(TextDelta("I think the "))
+            return await super().reply(request, on_delta)
+
+    async def watch() -> list[str]:
+        model = Cut([[call("fetch", n=1)], [call("fetch", n=2)], "It is 5."], 1500)
+        agent = Agent(model, tools=[fetch], middleware=[ShortenOnOverflow(DropToolResults(500))])
+        return [type(event).__name__ if isinstance(event, Retrying) else event.text async for event in agent.stream("go")
+                if isinstance(event, Retrying | TextDelta)]  # fmt: skip
+
+    shown = asyncio.run(watch())
+    assert shown[:2] == ["I think the ", "Retrying"] and "".join(shown[2:]) == "It is 5."
+
+
+def test_limits_count_what_a_view_sends(how: How) -> None:
+    @tool(read_only=True)
+    async def much() -> str:
+        """Give much."""
+        return "x" * 40_000
+
+    def run(history: Any) -> RunResult[Any]:
+        def reply(request: ModelRequest) -> ModelReply:
+            usage, count = Usage(1, sum(map(len, told(request.messages))) // 4, 5), len(told(request.messages))
+            return ModelReply(
+                Assistant("Done.") if count == 3 else Assistant(tool_calls=(ToolCall(f"c{count}", "much"),)), usage
+            )
+
+        return how(Agent(ScriptedModel(reply), tools=[much], history=history, limits=Limits(input_tokens=40_000)), "go")
+
+    assert run(None).stop_reason == "limit:input_tokens"
+    assert run(DropToolResults(1000, 0)).output == "Done."
+
+
 def test_what_cannot_be_shortened_is_the_error_it_was(how: How) -> None:
     model = Window([[call("fetch", n=1)], "never"], 500)
     with pytest.raises(ContextTooLong) as caught:
@@ -216,6 +367,9 @@ def test_what_cannot_be_shortened_is_the_error_it_was(how: How) -> None:
 
 
 # --- outputs in files ---------------------------------------------------------------------------------------------------
+
+
+HASH = sha256(b"r/1").hexdigest()[:8]
 
 
 def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_path: Path) -> None:
@@ -232,9 +386,11 @@ def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_pat
 
     result = how(Agent(ScriptedModel(read), tools=[fetch, spill.tool], middleware=[spill]), "go", run_id="r/1")
     head, rest = told(result.messages)
-    assert head.startswith("7" * 100 + "\n[... 100 of 1,000 characters; the whole is in r_1-0.txt, read on with read_output(")
+    assert head.startswith(
+        "7" * 100 + f"\n[... 100 of 1,000 characters; the whole is in r_1-{HASH}-0.txt, read on with read_output("
+    )
     assert rest == "7" * 900 + "\n[characters 100 to 1,000 of 1,000]"
-    assert (tmp_path / "out" / "r_1-0.txt").read_text(encoding="utf-8") == "7" * 1000
+    assert (tmp_path / "out" / f"r_1-{HASH}-0.txt").read_text(encoding="utf-8") == "7" * 1000
 
 
 def test_a_folder_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
@@ -254,6 +410,16 @@ def test_only_outputs_can_be_read(how: How, tmp_path: Path, name: str) -> None:
     model = ScriptedModel([call("read_output", name=name), "Done."])
     result = how(Agent(model, tools=[spill.tool], middleware=[spill]), "go")
     assert told(result.messages) == [f"error: there is no output {name!r}; give the name as the result has it"]
+
+
+def test_a_link_among_the_outputs_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    spill = SpillOutputs(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link.txt").symlink_to(tmp_path / "secret")
+    model = ScriptedModel([call("read_output", name="link.txt"), "Done."])
+    result = Agent(model, tools=[spill.tool], middleware=[spill]).run_sync("go")
+    assert told(result.messages)[0].startswith("error: there is no output")
 
 
 def test_other_values_stay_what_they_are(how: How, tmp_path: Path) -> None:
