@@ -226,8 +226,8 @@ class Run:
         self._asked = request.messages
         return await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
 
-    async def _on_delta(self, delta: Delta) -> None:
-        await self._tell(self._watchers, delta)
+    def _on_delta(self, delta: Delta) -> Awaitable[None]:
+        return self._tell(self._watchers, delta)
 
     async def run_tools(self, todo: RunTools) -> None:
         """Answer the calls, as many at once as `plan` allows."""

@@ -226,27 +226,30 @@ class _Connection(asyncio.Protocol):
         while self._http.their_state in (h11.SEND_BODY, h11.ERROR):
             try:
                 event = self._next()
+                while type(event) is h11.Data:
+                    pieces.append(event.data)
+                    event = self._next()
             except FAILURES as error:
                 if not pieces:
                     raise
                 self._fail(error)
                 break
-            if isinstance(event, h11.Data):
-                pieces.append(event.data)
-            elif pieces:
+            if pieces:
                 break
-            elif event is h11.NEED_DATA:
+            if event is h11.NEED_DATA:
                 await self._wait()
         return b"".join(pieces)
 
     def _next(self) -> Any:
         http, failure = self._http, self._failure
+        if failure is None:
+            return http.next_event()
         is_unanswered = http.their_state is h11.SEND_RESPONSE and not http.trailing_data[0]
-        if failure is not None and (is_unanswered or http.their_state is h11.ERROR):
+        if is_unanswered or http.their_state is h11.ERROR:
             raise failure  # h11 would tell of its own state
-        event = self._http.next_event()
-        if event is h11.NEED_DATA and self._failure is not None:
-            raise self._failure
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            raise failure
         return event
 
     async def _wait(self) -> None:
