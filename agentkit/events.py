@@ -81,6 +81,8 @@ class ModelReplied:
     waited: float = 0.0
     sent: int = 0
     same_prefix: int = 0
+    changed: str = ""
+    """What of the last request's beginning this one did not repeat; nothing where it only grew."""
 
 
 @dataclass(frozen=True, slots=True)

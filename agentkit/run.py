@@ -39,6 +39,7 @@ from .messages import Message, ToolCall, ToolResult, Usage
 from .model import ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
+from .prefix import CacheMiss, cache_misses, change
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
 from .tool import Budget, RunContext
@@ -98,6 +99,11 @@ class RunResult(Generic[OutputT]):
         return self.state.steps
 
     @property
+    def cache_misses(self) -> list[CacheMiss]:
+        """The steps whose prompt the server's cache did not serve as far as it was sent before, and why."""
+        return cache_misses(self.state.events)
+
+    @property
     def run_id(self) -> str:
         """The run's id."""
         return self.state.run_id
@@ -134,8 +140,9 @@ class Run:
         self._turn = asyncio.Lock()
         self._sent: Sequence[Message] | int = state.sent_whole
         """The messages of the last request; of one that had the whole transcript, how many it had."""
-        self._asked: Sequence[Message] | None = None
-        """The messages that the model was sent in this step."""
+        self._last: ModelRequest | None = None
+        self._asked: ModelRequest | None = None
+        """What the model was sent in this step."""
         self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
@@ -199,19 +206,28 @@ class Run:
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
         await self.record(ModelReplied(message, *counts, *self._compared()))
 
-    def _compared(self) -> tuple[int, int]:
-        """How many messages the model was sent, and how many at their beginning are those of the request before."""
-        messages, before = self._asked, self._sent
-        if messages is None:  # a middleware has answered itself
-            return 0, 0
+    def _compared(self) -> tuple[int, int, str]:
+        """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
+        request, last, before = self._asked, self._last, self._sent
+        if request is None:  # a middleware has answered itself
+            return 0, 0, ""
+        messages = request.messages
         whole = messages is self.state.messages  # it only grows
-        self._sent = len(messages) if whole else messages
-        if isinstance(before, int):
-            if whole:
-                return len(messages), before
-            before = self.state.messages[:before]
-        same = takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], zip(before, messages, strict=False))
-        return len(messages), sum(1 for _ in same)
+        self._last, self._sent = request, len(messages) if whole else messages
+        if isinstance(before, int) and whole:
+            known: Sequence[Message] = ()
+            same, all_before = before, before
+        else:
+            known = self.state.messages[:before] if isinstance(before, int) else before
+            pairs = zip(known, messages, strict=False)
+            same, all_before = (
+                sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs)),
+                len(known),
+            )
+        changed = (
+            "" if last is None or (same == all_before and _same_head(last, request)) else change(last, known, request, same)
+        )
+        return len(messages), same, changed
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -223,7 +239,7 @@ class Run:
     async def _ask(self, request: ModelRequest) -> ModelReply:
         if self._asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
-        self._asked = request.messages
+        self._asked = request
         return await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
 
     def _on_delta(self, delta: Delta) -> Awaitable[None]:
@@ -354,6 +370,10 @@ class Run:
 
     async def _close(self, call: OpenCall) -> None:
         await self._answer(call, GIVEN_UP if call.started else NOT_RUN)
+
+
+def _same_head(a: ModelRequest, b: ModelRequest) -> bool:
+    return a.tools is b.tools and a.settings is b.settings and a.tool_choice == b.tool_choice
 
 
 async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:

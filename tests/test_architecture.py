@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "strict",
     },
     {"state", "tool", "model"},
-    {"models", "limiter", "retry", "fallback", "limits", "output", "history", "policy"},
+    {"models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute"},
     {"budget", "decisions", "loop", "run", "stream", "portal"},
     {"agent"},

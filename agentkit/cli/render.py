@@ -35,6 +35,10 @@ __all__ = ["AnswerOnly", "JsonLines", "LiveView", "View", "shown_output"]
 Summary = Callable[[RunResult[Any], float], str]
 
 
+_MISSES = 3
+"""Steps that the cache did not serve, as many are named."""
+
+
 class View(Protocol):
     """An observer that knows the result of the run that it watched last, also of one that failed or was cancelled."""
 
@@ -170,6 +174,11 @@ class LiveView:
             self._note(f"stopped at the limit of {event.stop_reason.removeprefix('limit:')}; this is not a whole answer")
         self._screen.line()
         self._screen.line(self._summarize(result, self._clock() - self._began), "dim")
+        misses = result.cache_misses
+        for miss in misses[:_MISSES]:
+            self._note(str(miss))
+        if len(misses) > _MISSES:
+            self._note(f"and {len(misses) - _MISSES} more steps that the cache did not serve")
 
     def _paused(self, pending: tuple[ToolCall, ...]) -> None:
         for call in pending:
@@ -242,6 +251,7 @@ def _result_data(result: RunResult[Any], error: str | None, seconds: float) -> d
         "steps": result.steps,
         "usage": result.usage,
         "cost": result.cost,
+        "cache_misses": [str(miss) for miss in result.cache_misses],
         "seconds": round(seconds, 3),
         "run_id": result.run_id,
         "pending": result.pending,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, Assistant, Limits, ModelReply, RunContext, ScriptedModel, tool
+from agentkit import Agent, Assistant, Limits, ModelReply, RunContext, ScriptedModel, ToolCall, Usage, tool
 from agentkit.cli.render import AnswerOnly, JsonLines, LiveView
 from agentkit.cli.screen import PlainScreen
 from agentkit.testing import call
@@ -90,3 +90,20 @@ def test_a_run_is_watched_piece_by_piece_only_where_pieces_are_shown(view: Any) 
     file = io.StringIO()
     Agent(model).run_sync("Hi", observers=[view(file)])
     assert ("TextDelta" in file.getvalue()) is (view is JsonLines)
+
+
+def test_steps_that_the_cache_did_not_serve_are_named() -> None:
+    def fetch(n: int) -> str:
+        """Fetch."""
+        return f"row {n}"
+
+    asked = [Assistant("", "", (ToolCall(f"c{n}", "fetch", f'{{"n": {n}}}'),)) for n in range(7)]
+    reads = [0, 960, 0, 0, 0, 0, 0, 8000]
+    replies = [ModelReply(said, Usage(1, 1000 * (n + 1), 5, reads[n])) for n, said in enumerate([*asked, Assistant("Done.")])]
+    shown, lines = io.StringIO(), io.StringIO()
+    watching = LiveView(PlainScreen(shown), clock=Clock()), JsonLines(lines)
+    Agent(ScriptedModel(replies), tools=[fetch]).run_sync("Go.", observers=watching)
+    text = shown.getvalue()
+    assert "! step 3 read 0 of 2,000 tokens from the cache: the request only grew" in text
+    assert text.count("tokens from the cache:") == 3 and "and 2 more steps that the cache did not serve" in text
+    assert len(json.loads(lines.getvalue().splitlines()[-1])["cache_misses"]) == 5

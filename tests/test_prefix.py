@@ -1,0 +1,184 @@
+"""What of a prompt's beginning changed, told by runs against a server that counts its cache's hits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agentkit import (
+    Agent,
+    Assistant,
+    ChatModel,
+    Limits,
+    ModelReply,
+    ModelRequest,
+    ModelSettings,
+    RunResult,
+    RunState,
+    ScriptedModel,
+    System,
+    ToolCall,
+    ToolResult,
+    Usage,
+    tool,
+)
+from agentkit.history import DropToolResults
+from agentkit.model import ToolSpec
+from agentkit.prefix import CacheMiss, cache_misses
+from agentkit.spec import Middleware, NextModelCall
+from agentkit.testing import DeepSeekSimulator, call
+
+How = Callable[..., RunResult[Any]]
+Simulate = Callable[..., DeepSeekSimulator]
+
+
+@tool(read_only=True)
+def fetch(n: int) -> str:
+    """Fetch much."""
+    return f"{n}" * 3000
+
+
+class Change(Middleware):
+    """Changes a request by a function of it and of how many came before."""
+
+    def __init__(self, how: Callable[[ModelRequest, int], ModelRequest]) -> None:
+        self._how, self._count = how, 0
+
+    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        self._count += 1
+        return await next(self._how(request, self._count))
+
+
+def stamped(request: ModelRequest, count: int) -> ModelRequest:
+    return replace(request, messages=[System(f"Be brief. It is 12:0{count}."), *request.messages[1:]])
+
+
+def edited(request: ModelRequest, count: int) -> ModelRequest:
+    result = request.messages[3] if count == 3 else None
+    gone = [ToolResult(result.call_id, result.name, "gone")] if isinstance(result, ToolResult) else []
+    return replace(request, messages=[*request.messages[:3], *gone]) if gone else request
+
+
+def more_tools(request: ModelRequest, count: int) -> ModelRequest:
+    other = ToolSpec("another", "Another.", {"type": "object", "properties": {}})
+    return replace(request, tools=(*request.tools, other)) if count == 3 else request
+
+
+def run(how: How, simulate: Simulate, change: Any = None, history: Any = None) -> RunResult[Any]:
+    simulator = simulate([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
+    middleware = [Change(change)] if change else []
+    model = ChatModel(base_url=simulator.base_url)
+    return how(Agent(model, tools=[fetch], instructions="Be brief. It is noon.", middleware=middleware, history=history), "Go.")
+
+
+def test_a_run_that_only_grows_misses_nothing(how: How, simulate: Simulate) -> None:
+    result = run(how, simulate)
+    assert result.cache_misses == []
+    assert result.usage.cache_read_tokens > 0
+
+
+def test_a_time_in_the_instructions_is_named(how: How, simulate: Simulate) -> None:
+    misses = run(how, simulate, stamped).cache_misses
+    assert [miss.step for miss in misses] == [3, 4, 5], "the first prompts are too short to be cached"
+    assert misses[0].why == "byte 20 of the prompt's text: message 0 (system) was '2.', now '3.'"
+    assert str(misses[0]).startswith(
+        f"step 3 read {misses[0].read:,} of {misses[0].expected:,} tokens from the cache: byte 20 of"
+    )
+
+
+def test_a_message_that_was_edited_is_named(how: How, simulate: Simulate) -> None:
+    first, *_rest = run(how, simulate, edited).cache_misses
+    assert first.step == 3
+    assert "message 3 (tool) was '111" in first.why and "now 'gone'" in first.why
+
+
+def test_a_view_that_drops_results_is_named(how: How, simulate: Simulate) -> None:
+    misses = run(how, simulate, history=DropToolResults(7000, 3000)).cache_misses
+    assert misses[0].step == 4
+    assert "(tool) was '111" in misses[0].why and "now '[this call was made; its result of 3,000" in misses[0].why
+
+
+def test_tools_that_changed_are_named(how: How, simulate: Simulate) -> None:
+    misses = run(how, simulate, more_tools).cache_misses
+    assert [(miss.step, miss.why) for miss in misses][:1] == [(3, "the tools, which stand first: another is new")]
+
+
+def asked(n: int) -> Assistant:
+    return Assistant("", "", (ToolCall(f"c{n}", "fetch", f'{{"n": {n}}}'),))
+
+
+def two(tokens: int = 2000) -> list[ModelReply]:
+    return [ModelReply(asked(1), Usage(1, 1000, 5)), ModelReply(Assistant("Done."), Usage(1, tokens, 5))]
+
+
+def counted(reads: list[int], models: list[str] | None = None) -> RunResult[Any]:
+    names = models or ["m"] * len(reads)
+    said = [*(asked(n) for n in range(len(reads) - 1)), Assistant("Done.")]
+    usages = [Usage(1, 1000 * n, 10, read) for n, read in enumerate(reads, 1)]
+    replies = [ModelReply(*reply[:2], model=reply[2]) for reply in zip(said, usages, names, strict=True)]
+    return Agent(ScriptedModel(replies), tools=[fetch]).run_sync("Go.")
+
+
+def test_a_server_that_counts_no_hits_is_not_blamed() -> None:
+    assert counted([0, 0, 0, 0]).cache_misses == []
+
+
+def test_what_the_server_lost_is_told_as_that() -> None:
+    why = "the request only grew; the server did not have its beginning in the cache, any more or yet"
+    assert counted([0, 960, 0, 2944]).cache_misses == [CacheMiss(3, 2000, 0, why)]
+    assert counted([0, 960, 1873, 2944]).cache_misses == [], "a cache rounds down"
+
+
+def test_another_model_has_another_cache() -> None:
+    (miss,) = counted([0, 960, 0], ["a", "a", "b"]).cache_misses
+    assert miss.why == "another model answered (a, then b)"
+
+
+def test_settings_and_choices_that_changed_are_named(how: How) -> None:
+    def cold(request: ModelRequest, count: int) -> ModelRequest:
+        return replace(request, settings=ModelSettings(temperature=0.0)) if count == 2 else request
+
+    def forced(request: ModelRequest, count: int) -> ModelRequest:
+        return replace(request, tool_choice="required") if count == 2 else request
+
+    for change, why in (
+        (cold, "the setting temperature was None, now 0.0"),
+        (forced, "tool_choice was 'auto', now 'required'"),
+    ):
+        result = how(Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(change)]), "Go.")
+        assert [miss.why for miss in result.cache_misses] == [why]
+
+
+def test_secrets_are_not_shown() -> None:
+    def secret(request: ModelRequest, count: int) -> ModelRequest:
+        return replace(request, messages=[System(f"password={'ab'[count % 2] * 12}"), *request.messages])
+
+    (miss,) = Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(secret)]).run_sync("Go.").cache_misses
+    assert "aaaa" not in miss.why and "bbbb" not in miss.why
+
+
+def test_the_reasons_are_part_of_the_run(simulate: Simulate) -> None:
+    simulator = simulate([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
+    agent = Agent(
+        ChatModel(base_url=simulator.base_url),
+        tools=[fetch],
+        middleware=[Change(stamped)],
+        limits=Limits(max_steps=9),
+        instructions="x",
+    )
+    result = agent.run_sync("Go.")
+    again = RunState.from_json(result.state.to_json())
+    assert cache_misses(again.events) == result.cache_misses != []
+
+
+@pytest.mark.parametrize("most", [1])
+def test_what_is_left_out_is_named(how: How, most: int) -> None:
+    def cut(request: ModelRequest, count: int) -> ModelRequest:
+        return replace(request, messages=request.messages[:most]) if count == 2 else request
+
+    result = how(Agent(ScriptedModel(two(900)), tools=[fetch], middleware=[Change(cut)], instructions="Be brief."), "Go.")
+    (miss,) = result.cache_misses
+    assert miss.why == "byte 9 of the prompt's text: message 1 (user) and what follows is not sent any more"
