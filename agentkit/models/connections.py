@@ -153,7 +153,7 @@ def _typed(error: BaseException, url: str, waits: Mapping[str, float], kind: typ
     """What the network and h11 raise, as a `TimedOut`, an `InsecureServer`, or else of this kind."""
     if isinstance(error, _Silence):
         return TimedOut(f"{url}: no byte came within {waits['read']:g} seconds")
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own, of a connection that was there
         return TimedOut(f"{url}: no connection within {waits['connect']:g} seconds")
     failed = InsecureServer if is_about_tls(error) else kind
     return failed(f"{url}: {error or type(error).__name__}")

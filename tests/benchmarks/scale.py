@@ -1,7 +1,7 @@
 """What a step costs by the length of its history, and a run by how many go at once: `python -m tests.benchmarks.scale`.
 
-The model: the processor time of a step is a + b * bytes sent, whatever goes on beside it. `a` and `b` are fitted to the shortest
-and the middle run, and the longest is predicted by them and then measured.
+The model: the processor time of a step is a + b * bytes sent, whatever goes on beside it. `a` and `b` are fitted to the
+shortest and the middle run, and the longest is predicted by them and then measured.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -217,3 +218,10 @@ def test_a_stream_that_ends_with_its_connection_is_whole() -> None:
         return (await model.reply(ask(), nothing)).message.text
 
     assert use(lambda _number: [stream_head() + GOOD], user, keep_open=False) == "hello"
+
+
+def test_a_timeout_of_the_system_is_a_connection_that_failed() -> None:
+    waits = {"connect": 10.0, "read": 300.0}
+    lost = connections._typed(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "http://x", waits, e.StreamBroken)
+    assert type(lost) is e.StreamBroken and "timed out" in str(lost)
+    assert "no connection within 10 seconds" in str(connections._typed(TimeoutError(), "http://x", waits, e.ConnectionFailed))
