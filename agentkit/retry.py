@@ -54,6 +54,8 @@ class RetryingModel:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The first reply that comes. Raises the last error when no further attempt is allowed."""
+        import tenacity  # noqa: F401  not at the first failure: that may be that no file can be opened any more
+
         began = time.monotonic()
         try:
             return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery

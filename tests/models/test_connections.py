@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +17,7 @@ from agentkit import ChatModel, User
 from agentkit import errors as e
 from agentkit.events import Delta
 from agentkit.models import connections
+from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import DONE, GOOD, WHOLE, ask, choice, event
 from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
@@ -225,3 +230,28 @@ def test_a_timeout_of_the_system_is_a_connection_that_failed() -> None:
     lost = connections._typed(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "http://x", waits, e.StreamBroken)
     assert type(lost) is e.StreamBroken and "timed out" in str(lost)
     assert "no connection within 10 seconds" in str(connections._typed(TimeoutError(), "http://x", waits, e.ConnectionFailed))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_more_requests_than_files_can_be_open_wait_for_their_turn() -> None:
+    program = """
+        import asyncio, collections, resource, sys
+        from agentkit import Agent, ChatModel
+
+        async def main():
+            async with asyncio.timeout(60):
+                agent = Agent(ChatModel(base_url=sys.argv[1]))
+                made = await asyncio.gather(*(agent.run("hi") for _ in range(120)), return_exceptions=True)
+                await agent.aclose()
+            print(*collections.Counter(type(one).__name__ for one in made))
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        asyncio.run(main())
+    """
+    with DeepSeekSimulator(lambda _request: Late("ok", 0.3)) as simulator:
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), simulator.base_url],
+            capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert {*ended.stdout.split()} <= {"RunResult", "ConnectionFailed", "Overloaded"} and "RunResult" in ended.stdout
