@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections import deque
@@ -33,6 +34,10 @@ class _Bucket:
     def take(self, amount: float) -> None:
         """Spend it; less than nothing gives back."""
         self._level -= amount
+
+
+_OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE)
+"""Too many open files: no fault of the server, which must not be left alone for it."""
 
 
 class Limiter:
@@ -175,6 +180,8 @@ class Limiter:
         self._shrunk_at = self._clock()
 
     def _count(self, error: BaseException | None) -> None:
+        if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _OF_THIS_PROCESS:
+            return
         if error is None or (isinstance(error, ModelError) and not isinstance(error, Overloaded | ConnectionFailed)):
             self._failed, self._closed_until = 0, 0.0  # it answers
         elif isinstance(error, ModelError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -209,6 +210,19 @@ def test_a_refused_request_is_no_failure_of_the_server() -> None:
         for _ in range(5):
             await one(limiter, e.Overloaded("HTTP 500"))
             await one(limiter, e.BadRequest("HTTP 400"))
+
+    asyncio.run(main())
+
+
+def test_what_this_process_lacks_is_no_failure_of_the_server() -> None:
+    limiter = Limiter(failures=2)
+
+    async def main() -> None:
+        for _ in range(5):
+            full = e.ConnectionFailed("Too many open files")
+            full.__cause__ = OSError(errno.EMFILE, "Too many open files")
+            await one(limiter, full)
+        await one(limiter)
 
     asyncio.run(main())
 
