@@ -25,7 +25,12 @@ class RunBudget:
         self._loop = asyncio.get_running_loop()
 
     def reached(self, tokens: int, cost: float) -> str | None:
-        """The stop reason if a model call with so many prompt tokens, of this cost at least, would break a limit."""
+        """The stop reason if a model call with so many prompt tokens, of this cost at least, would break a limit.
+
+        A run that has ended pays for nothing more: its own stop reason.
+        """
+        if self._state.stop_reason is not None:
+            return f"limit:{self._state.stop_reason.removeprefix('limit:')}"
         return self._limits.spending(self._state, tokens, cost)
 
     async def add(self, usage: Usage, cost: float | None) -> None:

@@ -70,7 +70,7 @@ class Limits:
 
     def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
         """The stop reason if a call with so many prompt tokens, of this cost at least, would break a limit."""
-        usage, spent = state.usage, state.cost or 0.0
+        usage, spent = state.usage, state.known_cost
         if self.input_tokens is not None and usage.input_tokens + tokens >= self.input_tokens:
             return "limit:input_tokens"
         if self.output_tokens is not None and usage.output_tokens >= self.output_tokens:

@@ -57,6 +57,8 @@ class RunState:
         self.calls: dict[str, OpenCall] = {}
         self.usage = Usage()
         self.cost: float | None = 0.0
+        self.known_cost = 0.0
+        """What was spent as far as prices are known: what a limit is held against."""
         self.waited = 0.0
         self.context_tokens = 0
         """Prompt and answer of the last model call: about what the next prompt will have at least."""
@@ -196,6 +198,7 @@ class RunState:
     def _spent(self, usage: Usage, cost: float | None) -> None:
         self.usage += usage
         self.cost = None if self.cost is None or cost is None else self.cost + cost
+        self.known_cost += cost or 0.0
 
     def _open(self, call_id: str) -> OpenCall:
         try:

@@ -17,6 +17,7 @@ from agentkit import (
     ModelReplied,
     ModelReply,
     RunContext,
+    RunFinished,
     RunResult,
     RunStarted,
     RunState,
@@ -31,6 +32,7 @@ from agentkit import (
     User,
     tool,
 )
+from agentkit.budget import RunBudget
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.testing import DeepSeekSimulator, call
 
@@ -224,3 +226,30 @@ def test_a_wrong_within_is_refused() -> None:
 def test_a_context_of_no_run_binds_nothing() -> None:
     result = Agent(ScriptedModel(["ok"])).run_sync("go", within=RunContext(None))
     assert (result.output, len(result.run_id)) == ("ok", 32)
+
+
+def test_an_unknown_price_does_not_switch_a_cost_limit_off() -> None:
+    def asked(n: int) -> Assistant:
+        return Assistant("", "", (ToolCall(f"c{n}", "look"),))
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    costs = [0.01, None, 0.01, 0.01, 0.01, 0.01]
+    replies = [ModelReply(asked(n), Usage(1, 10, 1), cost=cost) for n, cost in enumerate(costs)]
+    result = Agent(ScriptedModel(replies), tools=[look], limits=Limits(cost=0.03)).run_sync("go")
+    assert (result.stop_reason, result.cost, result.steps) == ("limit:cost", None, 4)
+
+
+def test_a_run_that_has_ended_pays_for_nothing_more() -> None:
+    state = RunState.replay([RunStarted("r", (User("go"),)), RunFinished("limit:seconds", None)])
+
+    async def main() -> str | None:
+        async def record(_event: Any) -> None:
+            return None
+
+        return RunBudget("c", state, Limits(), 0, record).reached(0, 0.0)
+
+    assert asyncio.run(main()) == "limit:seconds"
