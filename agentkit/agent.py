@@ -292,8 +292,7 @@ class Agent(Generic[OutputT]):
             rest = history[1:] if history and isinstance(history[0], System) else history
             history = [System(self.spec.instructions), *rest]
         new: list[Message] = [] if prompt is None else [User(prompt)]
-        within = options.get("within")
-        run_id = options.get("run_id") or (within.idempotency_key if within and within.run_id else uuid4().hex)
+        run_id = options.get("run_id") or _id_within(options.get("within")) or uuid4().hex
         return RunStarted(run_id, (*history, *new), len(history))
 
     async def _drive(
@@ -303,6 +302,14 @@ class Agent(Generic[OutputT]):
         outer = getattr(options.get("within"), "budget", None)
         run = Run(self.spec, state, options.get("deps"), observers, outer)
         return cast("RunResult[OutputT]", await drive(run, first))
+
+
+def _id_within(within: RunContext[Any] | None) -> str | None:
+    """The key of the call that the run is part of, the same after a crash; its second run and later ones are numbered."""
+    if within is None or not within.run_id:
+        return None
+    before = within.budget.next_run() if within.budget else 0
+    return f"{within.idempotency_key}.{before}" if before else within.idempotency_key
 
 
 def _names(registry: ToolRegistry) -> list[str]:

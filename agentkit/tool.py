@@ -49,6 +49,10 @@ class Budget(Protocol):
         """Count what was spent. It may come from another event loop."""
         ...
 
+    def next_run(self) -> int:
+        """How many runs of this call began before: their ids, and the keys of their calls, must differ."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RunContext(Generic[DepsT]):

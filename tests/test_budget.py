@@ -253,3 +253,74 @@ def test_a_run_that_has_ended_pays_for_nothing_more() -> None:
         return RunBudget("c", state, Limits(), 0, record).reached(0, 0.0)
 
     assert asyncio.run(main()) == "limit:seconds"
+
+
+def test_run_sync_in_an_async_tool_pays_and_does_not_wait_for_itself() -> None:
+    inner = Agent(ScriptedModel([priced("found")]))
+
+    @tool
+    async def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask."""
+        return inner.run_sync(task, within=ctx).output
+
+    async def main() -> RunResult[str]:
+        async with asyncio.timeout(20):
+            return await Agent(ScriptedModel([priced(asking("ask")), priced("Done.")]), tools=[ask]).run("go")
+
+    result = asyncio.run(main())
+    assert (result.output, told(result)) == ("Done.", ["found"])
+    assert result.usage.requests == 3
+    assert result.cost == pytest.approx(0.03)
+
+
+def test_a_limit_binds_what_another_loop_has_spent_meanwhile() -> None:
+    @tool
+    async def again(task: str) -> str:
+        """Again."""
+        return task
+
+    replies = [priced(asking("again", n)) for n in range(50)]
+    inner = Agent(ScriptedModel(replies), tools=[again], limits=Limits(max_steps=50))
+
+    @tool
+    async def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask."""
+        return inner.run_sync(task, within=ctx).stop_reason
+
+    outer = Agent(ScriptedModel([priced(asking("ask")), priced("Done.")]), tools=[ask], limits=Limits(cost=0.055))
+    result = asyncio.run(outer.run("go"))
+    assert told(result) == ["limit:cost"] and result.usage.requests <= 6
+
+
+def test_a_loop_that_is_gone_is_not_waited_for() -> None:
+    state = RunState.replay([RunStarted("r", (User("go"),))])
+
+    async def made() -> RunBudget:
+        async def record(_event: Any) -> None:
+            return None
+
+        return RunBudget("c", state, Limits(input_tokens=100), 0, record)
+
+    budget = asyncio.run(made())
+    asyncio.run(budget.add(Usage(1, 100, 1), 0.1))
+    assert budget.reached(0, 0.0) == "limit:input_tokens"
+
+
+def test_the_runs_of_one_call_have_keys_of_their_own() -> None:
+    keys: list[str] = []
+
+    @tool
+    async def pay(ctx: RunContext[None], task: str) -> str:
+        """Pay."""
+        keys.append(ctx.idempotency_key)
+        return "paid"
+
+    @tool
+    async def both(ctx: RunContext[None], task: str) -> str:
+        """Pay two."""
+        agents = [Agent(ScriptedModel([asking("pay"), "Done."]), tools=[pay]) for _ in range(2)]
+        await asyncio.gather(*(agent.run("pay", within=ctx) for agent in agents))
+        return "both"
+
+    Agent(ScriptedModel([asking("both"), "Done."]), tools=[both]).run_sync("go", run_id="r")
+    assert keys == ["r:0:0", "r:0.1:0"]

@@ -84,7 +84,7 @@ class Connections:
             except BaseException:
                 self.drop(connection)
                 raise
-        except FAILURES as error:
+        except _FAILURES as error:
             raise _typed(error, self.url, waits, ConnectionFailed) from error
 
     def _kept(self) -> _Connection | None:
@@ -146,7 +146,7 @@ class _Silence(Exception):
     """No byte came for too long."""
 
 
-FAILURES = (OSError, TimeoutError, h11.ProtocolError, _Silence)
+_FAILURES = (OSError, h11.ProtocolError, _Silence)
 
 
 def _typed(error: BaseException, url: str, waits: Mapping[str, float], kind: type[ModelError]) -> ModelError:
@@ -229,7 +229,7 @@ class _Connection(asyncio.Protocol):
                 while type(event) is h11.Data:
                     pieces.append(event.data)
                     event = self._next()
-            except FAILURES as error:
+            except _FAILURES as error:
                 if not pieces:
                     raise
                 self._fail(error)
@@ -335,7 +335,7 @@ class _Response:
         """The next bytes of the body."""
         try:
             return await self._connection.read()
-        except FAILURES as error:
+        except _FAILURES as error:
             raise _typed(error, self._connections.url, self._waits, StreamBroken) from error
 
     async def aclose(self) -> None:
