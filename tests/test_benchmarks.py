@@ -16,3 +16,14 @@ def test_the_benchmark_prints_a_row_for_each_measurement() -> None:
     assert len(rows) == 7, ended.stdout
     assert all(float(ours) > 0 for _label, ours, _floor, _ratio in rows)
     assert [label.strip() for label, _ours, floor, _ratio in rows if not floor] == ["the schema of a function (us)"]
+
+
+def test_what_a_step_costs_by_length_number_and_processes_is_printed() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.scale", "--small"]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = [line.split("|")[1:-1] for line in ended.stdout.splitlines() if re.match(r"\| \d", line)]
+    assert [row[0].strip() for row in rows[:4]] == ["2", "4", "8", "2"] and len(rows) == 6
+    sent = [float(row[1].replace(",", "")) for row in rows[:3]]
+    assert sent[0] < sent[1] < sent[2], "a longer run sends more bytes a step"
+    assert float(rows[5][1]) > 0

@@ -21,8 +21,6 @@ from .worker import add
 
 LENGTHS = (50, 400, 1600)
 AT_ONCE = (10, 100, 1000)
-OF_A_STEP = 300
-"""About the bytes that a step of `add` adds to a request."""
 
 
 def agent(port: str, steps: int) -> Agent[str]:
@@ -51,9 +49,8 @@ async def _at_once(port: str, runs: int) -> tuple[float, float]:
     made = agent(port, 4)
     await asyncio.gather(*(made.run("Go.") for _ in range(min(runs, 50))))
     used = time.process_time()
-    kept = await asyncio.gather(*(made.run("Go.") for _ in range(runs)))
+    await asyncio.gather(*(made.run("Go.") for _ in range(runs)))
     used = time.process_time() - used
-    del kept
     tracemalloc.start()
     kept = await asyncio.gather(*(made.run("Go.") for _ in range(50)))
     size = tracemalloc.get_traced_memory()[0] / len(kept)
@@ -74,36 +71,36 @@ def _worker(port: str, runs: int) -> float:
     return asyncio.run(main())
 
 
-def main() -> None:
-    """Print the three tables."""
+def main(lengths: tuple[int, int, int] = LENGTHS, at_once: tuple[int, ...] = AT_ONCE, runs: int = 1000) -> None:
+    """Print the three tables; the last is of so many runs in each process."""
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert server.stdout and server.stdin
     port = server.stdout.readline().strip()
     try:
-        found = [asyncio.run(_length(port, steps)) for steps in LENGTHS]
+        found = [asyncio.run(_length(port, steps)) for steps in lengths]
         (first, small), (second, more), _last = found
         slope = (second - first) / (more - small)
         print("| steps in the run | bytes of a request (mean) | us a step, measured | us a step, by the model |")
         print("|---:|---:|---:|---:|")
-        for steps, (used, size) in zip(LENGTHS, found, strict=True):
+        for steps, (used, size) in zip(lengths, found, strict=True):
             print(f"| {steps} | {size:,.0f} | {used:.0f} | {first + slope * (size - small):.0f} |")
         print(f"\na = {first - slope * small:.0f} us, b = {slope * 1024:.2f} us a KB\n")
         print("| runs at once | ms of processor time a run | KB that a result holds |")
         print("|---:|---:|---:|")
-        for runs in AT_ONCE:
-            used, held = asyncio.run(_at_once(port, runs))
-            print(f"| {runs} | {used:.2f} | {held:.1f} |")
+        for beside in at_once:
+            used, held = asyncio.run(_at_once(port, beside))
+            print(f"| {beside} | {used:.2f} | {held:.1f} |")
         print("\n| processes | runs a second (the server takes a share) |\n|---:|---:|")
         for workers in (1, 2):
             with ProcessPoolExecutor(workers) as pool:
-                seconds = max(pool.map(_worker, [port] * workers, [1000] * workers))
-            print(f"| {workers} of {os.cpu_count()} processors | {workers * 1000 / seconds:.0f} |")
+                seconds = max(pool.map(_worker, [port] * workers, [runs] * workers))
+            print(f"| {workers} of {os.cpu_count()} processors | {workers * runs / seconds:.0f} |")
     finally:
         server.stdin.close()
         server.wait()
 
 
 if __name__ == "__main__":
-    main()
+    main(*(((2, 4, 8), (2,), 50) if "--small" in sys.argv else ()))
