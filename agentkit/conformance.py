@@ -138,7 +138,7 @@ class _Passing(Exception):
 
 def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
     if content.lstrip()[:1] == b"{":
-        return read_whole(content, think_tags=profile.think_tags), (json.loads(content),)
+        return read_whole(content, ReplyReader(think_tags=profile.think_tags)), (json.loads(content),)
     reader, bodies = ReplyReader(think_tags=profile.think_tags), []
     for data in SSEParser().feed(content + b"\n\n"):
         if data and data != b"[DONE]":

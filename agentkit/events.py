@@ -95,11 +95,17 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class UsageAdded:
-    """A tool call spent this on model calls of its own; a sub-agent's, for instance. It counts as the run's."""
+    """Model calls spent this beside the replies of the run, and it counts as the run's.
+
+    They are calls that a tool made, a sub-agent's for instance, or, with an empty `call_id`, the run's own whose replies it
+    did not take: a middleware asked again. `estimated`: the server did not count it, as the reply broke off, or as it never
+    does; the tokens are then one for each four bytes.
+    """
 
     call_id: str
     usage: Usage
     cost: float | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from .errors import AuthError, ContextTooLong, InsufficientBalance, ModelError, SettingsError
 from .events import Retrying
-from .model import DeltaSink, Model, ModelReply, ModelRequest
+from .messages import Spent
+from .model import DeltaSink, Model, ModelReply, ModelRequest, with_lost
 from .retry import Retry
 
 __all__ = ["Fallback", "may_help"]
@@ -49,10 +50,12 @@ class Fallback:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The reply of the first model that gives one."""
+        lost = Spent()
         for number, model in enumerate(self._asked, 1):
             try:
-                return await model.reply(request, on_delta)
+                return with_lost(await model.reply(request, on_delta), lost)
             except ModelError as error:
+                lost = error.uncounted = lost + (error.uncounted or Spent())
                 if number == len(self._asked) or not self._when(error):
                     error.retryable = False
                     raise

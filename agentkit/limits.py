@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from .errors import SettingsError
 from .history import History
+from .messages import BYTES_PER_TOKEN, Spent, Usage
+from .model import ToolSpec
 from .models.prices import Price
 from .state import RunState, bytes_of
-from .tool import Budget
 
-__all__ = ["Limits"]
-
-_BYTES_PER_TOKEN = 4
+__all__ = ["Limits", "ahead"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,58 +60,54 @@ class Limits:
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
-    def before_model_call(self, state: RunState, price: Price | None = None, view: History | None = None) -> str | None:
+    def before_model_call(
+        self, state: RunState, price: Price | None = None, view: History | None = None, tools: Sequence[ToolSpec] = ()
+    ) -> str | None:
         """The stop reason if one more model call would break a limit; `view` says what of the transcript it sends."""
         if self.max_steps is not None and state.steps >= self.max_steps:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"
-        return self.spending(state, *self._ahead(state, price, view))
-
-    def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
-        """The stop reason if a call with so many prompt tokens, of this cost at least, would break a limit."""
-        usage, spent = state.usage, state.known_cost
-        if self.input_tokens is not None and usage.input_tokens + tokens >= self.input_tokens:
-            return "limit:input_tokens"
-        if self.output_tokens is not None and usage.output_tokens >= self.output_tokens:
-            return "limit:output_tokens"
-        if self.cost is not None and (spent >= self.cost or spent + cost > self.cost):
-            return "limit:cost"
-        return None
+        return self.spending(state.spent, ahead(state, price, view, tools)) if self.bind_spending else None
 
     @property
-    def _count_ahead(self) -> bool:
-        return self.input_tokens is not None or self.cost is not None
+    def bind_spending(self) -> bool:
+        """Whether tokens or cost have a limit."""
+        return not (self.input_tokens is None and self.output_tokens is None and self.cost is None)
 
-    def _ahead(self, state: RunState, price: Price | None, view: History | None) -> tuple[int, float]:
-        """The tokens of the next prompt, and what it costs at least."""
-        if not self._count_ahead:
-            return 0, 0.0
-        known, added = state.context_tokens, state.added_bytes // _BYTES_PER_TOKEN
-        if view is not None:
-            messages = view(state.messages, state.new_from)
-            if messages is not state.messages:
-                most = sum(map(bytes_of, messages)) // _BYTES_PER_TOKEN
-                known = min(known, most)
-                added = min(added, most - known)
-        return known + added, price.of_prompt(known, added) if price else 0.0
+    def spending(self, spent: Spent, more: Spent) -> str | None:
+        """The stop reason if a call that spends so much more would break a limit."""
+        usage, added = spent.usage, more.usage
+        if self.input_tokens is not None and usage.input_tokens + added.input_tokens >= self.input_tokens:
+            return "limit:input_tokens"
+        most = self.output_tokens
+        if most is not None and (usage.output_tokens >= most or usage.output_tokens + added.output_tokens > most):
+            return "limit:output_tokens"
+        cost = spent.cost or 0.0
+        if self.cost is not None and (cost >= self.cost or cost + (more.cost or 0.0) > self.cost):
+            return "limit:cost"
+        return None
 
     def tool_calls_left(self, state: RunState) -> int | None:
         """How many more tool calls may run; None without a limit."""
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
 
-    def within(self, budget: Budget) -> Limits:
-        """These limits for a run that is part of another, whose limits on tokens and cost hold as well."""
-        return _Inner(**{name: getattr(self, name) for name in Limits.__slots__}, outer=budget)
+
+def ahead(state: RunState, price: Price | None, view: History | None, tools: Sequence[ToolSpec]) -> Spent:
+    """The prompt of the next call: its tokens, and what it costs at least."""
+    known, added = state.context_tokens, state.added_bytes // BYTES_PER_TOKEN
+    if not known:
+        added += _bytes_of_tools(tools) // BYTES_PER_TOKEN
+    if view is not None:
+        messages = view(state.messages, state.new_from)
+        if messages is not state.messages:
+            most = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
+            known = min(known, most)
+            added = min(added, most - known)
+    return Spent(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inner(Limits):
-    outer: Budget
+def _bytes_of_tools(tools: Sequence[ToolSpec]) -> int:
+    from pydantic_core import to_json
 
-    def spending(self, state: RunState, tokens: int, cost: float) -> str | None:
-        return Limits.spending(self, state, tokens, cost) or self.outer.reached(tokens, cost)
-
-    @property
-    def _count_ahead(self) -> bool:
-        return True
+    return sum(len(to_json(tool.parameters)) + len(tool.name) + len(tool.description) for tool in tools)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, assert_never
 
+from .budget import OverBudget
 from .decisions import AskModel, Decision, Finish, Pause, RunTools
 from .errors import OutputInvalid
 from .events import LastingEvent
@@ -88,7 +89,7 @@ def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> li
 
 def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
     """The next model call, if the limits allow it. A choice that forces a tool ends with the first call."""
-    limit = spec.limits.before_model_call(state, spec.price, spec.history)
+    limit = spec.limits.before_model_call(state, spec.price, spec.history, spec.offered)
     if limit:
         return _at_limit(limit, state, spec)
     forced_before = state.calls_made and spec.tool_choice != "none"
@@ -167,6 +168,8 @@ async def _until_end(run: Run) -> Pause | Finish:
                         return finish
                     case other:
                         assert_never(other)
+    except OverBudget as refused:
+        return Finish(refused.stop_reason)
     except TimeoutError:
         if not clock.expired():
             raise

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Assistant", "Message", "System", "ToolCall", "ToolResult", "Usage", "User"]
+__all__ = ["BYTES_PER_TOKEN", "Assistant", "Message", "Spent", "System", "ToolCall", "ToolResult", "Usage", "User"]
+
+BYTES_PER_TOKEN = 4
+"""By which tokens are estimated where nobody has counted them; about right for English text and for JSON."""
 
 
 class _Encoded:
@@ -113,3 +116,16 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
             self.tool_calls + other.tool_calls,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What model calls used and cost. `cost` is in US dollars, None where a price is not known."""
+
+    usage: Usage = Usage()
+    cost: float | None = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        """The sum; a cost that is not known makes it unknown."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Spent(self.usage + other.usage, cost)

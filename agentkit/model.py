@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .errors import SettingsError
 from .events import Delta
-from .messages import Assistant, Message, Usage
+from .messages import Assistant, Message, Spent, Usage
 
-__all__ = ["DeltaSink", "Effort", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
+__all__ = ["DeltaSink", "Effort", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec", "with_lost"]
 
 Effort: TypeAlias = Literal["low", "medium", "high", "max"]
 DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
@@ -122,7 +122,8 @@ class ModelRequest:
 @dataclass(frozen=True, slots=True)
 class ModelReply:
     """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
-    `waited` is how many seconds the request waited for its turn, or between retries."""
+    `waited` is how many seconds the request waited for its turn, or between retries; `uncounted` is, by estimate, what
+    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one."""
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
@@ -130,6 +131,12 @@ class ModelReply:
     model: str = ""
     cost: float | None = None
     waited: float = 0.0
+    uncounted: Spent = field(default_factory=Spent)
+
+
+def with_lost(reply: ModelReply, lost: Spent) -> ModelReply:
+    """The reply, with what attempts before it used."""
+    return replace(reply, uncounted=lost + reply.uncounted) if lost.usage.total_tokens else reply
 
 
 @runtime_checkable

@@ -9,11 +9,11 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["holds_up", "run"]
 
 T = TypeVar("T")
 
@@ -60,6 +60,26 @@ class _Portal:
 
 _lock = threading.Lock()
 _portal: _Portal | None = None
+_held_up: set[asyncio.AbstractEventLoop] = set()
+
+
+def holds_up(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a sync call was made in this event loop, which stands still until the call has ended."""
+    return loop in _held_up
+
+
+@contextlib.contextmanager
+def _holding_up() -> Iterator[None]:
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:  # there is none in this thread
+        yield
+        return
+    _held_up.add(here)
+    try:
+        yield
+    finally:
+        _held_up.discard(here)
 
 
 def _current() -> _Portal:
@@ -102,15 +122,16 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             coroutine.close()
             done.set_exception(asyncio.CancelledError())
 
-    try:
-        portal.loop.call_soon_threadsafe(start)
-        return _wait(done)
-    except BaseException:
-        if not done.done():
-            portal.loop.call_soon_threadsafe(stop)
-            with contextlib.suppress(BaseException):
-                _wait(done)
-        raise
+    with _holding_up():
+        try:
+            portal.loop.call_soon_threadsafe(start)
+            return _wait(done)
+        except BaseException:
+            if not done.done():
+                portal.loop.call_soon_threadsafe(stop)
+                with contextlib.suppress(BaseException):
+                    _wait(done)
+            raise
 
 
 def _hand_over(task: asyncio.Task[T], done: Future[T]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .errors import SettingsError
+from .errors import ModelError, SettingsError
 from .events import Retrying
-from .model import DeltaSink, Model, ModelReply, ModelRequest
+from .messages import Spent
+from .model import DeltaSink, Model, ModelReply, ModelRequest, with_lost
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
@@ -63,15 +64,21 @@ class RetryingModel:
             if self.retry.attempts < 2 or not self._may_retry(error):
                 raise
             failed: list[Exception] = [error]
+        lost = Spent()
 
         async def attempt() -> ModelReply:
-            if failed:
-                raise failed.pop()
-            return await self.model.reply(request, on_delta)
+            nonlocal lost
+            try:
+                if failed:
+                    raise failed.pop()
+                return await self.model.reply(request, on_delta)
+            except ModelError as error:
+                lost = error.uncounted = lost + (error.uncounted or Spent())
+                raise
 
         retrying = self._retrying(on_delta, self.retry.total - (time.monotonic() - began))
         reply: ModelReply = await retrying(attempt)
-        return replace(reply, waited=reply.waited + retrying.statistics.get("idle_for", 0.0))
+        return with_lost(replace(reply, waited=reply.waited + retrying.statistics.get("idle_for", 0.0)), lost)
 
     def _retrying(self, on_delta: DeltaSink | None, seconds: float) -> AsyncRetrying:
         import tenacity

@@ -14,9 +14,9 @@ from itertools import takewhile
 from typing import Any, Generic
 
 from ._typing import OutputT
-from .budget import Forward, RunBudget
+from .budget import CallBudget, Forward, Ledger, Reservation
 from .decisions import AskModel, Finish, RunTools
-from .errors import AgentError, LimitReached
+from .errors import AgentError, LimitReached, ModelError
 from .events import (
     ApprovalGiven,
     ApprovalRequired,
@@ -32,10 +32,12 @@ from .events import (
     ToolFinished,
     ToolProgress,
     ToolStarted,
+    UsageAdded,
 )
 from .execute import describe_error, execute, plan
 from .history import mend, unique_ids
-from .messages import Message, ToolCall, ToolResult, Usage
+from .limits import ahead
+from .messages import Message, Spent, ToolCall, ToolResult, Usage
 from .model import ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
@@ -89,6 +91,12 @@ class RunResult(Generic[OutputT]):
         return self.state.cost
 
     @property
+    def uncounted(self) -> Usage:
+        """What the server did not count, by estimate, and which is not in `usage` and `cost`: replies that broke off, and
+        those of a server that counts nothing. Limits hold it as well."""
+        return self.state.uncounted
+
+    @property
     def waited(self) -> float:
         """Seconds that model calls waited for their turn at the server (see `Limiter`), or between retries."""
         return self.state.waited
@@ -133,8 +141,8 @@ class Run:
         self.depth = outer.depth + 1 if outer else 0
         if outer and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
-        self.spec = replace(spec, limits=spec.limits.within(outer)) if outer else spec
-        self.state, self.deps = state, deps
+        self.spec, self.state, self.deps = spec, state, deps
+        self._ledger = Ledger(spec.limits, state, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
@@ -143,6 +151,9 @@ class Run:
         self._last: ModelRequest | None = None
         self._asked: ModelRequest | None = None
         """What the model was sent in this step."""
+        self._replies: list[ModelReply] = []
+        """What it answered in this step: more than one where a middleware asks again."""
+        self._uncounted: list[Spent] = []
         self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
@@ -199,8 +210,14 @@ class Run:
             messages = view if view is messages else mend(view)
         request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
         started = time.perf_counter()
-        self._asked = None
-        reply = await self._reply(request)
+        self._asked, self._replies, self._uncounted = None, [], []
+        try:
+            reply = await self._reply(request)
+        except BaseException:
+            with contextlib.suppress(*_OF_OBSERVERS):
+                await self._add_beside(None)
+            raise
+        await self._add_beside(reply)
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
@@ -240,7 +257,40 @@ class Run:
         if self._asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
         self._asked = request
-        return await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
+        place = await self._reserve(request) if self._ledger.binds else None
+        spent = Spent()
+        try:
+            reply = await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
+            spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+        except ModelError as error:
+            spent = error.uncounted or spent
+            self._uncounted.append(spent)
+            raise
+        finally:
+            if place is not None:
+                self._ledger.settle(place, spent)
+        self._replies.append(reply)
+        self._uncounted.append(reply.uncounted)
+        return replace(reply, waited=reply.waited + place.waited) if place and place.waited else reply
+
+    def _reserve(self, request: ModelRequest) -> Awaitable[Reservation]:
+        spec, last_answer = self.spec, self.state.limit is not None
+        prompt = ahead(self.state, spec.price, spec.history, spec.offered)
+        return self._ledger.reserve(prompt, request.settings.max_tokens, spec.price, past_own=last_answer)
+
+    async def _add_beside(self, taken: ModelReply | None) -> None:
+        """Write down what the step spent beside the reply that was taken: which of them it is tell its own counts."""
+        replies, uncounted = self._replies, self._uncounted
+        if taken is not None:
+            if not replies and self._ledger.binds:  # a middleware has answered itself
+                self._ledger.settle(None, Spent(taken.usage, taken.cost))
+            of_taken = [place for place, reply in enumerate(replies) if reply.usage is taken.usage]
+            replies = [reply for place, reply in enumerate(replies) if place != (of_taken or [len(replies) - 1])[-1]]
+        for reply in replies:
+            await self.record(UsageAdded("", reply.usage, reply.cost))
+        for spent in uncounted:
+            if spent.usage.total_tokens:
+                await self.record(UsageAdded("", spent.usage, spent.cost, estimated=True))
 
     def _on_delta(self, delta: Delta) -> Awaitable[None]:
         return self._tell(self._watchers, delta)
@@ -279,7 +329,7 @@ class Run:
         await self.record(ToolStarted(call, open_call.position))
         told: list[asyncio.Task[None]] = []
         report = self._reporter(call, told) if self._watchers else None
-        budget = RunBudget(call.id, state, self.spec.limits, self.depth, self.record)
+        budget = CallBudget(call.id, self._ledger, self.depth, self.record)
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
         outcome = await execute(call, ctx, self.spec)
@@ -293,6 +343,7 @@ class Run:
                 await asyncio.gather(*told)
         finally:  # the call has had its effect, whatever a watcher makes of its progress
             await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
+        await budget.end()
 
     def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
         """A function that any thread may call to report progress."""

@@ -23,7 +23,7 @@ from .events import (
     dump_event,
     load_event,
 )
-from .messages import Assistant, Message, ToolCall, ToolResult, Usage
+from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage
 
 __all__ = ["OpenCall", "RunState", "bytes_of"]
 
@@ -57,11 +57,13 @@ class RunState:
         self.calls: dict[str, OpenCall] = {}
         self.usage = Usage()
         self.cost: float | None = 0.0
+        self.uncounted = Usage()
+        """What the server did not count, by estimate."""
         self.known_cost = 0.0
-        """What was spent as far as prices are known: what a limit is held against."""
+        """What was spent as far as prices are known, what was not counted included: what a limit is held against."""
         self.waited = 0.0
         self.context_tokens = 0
-        """Prompt and answer of the last model call: about what the next prompt will have at least."""
+        """Prompt and answer of the last model call: about what the next prompt will have at least. 0: nobody has counted."""
         self.finish_reason = ""
         self.steps = 0
         """Model calls that ended with a whole reply."""
@@ -105,11 +107,15 @@ class RunState:
         return self._repeats
 
     @property
+    def spent(self) -> Spent:
+        """All that was spent, as far as it is known: what limits are held against."""
+        return Spent(self.usage + self.uncounted, self.known_cost)
+
+    @property
     def added_bytes(self) -> int:
-        """The bytes of the messages that no model call has sent yet."""
+        """The bytes of the messages that are not in `context_tokens`."""
         added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
-        sent = self.messages if not self.steps else added
-        return sum(map(bytes_of, sent))
+        return sum(map(bytes_of, added if self.context_tokens else self.messages))
 
     @property
     def sent_whole(self) -> int:
@@ -144,7 +150,7 @@ class RunState:
                 self._open(event.call.id).started = True
                 self.usage += Usage(tool_calls=1)
             case UsageAdded():
-                self._spent(event.usage, event.cost)
+                self._added(event)
             case ToolFinished():
                 self._finished(event)
             case ApprovalGiven():
@@ -199,6 +205,13 @@ class RunState:
         self.usage += usage
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         self.known_cost += cost or 0.0
+
+    def _added(self, event: UsageAdded) -> None:
+        if event.estimated:
+            self.uncounted += event.usage
+            self.known_cost += event.cost or 0.0
+        else:
+            self._spent(event.usage, event.cost)
 
     def _open(self, call_id: str) -> OpenCall:
         try:

@@ -34,19 +34,20 @@ _NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
 
 
 class Budget(Protocol):
-    """What a run may spend, for the runs that are part of it."""
+    """What a run may spend, for the runs that one of its calls makes."""
 
     @property
     def depth(self) -> int:
         """How many runs it stands in: 0 for one that is part of no other."""
         ...
 
-    def reached(self, tokens: int, cost: float) -> str | None:
-        """The stop reason if a model call with so many prompt tokens, of this cost at least, would break a limit."""
+    @property
+    def ledger(self) -> Any:
+        """What the run has spent, and may spend (`Ledger` in budget.py)."""
         ...
 
-    async def add(self, usage: Usage, cost: float | None) -> None:
-        """Count what was spent. It may come from another event loop."""
+    async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
+        """Write down what was spent, as an event of the run. It may come from another event loop."""
         ...
 
     def next_run(self) -> int:

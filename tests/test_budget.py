@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,12 @@ from agentkit import (
     Assistant,
     ChatModel,
     Limits,
+    Middleware,
     ModelReplied,
     ModelReply,
+    ModelRequest,
+    ModelSettings,
+    Retry,
     RunContext,
     RunFinished,
     RunResult,
@@ -23,6 +28,7 @@ from agentkit import (
     RunState,
     ScriptedModel,
     SettingsError,
+    StreamBroken,
     ToolCall,
     ToolFinished,
     ToolResult,
@@ -32,13 +38,16 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.budget import RunBudget
+from agentkit.budget import CallBudget, Ledger, OverBudget
+from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
-from agentkit.testing import DeepSeekSimulator, call
+from agentkit.models.profiles import profile_named
+from agentkit.testing import Cut, DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
 Simulate = Callable[..., DeepSeekSimulator]
 PRICE = DEEPSEEK_FLASH[-1]
+STREAMED = ModelSettings(stream=True)
 
 
 def priced(item: Any, tokens: int = 100, cost: float | None = 0.01) -> ModelReply:
@@ -245,14 +254,10 @@ def test_an_unknown_price_does_not_switch_a_cost_limit_off() -> None:
 
 def test_a_run_that_has_ended_pays_for_nothing_more() -> None:
     state = RunState.replay([RunStarted("r", (User("go"),)), RunFinished("limit:seconds", None)])
-
-    async def main() -> str | None:
-        async def record(_event: Any) -> None:
-            return None
-
-        return RunBudget("c", state, Limits(), 0, record).reached(0, 0.0)
-
-    assert asyncio.run(main()) == "limit:seconds"
+    ledger = Ledger(Limits(), RunState(), Ledger(Limits(), state))
+    with pytest.raises(OverBudget) as refused:
+        asyncio.run(ledger.reserve(Spent(), None, None))
+    assert refused.value.stop_reason == "limit:seconds"
 
 
 def test_run_sync_in_an_async_tool_pays_and_does_not_wait_for_itself() -> None:
@@ -293,17 +298,17 @@ def test_a_limit_binds_what_another_loop_has_spent_meanwhile() -> None:
 
 
 def test_a_loop_that_is_gone_is_not_waited_for() -> None:
-    state = RunState.replay([RunStarted("r", (User("go"),))])
+    state, written = RunState.replay([RunStarted("r", (User("go"),))]), []
 
-    async def made() -> RunBudget:
-        async def record(_event: Any) -> None:
-            return None
+    async def made() -> CallBudget:
+        async def record(event: Any) -> None:
+            written.append(event)
 
-        return RunBudget("c", state, Limits(input_tokens=100), 0, record)
+        return CallBudget("c", Ledger(Limits(), state), 0, record)
 
     budget = asyncio.run(made())
-    asyncio.run(budget.add(Usage(1, 100, 1), 0.1))
-    assert budget.reached(0, 0.0) == "limit:input_tokens"
+    asyncio.run(budget.add(Usage(1, 100, 1), 0.1, estimated=False))
+    assert written == []
 
 
 def test_the_runs_of_one_call_have_keys_of_their_own() -> None:
@@ -324,3 +329,241 @@ def test_the_runs_of_one_call_have_keys_of_their_own() -> None:
 
     Agent(ScriptedModel([asking("both"), "Done."]), tools=[both]).run_sync("go", run_id="r")
     assert keys == ["r:0:0", "r:0.1:0"]
+
+
+# --- calls at once ------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A model whose calls overlap: each gives way to the others before it answers."""
+
+    def __init__(self, reply: ModelReply) -> None:
+        self._reply = reply
+        self.under_way = self.most_at_once = self.asked = 0
+        self.begun = asyncio.Event()
+
+    async def reply(self, request: Any, on_delta: Any = None) -> ModelReply:
+        self.asked += 1
+        self.under_way += 1
+        self.begun.set()
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+        finally:
+            self.under_way -= 1
+        return self._reply
+
+
+def all_at_once(inner: Any, limits: Limits, number: int = 64) -> RunResult[Any]:
+    calls = tuple(asking("inner", n) for n in range(number))
+    first = ModelReply(Assistant(tool_calls=calls), Usage(1, 1, 1), "tool_calls", "scripted", 0.0)
+    return Agent(ScriptedModel([first, priced("Done.")]), tools=[inner], limits=limits).run_sync("go")
+
+
+def test_sub_agents_side_by_side_do_not_spend_past_the_limit() -> None:
+    model = Slow(priced("found"))
+    result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(cost=0.02))
+    assert (model.asked, result.stop_reason) == (2, "limit:cost")
+    assert result.cost == pytest.approx(0.02)
+
+
+def test_what_is_known_of_calls_lets_the_others_go_together() -> None:
+    model = Slow(priced("found"))
+    result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(cost=0.3, calls_at_once=8), 24)
+    assert (model.asked, result.output) == (24, "Done.")
+    assert model.most_at_once == 8, "the first goes alone; then eight at once fit the limit"
+
+
+def test_near_the_limit_calls_wait_for_each_other() -> None:
+    model = Slow(priced("found", tokens=0))
+    result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(output_tokens=45), 10)
+    assert model.asked == 5, "four fit; the fifth began when the fourth had ended, below the limit"
+    assert (result.usage.output_tokens, result.stop_reason) == (51, "limit:output_tokens")
+
+
+def test_max_tokens_bounds_what_a_call_reserves() -> None:
+    bounded, unbounded = Slow(priced("found")), Slow(priced("found"))
+    limits = Limits(output_tokens=1_000)
+    all_at_once(Agent(bounded, settings=ModelSettings(max_tokens=100)).as_tool("inner", "Ask."), limits, 8)
+    all_at_once(Agent(unbounded).as_tool("inner", "Ask."), limits, 2)
+    assert bounded.most_at_once == 8
+    assert unbounded.most_at_once == 1
+
+
+def test_who_waits_for_room_and_is_cancelled_takes_none() -> None:
+    async def main() -> tuple[int, int]:
+        outer = Ledger(Limits(output_tokens=10), RunState())
+        ledgers = [Ledger(Limits(), RunState(), outer) for _ in range(3)]
+        first = await ledgers[0].reserve(Spent(), 9, None)
+        waiting = [asyncio.create_task(ledger.reserve(Spent(), 9, None)) for ledger in ledgers[1:]]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.gather(waiting[0], return_exceptions=True)
+        ledgers[0].settle(first, Spent(Usage(1, 0, 1)))
+        made = await waiting[1]
+        ledgers[2].settle(made, Spent(Usage(1, 0, 1)))
+        return len(outer._reserved), outer._spent.usage.output_tokens
+
+    assert asyncio.run(main()) == (0, 2)
+
+
+def test_runs_of_several_threads_share_the_limit() -> None:
+    models = Slow(priced("found"))
+    inner = Agent(models)
+
+    @tool(name="inner", parallel=True)
+    def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask."""
+        return inner.run_sync(task, within=ctx).stop_reason
+
+    result = all_at_once(ask, Limits(cost=0.02), 16)
+    assert models.asked == 2
+    assert sorted(told(result)) == ["answer"] * 2 + ["limit:cost"] * 14
+
+
+def test_a_call_on_a_loop_that_stands_still_is_not_waited_for() -> None:
+    """An async tool that makes a sync call holds up its own event loop, and the calls under way there with it."""
+    model, inner = Slow(priced("found")), Agent(ScriptedModel([priced("at once")]))
+
+    @tool
+    async def hold_up(ctx: RunContext[None], task: str) -> str:
+        """Ask without giving way."""
+        await model.begun.wait()
+        return inner.run_sync(task, within=ctx).output
+
+    calls = (asking("slow", 0), asking("hold_up", 1))
+    first = ModelReply(Assistant(tool_calls=calls), Usage(1), "tool_calls", "scripted", 0.0)
+    slow = Agent(model).as_tool("slow", "Ask.")
+
+    async def main() -> RunResult[str]:
+        async with asyncio.timeout(20):
+            agent = Agent(ScriptedModel([first, priced("Done.")]), tools=[slow, hold_up], limits=Limits(cost=0.5))
+            return await agent.run("go")
+
+    assert told(asyncio.run(main())) == ["found", "at once"]
+
+
+def test_a_last_answer_does_not_pass_the_limit_of_the_run_around_it() -> None:
+    model = ScriptedModel([priced(asking("again", n)) for n in range(50)])
+
+    @tool
+    async def again(task: str) -> str:
+        return "once more"
+
+    agent = Agent(model, tools=[again], limits=Limits(max_steps=None, cost=0.02, on_limit="answer"))
+    result = all_at_once(agent.as_tool("inner", "Ask."), Limits(cost=0.02), 1)
+    assert len(model.requests) == 2
+    assert told(result) == ["error: the agent inner gave no answer: limit:cost"]
+
+
+# --- what the server does not count -------------------------------------------------------------------------------------
+
+
+def test_a_call_whose_reply_broke_off_is_counted_by_estimate(simulate: Simulate) -> None:
+    thought = "x" * 4_000
+    sim = simulate([Cut(Assistant("Yes.", thought), 300), Cut(Assistant("Yes.", thought), 300), "Yes."])
+    model = ChatModel("deepseek-flash", base_url=sim.base_url, profile="deepseek")
+    agent = Agent(model, retry=Retry(first=0, longest=0), settings=STREAMED)
+    result = agent.run_sync("y" * 4_000)
+    assert result.usage.requests == 1
+    assert result.uncounted.input_tokens == pytest.approx(2_000, rel=0.2)
+    assert 0 < result.uncounted.output_tokens < 2_000
+    assert result.state.known_cost > (result.cost or 0) > 0
+    assert RunState.from_json(result.state.to_json()).uncounted == result.uncounted
+
+
+def test_what_all_attempts_used_is_in_the_state_of_a_run_that_failed(simulate: Simulate) -> None:
+    sim = simulate([Cut(Assistant("x" * 400), 50)] * 3)
+    retry = Retry(attempts=3, first=0, longest=0)
+    agent = Agent(ChatModel(base_url=sim.base_url), retry=retry, limits=Limits(cost=1), settings=STREAMED)
+    with pytest.raises(StreamBroken) as failed:
+        agent.run_sync("y" * 4_000)
+    assert failed.value.state.uncounted.input_tokens == pytest.approx(3_000, rel=0.2)
+
+
+def test_a_server_that_counts_nothing_is_held_to_limits_by_bytes(simulate: Simulate) -> None:
+    @tool
+    def look() -> str:
+        """Look."""
+        return "y" * 2_000
+
+    sim = simulate([call("look")] * 20, usage_place="alone")
+    counts_nothing = replace(profile_named("deepseek"), stream_usage=False)
+    model = ChatModel("deepseek-flash", base_url=sim.base_url, profile=counts_nothing)
+    agent = Agent(model, tools=[look], limits=Limits(input_tokens=5_000), settings=STREAMED)
+    result = agent.run_sync("go")
+    assert result.stop_reason == "limit:input_tokens"
+    assert (result.usage.input_tokens, result.cost) == (0, None)
+    assert 2_000 < result.uncounted.input_tokens < 5_000
+    assert result.state.known_cost > 0
+
+
+def test_each_request_of_a_middleware_counts(how: How) -> None:
+    class Twice(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            first = await next(request)
+            await next(request)
+            return replace(first, message=Assistant("Yes."))
+
+    result = how(Agent(ScriptedModel([priced("a", 100), priced("b", 30)]), middleware=[Twice()]), "go")
+    assert (result.usage.requests, result.usage.input_tokens) == (2, 130)
+    assert result.cost == pytest.approx(0.02)
+    (replied,) = [event for event in result.events if isinstance(event, ModelReplied)]
+    assert replied.usage.input_tokens == 100
+
+
+def test_a_middleware_that_asks_again_is_stopped_by_the_limit(how: How) -> None:
+    class Endless(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            while True:
+                await next(request)
+
+    model = ScriptedModel([priced("again") for _ in range(50)])
+    result = how(Agent(model, middleware=[Endless()], limits=Limits(cost=0.045)), "go")
+    assert (result.stop_reason, len(model.requests)) == ("limit:cost", 5)
+    assert result.cost == pytest.approx(0.05)
+
+
+def test_the_first_prompt_has_the_tools_in_it() -> None:
+    @tool
+    def long() -> None:
+        """Long."""
+
+    tools = [replace(long, name=f"t{n}", description="x" * 400) for n in range(100)]
+    model = ScriptedModel(["never"])
+    result = Agent(model, tools=tools, limits=Limits(input_tokens=1_000)).run_sync("go")
+    assert (result.stop_reason, model.requests) == ("limit:input_tokens", [])
+
+
+# --- observers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("from_thread", [False, True])
+def test_an_observers_error_ends_the_run_and_is_not_told_to_the_model(from_thread: bool) -> None:
+    model = ScriptedModel([priced("never")] * 5)
+    inner = Agent(ScriptedModel([priced(asking("look")), priced("found")]), tools=[deep_look()])
+
+    @tool(name="inner")
+    def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask."""
+        return inner.run_sync(task, within=ctx).output
+
+    def watch(event: Any) -> None:
+        if isinstance(event, UsageAdded):
+            raise LookupError("the meter is broken")
+
+    told_by = ask if from_thread else inner.as_tool("inner", "Ask.")
+    outer = Agent(ScriptedModel([priced(asking("inner")), priced("never")]), tools=[told_by])
+    with pytest.raises(LookupError, match="the meter is broken"):
+        outer.run_sync("go", observers=[watch])
+    assert len(model.requests) == 0
+
+
+def deep_look() -> Any:
+    @tool
+    async def look(task: str) -> str:
+        """Look."""
+        return "seen"
+
+    return look

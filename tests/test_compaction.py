@@ -221,7 +221,7 @@ def test_a_summary_beyond_the_budget_of_its_run_is_none(how: How) -> None:
             raise
         return "shortened"
 
-    how(Agent(ScriptedModel([call("shorten"), "Done."]), tools=[shorten], limits=Limits(input_tokens=10)), "go")
+    how(Agent(ScriptedModel([call("shorten"), "Done."]), tools=[shorten], limits=Limits(input_tokens=50)), "go")
     assert [str(error) for error in failed] == ["the run stopped at its input_tokens limit"]
 
 

@@ -28,7 +28,7 @@ from ..errors import (
     TimedOut,
 )
 from ..limiter import Limiter, limiter_for
-from ..messages import Assistant, ToolCall
+from ..messages import BYTES_PER_TOKEN, Assistant, Spent, ToolCall, Usage
 from ..model import DeltaSink, ModelReply, ModelRequest
 from ..names import known_name, wire_name
 from ..sse import SSEParser
@@ -120,24 +120,38 @@ class ChatModel:
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
+        reader = ReplyReader(think_tags=self.profile.think_tags, sent=len(body))
         try:
-            async with self.limiter.turn(len(body) // 4) as turn, Deadline(self._deadline) as deadline:
-                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta)))
-                turn.used = parts.usage.input_tokens + parts.usage.output_tokens or None
+            parts, waited = await self._paced(body, on_delta, reader)
+            message = parts.message
+            if request.tools:
+                readable = request.tool_choice != "none" and parts.finish_reason != "length"
+                message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
+        except ModelError as error:
+            self._hide_key(error)
+            used = replace(reader.usage, requests=0) + reader.uncounted
+            error.uncounted = Spent(used, self._cost(used))
+            raise
+        cost, uncounted = self._cost(parts.usage), Spent()
+        if parts.uncounted.total_tokens:
+            cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, waited, uncounted)
+
+    async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader) -> tuple[Parts, float]:
+        """The reply, in its turn and in time; and how long the turn took to come."""
+        try:
+            async with self.limiter.turn(len(body) // BYTES_PER_TOKEN) as turn, Deadline(self._deadline) as deadline:
+                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta), reader))
+                turn.used = parts.usage.total_tokens or None
         except TimeoutError:
             if deadline.expired:
                 raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
             raise
-        except ModelError as error:
-            self._hide_key(error)
-            raise
+        return parts, turn.waited
+
+    def _cost(self, usage: Usage) -> float | None:
         prices = self.profile.price_of(self.name)
-        cost = cost_of(prices, parts.usage, self._clock()) if prices else None
-        message = parts.message
-        if request.tools:
-            readable = request.tool_choice != "none" and parts.finish_reason != "length"
-            message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited)
+        return cost_of(prices, usage, self._clock()) if prices else None
 
     def _streams(self, request: ModelRequest, on_delta: DeltaSink | None) -> bool:
         thinking = request.settings.thinking
@@ -189,14 +203,14 @@ class ChatModel:
             messages = wire.with_json_word(messages)
         return wire.body(held[1], messages, self.profile, self._encode)
 
-    async def _exchange(self, body: bytes, on_delta: DeltaSink | None) -> Parts:
+    async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
         sender = self._own_client or await self._clients.current()
         response = await sender.send(body, self._headers, self._waits)
         try:
             reply = _Reply(response, self._max_bytes, self.endpoint.url)
             if not 200 <= response.status_code < 300:
                 raise _refused(response.status_code, await _error_body(reply), response.headers, self._clock)
-            return await _read(reply, on_delta, self.profile.think_tags)
+            return await _read(reply, on_delta, reader)
         finally:
             await response.aclose()
 
@@ -223,17 +237,17 @@ class _Reply:
         return piece
 
 
-async def _read(reply: _Reply, on_delta: DeltaSink | None, think_tags: bool) -> Parts:
+async def _read(reply: _Reply, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
     """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
     first = b""
     while not first and (piece := await reply.read()):
         first = piece.lstrip()  # blank lines keep the connection of a queued request open
     if first.startswith(_EVENT_STARTS):
-        return await _read_stream(first, reply, on_delta, ReplyReader(think_tags=think_tags))
+        return await _read_stream(first, reply, on_delta, reader)
     pieces = [first]
     while piece := await reply.read():
         pieces.append(piece)
-    parts = read_whole(b"".join(pieces), think_tags=think_tags)
+    parts = read_whole(b"".join(pieces), reader)
     if on_delta:  # a watcher gets the reply in one piece
         await _show(parts, on_delta)
     return parts

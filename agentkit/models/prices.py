@@ -40,6 +40,10 @@ class Price:
         """What a prompt costs at least: outside peak hours, with so many of its tokens in the cache."""
         return (cached * self.cache_hit + new * self.cache_miss) / _MILLION
 
+    def of_answer(self, tokens: int) -> float:
+        """What an answer of so many tokens costs outside peak hours."""
+        return tokens * self.output / _MILLION
+
 
 def _is_peak(at: datetime) -> bool:
     at = at.astimezone(UTC)

@@ -26,7 +26,7 @@ from ..errors import (
     error_for_status,
 )
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
-from ..messages import Assistant, ToolCall, Usage
+from ..messages import BYTES_PER_TOKEN, Assistant, ToolCall, Usage
 from .thinking import ThinkTags
 
 __all__ = ["Parts", "ReplyReader", "read_chunk", "read_error", "read_whole"]
@@ -65,6 +65,7 @@ _STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 201
 _NEVER = (501, 505)
 """Faults of a server that a wait does not mend."""
 _MOST_TOKENS = 2**53
+_NOTHING = Usage()
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, as some servers escape the characters that they split."""
 
@@ -85,18 +86,23 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a whole reply held. `usage` is zero but for the request where the server counted nothing."""
+    """What a whole reply held. `usage` is what the server counted, `uncounted` an estimate of what it did not."""
 
     message: Assistant
     finish_reason: str
     model: str
     usage: Usage
+    uncounted: Usage
 
 
 class ReplyReader:
-    """Takes the chunks of a streamed reply in; `feed` says what is new for a watcher, `parts` gives the whole."""
+    """Takes the chunks of a streamed reply in; `feed` says what is new for a watcher, `parts` gives the whole.
 
-    def __init__(self, *, think_tags: bool = False) -> None:
+    `sent` is the size of the request in bytes: with it, tokens that the server does not count are estimated.
+    """
+
+    def __init__(self, *, think_tags: bool = False, sent: int = 0) -> None:
+        self._sent = sent
         self._tags = ThinkTags() if think_tags else None
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -118,6 +124,23 @@ class ReplyReader:
     def text(self) -> str:
         """The text of the answer that has come."""
         return "".join(self._text)
+
+    @property
+    def usage(self) -> Usage:
+        """What the server has counted."""
+        return read_usage(self._usage)
+
+    @property
+    def uncounted(self) -> Usage:
+        """What of the tokens so far the server has not counted, by estimate; none before anything came."""
+        counted = self.usage
+        if counted.input_tokens and counted.output_tokens:
+            return _NOTHING
+        came = [*self._text, *self._reasoning, *(piece for call in self._calls for piece in (call.name, *call.arguments))]
+        if not came or not self._sent:
+            return _NOTHING
+        answer = -(-len("".join(came).encode(errors="replace")) // BYTES_PER_TOKEN)
+        return Usage(0, 0 if counted.input_tokens else self._sent // BYTES_PER_TOKEN, 0 if counted.output_tokens else answer)
 
     def feed(self, chunk: Any) -> Sequence[Piece]:
         """Take one chunk in. Raises the error that it carries, or `StreamBroken` if it has no known form."""
@@ -260,18 +283,21 @@ class ReplyReader:
         text = self.text + ("\ufffd" if self._half else "")
         message = Assistant(text, "".join(self._reasoning), tuple(calls))
         finish = self._finish or ("tool_calls" if calls else "stop")
-        return Parts(message, finish, self._model, read_usage(self._usage))
+        return Parts(message, finish, self._model, self.usage, self.uncounted)
 
 
-def read_whole(data: bytes, *, think_tags: bool = False) -> Parts:
-    """A reply that came in one piece. Raises `StreamBroken` for an empty or cut body, or the error that it carries."""
+def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
+    """A reply that came in one piece, by a reader that has read nothing yet.
+
+    Raises `StreamBroken` for an empty or cut body, or the error that it carries.
+    """
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
     reply = read_chunk(text, "the reply")
     if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
         reply = reply["data"]
-    reader = ReplyReader(think_tags=think_tags)
+    reader = reader or ReplyReader()
     reader.feed(reply)
     if not isinstance(reply, dict) or not _first_choice(reply):
         raise StreamBroken("the reply has no choice in it", body=_cut(text))
@@ -346,7 +372,7 @@ def _content(content: Any) -> tuple[str, str]:
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
-    """The counts of one reply, whichever of the known names they have; a missing or odd count is 0."""
+    """What the server counted of one reply, whichever of the known names it has; a missing or odd count is 0."""
     if not usage:
         return Usage(requests=1)
     prompt, answer = _mapping(usage.get("prompt_tokens_details")), _mapping(usage.get("completion_tokens_details"))

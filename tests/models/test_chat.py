@@ -85,7 +85,7 @@ def test_usage_cache_hits_and_cost_of_each_step(place: Any, watched: bool) -> No
     [("2026-11-23T12:00", 0.60), ("2026-11-23T02:00", 1.20), ("2026-05-01T02:00", 0.28), ("2026-01-01T00:00", None)],
 )
 def test_the_price_is_that_of_the_clock(when: str, cost: float | None) -> None:
-    body = {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1_000_000}}
+    body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1_000_000}}
     at = datetime.fromisoformat(when).replace(tzinfo=UTC)
     reply, _, _ = replied([http(json.dumps(body).encode())], clock=lambda: at)
     assert reply.cost == (None if cost is None else pytest.approx(cost))

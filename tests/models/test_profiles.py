@@ -209,7 +209,7 @@ def test_tags_that_are_none(text: str, thought: str, answer: str) -> None:
 def test_think_tags_count_by_the_profile_only() -> None:
     whole = json.dumps({"choices": [{"message": {"content": "<think>I look.</think>Noon."}, "finish_reason": "stop"}]}).encode()
     assert read_whole(whole).message == Assistant("<think>I look.</think>Noon.")
-    assert read_whole(whole, think_tags=True).message == Assistant("Noon.", "I look.")
+    assert read_whole(whole, ReplyReader(think_tags=True)).message == Assistant("Noon.", "I look.")
     reader = ReplyReader(think_tags=True)
     for part in ("<thi", "nk>I look.</th", "ink>No", "on."):
         list(reader.feed({"choices": [{"delta": {"content": part}}]}))
