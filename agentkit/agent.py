@@ -16,7 +16,7 @@ from .events import ApprovalGiven, LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
 from .loop import drive
-from .messages import Message, System, User
+from .messages import Assistant, Message, System, ToolResult, User
 from .model import Model, ModelSettings
 from .models.prices import Price
 from .output import Output, output_of
@@ -243,8 +243,7 @@ class Agent(Generic[OutputT]):
 
         async def run_agent(ctx: RunContext[Any], task: str) -> Any:
             result = await self.run(task, deps=ctx.deps, within=ctx)
-            asked_for_it = self.spec.limits.on_limit == "answer" and result.stop_reason != "limit:max_tokens"
-            if result.stop_reason == "answer" or (asked_for_it and result.output):
+            if result.stop_reason == "answer" or _is_last_answer(result):
                 return result.output
             text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
             raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
@@ -302,6 +301,13 @@ class Agent(Generic[OutputT]):
         outer = getattr(options.get("within"), "budget", None)
         run = Run(self.spec, state, options.get("deps"), observers, outer)
         return cast("RunResult[OutputT]", await drive(run, first))
+
+
+def _is_last_answer(result: RunResult[Any]) -> bool:
+    """Whether the output is what the model answered when it was asked for its last answer, and not what came before."""
+    state, last = result.state, result.state.messages[-1]
+    answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
+    return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"
 
 
 def _id_within(within: RunContext[Any] | None) -> str | None:

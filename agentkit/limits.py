@@ -20,8 +20,8 @@ __all__ = ["Limits", "ahead"]
 class Limits:
     """Limits of one run. None means: no limit. They are checked before the call that would break them.
 
-    Tokens and cost include those of runs that are part of it (`as_tool`, `within=`), which these limits bind as well; what a
-    failed attempt cost is not known, as a server reports usage with whole replies only.
+    Tokens and cost include those of runs that are part of it (`as_tool`, `within=`), which these limits bind as well, and, by
+    estimate, what the server does not count (`RunResult.uncounted`).
 
     A limit that is reached ends the run as a result with everything done so far and `stop_reason` "limit:<name>",
     where the name is the field's (`max_steps` is "steps").

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from .errors import ModelRetry
 from .messages import ToolCall
 from .spec import Middleware, NextToolCall
 from .tool import RunContext
@@ -16,8 +17,8 @@ class CancellableCalls(Middleware):
     """Lets a program cancel one tool call of a run while the run goes on; the model is told that it was cancelled.
 
         calls = CancellableCalls()
-        agent = Agent(..., middleware=[calls])
-        calls.cancel(event.call.id)  # of a ToolStarted event, from any thread
+        result = await agent.run(..., run_id="r1")      # of an agent with middleware=[calls]
+        calls.cancel(event.call.id, run_id="r1")        # of a ToolStarted event, from any thread
 
     An async tool is cancelled where it awaits. A sync one cannot be stopped: its thread goes on to its end, and what it
     comes to is dropped.
@@ -25,21 +26,33 @@ class CancellableCalls(Middleware):
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._beforehand: set[tuple[str, str]] = set()
 
     def cancel(self, call_id: str, *, run_id: str | None = None) -> bool:
-        """Cancel the call; False if no such call is under way. `run_id` tells equal ids of several runs apart."""
+        """Cancel the call; False if none of this id is under way.
+
+        With a `run_id`, a call that has not begun yet is cancelled as soon as it does: an observer that is told of
+        `ToolStarted` is told before. Without one, ids that several runs have under way are refused with a ValueError.
+        """
         found = [
-            task
+            (run, task)
             for (run, call), task in [*self._tasks.items()]
             if call == call_id and run_id in (None, run) and not task.done()
         ]
-        for task in found:
+        if len(found) > 1:
+            raise ValueError(f"the runs {', '.join(run for run, _ in found)} each have a call {call_id!r}; give a run_id")
+        if not found and run_id is not None:
+            self._beforehand.add((run_id, call_id))
+        for _, task in found:
             task.get_loop().call_soon_threadsafe(task.cancel)
         return bool(found)
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """Run the call in a task of its own."""
         key = ctx.run_id, call.id
+        if key in self._beforehand:
+            self._beforehand.discard(key)
+            raise ModelRetry("the call was cancelled before it began")
         task = self._tasks[key] = asyncio.ensure_future(next(call))
         try:
             return await task

@@ -502,7 +502,7 @@ def test_a_server_that_counts_nothing_is_held_to_limits_by_bytes(simulate: Simul
 def test_each_request_of_a_middleware_counts(how: How) -> None:
     class Twice(Middleware):
         async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
-            first = await next(request)
+            first: ModelReply = await next(request)
             await next(request)
             return replace(first, message=Assistant("Yes."))
 
@@ -567,3 +567,44 @@ def deep_look() -> Any:
         return "seen"
 
     return look
+
+
+# --- a last answer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "told_outer"),
+    [
+        (Assistant("Half of it."), "Half of it."),
+        (Assistant("", "", (asking("again", 9),)), "error: the agent inner gave no answer: limit:steps"),
+        (
+            Assistant("I go on.", "", (asking("again", 9),)),
+            "error: the agent inner gave no answer: limit:steps",
+        ),
+    ],
+)
+def test_only_a_last_answer_counts_as_one(last: Assistant, told_outer: str) -> None:
+    """What a sub-agent said beside its calls, before it was asked for an answer or after, is no answer."""
+
+    @tool
+    async def again(task: str) -> str:
+        """Again."""
+        return "once more"
+
+    said_before = Assistant("I will look.", "", (asking("again"),))
+    model = ScriptedModel([said_before, last])
+    inner = Agent(model, tools=[again], limits=Limits(max_steps=1, on_limit="answer")).as_tool("inner", "Ask.")
+    result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[inner]).run_sync("go")
+    assert told(result)[0].startswith(told_outer)
+
+
+def test_a_typed_last_answer_counts_as_one() -> None:
+    @tool
+    async def again(task: str) -> str:
+        """Again."""
+        return "once more"
+
+    model = ScriptedModel([asking("again"), call("final_answer", answer=7)])
+    agent = Agent(model, tools=[again], output_type=int, limits=Limits(max_steps=1, on_limit="answer"))
+    result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[agent.as_tool("inner", "Ask.")]).run_sync("go")
+    assert told(result) == ["7"]

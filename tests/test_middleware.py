@@ -108,3 +108,49 @@ def test_cancelling_the_run_cancels_its_calls() -> None:
         assert cleaned == ["wait"] and len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
+
+
+def test_a_call_is_cancelled_at_the_event_that_tells_of_it(how: How) -> None:
+    """An observer is told of a call before it begins: it must not begin at all."""
+    calls, ran = CancellableCalls(), []
+
+    @tool
+    async def pay() -> str:
+        """Pay."""
+        ran.append("pay")
+        return "paid"
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ToolStarted):
+            calls.cancel(event.call.id, run_id="r")
+
+    agent = Agent(ScriptedModel([call("pay"), "Done."]), tools=[pay], middleware=[calls])
+    result = how(agent, "go", observers=[watch], run_id="r")
+    assert (told(result), ran) == (["error: the call was cancelled before it began"], [])
+
+
+def test_one_id_of_two_runs_is_refused_without_a_run_id() -> None:
+    async def main() -> None:
+        calls, go_on, begun = CancellableCalls(), asyncio.Event(), asyncio.Semaphore(0)
+
+        @tool
+        async def wait() -> str:
+            """Wait."""
+            begun.release()
+            await go_on.wait()
+            return "waited"
+
+        agents = [Agent(ScriptedModel([call("wait"), "Done."]), tools=[wait], middleware=[calls]) for _ in "ab"]
+        tasks = [asyncio.create_task(agent.run("go", run_id=name)) for name, agent in zip("ab", agents, strict=True)]
+        await begun.acquire()
+        await begun.acquire()
+        with pytest.raises(ValueError, match="the runs a, b each have a call 'call_01_0'; give a run_id"):
+            calls.cancel("call_01_0")
+        assert calls.cancel("call_01_0", run_id="b")
+        await asyncio.sleep(0)
+        go_on.set()
+        first, second = [told(await task) for task in tasks]
+        assert first == ["waited"]
+        assert second == ["error: the call was cancelled; it may or may not have taken effect"]
+
+    asyncio.run(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import weakref
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -57,11 +59,14 @@ class ClientSender:
 
     def __init__(self, client: Any, url: str) -> None:
         self._client, self._url, self._library = client, url, _library_of(client)
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        """Where the client was used first: its connections belong to that event loop."""
 
     async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
         """As the client sends it."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
+        self._loop = self._loop or weakref.ref(asyncio.get_running_loop())
         extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
         with self.translated(ConnectionFailed, waits):
             request = self._client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
@@ -88,6 +93,11 @@ class ClientSender:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
             raise SettingsError(f"base_url {url!r} does not work: {error}") from error
+        except RuntimeError as error:
+            if self._loop is None or self._loop() is asyncio.get_running_loop():
+                raise
+            text = f"{url}: the HTTP client that was given belongs to another event loop; give each loop a client of its own"
+            raise ConnectionFailed(f"{text}, or none", retryable=False) from error
 
 
 class _ClientResponse:
