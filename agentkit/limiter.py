@@ -26,14 +26,16 @@ class _Bucket:
         self._rate, self._most = per_minute / 60, per_minute
         self._level, self._at = per_minute, now
 
-    def seconds_until(self, amount: float, now: float) -> float:
-        """How long to wait before `amount` can be taken; an amount above the bucket's size waits for a full one."""
-        self._level, self._at = min(self._most, self._level + (now - self._at) * self._rate), now
-        return max(0.0, (min(amount, self._most) - self._level) / self._rate)
+    def take(self, amount: float, now: float) -> float:
+        """Spend it, and say how many seconds to wait until it is there; less than nothing gives back.
 
-    def take(self, amount: float) -> None:
-        """Spend it; less than nothing gives back."""
+        An amount above the bucket's size waits for a full one. Who comes later waits for what was taken before, so nobody
+        who needs much is overtaken by those who need little.
+        """
+        self._level, self._at = min(self._most, self._level + (now - self._at) * self._rate), now
+        wait = max(0.0, (min(amount, self._most) - self._level) / self._rate)
         self._level -= amount
+        return wait
 
 
 _OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE)
@@ -97,8 +99,7 @@ class Limiter:
         await self._turn()
         try:
             self._check_open()
-            while (seconds := self._take(turn.tokens)) > 0:  # noqa: ASYNC110  buckets fill by time alone
-                await asyncio.sleep(seconds)
+            await self._wait_for_buckets(turn.tokens)
         except BaseException:
             self._give_back()
             raise
@@ -145,24 +146,26 @@ class Limiter:
             if self._closed_until:  # this one goes through to see; the others wait on
                 self._closed_until = self._clock() + self._pause
 
-    def _take(self, tokens: int) -> float:
-        """0 when the request may go now; else seconds to wait before the next look."""
+    async def _wait_for_buckets(self, tokens: int) -> None:
+        ends = self._clock() + self._take(1, tokens)
+        try:
+            while (seconds := ends - self._clock()) > 0:  # noqa: ASYNC110  buckets fill by time alone
+                await asyncio.sleep(max(seconds, _LEAST))
+        except BaseException:
+            self._take(-1, -tokens)
+            raise
+
+    def _take(self, requests: int, tokens: int) -> float:
         with self._lock:
             now = self._clock()
-            wanted = ((self._requests, 1), (self._tokens, tokens))
-            waits = [bucket.seconds_until(amount, now) for bucket, amount in wanted if bucket]
-            if waits and max(waits) > 0:
-                return max(*waits, _LEAST)
-            for bucket, amount in wanted:
-                if bucket:
-                    bucket.take(amount)
-            return 0.0
+            wanted = ((self._requests, requests), (self._tokens, tokens))
+            return max((bucket.take(amount, now) for bucket, amount in wanted if bucket), default=0.0)
 
     def leave(self, turn: Turn, error: BaseException | None) -> None:
         """The request of this turn ended, well or with an error."""
         with self._lock:
             if self._tokens and turn.used is not None:
-                self._tokens.take(turn.used - turn.tokens)
+                self._tokens.take(turn.used - turn.tokens, self._clock())
             if isinstance(error, RateLimited):
                 self._shrink(turn.sent)
             elif error is None and self._window is not None:

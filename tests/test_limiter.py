@@ -151,6 +151,26 @@ def test_tokens_per_minute_are_estimated_then_corrected(clock: Clock) -> None:
     assert second == pytest.approx(30, abs=0.1) and fourth == pytest.approx(60 - 9, abs=0.5)
 
 
+def test_who_needs_many_tokens_is_not_overtaken_by_those_who_need_few(clock: Clock) -> None:
+    limiter, order = Limiter(tokens_per_minute=6000, clock=clock), list[int]()
+
+    async def request(tokens: int) -> None:
+        async with limiter.turn(tokens):
+            order.append(tokens)
+
+    async def main() -> float:
+        await one(limiter, tokens=6000)
+        asked = [asyncio.create_task(request(tokens)) for tokens in (500, 1, 2, 400, 3)]
+        await asyncio.sleep(0)
+        asked[3].cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        return await one(limiter, tokens=100)
+
+    last = asyncio.run(main())
+    assert order == [500, 1, 2, 3]
+    assert last == pytest.approx(1, abs=0.1), "what the cancelled one had taken was given back"
+
+
 def test_turns_come_in_the_order_of_asking() -> None:
     limiter, order = Limiter(at_once=1), list[int]()
 
