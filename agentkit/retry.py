@@ -39,8 +39,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         for name, low in (("attempts", 1), ("first", 0), ("longest", 0), ("longest_asked", 0), ("total", 0)):
-            if not getattr(self, name) >= low:
-                raise SettingsError(f"retry: {name} is {getattr(self, name)!r}; allowed: at least {low}")
+            value, kind = getattr(self, name), int if name == "attempts" else int | float
+            if isinstance(value, bool) or not isinstance(value, kind) or not value >= low:
+                raise SettingsError(f"retry: {name} is {value!r}; allowed: a number of at least {low}")
 
     def wrap(self, model: Model) -> Model:
         """The model, with retries around each call."""
