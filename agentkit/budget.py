@@ -54,7 +54,7 @@ class _Tree:
         """What a call may spend. Without a price one that is the first goes alone, as nothing is known of it."""
         answer = max_tokens or self.longest or _LONG_ANSWER
         if price is not None:
-            cost = (ahead.cost or 0.0) + price.of_answer(answer)
+            cost = price.most(ahead.usage.input_tokens, answer)
         else:
             cost = math.inf if self.dearest is None else self.dearest
         return Spent(ahead.usage + Usage(output_tokens=answer), cost)
@@ -95,7 +95,8 @@ class Ledger:
 
         `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`.
         """
-        loop, began = asyncio.get_running_loop(), time.monotonic()
+        loop = asyncio.get_running_loop()
+        began: float | None = None
         held = self._around if past_own else (self, *self._around)
         while True:
             with self._tree.lock:
@@ -104,12 +105,13 @@ class Ledger:
                         raise OverBudget(reason)
                 most = self._tree.most(ahead, max_tokens, price)
                 if all(ledger._has_room(most) for ledger in held):
-                    made = Reservation(most, loop, time.monotonic() - began)
+                    made = Reservation(most, loop, 0.0 if began is None else time.monotonic() - began)
                     for ledger in (self, *self._around):
                         ledger._reserved.add(made)
                     return made
                 turn = loop.create_future()
                 self._tree.waiting.append((loop, turn))
+            began = began or time.monotonic()
             await turn
 
     def settle(self, made: Reservation | None, spent: Spent) -> None:
@@ -156,7 +158,6 @@ class CallBudget:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._runs = 0
-        self._handed_over = False
         self._under_way: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
 
@@ -175,12 +176,11 @@ class CallBudget:
         if asyncio.get_running_loop() is self._loop:
             await self._add(event)
             return
-        self._handed_over = True
         with contextlib.suppress(RuntimeError):  # the run's loop is closed
             self._loop.call_soon_threadsafe(self._take, event)
 
     def _take(self, event: UsageAdded) -> None:
-        task = self._loop.create_task(self._add(event))
+        task = self._loop.create_task(self._add(event))  # its first step, the event, comes before the call's end
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
@@ -193,12 +193,8 @@ class CallBudget:
             self._failed = self._failed or error
             self.ledger.closed = "error"
 
-    async def end(self) -> None:
-        """The call has ended: wait for what was handed over, and raise what an observer raised."""
-        if self._handed_over:
-            await asyncio.sleep(0)
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+    def check(self) -> None:
+        """Raise what an observer of the run raised, which a tool could not be told."""
         if self._failed is not None:
             raise self._failed
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .errors import SettingsError
 from .history import History
-from .messages import BYTES_PER_TOKEN, Spent, Usage
+from .messages import BYTES_PER_TOKEN, Message, Spent, Usage
 from .model import ToolSpec
 from .models.prices import Price
 from .state import RunState, bytes_of
@@ -68,7 +68,10 @@ class Limits:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"
-        return self.spending(state.spent, ahead(state, price, view, tools)) if self.bind_spending else None
+        if not self.bind_spending:
+            return None
+        messages = view(state.messages, state.new_from) if view else state.messages
+        return self.spending(state.spent, ahead(state, price, messages, tools))
 
     @property
     def bind_spending(self) -> bool:
@@ -93,17 +96,15 @@ class Limits:
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
 
 
-def ahead(state: RunState, price: Price | None, view: History | None, tools: Sequence[ToolSpec]) -> Spent:
-    """The prompt of the next call: its tokens, and what it costs at least."""
+def ahead(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
+    """The prompt of the next call, with these messages: its tokens, and what it costs at least."""
     known, added = state.context_tokens, state.added_bytes // BYTES_PER_TOKEN
     if not known:
         added += _bytes_of_tools(tools) // BYTES_PER_TOKEN
-    if view is not None:
-        messages = view(state.messages, state.new_from)
-        if messages is not state.messages:
-            most = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
-            known = min(known, most)
-            added = min(added, most - known)
+    if messages is not state.messages:
+        most = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
+        known = min(known, most)
+        added = min(added, most - known)
     return Spent(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
 
 

@@ -98,7 +98,8 @@ class RunResult(Generic[OutputT]):
 
     @property
     def waited(self) -> float:
-        """Seconds that model calls waited for their turn at the server (see `Limiter`), or between retries."""
+        """Seconds that model calls waited for their turn at the server (see `Limiter`), between retries, or for room beside
+        other calls under a limit that they share."""
         return self.state.waited
 
     @property
@@ -275,7 +276,7 @@ class Run:
 
     def _reserve(self, request: ModelRequest) -> Awaitable[Reservation]:
         spec, last_answer = self.spec, self.state.limit is not None
-        prompt = ahead(self.state, spec.price, spec.history, spec.offered)
+        prompt = ahead(self.state, spec.price, request.messages, request.tools)
         return self._ledger.reserve(prompt, request.settings.max_tokens, spec.price, past_own=last_answer)
 
     async def _add_beside(self, taken: ModelReply | None) -> None:
@@ -343,7 +344,7 @@ class Run:
                 await asyncio.gather(*told)
         finally:  # the call has had its effect, whatever a watcher makes of its progress
             await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
-        await budget.end()
+        budget.check()
 
     def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
         """A function that any thread may call to report progress."""

@@ -391,6 +391,23 @@ def test_max_tokens_bounds_what_a_call_reserves() -> None:
     assert unbounded.most_at_once == 1
 
 
+def test_who_waits_for_room_says_how_long() -> None:
+    async def main() -> list[bool]:
+        outer = Ledger(Limits(output_tokens=10), RunState())
+        first = await Ledger(Limits(), RunState(), outer).reserve(Spent(), 9, None)
+        second = asyncio.create_task(Ledger(Limits(), RunState(), outer).reserve(Spent(), 9, None))
+        await asyncio.sleep(0)
+        outer.settle(first, Spent())
+        return [first.waited > 0, (await second).waited > 0]
+
+    assert asyncio.run(main()) == [False, True]
+
+
+def test_a_call_may_cost_what_it_costs_in_peak_hours_without_a_cache() -> None:
+    assert PRICE.most(1_000_000, 1_000_000) == pytest.approx((PRICE.cache_miss + PRICE.output) * 2)
+    assert replace(PRICE, peak=0.5).most(0, 1_000_000) == pytest.approx(PRICE.output)
+
+
 def test_who_waits_for_room_and_is_cancelled_takes_none() -> None:
     async def main() -> tuple[int, int]:
         outer = Ledger(Limits(output_tokens=10), RunState())
@@ -608,3 +625,70 @@ def test_a_typed_last_answer_counts_as_one() -> None:
     agent = Agent(model, tools=[again], output_type=int, limits=Limits(max_steps=1, on_limit="answer"))
     result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[agent.as_tool("inner", "Ask.")]).run_sync("go")
     assert told(result) == ["7"]
+
+
+def test_a_last_answer_may_pass_the_limit_of_its_own_run(how: How) -> None:
+    @tool
+    async def again(task: str) -> str:
+        """Again."""
+        return "once more"
+
+    model = ScriptedModel([priced(asking("again")), priced("Half of it.")])
+    result = how(Agent(model, tools=[again], limits=Limits(cost=0.01, on_limit="answer")), "go")
+    assert (result.output, result.stop_reason, len(model.requests)) == ("Half of it.", "limit:cost", 2)
+
+
+# --- what is written down -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_observer_failed_pays_for_no_more_calls_inside_it() -> None:
+    model = ScriptedModel([priced(asking("look", n)) for n in range(9)])
+    inner = Agent(model, tools=[deep_look()]).as_tool("inner", "Ask.")
+
+    def watch(event: Any) -> None:
+        if isinstance(event, UsageAdded):
+            raise LookupError("the meter is broken")
+
+    with pytest.raises(LookupError):
+        Agent(ScriptedModel([priced(asking("inner"))]), tools=[inner]).run_sync("go", observers=[watch])
+    assert len(model.requests) == 1
+
+
+def test_what_a_sync_call_spent_is_written_down_before_the_run_ends() -> None:
+    inner = Agent(ScriptedModel([priced("found")]))
+
+    @tool
+    async def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask without giving way."""
+        return inner.run_sync(task, within=ctx).output
+
+    agent = Agent(ScriptedModel([priced(asking("ask"))]), tools=[ask], limits=Limits(max_steps=1))
+    result = asyncio.run(agent.run("go"))
+    assert (result.stop_reason, result.usage.requests) == ("limit:steps", 2)
+
+
+def test_what_a_middleware_answers_itself_binds_the_run_around_it() -> None:
+    class Answers(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            return priced("kept", tokens=0, cost=0.02)
+
+    inner, asked = Agent(ScriptedModel([]), middleware=[Answers()]), ScriptedModel(["never"])
+
+    @tool
+    async def both(ctx: RunContext[None], task: str) -> str:
+        """Ask two."""
+        await inner.run(task, within=ctx)
+        return (await Agent(asked).run(task, within=ctx)).stop_reason
+
+    result = Agent(ScriptedModel([asking("both"), "never"]), tools=[both], limits=Limits(cost=0.02)).run_sync("go")
+    assert (told(result), asked.requests) == (["limit:cost"], [])
+
+
+def test_what_a_run_inside_could_not_count_is_not_counted_in_the_run_around_it(simulate: Simulate) -> None:
+    sim = simulate([Cut(Assistant("x" * 400), 50), "found"])
+    model = ChatModel("deepseek-flash", base_url=sim.base_url, profile="deepseek")
+    inner = Agent(model, retry=Retry(first=0, longest=0), settings=STREAMED).as_tool("inner", "Ask.")
+    result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[inner]).run_sync("go")
+    assert result.usage.requests == 3
+    assert result.uncounted.input_tokens > 0
+    assert result.uncounted.requests == 0

@@ -56,6 +56,13 @@ def test_what_may_succeed_later_is_asked_again_with_the_same_request(failure: Ex
     assert model.requests == [ModelRequest(tuple(REQUEST.messages))] * 3
 
 
+def test_five_attempts_are_made() -> None:
+    model = ScriptedModel([e.Overloaded(str(n)) for n in range(9)])
+    with pytest.raises(e.Overloaded, match="4"):
+        asyncio.run(Retry(sleep=Waits().sleep).wrap(model).reply(REQUEST))
+    assert len(model.requests) == 5
+
+
 @pytest.mark.parametrize("failure", FINAL, ids=lambda f: type(f).__name__)
 def test_what_would_fail_again_is_not(failure: Exception) -> None:
     waits, model = Waits(), ScriptedModel([failure, "never"])

@@ -84,11 +84,16 @@ def test_a_thread_is_used_again_and_survives_an_error() -> None:
     async def main() -> set[int]:
         threads = Threads()
         ids = set()
+
+        def fail() -> None:
+            ids.add(threading.get_ident())
+            raise ValueError("x")
+
         for _ in range(20):
             ids.add(await threads.run(threading.get_ident))
             with pytest.raises(ValueError, match="x"):
-                await threads.run(raising(ValueError("x")))
-            while not threads._waiting:  # noqa: ASYNC110  a worker puts itself back just after its result is on the way
+                await threads.run(fail)
+            while len(threads._waiting) < len(ids):  # noqa: ASYNC110  a worker puts itself back after its result is on the way
                 await asyncio.sleep(0)
         return ids
 

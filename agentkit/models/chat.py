@@ -129,7 +129,8 @@ class ChatModel:
                 message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
         except ModelError as error:
             self._hide_key(error)
-            used = replace(reader.usage, requests=0) + reader.uncounted
+            counted = replace(reader.usage, requests=0)
+            used = counted + reader.uncounted(counted)
             error.uncounted = Spent(used, self._cost(used))
             raise
         cost, uncounted = self._cost(parts.usage), Spent()

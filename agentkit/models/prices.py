@@ -40,9 +40,9 @@ class Price:
         """What a prompt costs at least: outside peak hours, with so many of its tokens in the cache."""
         return (cached * self.cache_hit + new * self.cache_miss) / _MILLION
 
-    def of_answer(self, tokens: int) -> float:
-        """What an answer of so many tokens costs outside peak hours."""
-        return tokens * self.output / _MILLION
+    def most(self, prompt: int, answer: int) -> float:
+        """What a call with so many tokens costs at most: in peak hours, with nothing of it in the cache."""
+        return (prompt * self.cache_miss + answer * self.output) / _MILLION * max(self.peak, 1.0)
 
 
 def _is_peak(at: datetime) -> bool:

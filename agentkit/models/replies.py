@@ -130,10 +130,8 @@ class ReplyReader:
         """What the server has counted."""
         return read_usage(self._usage)
 
-    @property
-    def uncounted(self) -> Usage:
-        """What of the tokens so far the server has not counted, by estimate; none before anything came."""
-        counted = self.usage
+    def uncounted(self, counted: Usage) -> Usage:
+        """What is missing in the server's count of the tokens so far, by estimate; nothing before anything came."""
         if counted.input_tokens and counted.output_tokens:
             return _NOTHING
         came = [*self._text, *self._reasoning, *(piece for call in self._calls for piece in (call.name, *call.arguments))]
@@ -283,7 +281,8 @@ class ReplyReader:
         text = self.text + ("\ufffd" if self._half else "")
         message = Assistant(text, "".join(self._reasoning), tuple(calls))
         finish = self._finish or ("tool_calls" if calls else "stop")
-        return Parts(message, finish, self._model, self.usage, self.uncounted)
+        counted = self.usage
+        return Parts(message, finish, self._model, counted, self.uncounted(counted))
 
 
 def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
