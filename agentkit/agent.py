@@ -17,7 +17,7 @@ from .history import History, mend
 from .limits import Limits
 from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User
-from .model import Model, ModelSettings
+from .model import Model, ModelRequest, ModelSettings
 from .models.prices import Price
 from .output import Output, output_of
 from .retry import Retry
@@ -86,10 +86,25 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
             raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
 
 
+def _each(model: Model) -> list[Model]:
+    """The model, or those that it chooses among."""
+    several: Sequence[Model] | None = getattr(model, "models", None)
+    return [model] if several is None else [each for one in several for each in _each(one)]
+
+
+def _check_settings(model: Model, spec: AgentSpec) -> None:
+    """Raise `SettingsError` for what a model would refuse, though it may be one that is asked only when another fails."""
+    request = ModelRequest((), spec.offered, spec.tool_choice, spec.settings)
+    for one in _each(model) if not spec.middleware else ():  # which may change a request
+        check: Callable[[ModelRequest], None] | None = getattr(one, "check", None)
+        if check is not None:
+            check(request)
+
+
 def _price_of(model: Model, limits: Limits | None) -> Price | None:
     """The price that is known; a limit on money needs one, of each of several models. Only models with a profile have it."""
     newest: list[Price] = []
-    for one in getattr(model, "models", [model]):
+    for one in _each(model):
         profile: Any = getattr(one, "profile", None)
         name = getattr(one, "name", "")
         price_of = getattr(profile, "price_of", None)
@@ -173,6 +188,7 @@ class Agent(Generic[OutputT]):
             approve=approve,
             middleware=tuple(middleware),
         )
+        _check_settings(model, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
         """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""

@@ -25,8 +25,8 @@ class Fallback:
 
     Each request begins with the first model. The transcript is written for each model's own profile. `when` decides by the
     error whether the next may help. Watchers are told by a `Retrying` event, as text of the failed model may have been
-    shown. Raises the last model's error, which the agent does not retry again. The settings are the same for all: a server
-    that does not know one raises `SettingsError`.
+    shown. Raises the last model's error, which the agent does not retry again. The settings are the same for all: one that
+    a server does not know is a `SettingsError` when the agent is made.
     """
 
     def __init__(

@@ -9,11 +9,11 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["holds_up", "run"]
+__all__ = ["Caller", "caller", "holds_up", "run"]
 
 T = TypeVar("T")
 
@@ -58,6 +58,40 @@ class _Portal:
             self.loop.close()
 
 
+class Caller:
+    """A function in a thread, which may be given up while it waits here: what it waits for is cancelled then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._waits: list[Callable[[], object]] = []
+
+    def give_up(self) -> None:
+        """Cancel what the function waits for, and whatever it would wait for later."""
+        with self._lock:
+            self._given_up = True
+            waits = [*self._waits]
+        for stop in waits:
+            stop()
+
+    @contextlib.contextmanager
+    def waiting(self, stop: Callable[[], object]) -> Iterator[None]:
+        """While the function waits; `stop` is called when it is given up, or at once where it has been."""
+        with self._lock:
+            self._waits.append(stop)
+            given_up = self._given_up
+        if given_up:
+            stop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits.remove(stop)
+
+
+caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit_caller", default=None)
+"""The function that runs in this thread, where somebody waits for it who may give it up."""
+
 _lock = threading.Lock()
 _portal: _Portal | None = None
 _held_up: set[asyncio.AbstractEventLoop] = set()
@@ -97,7 +131,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What the coroutine returns or raises, run in the background loop with the caller's context variables.
 
     Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C, or
-    what another signal handler raises, cancels the coroutine, waits until it has ended, and is then raised. Raises
+    what another signal handler raises, cancels the coroutine, waits until it has ended, and is then raised. Where the
+    `caller` is given up, the coroutine is cancelled, and CancelledError is raised. Raises
     RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
@@ -122,13 +157,19 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             coroutine.close()
             done.set_exception(asyncio.CancelledError())
 
+    def cancel() -> None:
+        with contextlib.suppress(RuntimeError):  # the program is about to exit, which has cancelled it
+            portal.loop.call_soon_threadsafe(stop)
+
+    waited_for = caller.get()
     with _holding_up():
         try:
             portal.loop.call_soon_threadsafe(start)
-            return _wait(done)
+            with waited_for.waiting(cancel) if waited_for else contextlib.nullcontext():
+                return _wait(done)
         except BaseException:
             if not done.done():
-                portal.loop.call_soon_threadsafe(stop)
+                cancel()
                 with contextlib.suppress(BaseException):
                     _wait(done)
             raise

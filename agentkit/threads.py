@@ -16,6 +16,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TypeAlias, TypeVar
 
+from .portal import Caller, caller
+
 __all__ = ["Threads", "Waiting"]
 
 T = TypeVar("T")
@@ -41,10 +43,13 @@ class Threads:
         """What `fn()` returns or raises, run in a thread with the caller's context variables.
 
         When the caller is cancelled the thread goes on to its end (a thread cannot be stopped) and its result is dropped.
+        Only a run that it waits for ends: `run_sync` raises CancelledError in it.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
+        within = Caller()
+        context.run(caller.set, within)
 
         def settle(result: T | None, error: BaseException | None) -> None:
             if done.done():
@@ -67,7 +72,11 @@ class Threads:
                 loop.call_soon_threadsafe(settle, result, error)
 
         self._start(job)
-        return await done
+        try:
+            return await done
+        except asyncio.CancelledError:
+            within.give_up()
+            raise
 
     def _start(self, job: _Job) -> None:
         if self._pid != os.getpid():  # after a fork the other process's threads are not here

@@ -18,7 +18,19 @@ from typing import Any
 
 import httpx
 
-from agentkit import Agent, ChatModel, ConnectionFailed, Limits, RunFinished, RunState, TextDelta, ToolResult, ToolStarted, tool
+from agentkit import (
+    Agent,
+    ChatModel,
+    ConnectionFailed,
+    Limits,
+    RunContext,
+    RunFinished,
+    RunState,
+    TextDelta,
+    ToolResult,
+    ToolStarted,
+    tool,
+)
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import DeepSeekSimulator, Late, call
 from tests.load import descriptors
@@ -41,6 +53,8 @@ def answer(request: Any) -> Any:
         return Late("never", LONG)
     if way == "talking":
         return Late("word " * 50, LONG, after=5)
+    if way in ("helper", "within"):  # the agent itself is asked what follows, on its loop or in a thread
+        return [call(way, task=request.messages[-1]["content"].removeprefix(way).strip())]
     return [call(way)] if way in ("quick", "hanging", "blocking", "timed", "closing") else "done"
 
 
@@ -169,9 +183,59 @@ async def the_programs_client_was_closed(agent: Agent[str], number: str) -> None
         raise AssertionError("the client is closed")
 
 
+def with_inner(agent: Agent[str], began: Callable[[], object] = lambda: None) -> Agent[str]:
+    """The agent, with itself as a tool, on the same event loop and from a thread; says when a tool of it has begun."""
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ToolStarted):
+            began()
+
+    @tool
+    async def helper(ctx: RunContext[None], task: str) -> str:
+        """Ask the agent."""
+        return (await agent.run(task, within=ctx, observers=[watch])).output
+
+    @tool
+    def within(ctx: RunContext[None], task: str) -> str:
+        """Ask the agent, from a thread."""
+        return agent.run_sync(task, within=ctx, observers=[watch]).output
+
+    return agent.copy(tools=[helper, within])
+
+
+async def an_agent_inside_answered(agent: Agent[str], number: str) -> None:
+    outer = with_inner(agent)
+    for way in ("helper", "within"):
+        result = await outer.run(f"{way} quick {number}")
+        assert (result.output, result.usage.requests) == ("done done quick", 4)
+
+
+async def cancelled_with_an_agent_inside(agent: Agent[str], number: str, way: str = "helper") -> None:
+    loop, began = asyncio.get_running_loop(), asyncio.Event()
+    outer = with_inner(agent, lambda: loop.call_soon_threadsafe(began.set))
+    states: list[RunState] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            states.append(event.result.state)
+
+    task = asyncio.ensure_future(outer.run(f"{way} hanging {number}", observers=[watch]))
+    await began.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    (state,) = states
+    assert (state.stop_reason, state.usage.requests) == ("cancelled", 2)
+
+
+async def cancelled_with_an_agent_in_a_thread(agent: Agent[str], number: str) -> None:
+    await cancelled_with_an_agent_inside(agent, number, "within")
+
+
 ENDINGS: list[Ending] = [
     answered, cancelled_while_waiting, cancelled_in_the_answer, cancelled_in_a_tool, cancelled_in_a_thread, a_tool_timed_out,
-    one_call_cancelled, at_the_limit_of_time, a_stream_that_was_left, the_programs_client_was_closed,
+    an_agent_inside_answered, cancelled_with_an_agent_inside, cancelled_with_an_agent_in_a_thread, one_call_cancelled,
+    at_the_limit_of_time, a_stream_that_was_left, the_programs_client_was_closed,
 ]  # fmt: skip
 
 

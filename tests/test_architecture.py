@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "sse",
         "tasks",
         "threads",
+        "portal",
         "redact",
         "repair",
         "coerce",
@@ -38,7 +39,7 @@ LAYERS: list[set[str]] = [
     {"state", "tool", "model"},
     {"models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute"},
-    {"budget", "decisions", "loop", "run", "stream", "portal"},
+    {"budget", "decisions", "loop", "run", "stream"},
     {"agent"},
     {
         "compaction",

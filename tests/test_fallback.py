@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, ChatModel, Fallback, Limits, Retry, RunFinished, ScriptedModel, SettingsError, tool
+from agentkit import Agent, ChatModel, Fallback, Limits, ModelSettings, Retry, RunFinished, ScriptedModel, SettingsError, tool
 from agentkit import errors as e
 from agentkit.events import Retrying, TextDelta
 from agentkit.models.prices import DEEPSEEK_FLASH
@@ -134,3 +134,12 @@ def test_a_limit_on_money_needs_the_price_of_each() -> None:
 def test_what_is_no_fallback_is_refused(models: list[Any]) -> None:
     with pytest.raises(SettingsError, match=r"fallback has .*; allowed: two or more models"):
         Fallback(*models)
+
+
+def test_a_setting_that_one_of_them_refuses_is_found_when_the_agent_is_made() -> None:
+    url = "http://127.0.0.1:9/v1"
+    thinks, never = (ChatModel("m", base_url=url, profile=name) for name in ("deepseek", "mistral"))
+    Agent(Fallback(thinks, thinks), settings=ModelSettings(thinking=True))
+    for model in (never, Fallback(thinks, never), Fallback(thinks, Fallback(thinks, never))):
+        with pytest.raises(SettingsError, match="thinking is True; mistral allows only None"):
+            Agent(model, settings=ModelSettings(thinking=True))

@@ -426,3 +426,35 @@ def test_a_cancelled_waiter_gives_its_connection_back(simulate: Simulate) -> Non
 
     hurry: Coroutine[Any, Any, str] = hurried()
     assert portal.run(hurry) == "on time"
+
+
+def test_a_run_in_a_thread_ends_with_the_call_that_waits_for_it() -> None:
+    ends: list[str] = []
+    raised: list[asyncio.CancelledError] = []
+    ended = threading.Event()
+
+    @tool
+    async def hanging() -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+    def inner() -> Agent[str]:
+        return Agent(ScriptedModel([call("hanging"), "never"]), tools=[hanging])
+
+    @tool(timeout=0.05)
+    def asking() -> str:
+        """Ask another agent, twice."""
+        for _ in range(2):
+            try:
+                inner().run_sync("hi", observers=[lambda event: ends.append(getattr(event, "stop_reason", ""))])
+            except asyncio.CancelledError as error:
+                raised.append(error)
+        ended.set()
+        return "not waited for"
+
+    result = Agent(ScriptedModel([call("asking"), "late"]), tools=[asking]).run_sync("hi")
+    assert ended.wait(10)
+    told = result.new_messages[2]
+    assert isinstance(told, ToolResult) and "no result within 0.05 seconds" in told.content
+    assert [reason for reason in ends if reason] == ["cancelled"]  # the second has not begun
+    assert len(raised) == 2

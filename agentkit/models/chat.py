@@ -112,6 +112,10 @@ class ChatModel:
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
 
+    def check(self, request: ModelRequest) -> None:
+        """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
+        wire.check(request, self.profile)
+
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """One whole reply. Raises `SettingsError` before sending, else a `ModelError` of the kind that fits.
 
