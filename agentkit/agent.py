@@ -26,6 +26,7 @@ from .spec import AgentSpec, Approve, Middleware, Observer
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, tool
+from .underway import as_run
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
@@ -115,7 +116,7 @@ def _price_of(model: Model, limits: Limits | None) -> Price | None:
                 "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
             )
         newest += sorted(prices, key=lambda price: price.since)[-1:]
-    return newest[0] if newest else None
+    return max(newest, key=lambda price: price.output, default=None)
 
 
 class Agent(Generic[OutputT]):
@@ -316,7 +317,8 @@ class Agent(Generic[OutputT]):
         observers = (*options.get("observers", ()), *((watcher,) if watcher else ()))
         outer = getattr(options.get("within"), "budget", None)
         run = Run(self.spec, state, options.get("deps"), observers, outer)
-        return cast("RunResult[OutputT]", await drive(run, first))
+        with as_run():
+            return cast("RunResult[OutputT]", await drive(run, first))
 
 
 def _is_last_answer(result: RunResult[Any]) -> bool:

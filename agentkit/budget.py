@@ -7,10 +7,9 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import portal
 from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
@@ -18,46 +17,84 @@ from .messages import Spent, Usage
 from .models.prices import Price
 from .state import RunState
 from .tool import Budget
+from .underway import LOOK, UnderWay
 
 __all__ = ["CallBudget", "Forward", "Ledger", "OverBudget", "Reservation"]
 
 _LONG_ANSWER = 32_000
-"""Tokens that a call inside another run is taken to write before any has ended, where no `max_tokens` bounds it."""
+"""Tokens that a call is taken to write where no `max_tokens` bounds it, and nothing is known of its agent's."""
+_USUAL_ANSWER = 4_000
+"""Tokens that it is taken to write where as many have ended, and none has written more."""
 
 
 class OverBudget(LimitReached):
-    """A model call that would break a limit of its run, or of a run around it; the run ends with the stop reason."""
+    """A model call that would break a limit of its run, or of a run around it; the run ends with the stop reason.
+
+    `of_own`: the limit is that of the run itself.
+    """
+
+    def __init__(self, stop_reason: str, *, of_own: bool = False) -> None:
+        super().__init__(stop_reason)
+        self.of_own = of_own
 
 
-@dataclass(slots=True, eq=False)
-class Reservation:
-    """What a call under way may spend; `loop` is where it runs."""
+class Reservation(UnderWay):
+    """What a call under way may spend; once it has ended, what it has spent until that is written down."""
 
-    most: Spent
-    loop: asyncio.AbstractEventLoop
-    waited: float
-    """Seconds until there was room for it."""
+    def __init__(self, most: Spent, likely: Spent, waited: float) -> None:
+        super().__init__()
+        self.most, self.likely, self.waited = most, likely, waited
+        self.has_ended = False
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of an agent's calls: how many have ended, tokens of the longest answer, US dollars of the dearest."""
+
+    ended: int = 0
+    under_way: int = 0
+    longest: int = 0
+    dearest: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
 class _Tree:
     """What the ledgers of a run and of all runs inside it share."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = field(default_factory=list)
-    longest: int | None = None
-    """Tokens of the longest answer in a run inside another; the next one is taken to be as long."""
-    dearest: float | None = None
-    """US dollars of the dearest call in such a run."""
+    lock: threading.RLock = field(default_factory=threading.RLock)  # the garbage collector may end a call that holds it
+    waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = field(default_factory=dict)
+    known: dict[int, _Known] = field(default_factory=dict)
+    """By agent."""
 
-    def most(self, ahead: Spent, max_tokens: int | None, price: Price | None) -> Spent:
-        """What a call may spend. Without a price one that is the first goes alone, as nothing is known of it."""
-        answer = max_tokens or self.longest or _LONG_ANSWER
-        if price is not None:
-            cost = price.most(ahead.usage.input_tokens, answer)
-        else:
-            cost = math.inf if self.dearest is None else self.dearest
-        return Spent(ahead.usage + Usage(output_tokens=answer), cost)
+    def most(self, agent: int, ahead: Spent, max_tokens: int | None, price: Price | None) -> tuple[Spent, Spent]:
+        """What a call may spend, and what it is likely to as far as that is known.
+
+        The calls that have ended speak for as many at once, as the first ones may be short; those beyond may be long ones.
+        Without a price nothing is known of these, and they go alone.
+        """
+        known = self.known.setdefault(agent, _Known())
+        speaks = known.under_way < known.ended
+        answer = max_tokens or (max(known.longest, _USUAL_ANSWER) if speaks else _LONG_ANSWER)
+        unpriced = known.dearest if speaks else math.inf
+        cost = unpriced if price is None else price.most(ahead.usage.input_tokens, answer)
+        likely = Usage(output_tokens=min(answer, known.longest))
+        return Spent(ahead.usage + Usage(output_tokens=answer), cost), Spent(ahead.usage + likely, known.dearest)
+
+    def learn(self, agent: int, spent: Spent) -> None:
+        """One has ended, and has spent this."""
+        known = self.known[agent]
+        known.under_way -= 1
+        if spent.usage != Usage():
+            known.ended += 1
+            known.longest = max(known.longest, spent.usage.output_tokens)
+            known.dearest = max(known.dearest, spent.cost or 0.0)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        waiting, self.waiting = self.waiting, {}
+        for turn, loop in waiting.items():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                loop.call_soon_threadsafe(_wake, turn)
 
 
 class Ledger:
@@ -65,12 +102,12 @@ class Ledger:
 
     A call is entered in the ledgers of its run and of all runs around it before it is made. Where its prompt would break a
     limit it is refused; where what it may spend would do so beside the calls under way, it waits until one of these has
-    ended. So several calls at once pass a limit only by what they spend more than the dearest call before them. Every thread
-    may use it.
+    ended. So several calls at once pass a limit only by what they spend more than those of the same agent before them. Every
+    thread may use it.
     """
 
-    def __init__(self, limits: Limits, state: RunState, outer: Ledger | None = None) -> None:
-        self._limits, self._state = limits, state
+    def __init__(self, limits: Limits, state: RunState, agent: object, outer: Ledger | None = None) -> None:
+        self._limits, self._state, self._agent = limits, state, id(agent)
         self._around: tuple[Ledger, ...] = () if outer is None else (outer, *outer._around)
         self._tree: _Tree = _Tree() if outer is None else outer._tree
         self._spent = state.spent
@@ -93,55 +130,82 @@ class Ledger:
     ) -> Reservation:
         """A place for a call with this prompt, and an answer of at most so many tokens; waits until there is one.
 
-        `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`.
+        `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`, also where the
+        calls that it would wait for are held up, and may wait for this one.
         """
         loop = asyncio.get_running_loop()
         began: float | None = None
         held = self._around if past_own else (self, *self._around)
         while True:
             with self._tree.lock:
-                for ledger in held:
-                    if (reason := ledger._refusal(ahead)) is not None:
-                        raise OverBudget(reason)
-                most = self._tree.most(ahead, max_tokens, price)
-                if all(ledger._has_room(most) for ledger in held):
-                    made = Reservation(most, loop, 0.0 if began is None else time.monotonic() - began)
+                self.check(ahead, past_own=past_own)
+                most, likely = self._tree.most(self._agent, ahead, max_tokens, price)
+                full = [ledger for ledger in held if ledger._beside(most) is not None]
+                if all(ledger._is_held_up for ledger in full):
+                    for ledger in full:
+                        if (reason := ledger._beside(likely, likely=True)) is not None:
+                            raise OverBudget(reason, of_own=ledger is self)
+                    made = Reservation(most, likely, 0.0 if began is None else time.monotonic() - began)
+                    self._tree.known[self._agent].under_way += 1
                     for ledger in (self, *self._around):
                         ledger._reserved.add(made)
                     return made
                 turn = loop.create_future()
-                self._tree.waiting.append((loop, turn))
+                self._tree.waiting[turn] = loop
             began = began or time.monotonic()
-            await turn
+            try:
+                await asyncio.wait((turn,), timeout=LOOK)
+            finally:
+                with self._tree.lock:
+                    self._tree.waiting.pop(turn, None)
 
-    def settle(self, made: Reservation | None, spent: Spent) -> None:
-        """The call has ended, and has spent this; those that wait look again."""
-        tree, known = self._tree, spent.cost or 0.0
-        with tree.lock:
+    def check(self, ahead: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
+        """Raise `OverBudget` where a call with this prompt would break a limit; `lost` was spent, and is not counted yet."""
+        for ledger in self._around if past_own else (self, *self._around):
+            if (reason := ledger._refusal(ahead, lost)) is not None:
+                raise OverBudget(reason, of_own=ledger is self)
+
+    def end(self, made: Reservation, spent: Spent) -> None:
+        """The call has ended, and has spent this, which is yet to be counted; those that wait look again."""
+        with self._tree.lock:
+            made.most = made.likely = Spent(spent.usage, spent.cost or 0.0)
+            made.has_ended = True
+            self._tree.learn(self._agent, spent)
+            self._tree.wake()
+
+    def free(self, ended: Iterable[Reservation]) -> None:
+        """What these calls spent has been counted."""
+        with self._tree.lock:
             for ledger in (self, *self._around):
-                if made is not None:
-                    ledger._reserved.discard(made)
-                ledger._spent += Spent(spent.usage, known)
-            if self._around and spent.usage != Usage():
-                tree.longest = max(tree.longest or 0, spent.usage.output_tokens)
-                tree.dearest = max(tree.dearest or 0.0, known)
-            waiting, tree.waiting = tree.waiting, []
-        for loop, turn in waiting:
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                loop.call_soon_threadsafe(_wake, turn)
+                ledger._reserved.difference_update(ended)
+            self._tree.wake()
 
-    def _refusal(self, ahead: Spent) -> str | None:
-        ended = self.closed or self._state.stop_reason
-        if ended is not None:  # it pays for nothing more
-            return f"limit:{ended.removeprefix('limit:')}"
-        return self._limits.spending(self._spent, ahead)
+    def count(self, usage: Usage, cost: float | None) -> None:
+        """The run has spent this."""
+        with self._tree.lock:
+            for ledger in (self, *self._around):
+                ledger._spent += Spent(usage, cost or 0.0)
 
-    def _has_room(self, most: Spent) -> bool:
-        # a call on a loop that a sync call holds up cannot end before the call that would wait for it
-        if all(portal.holds_up(other.loop) for other in self._reserved):
-            return True
-        beside = sum((other.most for other in self._reserved), start=self._spent)
-        return self._limits.spending(beside, most) is None
+    def _refusal(self, ahead: Spent, lost: Spent) -> str | None:
+        if self.closed is not None or self.has_ended:  # it pays for nothing more
+            return "limit:outer_run"
+        if not self._limits.bind_spending:
+            return None
+        ended = [other.most for other in self._reserved if other.has_ended]
+        return self._limits.spending(sum(ended, start=self._spent + Spent(lost.usage, lost.cost or 0.0)), ahead)
+
+    def _beside(self, more: Spent, *, likely: bool = False) -> str | None:
+        """The stop reason if this, beside what the calls under way may spend, would break a limit."""
+        if not self._limits.bind_spending or all(other.has_ended for other in self._reserved):
+            return None
+        reserved = [other.likely if likely else other.most for other in self._reserved]
+        return self._limits.spending(sum(reserved, start=self._spent), more)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether none of the calls under way can be waited for."""
+        held_up = [other.is_held_up for other in self._reserved if not other.has_ended]  # each is asked
+        return all(held_up)
 
 
 def _wake(turn: asyncio.Future[None]) -> None:
@@ -152,9 +216,16 @@ def _wake(turn: asyncio.Future[None]) -> None:
 class CallBudget:
     """The budget of one tool call, for the runs that it makes. `record` takes an event into its run, on its event loop."""
 
-    def __init__(self, call_id: str, ledger: Ledger, depth: int, record: Callable[[LastingEvent], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        ledger: Ledger,
+        depth: int,
+        record: Callable[[LastingEvent], Awaitable[None]],
+        outer: Budget | None = None,
+    ) -> None:
         self.depth, self.ledger = depth, ledger
-        self._call_id, self._record = call_id, record
+        self._call_id, self._record, self._outer = call_id, record, outer
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._runs = 0
@@ -168,7 +239,7 @@ class CallBudget:
             return self._runs - 1
 
     async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
-        """Write down, as an event of the run, what the ledger has counted; a run that has ended takes no more.
+        """Write down, as an event of the run, what the ledger has counted; one that has ended hands it to the run around it.
 
         From another event loop it is handed over without waiting: the run's own loop may be waiting for this one, or gone.
         """
@@ -186,6 +257,8 @@ class CallBudget:
 
     async def _add(self, event: UsageAdded) -> None:
         if self.ledger.has_ended:
+            if self._outer is not None:
+                await self._outer.add(event.usage, event.cost, estimated=event.estimated)
             return
         try:
             await self._record(event)

@@ -15,6 +15,7 @@
         ├── InsufficientBalance  402, and 429 for a quota that is used up
         ├── RateLimited          429
         ├── Overloaded           408, 409, 425, 5xx
+        │   └── CircuitOpen      the server failed again and again, and is left alone; nothing was sent
         ├── ConnectionFailed     no whole reply came over the network: refused, reset
         │   ├── TimedOut         no connection, no byte or no whole reply in time
         │   └── InsecureServer   its certificate is not valid, or it does not speak TLS
@@ -37,6 +38,7 @@ __all__ = [
     "AgentError",
     "AuthError",
     "BadRequest",
+    "CircuitOpen",
     "ConnectionFailed",
     "ContentFiltered",
     "ContextTooLong",
@@ -127,11 +129,13 @@ class ModelError(AgentError):
     `code` its error code, `request_id` the id to quote to the provider, `retry_after` the seconds that the server
     asked to wait, `partial` the text of the answer that came before. `retryable` tells whether the same request may
     succeed later: by the kind of the error, or as the server says. `uncounted` (a `Spent`, or None) is what was used in
-    spite of the failure, all attempts together: of a reply that had begun, its prompt and what came of it.
+    spite of the failure, all attempts together: of a reply that had begun, its prompt and what came of it. `waited` is how
+    many seconds were spent waiting for a turn, and between attempts.
     """
 
     retryable = False
     uncounted: Any = None
+    waited = 0.0
 
     def __init__(
         self,
@@ -179,6 +183,10 @@ class Overloaded(ModelError):
     """The server is busy or failed on its side."""
 
     retryable = True
+
+
+class CircuitOpen(Overloaded):
+    """The server failed again and again, and is left alone for `retry_after` seconds: nothing was sent (see `Limiter`)."""
 
 
 class ConnectionFailed(ModelError):

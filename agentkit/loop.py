@@ -151,6 +151,16 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
         raise
 
 
+async def _ask_model(run: Run, ask: AskModel) -> None:
+    try:
+        await run.ask_model(ask)
+    except OverBudget as refused:
+        last = _at_limit(refused.stop_reason, run.state, run.spec) if refused.of_own else None
+        if not isinstance(last, AskModel):
+            raise
+        await run.ask_model(last)
+
+
 async def _until_end(run: Run) -> Pause | Finish:
     clock = asyncio.timeout(run.spec.limits.seconds)
     try:
@@ -158,7 +168,7 @@ async def _until_end(run: Run) -> Pause | Finish:
             while True:
                 match decide(run.state, run.spec):
                     case AskModel() as ask:
-                        await run.ask_model(ask)
+                        await _ask_model(run, ask)
                     case RunTools() as todo:
                         await run.run_tools(todo)
                     case Pause(calls) as pause:

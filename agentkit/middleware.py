@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from .errors import ModelRetry
@@ -11,6 +12,9 @@ from .spec import Middleware, NextToolCall
 from .tool import RunContext
 
 __all__ = ["CancellableCalls"]
+
+_KEPT = 1000
+"""How many calls are remembered: those that are to be cancelled when they begin, and those that have ended."""
 
 
 class CancellableCalls(Middleware):
@@ -26,7 +30,8 @@ class CancellableCalls(Middleware):
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
-        self._beforehand: set[tuple[str, str]] = set()
+        self._beforehand: deque[tuple[str, str]] = deque(maxlen=_KEPT)
+        self._over: deque[tuple[str, str]] = deque(maxlen=_KEPT)
 
     def cancel(self, call_id: str, *, run_id: str | None = None) -> bool:
         """Cancel the call; False if none of this id is under way.
@@ -41,8 +46,8 @@ class CancellableCalls(Middleware):
         ]
         if len(found) > 1:
             raise ValueError(f"the runs {', '.join(run for run, _ in found)} each have a call {call_id!r}; give a run_id")
-        if not found and run_id is not None:
-            self._beforehand.add((run_id, call_id))
+        if not found and run_id is not None and (run_id, call_id) not in self._over:
+            self._beforehand.append((run_id, call_id))
         for _, task in found:
             task.get_loop().call_soon_threadsafe(task.cancel)
         return bool(found)
@@ -50,11 +55,15 @@ class CancellableCalls(Middleware):
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """Run the call in a task of its own."""
         key = ctx.run_id, call.id
+        if key in self._over:  # it is made again, as after a crash
+            self._over.remove(key)
         if key in self._beforehand:
-            self._beforehand.discard(key)
+            self._beforehand.remove(key)
             raise ModelRetry("the call was cancelled before it began")
         task = self._tasks[key] = asyncio.ensure_future(next(call))
         try:
             return await task
         finally:
-            del self._tasks[key]
+            if self._tasks.get(key) is task:
+                del self._tasks[key]
+            self._over.append(key)

@@ -11,7 +11,7 @@ from .errors import SettingsError
 from .events import Delta
 from .messages import Assistant, Message, Spent, Usage
 
-__all__ = ["DeltaSink", "Effort", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec", "with_lost"]
+__all__ = ["DeltaSink", "Effort", "Lost", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
 
 Effort: TypeAlias = Literal["low", "medium", "high", "max"]
 DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
@@ -117,6 +117,8 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str = "auto"
     settings: ModelSettings = ModelSettings()
+    again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
+    """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +136,27 @@ class ModelReply:
     uncounted: Spent = field(default_factory=Spent)
 
 
-def with_lost(reply: ModelReply, lost: Spent) -> ModelReply:
-    """The reply, with what attempts before it used."""
-    return replace(reply, uncounted=lost + reply.uncounted) if lost.usage.total_tokens else reply
+@dataclass(slots=True)
+class Lost:
+    """What the attempts before a reply used, and how long they waited.
+
+    An error, or the cancellation that ends them, tells of it by its `uncounted` and `waited`.
+    """
+
+    spent: Spent = field(default_factory=Spent)
+    waited: float = 0.0
+
+    def add(self, error: BaseException) -> None:
+        """Count a failed attempt in, and let its error tell of all."""
+        told: Any = error
+        self.spent = told.uncounted = self.spent + (getattr(told, "uncounted", None) or Spent())
+        self.waited = told.waited = self.waited + getattr(told, "waited", 0.0)
+
+    def beside(self, reply: ModelReply) -> ModelReply:
+        """The reply, with these counted in."""
+        if self.spent.usage.total_tokens:
+            reply = replace(reply, uncounted=self.spent + reply.uncounted)
+        return replace(reply, waited=reply.waited + self.waited) if self.waited else reply
 
 
 @runtime_checkable

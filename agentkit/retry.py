@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import ModelError, SettingsError
+from .errors import CircuitOpen, ModelError, SettingsError
 from .events import Retrying
-from .messages import Spent
-from .model import DeltaSink, Model, ModelReply, ModelRequest, with_lost
+from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
-__all__ = ["Retry", "RetryingModel"]
+__all__ = ["Retry", "RetryingModel", "may_pass"]
+
+
+def may_pass(error: ModelError) -> bool:
+    """Whether the same request may succeed later: the error says that it is `retryable`."""
+    return error.retryable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """How often, and after which waits, a failed model call is made again with the same request.
 
-    What is retried: errors that say they are `retryable` (408, 409, 425, 429, 5xx, transport, cut streams, empty replies).
-    The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks for a
-    wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`. No
-    wait begins that would end after `total` seconds.
+    What is retried is what `when` says of the error: by default 408, 409, 425, 429, 5xx, transport, cut streams, empty
+    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks
+    for a wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`.
+    No wait begins that would end more than `total` seconds after the first failure; those for a turn (see `Limiter`) are not
+    counted. A `CircuitOpen`, for which nothing was sent, is no attempt.
     """
 
     attempts: int = 5
@@ -35,6 +40,7 @@ class Retry:
     longest: float = 20.0
     longest_asked: float = 60.0
     total: float = 180.0
+    when: Callable[[ModelError], bool] = may_pass
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def __post_init__(self) -> None:
@@ -42,10 +48,18 @@ class Retry:
             value, kind = getattr(self, name), int if name == "attempts" else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not value >= low:
                 raise SettingsError(f"retry: {name} is {value!r}; allowed: a number of at least {low}")
+        if not callable(self.when):
+            raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
 
     def wrap(self, model: Model) -> Model:
-        """The model, with retries around each call."""
-        return RetryingModel(model, self)
+        """The model, with retries around each call; one that makes its own, as `Fallback` does, is left as it is."""
+        return model if getattr(model, "makes_retries", False) else RetryingModel(model, self)
+
+    def may_retry(self, failed: BaseException) -> bool:
+        """Whether a call that failed so is made again, if there are attempts left."""
+        if not isinstance(failed, ModelError) or not self.when(failed):
+            return False
+        return failed.retry_after is None or failed.retry_after <= self.longest_asked
 
 
 class RetryingModel:
@@ -58,56 +72,82 @@ class RetryingModel:
         """The first reply that comes. Raises the last error when no further attempt is allowed."""
         import tenacity  # noqa: F401  not at the first failure: that may be that no file can be opened any more
 
-        began = time.monotonic()
         try:
             return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery
         except Exception as error:
-            if self.retry.attempts < 2 or not self._may_retry(error):
+            if self.retry.attempts < 2 or not self.retry.may_retry(error):
                 raise
-            failed: list[Exception] = [error]
-        lost = Spent()
+            return await _Again(self, error, on_delta).reply(request)
 
-        async def attempt() -> ModelReply:
-            nonlocal lost
-            try:
-                if failed:
-                    raise failed.pop()
-                return await self.model.reply(request, on_delta)
-            except ModelError as error:
-                lost = error.uncounted = lost + (error.uncounted or Spent())
-                raise
 
-        retrying = self._retrying(on_delta, self.retry.total - (time.monotonic() - began))
-        reply: ModelReply = await retrying(attempt)
-        return with_lost(replace(reply, waited=reply.waited + retrying.statistics.get("idle_for", 0.0)), lost)
+class _Again:
+    """The attempts after the first failure of a call."""
 
-    def _retrying(self, on_delta: DeltaSink | None, seconds: float) -> AsyncRetrying:
+    def __init__(self, owner: RetryingModel, failed: Exception, on_delta: DeltaSink | None) -> None:
+        self._model, self._retry, self._on_delta = owner.model, owner.retry, on_delta
+        self._failed: Exception | None = failed
+        self._lost = Lost()
+        self._unsent = 0
+        self._began = time.monotonic() - getattr(failed, "waited", 0.0)
+
+    async def reply(self, request: ModelRequest) -> ModelReply:
+        retrying = self._retrying()
+        try:
+            reply: ModelReply = await retrying(self._attempt, request)
+        except BaseException as error:
+            if not isinstance(error, ModelError):  # those are counted already
+                self._lost.add(error)
+            error.waited = self._lost.waited + _slept(retrying)  # type: ignore[attr-defined]
+            raise
+        self._lost.waited += _slept(retrying)
+        return self._lost.beside(reply)
+
+    async def _attempt(self, request: ModelRequest) -> ModelReply:
+        try:
+            if self._failed:
+                failed, self._failed = self._failed, None
+                raise failed
+            return await self._model.reply(request, self._on_delta)
+        except ModelError as error:
+            self._lost.add(error)
+            self._unsent += isinstance(error, CircuitOpen)
+            if request.again:
+                request.again(self._lost.spent)
+            raise
+
+    def _retrying(self) -> AsyncRetrying:
         import tenacity
 
-        backoff = tenacity.wait_random_exponential(multiplier=self.retry.first, max=self.retry.longest)
+        retry = self._retry
+        backoff = tenacity.wait_random_exponential(multiplier=retry.first, max=retry.longest)
 
         def wait(state: RetryCallState) -> float:
             asked = getattr(_failure(state), "retry_after", None)
             return backoff(state) if asked is None else float(asked)
 
+        def is_over(state: RetryCallState) -> bool:
+            since = time.monotonic() - self._began - self._lost.waited
+            return state.attempt_number - self._unsent >= retry.attempts or since + state.upcoming_sleep > retry.total
+
         async def tell(state: RetryCallState) -> None:
-            if on_delta:
+            if self._on_delta:
                 failed = _failure(state)
-                await on_delta(Retrying(state.attempt_number, state.upcoming_sleep, f"{type(failed).__name__}: {failed}"))
+                text = f"{type(failed).__name__}: {failed}"
+                await self._on_delta(Retrying(state.attempt_number, state.upcoming_sleep, text))
 
         return tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self.retry.attempts) | tenacity.stop_before_delay(seconds),
+            stop=is_over,
             wait=wait,
-            retry=tenacity.retry_if_exception(self._may_retry),
+            retry=tenacity.retry_if_exception(retry.may_retry),
             before_sleep=tell,
-            sleep=self.retry.sleep,
+            sleep=retry.sleep,
             reraise=True,
         )
-
-    def _may_retry(self, failed: BaseException) -> bool:
-        asked = getattr(failed, "retry_after", None)
-        return bool(getattr(failed, "retryable", False)) and (asked is None or asked <= self.retry.longest_asked)
 
 
 def _failure(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
+
+
+def _slept(retrying: AsyncRetrying) -> float:
+    return float(retrying.statistics.get("idle_for", 0.0))

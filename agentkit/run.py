@@ -16,7 +16,7 @@ from typing import Any, Generic
 from ._typing import OutputT
 from .budget import CallBudget, Forward, Ledger, Reservation
 from .decisions import AskModel, Finish, RunTools
-from .errors import AgentError, LimitReached, ModelError
+from .errors import AgentError, LimitReached
 from .events import (
     ApprovalGiven,
     ApprovalRequired,
@@ -38,7 +38,7 @@ from .execute import describe_error, execute, plan
 from .history import mend, unique_ids
 from .limits import ahead
 from .messages import Message, Spent, ToolCall, ToolResult, Usage
-from .model import ModelReply, ModelRequest
+from .model import DeltaSink, ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
 from .prefix import CacheMiss, cache_misses, change
@@ -143,7 +143,8 @@ class Run:
         if outer and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.state, self.deps = spec, state, deps
-        self._ledger = Ledger(spec.limits, state, outer.ledger if outer else None)
+        self._outer = outer
+        self._ledger = Ledger(spec.limits, state, spec, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
@@ -155,11 +156,14 @@ class Run:
         self._replies: list[ModelReply] = []
         """What it answered in this step: more than one where a middleware asks again."""
         self._uncounted: list[Spent] = []
+        self._places: list[Reservation] = []
         self._untold: deque[LastingEvent] = deque()
 
     async def record(self, event: LastingEvent) -> None:
         """Take a lasting event into the state, then tell the observers; each is told of all events in the state's order."""
         self.state.apply(event)
+        if isinstance(event, ModelReplied) or (isinstance(event, UsageAdded) and not event.call_id):
+            self._ledger.count(event.usage, event.cost)
         if not self._observers:
             return
         self._untold.append(event)
@@ -171,7 +175,7 @@ class Run:
         """Tell the watchers of a passing event."""
         await self._tell(self._watchers, event)
 
-    async def _tell(self, observers: Iterable[Observer], event: Event) -> None:
+    async def _tell(self, observers: Iterable[Observer], event: Event, *, in_reply: bool = False) -> None:
         """Tell all of them, whatever one of them or a cancellation does to the others; then raise the first error."""
         raised: BaseException | None = None
         for observer in observers:
@@ -190,7 +194,7 @@ class Run:
                 self._drop(observer)
                 raised = raised or error
         if raised is not None:
-            raise raised
+            raise _OfWatcher(raised) if in_reply and isinstance(raised, Exception) else raised
 
     def _drop(self, observer: Observer) -> None:
         """It missed an event, so it is told of no later one."""
@@ -211,18 +215,20 @@ class Run:
             messages = view if view is messages else mend(view)
         request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
         started = time.perf_counter()
-        self._asked, self._replies, self._uncounted = None, [], []
+        self._asked, self._replies, self._uncounted, self._places = None, [], [], []
         try:
             reply = await self._reply(request)
         except BaseException:
             with contextlib.suppress(*_OF_OBSERVERS):
                 await self._add_beside(None)
             raise
-        await self._add_beside(reply)
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self.record(ModelReplied(message, *counts, *self._compared()))
+        try:
+            await self.record(ModelReplied(message, *counts, *self._compared()))
+        finally:  # it was paid for, whatever an observer makes of the reply
+            await self._add_beside(reply)
 
     def _compared(self) -> tuple[int, int, str]:
         """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
@@ -259,42 +265,55 @@ class Run:
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
         self._asked = request
         place = await self._reserve(request) if self._ledger.binds else None
+        watch: DeltaSink | None = self._show if self._watchers else None
+        if place is not None:
+            watch = watch and place.showing(watch)
+            request = replace(request, again=partial(self._check_again, request))
         spent = Spent()
         try:
-            reply = await self.spec.model.reply(request, on_delta=self._on_delta if self._watchers else None)
+            reply = await self.spec.model.reply(request, on_delta=watch)
             spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
-        except ModelError as error:
-            spent = error.uncounted or spent
+        except BaseException as error:
+            spent = getattr(error, "uncounted", None) or spent
             self._uncounted.append(spent)
+            if isinstance(error, _OfWatcher):
+                raise error.error from None
             raise
         finally:
             if place is not None:
-                self._ledger.settle(place, spent)
+                self._ledger.end(place, spent)
+                self._places.append(place)
         self._replies.append(reply)
         self._uncounted.append(reply.uncounted)
         return replace(reply, waited=reply.waited + place.waited) if place and place.waited else reply
 
+    def _ahead(self, request: ModelRequest) -> Spent:
+        return ahead(self.state, self.spec.price, request.messages, request.tools)
+
     def _reserve(self, request: ModelRequest) -> Awaitable[Reservation]:
-        spec, last_answer = self.spec, self.state.limit is not None
-        prompt = ahead(self.state, spec.price, request.messages, request.tools)
-        return self._ledger.reserve(prompt, request.settings.max_tokens, spec.price, past_own=last_answer)
+        past_own = self.state.limit is not None  # the last answer
+        return self._ledger.reserve(self._ahead(request), request.settings.max_tokens, self.spec.price, past_own=past_own)
+
+    def _check_again(self, request: ModelRequest, lost: Spent) -> None:
+        self._ledger.check(self._ahead(request), lost, past_own=self.state.limit is not None)
 
     async def _add_beside(self, taken: ModelReply | None) -> None:
-        """Write down what the step spent beside the reply that was taken: which of them it is tell its own counts."""
-        replies, uncounted = self._replies, self._uncounted
-        if taken is not None:
-            if not replies and self._ledger.binds:  # a middleware has answered itself
-                self._ledger.settle(None, Spent(taken.usage, taken.cost))
-            of_taken = [place for place, reply in enumerate(replies) if reply.usage is taken.usage]
-            replies = [reply for place, reply in enumerate(replies) if place != (of_taken or [len(replies) - 1])[-1]]
-        for reply in replies:
-            await self.record(UsageAdded("", reply.usage, reply.cost))
-        for spent in uncounted:
-            if spent.usage.total_tokens:
-                await self.record(UsageAdded("", spent.usage, spent.cost, estimated=True))
+        """Write down what the step spent beside the reply that was taken."""
+        uncounted = self._uncounted
+        if taken is not None and not any(taken.uncounted is spent for spent in uncounted):  # a middleware got it elsewhere
+            uncounted = [*uncounted, taken.uncounted]
+        try:
+            for reply in self._replies if taken is None else _not_in(taken.usage, self._replies):
+                await self.record(UsageAdded("", reply.usage, reply.cost))
+            for spent in uncounted:
+                if spent.usage.total_tokens:
+                    await self.record(UsageAdded("", spent.usage, spent.cost, estimated=True))
+        finally:
+            if self._places:
+                self._ledger.free(self._places)
 
-    def _on_delta(self, delta: Delta) -> Awaitable[None]:
-        return self._tell(self._watchers, delta)
+    def _show(self, delta: Delta) -> Awaitable[None]:
+        return self._tell(self._watchers, delta, in_reply=True)
 
     async def run_tools(self, todo: RunTools) -> None:
         """Answer the calls, as many at once as `plan` allows."""
@@ -330,7 +349,7 @@ class Run:
         await self.record(ToolStarted(call, open_call.position))
         told: list[asyncio.Task[None]] = []
         report = self._reporter(call, told) if self._watchers else None
-        budget = CallBudget(call.id, self._ledger, self.depth, self.record)
+        budget = CallBudget(call.id, self._ledger, self.depth, self.record, self._outer)
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
         outcome = await execute(call, ctx, self.spec)
@@ -422,6 +441,28 @@ class Run:
 
     async def _close(self, call: OpenCall) -> None:
         await self._answer(call, GIVEN_UP if call.started else NOT_RUN)
+
+
+class _OfWatcher(BaseException):
+    """What a watcher raised at a piece of a reply: no error of the model, which retries or another model could mend."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _not_in(usage: Usage, replies: list[ModelReply]) -> list[ModelReply]:
+    """The replies that this usage, of what a middleware gave back, does not count: it may be of one, or a sum."""
+    for number, reply in enumerate(replies):
+        if reply.usage is usage:
+            return replies[:number] + replies[number + 1 :]
+    rest: list[ModelReply] = []
+    for reply in reversed(replies):
+        if usage.covers(reply.usage):
+            usage -= reply.usage
+        else:
+            rest.insert(0, reply)
+    return rest
 
 
 def _same_head(a: ModelRequest, b: ModelRequest) -> bool:

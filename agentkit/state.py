@@ -267,7 +267,7 @@ def bytes_of(message: Message) -> int:
     """The bytes of what a message says, as UTF-8."""
     match message:
         case Assistant():
-            said = message.text + "".join(call.arguments for call in message.tool_calls)
+            said = message.reasoning + message.text + "".join(call.arguments for call in message.tool_calls)
         case _:
             said = message.content
     return len(said) if said.isascii() else len(said.encode(errors="replace"))

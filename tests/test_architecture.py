@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "names",
         "strict",
     },
-    {"state", "tool", "model"},
+    {"state", "tool", "model", "underway"},
     {"models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute"},
     {"budget", "decisions", "loop", "run", "stream"},
@@ -60,7 +60,7 @@ LAYERS: list[set[str]] = [
 
 PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "ChatModel",
-    "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
+    "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns",
     "LimitReached", "Limiter", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError",
     "ModelReplied",

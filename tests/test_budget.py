@@ -14,6 +14,7 @@ from agentkit import (
     Agent,
     Assistant,
     ChatModel,
+    Fallback,
     Limits,
     Middleware,
     ModelReplied,
@@ -29,6 +30,7 @@ from agentkit import (
     ScriptedModel,
     SettingsError,
     StreamBroken,
+    TextDelta,
     ToolCall,
     ToolFinished,
     ToolResult,
@@ -42,7 +44,7 @@ from agentkit.budget import CallBudget, Ledger, OverBudget
 from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.models.profiles import profile_named
-from agentkit.testing import Cut, DeepSeekSimulator, call
+from agentkit.testing import Cut, DeepSeekSimulator, Late, call
 
 How = Callable[..., RunResult[Any]]
 Simulate = Callable[..., DeepSeekSimulator]
@@ -254,10 +256,10 @@ def test_an_unknown_price_does_not_switch_a_cost_limit_off() -> None:
 
 def test_a_run_that_has_ended_pays_for_nothing_more() -> None:
     state = RunState.replay([RunStarted("r", (User("go"),)), RunFinished("limit:seconds", None)])
-    ledger = Ledger(Limits(), RunState(), Ledger(Limits(), state))
+    ledger = Ledger(Limits(), RunState(), None, Ledger(Limits(), state, None))
     with pytest.raises(OverBudget) as refused:
         asyncio.run(ledger.reserve(Spent(), None, None))
-    assert refused.value.stop_reason == "limit:seconds"
+    assert (refused.value.stop_reason, refused.value.of_own) == ("limit:outer_run", False)
 
 
 def test_run_sync_in_an_async_tool_pays_and_does_not_wait_for_itself() -> None:
@@ -304,7 +306,7 @@ def test_a_loop_that_is_gone_is_not_waited_for() -> None:
         async def record(event: Any) -> None:
             written.append(event)
 
-        return CallBudget("c", Ledger(Limits(), state), 0, record)
+        return CallBudget("c", Ledger(Limits(), state, None), 0, record)
 
     budget = asyncio.run(made())
     asyncio.run(budget.add(Usage(1, 100, 1), 0.1, estimated=False))
@@ -368,6 +370,48 @@ def test_sub_agents_side_by_side_do_not_spend_past_the_limit() -> None:
     assert result.cost == pytest.approx(0.02)
 
 
+def test_a_short_first_answer_does_not_let_all_others_go_at_once() -> None:
+    class Mixed(Slow):
+        async def reply(self, request: Any, on_delta: Any = None) -> ModelReply:
+            self._reply = priced("x", cost=0.02 if self.asked else 0.0001)
+            return await super().reply(request, on_delta)
+
+    model = Mixed(priced("x"))
+    result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(cost=0.05))
+    assert result.stop_reason == "limit:cost" and result.state.known_cost < 0.05 + 2 * 0.02
+
+
+def test_one_agents_short_answers_say_nothing_of_anothers() -> None:
+    short, long = Slow(priced("x", cost=0.0001)), Slow(priced("x", cost=0.02))
+    helpers = [Agent(short).as_tool("short", "Ask."), Agent(long).as_tool("long", "Ask.")]
+    calls = [asking("short", n) for n in range(10)] + [asking("long", n) for n in range(10, 60)]
+    first = ModelReply(Assistant(tool_calls=tuple(calls)), Usage(1, 1, 1), "tool_calls", "scripted", 0.0)
+    result = Agent(ScriptedModel([first, priced("Done.")]), tools=helpers, limits=Limits(cost=0.05)).run_sync("go")
+    assert result.stop_reason == "limit:cost" and result.state.known_cost < 0.07
+
+
+def test_calls_on_a_loop_that_is_held_up_are_refused_where_there_is_no_room() -> None:
+    """A call is under way on the loop that the sync run holds up: it cannot be waited for, and keeps its room."""
+    inner = Agent(ScriptedModel([priced(asking("look", n)) for n in range(10)]), tools=[deep_look()])
+    slow = Slow(priced("x"))
+    stops: list[str] = []
+
+    @tool
+    async def hold(ctx: RunContext[None], task: str) -> str:
+        """Hold the loop up."""
+        await slow.begun.wait()
+        stops.append(inner.run_sync(task, within=ctx).stop_reason)
+        return "held"
+
+    calls = (asking("slow"), asking("hold", 1))
+    first = ModelReply(Assistant(tool_calls=calls), Usage(1, 1, 1), "tool_calls", "scripted", 0.0)
+    tools = [Agent(slow).as_tool("slow", "Ask."), hold]
+    agent = Agent(ScriptedModel([first, priced("Done.")]), tools=tools, limits=Limits(cost=0.055))
+    result = asyncio.run(agent.run("go"))
+    assert stops == ["limit:cost"]
+    assert result.state.known_cost == pytest.approx(0.06), "five calls, and the one that was under way"
+
+
 def test_what_is_known_of_calls_lets_the_others_go_together() -> None:
     model = Slow(priced("found"))
     result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(cost=0.3, calls_at_once=8), 24)
@@ -393,11 +437,12 @@ def test_max_tokens_bounds_what_a_call_reserves() -> None:
 
 def test_who_waits_for_room_says_how_long() -> None:
     async def main() -> list[bool]:
-        outer = Ledger(Limits(output_tokens=10), RunState())
-        first = await Ledger(Limits(), RunState(), outer).reserve(Spent(), 9, None)
-        second = asyncio.create_task(Ledger(Limits(), RunState(), outer).reserve(Spent(), 9, None))
+        outer = Ledger(Limits(output_tokens=10), RunState(), None)
+        first = await Ledger(Limits(), RunState(), None, outer).reserve(Spent(), 9, None)
+        second = asyncio.create_task(Ledger(Limits(), RunState(), None, outer).reserve(Spent(), 9, None))
         await asyncio.sleep(0)
-        outer.settle(first, Spent())
+        outer.end(first, Spent())
+        outer.free([first])
         return [first.waited > 0, (await second).waited > 0]
 
     assert asyncio.run(main()) == [False, True]
@@ -410,16 +455,18 @@ def test_a_call_may_cost_what_it_costs_in_peak_hours_without_a_cache() -> None:
 
 def test_who_waits_for_room_and_is_cancelled_takes_none() -> None:
     async def main() -> tuple[int, int]:
-        outer = Ledger(Limits(output_tokens=10), RunState())
-        ledgers = [Ledger(Limits(), RunState(), outer) for _ in range(3)]
+        outer = Ledger(Limits(output_tokens=10), RunState(), None)
+        ledgers = [Ledger(Limits(), RunState(), None, outer) for _ in range(3)]
         first = await ledgers[0].reserve(Spent(), 9, None)
         waiting = [asyncio.create_task(ledger.reserve(Spent(), 9, None)) for ledger in ledgers[1:]]
         await asyncio.sleep(0)
         waiting[0].cancel()
         await asyncio.gather(waiting[0], return_exceptions=True)
-        ledgers[0].settle(first, Spent(Usage(1, 0, 1)))
-        made = await waiting[1]
-        ledgers[2].settle(made, Spent(Usage(1, 0, 1)))
+        for number, made in ((0, first), (2, waiting[1])):
+            place = await made if isinstance(made, asyncio.Task) else made
+            ledgers[number].end(place, Spent(Usage(1, 0, 1)))
+            ledgers[number].count(Usage(1, 0, 1), 0.0)
+            ledgers[number].free([place])
         return len(outer._reserved), outer._spent.usage.output_tokens
 
     assert asyncio.run(main()) == (0, 2)
@@ -528,6 +575,199 @@ def test_each_request_of_a_middleware_counts(how: How) -> None:
     assert result.cost == pytest.approx(0.02)
     (replied,) = [event for event in result.events if isinstance(event, ModelReplied)]
     assert replied.usage.input_tokens == 100
+
+
+def test_a_reply_of_a_middlewares_own_does_not_hide_what_was_spent(how: How) -> None:
+    class Guard(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            return ModelReply(Assistant("I cannot say that."), Usage())
+
+    result = how(Agent(ScriptedModel([priced("secret")]), middleware=[Guard()]), "go")
+    assert (result.output, result.usage, result.state.known_cost) == ("I cannot say that.", Usage(1, 100, 10), 0.01)
+
+
+def test_what_a_middleware_adds_to_a_reply_is_held_by_the_limits_around(how: How) -> None:
+    class Judge(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            reply: ModelReply = await next(request)
+            return replace(reply, usage=reply.usage + Usage(1, 1_000, 10), cost=0.11)
+
+    model = ScriptedModel([priced(asking("look", n)) for n in range(20)])
+    inner = Agent(model, tools=[deep_look()], middleware=[Judge()], limits=Limits(max_steps=20)).as_tool("inner", "Ask.")
+    outer = Agent(ScriptedModel([priced(asking("inner")), priced("Done.")]), tools=[inner], limits=Limits(cost=0.3))
+    result = how(outer, "go")
+    assert (len(model.requests), result.stop_reason) == (3, "limit:cost")
+    assert result.usage.input_tokens == 100 + 3 * 1_100
+    assert result.cost == pytest.approx(0.34)
+
+
+def test_what_a_middleware_got_elsewhere_and_was_not_counted_is_held_too() -> None:
+    class Router(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            return replace(priced("x", 0, None), uncounted=Spent(Usage(0, 500, 50), 0.2))
+
+    result = Agent(ScriptedModel([]), middleware=[Router()]).run_sync("go")
+    assert (result.uncounted, result.state.known_cost) == (Usage(0, 500, 50), 0.2)
+
+
+@pytest.mark.parametrize("fails", ["observer", "cancelled"])
+def test_a_reply_that_was_paid_for_is_kept_whatever_becomes_of_the_run(fails: str) -> None:
+    class Twice(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            reply: ModelReply = await next(request)
+            return reply
+
+    states: list[RunState] = []
+
+    def keep(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            states.append(event.result.state)
+
+    async def main() -> None:
+        async def watch(event: Any) -> None:
+            if isinstance(event, ModelReplied | UsageAdded):
+                if fails == "observer":
+                    raise LookupError("meter")
+                task.cancel()
+                await asyncio.sleep(0)
+
+        agent = Agent(ScriptedModel([priced("a", 100), priced("b", 1_000)]), middleware=[Twice()])
+        task = asyncio.ensure_future(agent.run("go", observers=[watch, keep]))
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert (states[-1].usage.input_tokens, states[-1].cost) == (1_100, 0.02)
+
+
+@pytest.mark.parametrize("cut_off", ["time", "tool"])
+def test_a_call_that_is_cancelled_in_its_answer_counts_by_what_came(simulate: Simulate, cut_off: str) -> None:
+    sim = simulate([Late("word " * 400, 30.0, after=300)] * 9)
+    model = ChatModel("deepseek-flash", base_url=sim.base_url, profile="deepseek")
+    if cut_off == "time":
+        writer = Agent(model, limits=Limits(seconds=0.5), settings=STREAMED)
+        result: RunResult[Any] = writer.run_sync("go", observers=[lambda event: None])
+    else:
+        inner = Agent(model, settings=STREAMED).as_tool("inner", "Ask.", timeout=0.5)
+        result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[inner]).run_sync("go")
+    assert result.uncounted.output_tokens > 200
+    assert result.state.known_cost > 0
+
+
+def test_what_broken_attempts_cost_is_known_though_a_later_one_is_cancelled() -> None:
+    class Breaks:
+        async def reply(self, request: Any, on_delta: Any = None) -> ModelReply:
+            if self.asked:
+                await asyncio.Event().wait()
+            self.asked = True
+            error = StreamBroken("cut")
+            error.uncounted = Spent(Usage(0, 5_000, 50), 0.5)
+            raise error
+
+        asked = False
+
+    for model in (Breaks(), Fallback(Breaks(), ScriptedModel([]))):
+        agent = Agent(model, retry=Retry(first=0), limits=Limits(seconds=0.2))
+        result = agent.run_sync("go")
+        assert (result.stop_reason, result.uncounted) == ("limit:seconds", Usage(0, 5_000, 50))
+        assert result.state.known_cost == 0.5
+
+
+@pytest.mark.parametrize("model", ["retried", "fallback"])
+def test_no_attempt_is_made_past_the_limit(model: str) -> None:
+    def broken() -> StreamBroken:
+        error = StreamBroken("cut")
+        error.uncounted = Spent(Usage(0, 10, 400), 0.01)
+        return error
+
+    script = ScriptedModel([broken() for _ in range(9)])
+    asked = script if model == "retried" else Fallback(script, ScriptedModel(["never"]), retry=Retry(attempts=9, first=0))
+    agent = Agent(asked, retry=Retry(attempts=9, first=0), limits=Limits(output_tokens=500))
+    result = agent.run_sync("go")
+    assert (result.stop_reason, len(script.requests)) == ("limit:output_tokens", 2)
+    assert result.uncounted.output_tokens == 800
+
+
+def test_the_last_answer_is_asked_for_where_the_ledger_refuses(how: How) -> None:
+    class Twice(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            reply: ModelReply = await next(request)
+            return reply
+
+    replies = [priced(asking("look", n)) for n in range(3)] + [priced("a"), priced("LAST")]
+    limits = Limits(cost=0.03, on_limit="answer")
+    result = how(Agent(ScriptedModel(replies), tools=[deep_look()], middleware=[Twice()], limits=limits), "go")
+    assert (result.stop_reason, result.output) == ("limit:cost", "LAST")
+
+
+def test_usage_of_a_run_in_a_run_that_has_ended_goes_to_the_one_around() -> None:
+    """The middle run is given up; the innermost, in a thread of its own, ends later."""
+    ended = threading.Event()
+
+    class Waits:
+        async def reply(self, request: Any, on_delta: Any = None) -> ModelReply:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                error.uncounted = Spent(Usage(0, 700, 70), 0.5)  # type: ignore[attr-defined]
+                raise
+            raise AssertionError
+
+    innermost = Agent(Waits())
+
+    @tool
+    def ask(ctx: RunContext[None], task: str) -> str:
+        """Ask, from a thread."""
+        try:
+            return innermost.run_sync(task, within=ctx).output
+        finally:
+            ended.set()
+
+    @tool
+    async def wait(task: str) -> str:
+        """Wait for the innermost run."""
+        await asyncio.to_thread(ended.wait, 10)
+        await asyncio.sleep(0)
+        return "waited"
+
+    middle = Agent(ScriptedModel([asking("ask"), "never"]), tools=[ask]).as_tool("middle", "Ask.", timeout=0.2)
+    script = ScriptedModel([asking("middle"), asking("wait"), priced("Done.")])
+    result = Agent(script, tools=[middle, wait], limits=Limits(cost=9)).run_sync("go")
+    assert (result.output, result.uncounted.input_tokens) == ("Done.", 700)
+
+
+@pytest.mark.parametrize("kind", ["observer", "stream"])
+def test_a_watcher_may_make_a_run_beside_the_one_that_it_watches(kind: str) -> None:
+    """The call under way cannot end before its watcher goes on, which waits for room: nobody waits for such a call."""
+    with DeepSeekSimulator(lambda request: "ok" if request.messages[-1]["content"] == "judge" else "word " * 700) as sim:
+        model = ChatModel("deepseek-flash", base_url=sim.base_url, profile="deepseek")
+        writer, judge = Agent(model), Agent(model)
+
+        @tool
+        async def write(ctx: RunContext[None], task: str) -> str:
+            """Write."""
+            judged: list[str] = []
+
+            async def watch(event: Any) -> None:
+                if isinstance(event, TextDelta) and not judged:
+                    judged.append((await judge.run("judge", within=ctx)).output)
+
+            if kind == "observer":
+                await writer.run(task, within=ctx, observers=[watch])
+            else:
+                async for event in writer.stream(task, within=ctx):
+                    await watch(event)
+            return judged[0]
+
+        async def main() -> RunResult[str]:
+            outer = Agent(ScriptedModel([asking("write"), "Done."]), tools=[write], limits=Limits(output_tokens=20_000))
+            result = await asyncio.wait_for(outer.run("go"), 60)
+            await model.aclose()
+            return result
+
+        assert told(asyncio.run(main())) == ["ok"]
 
 
 def test_a_middleware_that_asks_again_is_stopped_by_the_limit(how: How) -> None:

@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, ChatModel, Fallback, Limits, ModelSettings, Retry, RunFinished, ScriptedModel, SettingsError, tool
+from agentkit import (
+    Agent,
+    ChatModel,
+    Fallback,
+    Limiter,
+    Limits,
+    ModelSettings,
+    Retry,
+    RunFinished,
+    ScriptedModel,
+    SettingsError,
+    tool,
+)
 from agentkit import errors as e
 from agentkit.events import Retrying, TextDelta
 from agentkit.models.prices import DEEPSEEK_FLASH
@@ -143,3 +155,44 @@ def test_a_setting_that_one_of_them_refuses_is_found_when_the_agent_is_made() ->
     for model in (never, Fallback(thinks, never), Fallback(thinks, Fallback(thinks, never))):
         with pytest.raises(SettingsError, match="thinking is True; mistral allows only None"):
             Agent(model, settings=ModelSettings(thinking=True))
+
+
+def test_a_fallback_in_a_fallback_passes_on() -> None:
+    last = ScriptedModel(["c"])
+    inner = Fallback(ScriptedModel([e.Overloaded("a")] * 2), ScriptedModel([e.Overloaded("b")] * 2), retry=NOW)
+    assert Agent(Fallback(inner, last, retry=NOW)).run_sync("hi").output == "c"
+
+
+def test_the_error_says_what_the_others_said_and_may_pass() -> None:
+    model = Fallback(ScriptedModel([e.AuthError("bad key")]), ScriptedModel([e.Overloaded("full")] * 2), retry=NOW)
+    with pytest.raises(e.Overloaded) as caught:
+        Agent(model).run_sync("hi")
+    assert caught.value.retryable
+    assert any("AuthError: bad key" in note for note in caught.value.__notes__)
+
+
+def test_waits_of_the_failed_models_count() -> None:
+    async def sleep(seconds: float) -> None:
+        pass
+
+    failing = [e.Overloaded("a", retry_after=1.5)] * 2
+    model = Fallback(ScriptedModel(failing), ScriptedModel(["ok"]), retry=Retry(attempts=2, sleep=sleep))
+    assert Agent(model).run_sync("hi").waited == 1.5
+
+
+def test_a_server_that_wants_to_be_left_alone_is_passed_over() -> None:
+    """It asked for a wait, or failed again and again; the next model is there."""
+
+    async def main() -> list[str]:
+        async with AsyncExitStack() as stack:
+            limited = await stack.enter_async_context(raw_server(lambda _n: status(429, headers="Retry-After: 30\r\n")))
+            down = await stack.enter_async_context(raw_server(lambda _n: status(503)))
+            well = await stack.enter_async_context(raw_server(lambda _n: answer()(False)))
+            breaking = down.model(limiter=Limiter(failures=1, pause=30))
+            model = Fallback(limited.model(), breaking, well.model(), retry=NOW)
+            outputs = [(await Agent(model).run("hi")).output for _ in range(3)]
+            assert (len(limited.bodies), len(down.bodies), len(well.bodies)) == (1, 1, 3)
+            await model.aclose()
+            return outputs
+
+    assert asyncio.run(main()) == ["hello"] * 3

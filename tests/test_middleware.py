@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, RunResult, ScriptedModel, ToolResult, ToolStarted, tool
+from agentkit import Agent, Assistant, RunResult, ScriptedModel, ToolCall, ToolResult, ToolStarted, tool
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import call
 
@@ -154,3 +154,19 @@ def test_one_id_of_two_runs_is_refused_without_a_run_id() -> None:
         assert second == ["error: the call was cancelled; it may or may not have taken effect"]
 
     asyncio.run(main())
+
+
+def test_a_call_that_is_over_is_not_cancelled_when_it_is_made_again() -> None:
+    calls, done = CancellableCalls(), []
+
+    @tool(idempotent=True)
+    async def pay() -> str:
+        """Pay."""
+        done.append("pay")
+        return "paid"
+
+    for _ in range(2):
+        asked: list[Any] = [Assistant(tool_calls=(ToolCall("c1", "pay", "{}"),)), "Done."]
+        Agent(ScriptedModel(asked), tools=[pay], middleware=[calls]).run_sync("go", run_id="r")
+        assert not calls.cancel("c1", run_id="r")
+    assert done == ["pay", "pay"]

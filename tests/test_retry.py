@@ -189,3 +189,62 @@ def test_many_calls_at_once_share_one_retrying_model() -> None:
 def test_a_retry_that_makes_no_sense_is_refused(field: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"retry: {field} is"):
         Retry(**{field: value})  # type: ignore[arg-type]
+
+
+def test_what_is_retried_is_the_users_to_say() -> None:
+    only_limits = {"when": lambda error: isinstance(error, e.RateLimited)}
+    assert ask([e.RateLimited("x"), "done"], **only_limits)[0].message.text == "done"  # type: ignore[arg-type]
+    with pytest.raises(e.Overloaded):
+        ask([BUSY, "never"], **only_limits)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="when is 7"):
+        Retry(when=7)  # type: ignore[arg-type]
+
+
+def test_a_refusal_for_which_nothing_was_sent_is_no_attempt() -> None:
+    shut = [e.CircuitOpen("left alone", retry_after=10.0) for _ in range(6)]
+    reply, model, waits = ask([BUSY, *shut, BUSY, "done"], attempts=3)
+    assert (reply.message.text, len(model.requests), waits[1:7]) == ("done", 9, [10.0] * 6)
+    with pytest.raises(e.Overloaded):
+        ask([BUSY, *shut, BUSY, BUSY, "never"], attempts=3)
+
+
+def test_the_total_begins_with_the_first_failure_and_leaves_turns_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, model_waits = [1000.0], [0.0]
+    monkeypatch.setattr("agentkit.retry.time.monotonic", lambda: now[0])
+
+    class Silent:
+        """Fails after so many seconds, of which it waits some for its turn."""
+
+        def __init__(self, *seconds: float) -> None:
+            self.seconds, self.asked = [*seconds], 0
+
+        async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+            self.asked += 1
+            now[0] += self.seconds.pop(0)
+            error = e.TimedOut("silent")
+            error.waited = model_waits[0]
+            raise error
+
+    def asked(*seconds: float, total: float = 180.0) -> int:
+        model, waits = Silent(*seconds), Waits()
+        with pytest.raises(e.TimedOut):
+            asyncio.run(Retry(sleep=waits.sleep, total=total, first=0).wrap(model).reply(REQUEST))
+        return model.asked
+
+    assert asked(300.0, 300.0) == 2, "a silent server is asked again, and once"
+    assert asked(300.0, 100.0, 100.0) == 3
+    assert asked(300.0, 1.0, total=0.5) == 2
+    model_waits[0] = 250.0
+    assert asked(300.0, 300.0, 300.0, 300.0, 300.0) == 5, "they waited for their turns"
+
+
+def test_how_long_was_waited_is_told_whatever_comes() -> None:
+    def busy() -> e.Overloaded:
+        error = e.Overloaded("busy", retry_after=2.0)
+        error.waited = 1.0
+        return error
+
+    assert ask([busy(), busy(), "done"])[0].waited == 2 * 1.0 + 2 * 2.0
+    with pytest.raises(e.Overloaded) as caught:
+        ask([busy(), busy(), busy()], attempts=3)
+    assert caught.value.waited == 3 * 1.0 + 2 * 2.0

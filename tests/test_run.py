@@ -17,10 +17,13 @@ from agentkit import (
     AgentError,
     AuthError,
     ChatModel,
+    Fallback,
+    Limiter,
     Limits,
     ModelReply,
     ModelRequest,
     ModelRetry,
+    RateLimited,
     RunContext,
     RunFinished,
     RunResult,
@@ -484,3 +487,19 @@ def test_a_validators_secret_is_not_told() -> None:
     result = Agent(ScriptedModel([call("t", x="a"), "ok"]), tools=[t]).run_sync("x")
     (told,) = [m.content for m in result.messages if isinstance(m, ToolResult)]
     assert told.startswith("error: x: db postgres://[redacted]@db refused")
+
+
+def test_a_models_error_of_an_observer_is_not_the_models_own() -> None:
+    """It would be asked again for it, or another model would; and the observer's error would be told to nobody."""
+
+    def watch(event: Any) -> None:
+        if isinstance(event, TextDelta):
+            raise RateLimited("the moderation service is busy")
+
+    with DeepSeekSimulator(["hello", "never"]) as simulator:
+        model = ChatModel(base_url=simulator.base_url, limiter=Limiter(at_once=8))
+        for agent in (Agent(model), Agent(Fallback(model, model))):
+            with pytest.raises(RateLimited, match="moderation") as caught:
+                agent.run_sync("hi", observers=[watch])
+            assert caught.value.state.stop_reason == "error"
+        assert (len(simulator.requests), model.limiter.at_once) == (2, 8)

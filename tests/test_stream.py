@@ -127,7 +127,7 @@ def test_every_kind_of_event_comes_in_order_over_real_http(simulate: Simulate, c
     seen = kinds(events)
     retried = seen.index("Retrying")
     assert seen[:retried] == ["RunStarted", "StepStarted", "ReasoningDelta"]
-    replied = ["UsageAdded", "ModelReplied"]  # what the attempt that was cut has used
+    replied = ["ModelReplied", "UsageAdded"]  # what the attempt that was cut has used
     assert seen[retried + 1 :] == ["ReasoningDelta", "TextDelta", "ToolArgsDelta", *replied, *tool_part, *last_part]
     whole = events[[type(e) for e in events].index(Retrying) + 1 :]
     step = whole[: [type(e) for e in whole].index(ModelReplied)]

@@ -27,9 +27,9 @@ from ..errors import (
     StreamBroken,
     TimedOut,
 )
-from ..limiter import Limiter, limiter_for
+from ..limiter import Limiter, Turn, limiter_for
 from ..messages import BYTES_PER_TOKEN, Assistant, Spent, ToolCall, Usage
-from ..model import DeltaSink, ModelReply, ModelRequest
+from ..model import DeltaSink, Lost, ModelReply, ModelRequest
 from ..names import known_name, wire_name
 from ..sse import SSEParser
 from . import wire
@@ -65,7 +65,7 @@ class ChatModel:
     (see `find_endpoint`). `profile` (or its name) says what the server needs; else it is found by the base URL or the
     model's name. `timeout` is the most seconds without any byte from the server, keep-alives included; `deadline` the most
     for a whole reply, without the time that its watchers take; `max_bytes` its most bytes, decompressed. `limiter` paces
-    the requests; by default all models of the process that use the same server and key share one. `client` is your own
+    the requests; by default all models of the process with the same name, server and key share one. `client` is your own
     `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
     base URL; a missing key is raised by the first call.
     """
@@ -100,7 +100,7 @@ class ChatModel:
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
-        self.limiter = limiter or limiter_for(self.endpoint.url, self.endpoint.api_key)
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, self.endpoint.api_key)
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
         self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
@@ -125,34 +125,37 @@ class ChatModel:
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
         reader = ReplyReader(think_tags=self.profile.think_tags, sent=len(body))
+        turn = self.limiter.turn(len(body) // BYTES_PER_TOKEN)
         try:
-            parts, waited = await self._paced(body, on_delta, reader)
+            parts = await self._paced(body, on_delta, reader, turn)
             message = parts.message
             if request.tools:
                 readable = request.tool_choice != "none" and parts.finish_reason != "length"
                 message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
-        except ModelError as error:
-            self._hide_key(error)
+        except BaseException as error:  # a cancellation tells as well what it cost
+            if isinstance(error, ModelError):
+                self._hide_key(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            error.uncounted = Spent(used, self._cost(used))
+            Lost(Spent(used, self._cost(used)), turn.waited).add(error)
             raise
         cost, uncounted = self._cost(parts.usage), Spent()
         if parts.uncounted.total_tokens:
             cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, waited, uncounted)
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted)
 
-    async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader) -> tuple[Parts, float]:
-        """The reply, in its turn and in time; and how long the turn took to come."""
+    async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
+        """The reply, in its turn and in time."""
         try:
-            async with self.limiter.turn(len(body) // BYTES_PER_TOKEN) as turn, Deadline(self._deadline) as deadline:
-                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta), reader))
+            async with turn, Deadline(self._deadline) as deadline:
+                turn.shown_for = deadline.shown_for
+                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta), reader, turn))
                 turn.used = parts.usage.total_tokens or None
         except TimeoutError:
             if deadline.expired:
                 raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
             raise
-        return parts, turn.waited
+        return parts
 
     def _cost(self, usage: Usage) -> float | None:
         prices = self.profile.price_of(self.name)
@@ -208,13 +211,14 @@ class ChatModel:
             messages = wire.with_json_word(messages)
         return wire.body(held[1], messages, self.profile, self._encode)
 
-    async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
+    async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
         sender = self._own_client or await self._clients.current()
         response = await sender.send(body, self._headers, self._waits)
         try:
             reply = _Reply(response, self._max_bytes, self.endpoint.url)
             if not 200 <= response.status_code < 300:
                 raise _refused(response.status_code, await _error_body(reply), response.headers, self._clock)
+            turn.answered()
             return await _read(reply, on_delta, reader)
         finally:
             await response.aclose()

@@ -47,11 +47,15 @@ class Deadline:
     def _look(self) -> None:
         """End it if the time is over; else look again when it would be."""
         now = self._loop.time()
-        held_up = 0.0 if self._shown_since is None else now - self._shown_since
+        held_up = self.shown_for()
         if self._ends + held_up <= now:
             self._scope.reschedule(now)
         else:
             self._timer = self._loop.call_at(max(self._ends + held_up, now + 0.01), self._look)
+
+    def shown_for(self) -> float:
+        """For how many seconds the watcher has been at the same piece."""
+        return 0.0 if self._shown_since is None else self._loop.time() - self._shown_since
 
     def showing(self, on_delta: DeltaSink) -> DeltaSink:
         """`on_delta`, whose time does not count."""

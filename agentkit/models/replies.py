@@ -58,7 +58,9 @@ _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "permission_error": 403,
+    "invalid_api_key": 401,
     "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
     "insufficient_quota": 402,
 }
 _STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400}
@@ -407,7 +409,7 @@ def read_error(status: int | None, body: bytes, headers: Mapping[str, str] | Non
     if status is None:
         status = _status_inside(details)
     kind: type[ModelError] = error_for_status(status) if status else Overloaded
-    kind = _refined(kind, message.lower(), (_word(details.get("code")), _word(details.get("type"))))
+    kind = _refined(kind, status, message.lower(), (_word(details.get("code")), _word(details.get("type"))))
     where = f"HTTP {status}" if status else "an error inside the reply"
     return kind(
         f"{where}: {message}",
@@ -423,13 +425,13 @@ def _word(code: Any) -> str:
     return "" if code is None else str(code)
 
 
-def _refined(kind: type[ModelError], message: str, codes: tuple[str, str]) -> type[ModelError]:
+def _refined(kind: type[ModelError], status: int | None, message: str, codes: tuple[str, str]) -> type[ModelError]:
     """The kind of error by its text and codes, where the status says too little."""
     if kind is RateLimited and any(code in codes for code in _QUOTA_CODES):
         return InsufficientBalance
-    if kind is BadRequest and any(code in codes for code in _MODEL_FAULTS):
+    if status in (None, 400) and any(code in codes for code in _MODEL_FAULTS):
         return StreamBroken
-    if kind in (BadRequest, Overloaded) and (
+    if (kind is BadRequest or status in (None, 500)) and (  # an overloaded server may speak of its window as well
         any(code in codes for code in _CONTEXT_CODES) or any(text in message for text in _CONTEXT_TEXTS)
     ):
         return ContextTooLong

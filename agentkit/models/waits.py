@@ -46,6 +46,7 @@ def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
     """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
     try:
         at = parsedate_to_datetime(date)
-    except ValueError:
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return (at - clock()).total_seconds()
+    except (ValueError, OverflowError):  # no date, or one beyond the calendar
         return nan
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - clock()).total_seconds()
