@@ -31,6 +31,7 @@ from ..limiter import Limiter, Turn, limiter_for
 from ..messages import BYTES_PER_TOKEN, Assistant, Spent, ToolCall, Usage
 from ..model import DeltaSink, Lost, ModelReply, ModelRequest
 from ..names import known_name, wire_name
+from ..redact import redact
 from ..sse import SSEParser
 from . import wire
 from .clients import LoopClients
@@ -341,7 +342,7 @@ def _judged(parts: Parts) -> Parts:
 
 def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callable[[], datetime]) -> ModelError:
     if 300 <= status < 400:
-        target = headers.get("location", "nowhere")
+        target = ascii(redact(headers.get("location", "nowhere")))[1:-1][:300]  # it is the server's text
         return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
     error = read_error(status, body, headers)
     error.retry_after = asked_wait(headers, clock)

@@ -192,6 +192,15 @@ def test_a_client_of_another_kind_is_refused_at_once(client: Any) -> None:
         ChatModel(api_key=KEY, client=given)
 
 
+def test_where_a_server_redirects_to_is_shown_without_secrets_or_control_characters() -> None:
+    target = "http://user:pass1234@host/v1?token=abcdef\x1b[2J&x=" + "y" * 9_000
+    moved = f"HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n".encode()
+    with pytest.raises(e.BadRequest, match="redirects to http://") as caught:
+        replied([moved])
+    text = str(caught.value)
+    assert "pass1234" not in text and "abcdef" not in text and text.isprintable() and len(text) < 500
+
+
 def test_a_missing_key_is_raised_before_anything_is_sent() -> None:
     def never(request: httpx.Request) -> httpx.Response:
         raise AssertionError("it was sent")
