@@ -5,40 +5,41 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from contextlib import suppress
+from typing import TypeAlias
 
 from .senders import Sender
 
 __all__ = ["LoopClients"]
+
+_Held: TypeAlias = dict[asyncio.AbstractEventLoop, tuple[Sender, AsyncGenerator[None, None]]]
 
 
 class LoopClients:
     """One sender, made by `make`, for each event loop that asks, as connections belong to a loop.
 
     A forgotten `aclose` leaks nothing. When a loop ends, `asyncio.run` closes its asynchronous generators, and one of them
-    closes the connections in its `finally`. When the owner goes first, a finalizer has the loop close that generator.
+    closes the connections in its `finally`. When the owner goes first, a finalizer has the loop close that generator. A loop
+    that was closed without either is forgotten when the next one asks.
     """
 
     def __init__(self, make: Callable[[], Sender]) -> None:
         self._make = make
-        self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Sender, Any]] = weakref.WeakKeyDictionary()
+        self._held: _Held = {}
+        # the finalizer holds the senders from outside, so a garbage cycle with the owner in it never has the sockets in it
+        weakref.finalize(self, _close_soon, self._held).atexit = False
 
     async def current(self) -> Sender:
         """The sender of the running loop."""
-        loop = asyncio.get_running_loop()
-        held = self._held.get(loop)
-        if held is not None:
-            return held[0]
-        sender = self._make()
-        ended: list[Callable[[], object]] = []
-        closer = _open_until_closed(sender, ended)
-        self._held[loop] = sender, closer
-        # the finalizer holds the sender from outside, so a garbage cycle with the owner in it never has the sockets in it
-        finalizer = weakref.finalize(self, _close_soon, weakref.ref(loop), closer)
-        finalizer.atexit = False
-        ended.append(finalizer.detach)
-        await closer.__anext__()
-        return sender
+        loop, held = asyncio.get_running_loop(), self._held
+        if loop not in held:
+            for closed in [one for one in list(held) if one.is_closed()]:
+                held.pop(closed, None)
+            sender = self._make()
+            closer = _open_until_closed(sender, loop, held)
+            held[loop] = sender, closer
+            await closer.__anext__()
+        return held[loop][0]
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, if there are any."""
@@ -47,19 +48,22 @@ class LoopClients:
             await held[1].aclose()
 
 
-async def _open_until_closed(sender: Sender, ended: list[Callable[[], object]]) -> AsyncGenerator[None, None]:
+async def _open_until_closed(sender: Sender, loop: asyncio.AbstractEventLoop, held: _Held) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        for call in ended:
-            call()
+        held.pop(loop, None)
         await sender.aclose()
 
 
-def _close_soon(loop_ref: weakref.ref[asyncio.AbstractEventLoop], closer: AsyncGenerator[None, None]) -> None:
-    loop = loop_ref()
-    if loop is not None and not loop.is_closed():
-        loop.call_soon_threadsafe(lambda: loop.create_task(_close(closer)))
+def _close_soon(held: _Held) -> None:
+    for loop, (_sender, closer) in list(held.items()):
+        with suppress(RuntimeError):  # it is closed, and has no use for a task
+            loop.call_soon_threadsafe(_start_close, loop, closer)
+
+
+def _start_close(loop: asyncio.AbstractEventLoop, closer: AsyncGenerator[None, None]) -> None:
+    loop.create_task(_close(closer))
 
 
 async def _close(closer: AsyncGenerator[None, None]) -> None:
