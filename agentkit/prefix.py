@@ -16,6 +16,8 @@ __all__ = ["CacheMiss", "cache_misses", "change"]
 _UNIT = 128
 """Tokens by which a cache may round down: the largest unit that was observed (docs/deepseek.md)."""
 _SHOWN = 40
+_AROUND = 8192
+"""Bytes on both sides of a change in which secrets are looked for: more than a private key has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,26 @@ def _settings(before: ModelRequest, after: ModelRequest) -> str:
 
 
 def _message(old: Sequence[Message], new: Sequence[Message], place: int) -> str:
-    start = sum(map(bytes_of, old[:place]))
-    was = _said(old[place])
+    start, was = sum(map(bytes_of, old[:place])), old[place]
     if place >= len(new):
-        return f"byte {start:,} of the prompt's text: message {place} ({old[place].role}) and what follows is not sent any more"
-    now = _said(new[place])
-    same = _common(was, now)
-    role = "" if new[place].role == old[place].role else f"({new[place].role}) "
-    before, after = _shown(was, now, same)
-    return f"byte {start + same:,} of the prompt's text: message {place} ({old[place].role}) was {before}, now {role}{after}"
+        return f"byte {start:,} of the prompt's text: message {place} ({was.role}) and what follows is not sent any more"
+    now = new[place]
+    said = _said(was), _said(now)
+    if said[0] == said[1]:
+        what, (before, after) = _beside(was, now)
+    else:
+        at = _common(*said)
+        start, what, (before, after) = start + at, "", _shown(*said, at)
+    role = "" if now.role == was.role else f"({now.role}) "
+    return f"byte {start:,} of the prompt's text: message {place} ({was.role}){what} was {before}, now {role}{after}"
+
+
+def _beside(was: Message, now: Message) -> tuple[str, tuple[str, str]]:
+    """The field in which messages differ that say the same, and its values."""
+    names = ("role", *(field.name for field in fields(was)))
+    name = next(name for name in names if getattr(was, name) != getattr(now, name, None))
+    old, new = (str(getattr(message, name)).encode(errors="replace") for message in (was, now))
+    return f", its {name},", _shown(old, new, _common(old, new))
 
 
 def _said(message: Message) -> bytes:
@@ -118,7 +131,9 @@ def _common(a: Sequence[object], b: Sequence[object]) -> int:
 
 def _shown(was: bytes, now: bytes, at: int) -> tuple[str, str]:
     """The beginnings of what differs, without secrets, which are known by what stands before them."""
-    around = slice(max(0, at - 5 * _SHOWN), at + 5 * _SHOWN)
-    old, new = (redact(text[around].decode(errors="ignore")) for text in (was, now))
-    same = _common(old, new)
-    return repr(old[same : same + _SHOWN]), repr(new[same : same + _SHOWN])
+    start, end = max(0, at - _AROUND), at + _AROUND
+    same, old, new = (redact(text.decode(errors="ignore")) for text in (was[start:at], was[start:end], now[start:end]))
+    if same.endswith("[redacted]") or not (old.startswith(same) and new.startswith(same)):
+        return "[redacted]", "[redacted]"  # the change is within a secret
+    shown = slice(len(same), len(same) + _SHOWN)
+    return repr(old[shown]), repr(new[shown])

@@ -237,7 +237,7 @@ class Run:
             return 0, 0, ""
         messages = request.messages
         whole = messages is self.state.messages  # it only grows
-        self._last, self._sent = request, len(messages) if whole else messages
+        self._last, self._sent = request, len(messages) if whole else tuple(messages)
         if isinstance(before, int) and whole:
             known: Sequence[Message] = ()
             same, all_before = before, before

@@ -23,11 +23,13 @@ from agentkit import (
     ToolCall,
     ToolResult,
     Usage,
+    User,
     tool,
 )
 from agentkit.history import DropToolResults
+from agentkit.messages import Message
 from agentkit.model import ToolSpec
-from agentkit.prefix import CacheMiss, cache_misses
+from agentkit.prefix import CacheMiss, cache_misses, change
 from agentkit.spec import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
@@ -89,6 +91,18 @@ def test_a_time_in_the_instructions_is_named(how: How, simulate: Simulate) -> No
     )
 
 
+def test_a_list_that_a_middleware_changes_in_place_is_told_as_well(how: How, simulate: Simulate) -> None:
+    kept: list[Message] = []
+
+    def in_place(request: ModelRequest, count: int) -> ModelRequest:
+        kept[:] = stamped(request, count).messages
+        return replace(request, messages=kept)
+
+    misses = run(how, simulate, in_place).cache_misses
+    assert [miss.step for miss in misses] == [3, 4, 5]
+    assert misses[0].why == "byte 20 of the prompt's text: message 0 (system) was '2.', now '3.'"
+
+
 def test_a_message_that_was_edited_is_named(how: How, simulate: Simulate) -> None:
     first, *_rest = run(how, simulate, edited).cache_misses
     assert first.step == 3
@@ -144,12 +158,60 @@ def test_settings_and_choices_that_changed_are_named(how: How) -> None:
     def forced(request: ModelRequest, count: int) -> ModelRequest:
         return replace(request, tool_choice="required") if count == 2 else request
 
-    for change, why in (
+    for how_changed, why in (
         (cold, "the setting temperature was None, now 0.0"),
         (forced, "tool_choice was 'auto', now 'required'"),
     ):
-        result = how(Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(change)]), "Go.")
+        result = how(Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(how_changed)]), "Go.")
         assert [miss.why for miss in result.cache_misses] == [why]
+
+
+CALL = ToolCall("c1", "fetch", '{"n": 1}')
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "why"),
+    [
+        (Assistant("Well."), Assistant("Well!"), "byte 13 of the prompt's text: message 1 (assistant) was '.', now '!'"),
+        (
+            Assistant("", "", (CALL,)),
+            Assistant("", "", (replace(CALL, arguments='{"n": 2}'),)),
+            "(assistant) was '1}', now '2}'",
+        ),
+        (
+            Assistant("", "So?"),
+            Assistant("", ""),
+            "byte 9 of the prompt's text: message 1 (assistant), its reasoning, was 'So?'",
+        ),
+        (Assistant("", "", (CALL,)), Assistant("", "", (replace(CALL, name="get"),)), ", its tool_calls, was 'fetch"),
+        (Assistant("", "", (CALL,)), Assistant("", "", (replace(CALL, id="c2"),)), ", its tool_calls, was '1"),
+        (Assistant("a", "", (CALL,)), Assistant('a{"n": 1}'), "(assistant), its text, was '', now '{\"n\": 1}'"),
+        (User("Go."), User("Go.", "Ann"), "message 1 (user), its name, was 'None', now 'Ann'"),
+        (User("Go."), Assistant("Go."), "message 1 (user), its role, was 'user', now (assistant) 'assistant'"),
+        (ToolResult("c1", "fetch", "1"), ToolResult("c2", "fetch", "1"), "message 1 (tool), its call_id, was '1', now '2'"),
+        (User("\u00e9"), User("\u00e8"), "byte 10 of the prompt's text: message 1 (user) was '\u00e9', now '\u00e8'"),
+    ],
+)
+def test_what_of_a_message_changed_is_named(was: Message, now: Message, why: str) -> None:
+    first = System("Be brief.")
+    assert why in change(ModelRequest([]), [first, was], ModelRequest([first, now]), 1)
+
+
+LONG = [
+    "password=" + "A1b2C3d4" * 100,
+    "Authorization: Bearer " + "abcdefgh12345678" * 100,
+    "-----BEGIN PRIVATE KEY-----\n" + "MIIEabcdef012345\n" * 190 + "-----END PRIVATE KEY-----",
+    "eyJhbGciOiJIUzI1NiJ9." + "QWxhZGRpbjpvcGVu" * 100 + ".c2lnbmF0dXJl",
+]
+
+
+@pytest.mark.parametrize("secret", LONG, ids=lambda secret: secret[:8])
+@pytest.mark.parametrize("at", [100, 350, 700, -3])
+@pytest.mark.parametrize("by", ["x", "", "-1", " ", "x" * 3000])
+def test_a_long_secret_is_not_shown_wherever_it_changes(secret: str, at: int, by: str) -> None:
+    now = secret[:at] + by + secret[at:][1:]
+    why = change(ModelRequest([]), [System(f"Say {secret} now.")], ModelRequest([System(f"Say {now} now.")]), 0)
+    assert not any(secret[start : start + 10] in why for start in range(30, len(secret) - 30))
 
 
 def test_secrets_are_not_shown() -> None:
