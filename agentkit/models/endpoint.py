@@ -103,10 +103,10 @@ def _server(url: str) -> tuple[str, str, int] | None:
     """Scheme, host and port; None if there are none."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        port = {"http": 80, "https": 443}[parts.scheme] if parts.port is None else parts.port
     except (ValueError, KeyError):
         return None
-    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+    return (parts.scheme, parts.hostname, port) if parts.hostname and port else None
 
 
 def _same_server(a: str, b: str) -> bool:

@@ -93,6 +93,7 @@ def test_a_server_that_only_looks_like_it_gets_no_key(base_url: str, env: dict[s
         "https://api.deepseek.com\n.evil.example",
         "https://api.deepseek.com /v1",
         "https://api.deepseek.com:99999",
+        "https://api.deepseek.com:0",
         "https://api.deepseek.com:x",
         "https://[::1",
         "https:///v1",
