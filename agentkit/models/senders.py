@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import weakref
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -12,6 +11,11 @@ from typing import Any, Protocol
 from ..errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
 
 __all__ = ["ClientSender", "Decompressed", "Response", "Sender", "is_about_tls"]
+
+_OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
+"""What asyncio says where a client is used whose connections were made on another event loop."""
+_PIECE = 64 * 1024
+"""Most bytes that are decompressed at once."""
 
 
 class Response(Protocol):
@@ -59,14 +63,11 @@ class ClientSender:
 
     def __init__(self, client: Any, url: str) -> None:
         self._client, self._url, self._library = client, url, _library_of(client)
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        """Where the client was used first: its connections belong to that event loop."""
 
     async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
         """As the client sends it."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
-        self._loop = self._loop or weakref.ref(asyncio.get_running_loop())
         extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
         with self.translated(ConnectionFailed, waits):
             request = self._client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
@@ -88,13 +89,13 @@ class ClientSender:
             raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
         except library.TransportError as error:
             kind = InsecureServer if is_about_tls(error) else broken
-            raise kind(f"{url}: {error or type(error).__name__}") from error
+            raise kind(f"{url}: {str(error) or type(error).__name__}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
             raise SettingsError(f"base_url {url!r} does not work: {error}") from error
         except RuntimeError as error:
-            if self._loop is None or self._loop() is asyncio.get_running_loop():
+            if not _OF_ANOTHER_LOOP.search(str(error)):
                 raise
             text = f"{url}: the HTTP client that was given belongs to another event loop; give each loop a client of its own"
             raise ConnectionFailed(f"{text}, or none", retryable=False) from error
@@ -148,7 +149,8 @@ class Decompressed:
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncGenerator[bytes, None]:
                 while piece := await response.read():
-                    yield piece
+                    for start in range(0, len(piece), _PIECE):
+                        yield piece[start : start + _PIECE]
 
         self._response, self._url, self._failure = response, url, httpx.DecodingError
         self.status_code, self.headers = response.status_code, response.headers

@@ -276,15 +276,28 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(monkeypat
         assert asyncio.run(ChatModel(base_url=simulator.base_url).reply(ask())).message.text == "here"
 
 
-def test_an_own_client_on_another_loop_is_an_error_that_says_so(simulate: Any) -> None:
+@pytest.mark.parametrize("first", ["agent", "program"])
+def test_an_own_client_on_another_loop_is_an_error_that_says_so(simulate: Any, first: str) -> None:
     """httpx's connections belong to the loop in which they were made; what it raises there is a bare RuntimeError."""
-    sim, client = simulate(["one", "two"]), httpx.AsyncClient()
-    model = ChatModel(base_url=sim.base_url, client=client)
-    assert asyncio.run(model.reply(ask())).message.text == "one"
-    with pytest.raises(e.ConnectionFailed, match="belongs to another event loop; give each loop a client of its own") as failed:
-        asyncio.run(model.reply(ask()))
-    assert not failed.value.retryable
+    base_url = simulate(["one", "two"]).base_url
+
+    async def use(model: ChatModel, client: httpx.AsyncClient) -> None:
+        if first == "agent":
+            assert (await model.reply(ask())).message.text == "one"
+        else:
+            await client.get(f"{base_url}/models")
+
+    def twice() -> None:
+        client = httpx.AsyncClient()
+        model = ChatModel(base_url=base_url, client=client)
+        asyncio.run(use(model, client))
+        with pytest.raises(
+            e.ConnectionFailed, match="belongs to another event loop; give each loop a client of its own"
+        ) as failed:
+            asyncio.run(model.reply(ask()))
+        assert not failed.value.retryable
+
     with warnings.catch_warnings():  # the connection cannot be closed any more: its loop has ended
         warnings.simplefilter("ignore", ResourceWarning)
-        del client, model, failed
+        twice()
         gc.collect()
