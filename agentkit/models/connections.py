@@ -1,17 +1,19 @@
 """Connections to one server, by asyncio: h11 reads and writes HTTP/1.1, and what is here moves its bytes.
 
-A small request through httpx takes three times the processor time, and its pool takes time with the square of its
+A small request through httpx takes several times the processor time, and its pool takes time with the square of its
 connections. A request here has a connection of its own from beginning to end, so none waits for another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -24,10 +26,8 @@ from .senders import ClientSender, Decompressed, Response, Sender, is_about_tls
 
 __all__ = ["Connections", "own_sender"]
 
-_IDLE = 100
-"""Connections without a request that are kept for the next."""
 _EXPIRY = 30.0
-"""Seconds for which an idle connection is kept."""
+"""Seconds for which a connection without a request is kept: as many as were needed within that time are there."""
 _LONGEST_HEAD = 100 * 1024
 """Most bytes of a response's head."""
 _UNREAD = 256 * 1024
@@ -44,18 +44,35 @@ def own_sender(url: str, *, proxies: bool) -> Sender:
     """
     import httpx
 
-    if proxies and _has_proxy(url):
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
-        return ClientSender(httpx.AsyncClient(limits=limits, follow_redirects=False), url)
+    proxy = _proxy_for(url) if proxies else ""
+    if proxy:
+        return ClientSender(_client_for(proxy), url)
     try:
         return Connections(url)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise SettingsError(f"base_url {url!r} does not work: {error}") from error
 
 
-def _has_proxy(url: str) -> bool:
+def _proxy_for(url: str) -> str:
     parts, proxies = urlsplit(url), getproxies()
-    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    found = proxies.get(parts.scheme) or proxies.get("all") or ""
+    return "" if proxy_bypass(parts.hostname or "") else found
+
+
+def _client_for(proxy: str) -> Any:
+    """A client that finds this proxy in the environment, and what stands beside it there."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
+    tls = _tls_context(*_certificates())
+    try:
+        urlsplit(proxy if "://" in proxy else f"//{proxy}").port  # noqa: B018  httpx takes a number that is no port
+        return httpx.AsyncClient(limits=limits, follow_redirects=False, verify=tls)
+    except ImportError as error:
+        raise SettingsError(f"the proxy of the environment cannot be used: {error}") from error
+    except (ValueError, httpx.InvalidURL):
+        text = "a proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY), or NO_PROXY, has an address that does not work"
+        raise SettingsError(f"{text} (it is not shown here); allowed: such as http://127.0.0.1:8080") from None
 
 
 class Connections:
@@ -67,9 +84,11 @@ class Connections:
         target = httpx.URL(url)  # host names in other scripts, spaces in paths
         self.url, self._target, self._netloc = url, target.raw_path, target.netloc
         self._host, self._port = target.raw_host.decode(), target.port or (443 if target.scheme == "https" else 80)
-        self._tls = _tls_context(httpx) if target.scheme == "https" else None
+        self._host.encode("idna")  # as it is done when a connection is opened
+        self._tls = _tls_context(*_certificates()) if target.scheme == "https" else None
         self._all: set[_Connection] = set()
         self._idle: deque[_Connection] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
 
@@ -99,7 +118,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         if not is_loopback(self._host) and "uvloop" not in type(loop).__module__:  # uvloop has no such option
-            options["happy_eyeballs_delay"] = 0.25  # addresses are tried side by side, so that a dead one costs no time
+            options["happy_eyeballs_delay"] = (
+                0.25  # addresses are tried side by side, so that a dead one costs a quarter of a second
+            )
         async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port, **options)
         if not self._is_closed:
@@ -114,13 +135,19 @@ class Connections:
         return [*held[1], (b"content-length", b"%d" % size)]
 
     def give_back(self, connection: _Connection) -> None:
-        """The response is read, or not wanted any more. Connections that nobody needed for long are closed."""
-        if connection in self._all and len(self._idle) < _IDLE and connection.rest():
+        """The response is read, or not wanted any more."""
+        if connection in self._all and connection.rest():
             self._idle.append(connection)
+            if self._sweep is None:
+                self._close_old()
         else:
             self.drop(connection)
+
+    def _close_old(self) -> None:
+        """Close the connections that nobody needed for long, and look again when the next one may be old."""
         while self._idle and not self._idle[0].is_young():
             self.drop(self._idle.popleft())
+        self._sweep = asyncio.get_running_loop().call_later(_EXPIRY, self._close_old) if self._idle else None
 
     def drop(self, connection: _Connection) -> None:
         """Close a connection that is not to be used again."""
@@ -130,14 +157,27 @@ class Connections:
     async def aclose(self) -> None:
         """Close all connections."""
         self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
         connections, self._all = [*self._all], set()
         self._idle.clear()
         for connection in connections:
             connection.close()
 
 
-def _tls_context(httpx_module: Any) -> ssl.SSLContext:
-    context: ssl.SSLContext = httpx_module.create_ssl_context()
+def _certificates() -> tuple[str | None, str | None]:
+    return os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+
+
+@lru_cache(maxsize=8)
+def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """One for the whole process, read once: it takes 30 ms and 0.7 MB to make."""
+    import httpx
+
+    try:
+        context: ssl.SSLContext = httpx.create_ssl_context()
+    except OSError as error:  # ssl's too
+        raise SettingsError(f"no certificates with SSL_CERT_FILE={file!r}, SSL_CERT_DIR={folder!r}: {error}") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -156,7 +196,7 @@ def _typed(error: BaseException, url: str, waits: Mapping[str, float], kind: typ
     if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own, of a connection that was there
         return TimedOut(f"{url}: no connection within {waits['connect']:g} seconds")
     failed = InsecureServer if is_about_tls(error) else kind
-    return failed(f"{url}: {error or type(error).__name__}")
+    return failed(f"{url}: {str(error) or type(error).__name__}")
 
 
 class _Connection(asyncio.Protocol):
@@ -288,9 +328,10 @@ class _Connection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Make it ready for the next request; whether that is possible."""
-        http = self._http
-        if self._failure or http.our_state is not h11.DONE or http.their_state is not h11.DONE or http.trailing_data[0]:
-            return False
+        http, transport = self._http, self._transport
+        is_whole = http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
+        if self._failure or not is_whole or self._is_paused or transport.get_write_buffer_size():
+            return False  # an early answer leaves bytes of its request, and the server may never read them
         http.start_next_cycle()
         self._unread, self._idle_since = 0, self._loop.time()
         return True
@@ -300,11 +341,12 @@ class _Connection(asyncio.Protocol):
         return self._loop.time() - self._idle_since < _EXPIRY
 
     def is_fit(self) -> bool:
-        """Whether the next request may go over it: a server closes connections that are idle, and may have done so just now."""
+        """Whether the next request may go over it: a server closes connections that are idle, and may have done so just now,
+        or does not read the rest of a request that it has answered."""
         if self._failure or self._unread or self._transport.is_closing() or not self.is_young():
             return False
         sock = self._transport.get_extra_info("socket")
-        return sock is None or not _is_readable(sock)
+        return sock is None or _is_quiet(sock)
 
     def close(self) -> None:
         """Close it at once, whatever is under way; the event loop closes the socket in its next round."""
@@ -313,12 +355,13 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-def _is_readable(sock: socket.socket) -> bool:
+def _is_quiet(sock: socket.socket) -> bool:
+    """Whether it takes bytes and has none."""
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([sock], [], [], 0)[0])
+        return select.select([sock], [sock], [], 0)[:2] == ([], [sock])
     poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    return poll.poll(0) == [(sock.fileno(), select.POLLOUT)]
 
 
 class _Response:
@@ -329,7 +372,9 @@ class _Response:
     ) -> None:
         self._connection, self._connections, self._waits = connection, connections, waits
         self.status_code = head.status_code
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        self.headers: dict[str, str] = {}
+        for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers):
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value  # lines are a list
 
     async def read(self) -> bytes:
         """The next bytes of the body."""

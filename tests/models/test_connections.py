@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
+import ssl
 import subprocess
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from .calls import DONE, GOOD, WHOLE, ask, choice, event
 from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
 
 Use = Callable[[ChatModel, RawServer], Awaitable[Any]]
+CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -74,26 +78,61 @@ def test_a_server_that_closes_after_each_reply_costs_no_failure() -> None:
     assert found == ("hello", "hello", 2)
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def served(serve: Serve, user: Callable[[ChatModel], Awaitable[Any]], tls: bool, **options: Any) -> Any:
+    """What `user` gives back against a server of its own, which is this for each connection."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+            await reader.read()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def main() -> Any:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if context:
+            context.load_cert_chain(CERTIFICATE)
+        server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=context)
+        url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        model = ChatModel("m", base_url=url, api_key="key-0123456789", profile="generic", **options)
+        try:
+            return await user(model)
+        finally:
+            await model.aclose()
+            server.close()
+
+    return asyncio.run(main())
+
+
+async def request_read(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("read", [True, False])
-def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool) -> None:
-    async def main() -> None:
-        more, sent = asyncio.Event(), asyncio.Event()
+def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool, tls: bool) -> None:
+    more, sent = asyncio.Event(), asyncio.Event()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
-            writer.write(http(WHOLE))
-            await more.wait()
-            if not sent.is_set():
-                writer.write(http(WHOLE.replace(b"hello", b"other")))
-                sent.set()
-            try:
-                await reader.read()
-            finally:
-                writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_read(reader)
+        writer.write(http(WHOLE))
+        await more.wait()
+        if not sent.is_set():
+            writer.write(http(WHOLE.replace(b"hello", b"other")))
+            sent.set()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        model = ChatModel("m", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", profile="generic")
+    async def user(model: ChatModel) -> None:
         assert (await model.reply(ask())).message.text == "hello"
         more.set()
         await sent.wait()
@@ -102,10 +141,72 @@ def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool) -> Non
             while not idle._unread:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert (await model.reply(ask())).message.text == "hello"
-        await model.aclose()
-        server.close()
 
-    asyncio.run(main())
+    served(serve, user, tls)
+
+
+def test_bytes_that_come_while_a_connection_is_held_up_are_no_answer(tls: bool) -> None:
+    """TLS holds them back, so nobody sees that they are there."""
+    head = http(b"").replace(b"length: 0", b"length: %06d" % (connections._UNREAD - 100))
+    much = head + b"x" * (connections._UNREAD - 100)
+    much = much.replace(b"application/json", b"application/json" + b" " * (connections._UNREAD + 1 - len(much)))
+    more, sent = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_read(reader)
+        if sent.is_set():
+            writer.write(http(WHOLE))
+        else:
+            writer.write(much)
+            await more.wait()
+            writer.write(http(WHOLE.replace(b"hello", b"other")))
+            sent.set()
+
+    async def user(model: ChatModel) -> None:
+        sender = await model._clients.current()
+        response = await sender.send(b"{}", {}, model._waits)
+        (connection,) = sender_of(model)._all
+        async with asyncio.timeout(30):
+            while not connection._is_paused:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        more.set()
+        await sent.wait()
+        for _ in range(10):  # so that they come as far as they can
+            await asyncio.sleep(0)
+        while await response.read():
+            pass
+        await response.aclose()
+        assert (await model.reply(ask())).message.text == "hello"
+
+    served(serve, user, tls)
+
+
+def test_a_request_that_was_answered_before_it_was_read_holds_up_no_other(tls: bool) -> None:
+    came = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        if came > 1:
+            await request_read(reader)
+            writer.write(http(WHOLE))
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(http(b"", "413 Too Large"))
+            await ended.wait()
+
+    ended = asyncio.Event()
+
+    async def user(model: ChatModel) -> None:
+        with pytest.raises(e.BadRequest, match="413"):
+            await model.reply(ask([User("x" * 30_000_000)]))
+        for idle in sender_of(model)._idle:  # over TLS, asyncio does not say what it has still to send
+            while select.select([], [idle._transport.get_extra_info("socket")], [], 0)[1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert (await model.reply(ask())).message.text == "hello"
+        ended.set()
+
+    served(serve, user, tls, timeout=20)
 
 
 def test_a_response_is_read_the_same_wherever_it_is_split() -> None:
@@ -202,7 +303,7 @@ def test_what_came_before_a_break_is_shown() -> None:
     use(lambda _number: [HEAD + chunked(event(choice(content="hel")), end=False) + b"zz\r\n"], user)
 
 
-def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_connection_is_used_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def user(model: ChatModel, server: RawServer) -> None:
         await asyncio.gather(*(model.reply(ask()) for _ in range(3)))
         sender = sender_of(model)
@@ -210,7 +311,6 @@ def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(connections, "_EXPIRY", 0.0)
         await model.reply(ask())
         assert server.connections == 4, "none that is too old is used"
-        assert not sender._idle and not sender._all
 
     use(lambda _number: [0.05, http(WHOLE)], user)
 

@@ -6,20 +6,23 @@ import asyncio
 import gzip
 import json
 import os
+import random
 import ssl
 import subprocess
 import sys
 import textwrap
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 
 from agentkit import ChatModel
 from agentkit import errors as e
 from agentkit.models import connections
 from agentkit.models.connections import own_sender
-from agentkit.models.senders import ClientSender
+from agentkit.models.senders import ClientSender, Decompressed
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import WHOLE, ask
@@ -51,17 +54,20 @@ def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:
         asyncio.run(main(simulator.base_url))
 
 
-def test_idle_connections_beyond_a_bound_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_IDLE", 2)
-
+def test_as_many_connections_are_kept_as_were_needed_until_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main(base_url: str) -> None:
         model = ChatModel(base_url=base_url, api_key="k")
-        await asyncio.gather(*(model.reply(ask()) for _ in range(20)))
+        await asyncio.gather(*(model.reply(ask()) for _ in range(105)))
         made = connections_of(model)
-        assert len(made._all) == len(made._idle) == 2
+        assert len(made._all) == len(made._idle) == 105
+        monkeypatch.setattr(connections, "_EXPIRY", 0.0)
+        made._close_old()
+        assert not made._all, "nobody needs them"
+        await model.reply(ask())
+        assert not made._all, "and nothing has to be asked for them to go"
         await model.aclose()
 
-    with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
+    with DeepSeekSimulator(lambda _request: "here") as simulator:
         asyncio.run(main(simulator.base_url))
 
 
@@ -222,5 +228,92 @@ def test_the_certificates_of_the_environment_are_trusted(monkeypatch: pytest.Mon
         assert len(connections_of(model)._all) == 10, "and one TLS context for all"
         await model.aclose()
         server.close()
+
+    asyncio.run(main())
+
+
+def test_one_tls_context_serves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = [own_sender(f"https://{name}.example/v1", proxies=False) for name in ("one", "other")]
+    assert made[0]._tls is made[1]._tls is not None
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    other: Any = own_sender("https://one.example/v1", proxies=False)
+    assert other._tls is not made[0]._tls, "of the certificates that are named now"
+
+
+@pytest.mark.parametrize(
+    ("environment", "match"),
+    [
+        ({"SSL_CERT_FILE": "/no/such.pem"}, "no certificates with SSL_CERT_FILE='/no/such.pem'"),
+        ({"SSL_CERT_FILE": __file__}, "no certificates with SSL_CERT_FILE="),
+        ({"SSL_CERT_FILE": "/no/such.pem", "HTTPS_PROXY": "http://127.0.0.1:9"}, "no certificates with SSL_CERT_FILE="),
+        ({"HTTPS_PROXY": "socks5://127.0.0.1:9"}, "the proxy of the environment cannot be used: .*socksio"),
+        ({"HTTPS_PROXY": "ftp://u:secret@127.0.0.1:9"}, "allowed: such as http://127.0.0.1:8080"),
+        ({"HTTPS_PROXY": "http://u:sec/ret@127.0.0.1:9"}, "allowed: such as"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:99999"}, "allowed: such as"),
+        ({"ALL_PROXY": "127.0.0.1:99999"}, "allowed: such as"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1"}, "or NO_PROXY, has an address that does not work"),
+    ],
+)
+def test_an_environment_that_does_not_work_is_told(
+    environment: dict[str, str], match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    model = ChatModel("m", base_url="https://models.example/v1", profile="generic", api_key="k")
+    with pytest.raises(e.SettingsError, match=match) as caught:
+        asyncio.run(model.reply(ask()))
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+def test_a_host_that_cannot_be_looked_up_is_told(host: str) -> None:
+    model = ChatModel("m", base_url=f"http://{host}/v1", profile="generic", api_key="k")
+    with pytest.raises(e.SettingsError, match=r"base_url '.*' does not work: .*label"):
+        asyncio.run(model.reply(ask()))
+
+
+def test_an_error_without_words_is_named() -> None:
+    def broken(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("")
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(broken)) as client:
+            with pytest.raises(e.ConnectionFailed, match=r": ReadError$"):
+                await ChatModel("m", base_url="http://127.0.0.1:9/v1", client=client).reply(ask())
+
+    asyncio.run(main())
+    waits = {"connect": 10.0, "read": 300.0}
+    assert str(connections._typed(ConnectionError(), "http://x", waits, e.ConnectionFailed)) == "http://x: ConnectionError"
+
+
+def test_a_list_of_encodings_may_have_two_lines() -> None:
+    async def main() -> None:
+        lines = "Content-Encoding: deflate\r\nContent-Encoding: gzip\r\n"
+        async with raw_server(lambda _n: [http(gzip.compress(zlib.compress(WHOLE)), extra=lines)]) as server:
+            model = server.model()
+            assert (await model.reply(ask())).message.text == "hello"
+            await model.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_came_at_once_is_decompressed_piece_by_piece() -> None:
+    came = [gzip.compress(random.Random(1).randbytes(500_000)), b""]
+
+    class Came:
+        status_code = 200
+        headers: ClassVar = {"content-encoding": "gzip"}
+
+        async def read(self) -> bytes:
+            return came.pop(0)
+
+        async def aclose(self) -> None:
+            return None
+
+    async def main() -> None:
+        response, sizes = Decompressed(Came(), "http://x"), []
+        while piece := await response.read():
+            sizes.append(len(piece))
+        assert sum(sizes) == 500_000 and max(sizes) < 70_000
 
     asyncio.run(main())
