@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from .events import Event, ModelReplied
-from .messages import Assistant, Message
+from .messages import Message
 from .model import ModelRequest
 from .redact import redact
-from .state import bytes_of
+from .state import bytes_of, said
 
 __all__ = ["CacheMiss", "cache_misses", "change"]
 
@@ -119,9 +119,7 @@ def _beside(was: Message, now: Message) -> tuple[str, tuple[str, str]]:
 
 
 def _said(message: Message) -> bytes:
-    said = message.content if not isinstance(message, Assistant) else message.text
-    calls = message.tool_calls if isinstance(message, Assistant) else ()
-    return (said + "".join(call.arguments for call in calls)).encode(errors="replace")
+    return said(message).encode(errors="replace")
 
 
 def _common(a: Sequence[object], b: Sequence[object]) -> int:

@@ -25,7 +25,7 @@ from .events import (
 )
 from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage
 
-__all__ = ["OpenCall", "RunState", "bytes_of"]
+__all__ = ["OpenCall", "RunState", "bytes_of", "said"]
 
 _VERSION = 1
 
@@ -263,11 +263,14 @@ def _canonical(arguments: str) -> str:
         return arguments
 
 
+def said(message: Message) -> str:
+    """What a message says, as one text: the thinking text, the text, the arguments of calls."""
+    if isinstance(message, Assistant):
+        return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
+    return message.content
+
+
 def bytes_of(message: Message) -> int:
     """The bytes of what a message says, as UTF-8."""
-    match message:
-        case Assistant():
-            said = message.reasoning + message.text + "".join(call.arguments for call in message.tool_calls)
-        case _:
-            said = message.content
-    return len(said) if said.isascii() else len(said.encode(errors="replace"))
+    text = said(message)
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))

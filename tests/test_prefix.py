@@ -178,11 +178,8 @@ CALL = ToolCall("c1", "fetch", '{"n": 1}')
             Assistant("", "", (replace(CALL, arguments='{"n": 2}'),)),
             "(assistant) was '1}', now '2}'",
         ),
-        (
-            Assistant("", "So?"),
-            Assistant("", ""),
-            "byte 9 of the prompt's text: message 1 (assistant), its reasoning, was 'So?'",
-        ),
+        (Assistant("a", "So?"), Assistant("a"), "byte 9 of the prompt's text: message 1 (assistant) was 'So?a', now 'a'"),
+        (Assistant("a", "b"), Assistant("ba"), "message 1 (assistant), its text, was 'a', now 'ba'"),
         (Assistant("", "", (CALL,)), Assistant("", "", (replace(CALL, name="get"),)), ", its tool_calls, was 'fetch"),
         (Assistant("", "", (CALL,)), Assistant("", "", (replace(CALL, id="c2"),)), ", its tool_calls, was '1"),
         (Assistant("a", "", (CALL,)), Assistant('a{"n": 1}'), "(assistant), its text, was '', now '{\"n\": 1}'"),

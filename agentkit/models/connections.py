@@ -118,9 +118,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         if not is_loopback(self._host) and "uvloop" not in type(loop).__module__:  # uvloop has no such option
-            options["happy_eyeballs_delay"] = (
-                0.25  # addresses are tried side by side, so that a dead one costs a quarter of a second
-            )
+            options["happy_eyeballs_delay"] = 0.25  # of a dead address; then the next one is tried beside it
         async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port, **options)
         if not self._is_closed:
@@ -373,7 +371,8 @@ class _Response:
         self._connection, self._connections, self._waits = connection, connections, waits
         self.status_code = head.status_code
         self.headers: dict[str, str] = {}
-        for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers):
+        for raw_name, raw_value in head.headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value  # lines are a list
 
     async def read(self) -> bytes:
