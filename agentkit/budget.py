@@ -41,9 +41,10 @@ class OverBudget(LimitReached):
 class Reservation(UnderWay):
     """What a call under way may spend; once it has ended, what it has spent until that is written down."""
 
-    def __init__(self, most: Spent, likely: Spent, waited: float) -> None:
+    def __init__(self, most: Spent, likely: Spent) -> None:
         super().__init__()
-        self.most, self.likely, self.waited = most, likely, waited
+        self.most, self.likely = most, likely
+        self.waited = 0.0
         self.has_ended = False
 
 
@@ -90,11 +91,14 @@ class _Tree:
             known.dearest = max(known.dearest, spent.cost or 0.0)
 
     def wake(self) -> None:
-        """Let those who wait look again."""
-        waiting, self.waiting = self.waiting, {}
-        for turn, loop in waiting.items():
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                loop.call_soon_threadsafe(_wake, turn)
+        """Let the first who waits look again; where it finds room, it wakes the next."""
+        while self.waiting:
+            turn = next(iter(self.waiting))
+            try:
+                self.waiting.pop(turn).call_soon_threadsafe(_wake, turn)
+            except RuntimeError:  # its loop is closed
+                continue
+            return
 
 
 class Ledger:
@@ -133,40 +137,54 @@ class Ledger:
         `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`, also where the
         calls that it would wait for are held up, and may wait for this one.
         """
-        loop = asyncio.get_running_loop()
+        loop, tree = asyncio.get_running_loop(), self._tree
         began: float | None = None
-        held = self._around if past_own else (self, *self._around)
-        while True:
-            with self._tree.lock:
-                self.check(ahead, past_own=past_own)
-                most, likely = self._tree.most(self._agent, ahead, max_tokens, price)
-                full = [ledger for ledger in held if ledger._beside(most) is not None]
-                if all(ledger._is_held_up for ledger in full):
-                    for ledger in full:
-                        if (reason := ledger._beside(likely, likely=True)) is not None:
-                            raise OverBudget(reason, of_own=ledger is self)
-                    made = Reservation(most, likely, 0.0 if began is None else time.monotonic() - began)
-                    self._tree.known[self._agent].under_way += 1
-                    for ledger in (self, *self._around):
-                        ledger._reserved.add(made)
-                    return made
-                turn = loop.create_future()
-                self._tree.waiting[turn] = loop
-            began = began or time.monotonic()
-            try:
-                await asyncio.wait((turn,), timeout=LOOK)
-            finally:
-                with self._tree.lock:
-                    self._tree.waiting.pop(turn, None)
+        try:
+            while True:
+                with tree.lock:
+                    made = self._place(ahead, max_tokens, price, past_own=past_own)
+                    if made is not None:
+                        made.waited = 0.0 if began is None else time.monotonic() - began
+                        return made
+                    turn = loop.create_future()
+                    tree.waiting[turn] = loop
+                began = began or time.monotonic()
+                try:
+                    await asyncio.wait((turn,), timeout=LOOK)
+                finally:
+                    with tree.lock:
+                        tree.waiting.pop(turn, None)
+        finally:
+            with tree.lock:
+                tree.wake()
+
+    def _place(self, ahead: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool) -> Reservation | None:
+        """A place, if there is room for it."""
+        self.check(ahead, past_own=past_own)
+        most, likely = self._tree.most(self._agent, ahead, max_tokens, price)
+        full = [ledger for ledger in self._held(past_own=past_own) if ledger._beside(most) is not None]
+        if not all(ledger._is_held_up for ledger in full):
+            return None
+        for ledger in full:
+            if (reason := ledger._beside(likely, likely=True)) is not None:
+                raise OverBudget(reason, of_own=ledger is self)
+        made = Reservation(most, likely)
+        self._tree.known[self._agent].under_way += 1
+        for ledger in (self, *self._around):
+            ledger._reserved.add(made)
+        return made
+
+    def _held(self, *, past_own: bool) -> tuple[Ledger, ...]:
+        return self._around if past_own else (self, *self._around)
 
     def check(self, ahead: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
         """Raise `OverBudget` where a call with this prompt would break a limit; `lost` was spent, and is not counted yet."""
-        for ledger in self._around if past_own else (self, *self._around):
+        for ledger in self._held(past_own=past_own):
             if (reason := ledger._refusal(ahead, lost)) is not None:
                 raise OverBudget(reason, of_own=ledger is self)
 
     def end(self, made: Reservation, spent: Spent) -> None:
-        """The call has ended, and has spent this, which is yet to be counted; those that wait look again."""
+        """The call has ended, and has spent this, which is yet to be counted."""
         with self._tree.lock:
             made.most = made.likely = Spent(spent.usage, spent.cost or 0.0)
             made.has_ended = True

@@ -21,6 +21,8 @@ _LEAST = 0.001
 """Seconds of the shortest wait for a bucket, so that rounding never makes it a busy one."""
 _QUIET = 60.0
 """Seconds without a 429 after which the bound grows fast: servers count by the minute."""
+_LOOKS = 20
+"""How often a second, about, those who wait behind the first look whether it stands still, however many they are."""
 _SPREAD = 2.0
 """The most seconds by which the wait of one who is refused is longer, as others come back at the same time."""
 _LONGEST_PAUSE = 60.0
@@ -80,6 +82,7 @@ class Limiter:
         self._clock = clock
         self._lock = threading.RLock()  # the garbage collector may end a request while this thread holds it
         self._waiting: dict[object, deque[Turn]] = {}  # by run; the first one is next
+        self._waiters = 0
         self._under_way: set[Turn] = set()
         self._peak = 0
         self._shrunk_at = -math.inf
@@ -115,49 +118,71 @@ class Limiter:
         try:
             with self._lock:
                 self._waiting.setdefault(turn.run, deque()).append(turn)
+                self._waiters += 1
             looks = False
             while True:
                 with self._lock:
                     self._check_open(turn)
-                    seconds = self._let_through(looks=looks)
+                    seconds = self._let_through(turn if looks else None)
                     if turn in self._under_way:
                         break
                     turn.wake = turn.loop.create_future()
-                    looks = self._first() is turn
-                await _wait(turn.wake, seconds if looks else None)
+                    if self._first() is not turn:  # which keeps the time for all, if its event loop does not stand still
+                        seconds = LOOK * (1 + self._waiters / _LOOKS)
+                await _wait(turn.wake, seconds)
+                looks = not turn.wake.done()
         except BaseException:
             self._drop(turn)
             raise
         turn.sent = self._clock()
         turn.waited = turn.sent - asked
 
-    def _let_through(self, *, looks: bool = False) -> float:
-        """Let those through who may go, in their order; the seconds after which the next one is to look again."""
+    def _let_through(self, looking: Turn | None = None) -> float:
+        """Let those through who may go, in their order; the seconds after which the next one is to look again.
+
+        One who is `looking` passes over those that are held up, which is known of those under way as well.
+        """
         now = self._clock()
-        while (turn := self._first()) is not None:
-            if not self._has_room(looks=looks):
+        while (turn := self._first(looking)) is not None:
+            if not self._has_room(looks=looking is not None):
                 seconds = LOOK
             elif (wait := self._wait_of(turn, now)) > 0:
                 seconds = max(wait, _LEAST)
             else:
-                of_run = self._waiting.pop(turn.run)
-                of_run.popleft()
-                self._waiting[turn.run] = of_run
-                self._take(1, turn.tokens)
-                self._under_way.add(turn)
-                self._peak = max(self._peak, len(self._under_way))
-                if self._is_closed:  # this one goes through to see; the others wait on
-                    self._closed_until = now + self._pause
-                if not turn.tell():
-                    self._drop(turn)
+                self._admit(turn, now)
                 continue
-            if turn.tell():  # it is the first now, and keeps the time for all
+            if turn.is_told or turn.tell():
+                turn.is_told = True
                 return seconds
-            self._drop(turn)
+            self._give_up(turn)
         return 0.0
 
-    def _first(self) -> Turn | None:
+    def _admit(self, turn: Turn, now: float) -> None:
+        of_run = self._waiting.pop(turn.run)
+        of_run.remove(turn)  # the first, or near it
+        self._waiting[turn.run] = of_run
+        self._waiters -= 1
+        self._take(1, turn.tokens)
+        self._under_way.add(turn)
+        self._peak = max(self._peak, len(self._under_way))
+        if self._is_closed:  # this one goes through to see; the others wait on
+            self._closed_until = now + self._pause
+        if not turn.tell():
+            self._give_up(turn)
+
+    def _give_up(self, turn: Turn) -> None:
+        if turn in self._under_way:
+            self._under_way.remove(turn)
+            self._take(-1, -turn.tokens)
+        elif not turn.is_given_up:
+            self._waiters -= 1
+        turn.is_given_up = True
+
+    def _first(self, looking: Turn | None = None) -> Turn | None:
         """Who is next."""
+        if looking is not None:
+            waiting = (turn for turns in self._waiting.values() for turn in turns if not turn.is_given_up)
+            return next((turn for turn in waiting if turn is looking or not turn.is_held_up), None)
         while self._waiting:
             run, turns = next(iter(self._waiting.items()))
             while turns and turns[0].is_given_up:
@@ -197,10 +222,7 @@ class Limiter:
     def _drop(self, turn: Turn) -> None:
         """The request of this turn is not made."""
         with self._lock:
-            if turn in self._under_way:
-                self._under_way.remove(turn)
-                self._take(-1, -turn.tokens)
-            turn.is_given_up = True
+            self._give_up(turn)
             self._let_through()
 
     @property
@@ -221,6 +243,8 @@ class Limiter:
             if self._tokens and turn.used is not None:
                 self._tokens.wait(0, now)
                 self._tokens.take(turn.used - turn.tokens)
+                if first := self._first():
+                    first.is_told = False
             if isinstance(error, RateLimited):
                 self._shrink(turn.sent, now)
             elif error is None and self._window is not None:
@@ -256,6 +280,7 @@ class Limiter:
         """In a forked process: the requests under way are the other's."""
         self._lock = threading.RLock()
         self._waiting.clear()
+        self._waiters = 0
         self._under_way.clear()
 
 
@@ -268,6 +293,7 @@ class Turn(UnderWay):
         self.used: int | None = None
         self.run = of_run.get()
         self.is_given_up = False
+        self.is_told = False
         self.waited = 0.0
         self.sent = 0.0
         self.wake: asyncio.Future[None] | None = None

@@ -325,6 +325,32 @@ def test_a_sync_run_that_holds_its_event_loop_up_does_not_wait_for_those_on_it()
         assert asyncio.run(main()) == "hi"
 
 
+@pytest.mark.parametrize("why", ["the bound", "a pause", "requests per minute"])
+def test_who_waits_on_a_loop_that_is_held_up_is_passed_over(why: str) -> None:
+    """The first who waits cannot go on before the sync run has ended, which waits behind it."""
+    limiter = Limiter(
+        at_once=1 if why == "the bound" else None, requests_per_minute=60 if why == "requests per minute" else None
+    )
+    with DeepSeekSimulator(lambda request: request.messages[-1]["content"]) as sim:
+        agent = Agent(ChatModel("deepseek-v4-flash", base_url=sim.base_url, limiter=limiter))
+
+        async def main() -> str:
+            if why == "a pause":
+                async with limiter.turn(1) as turn:
+                    pass
+                limiter.leave(turn, e.RateLimited("slow down", retry_after=0.5))
+            for _ in range(60 if why == "requests per minute" else 0):
+                await one(limiter)
+            under_way = [asyncio.ensure_future(agent.run(f"number {number}")) for number in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            output = agent.run_sync("hi").output
+            await asyncio.gather(*under_way)
+            return output
+
+        assert asyncio.run(main()) == "hi"
+
+
 def test_a_loop_that_stands_still_is_not_waited_for() -> None:
     limiter = Limiter(at_once=1)
 
