@@ -55,19 +55,22 @@ class UnderWay:
         now = time.monotonic()
         if portal.holds_up(self.loop) or self.shown_for() > _LONG:
             return True
-        if self._asked_at is None:
-            self._asked_at = now
-            try:
-                self.loop.call_soon_threadsafe(self._answer)
-            except RuntimeError:  # it is closed
-                return True
-        return now - self._asked_at > _LONG
+        asked_at = self._asked_at  # once, as the loop may answer meanwhile
+        if asked_at is not None:
+            return now - asked_at > _LONG
+        self._asked_at = now
+        try:
+            self.loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # it is closed
+            return True
+        return False
 
     def _answer(self) -> None:
         self._asked_at = None
 
     def _shown_for(self) -> float:
-        return 0.0 if self._shown_since is None else time.monotonic() - self._shown_since
+        since = self._shown_since  # once, as others ask from their threads
+        return 0.0 if since is None else time.monotonic() - since
 
     def showing(self, on_delta: DeltaSink) -> DeltaSink:
         """`on_delta`, which is seen to hold the request up where it takes long."""

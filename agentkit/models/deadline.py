@@ -55,7 +55,8 @@ class Deadline:
 
     def shown_for(self) -> float:
         """For how many seconds the watcher has been at the same piece."""
-        return 0.0 if self._shown_since is None else self._loop.time() - self._shown_since
+        since = self._shown_since  # once, as others ask from their threads
+        return 0.0 if since is None else self._loop.time() - since
 
     def showing(self, on_delta: DeltaSink) -> DeltaSink:
         """`on_delta`, whose time does not count."""
