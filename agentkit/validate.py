@@ -16,10 +16,10 @@ from .repair import NotJson, read_json
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["Validator"]
+__all__ = ["LONGEST_TEXT", "Validator"]
 
-_MOST = 8 * 2**20
-"""Far more than a model can write in one reply."""
+LONGEST_TEXT = 8 * 2**20
+"""A longer text is refused unread. Far more than a model can write in one reply, or a context window holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Validator:
     def _text(self, text: str | bytes) -> str:
         if not isinstance(text, str | bytes):
             raise ToolArgumentsInvalid(f"the {self.subject} are no JSON text but {type(text).__name__}")
-        if len(text) > _MOST:
+        if len(text) > LONGEST_TEXT:
             raise ToolArgumentsInvalid(
-                f"the text of the {self.subject} is too large: {len(text):,} of at most {_MOST:,} characters"
+                f"the text of the {self.subject} is too large: {len(text):,} of at most {LONGEST_TEXT:,} characters"
             )
         try:
             return text.decode() if isinstance(text, bytes) else text

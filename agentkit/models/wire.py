@@ -18,6 +18,7 @@ from ..messages import Assistant, Message, System, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
 from ..strict import NotStrict, strict_schema
+from ..validate import LONGEST_TEXT
 from .profiles import Profile
 
 __all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
@@ -52,7 +53,7 @@ def encode_message(reasoning_back: str | None, message: Message, *, call_id: Cal
                     {
                         "id": call_id(c.id) if call_id else c.id,
                         "type": "function",
-                        "function": {"name": wire_name(c.name), "arguments": c.arguments},
+                        "function": {"name": wire_name(c.name), "arguments": _short(c.arguments)},
                     }
                     for c in message.tool_calls
                 ]
@@ -62,6 +63,11 @@ def encode_message(reasoning_back: str | None, message: Message, *, call_id: Cal
         case _:
             assert_never(message)
     return _json(data)
+
+
+def _short(arguments: str) -> str:
+    """Arguments as they go back: none where they were too long to be read, as no server takes the prompt with them."""
+    return arguments if len(arguments) <= LONGEST_TEXT else "{}"
 
 
 def _json(data: Any) -> bytes:

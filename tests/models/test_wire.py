@@ -302,3 +302,9 @@ def test_profile_by_host_then_by_model(base_url: str, model: str, profile: Profi
 
 def test_profiles_have_names_of_their_own() -> None:
     assert len({profile.name for profile in (*PROFILES, GENERIC)}) == len(PROFILES) + 1
+
+
+def test_arguments_that_were_too_long_to_be_read_do_not_go_back() -> None:
+    long, short = ToolCall("a", "fn", '"' + "x" * 8 * 2**20), ToolCall("b", "fn", "{not json")
+    sent_calls = sent(messages=[User("hi"), Assistant(tool_calls=(long, short))])["messages"][-1]["tool_calls"]
+    assert [call["function"]["arguments"] for call in sent_calls] == ["{}", "{not json"]
