@@ -19,7 +19,7 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
     """What `work` returns or raises; it runs in a task, with a copy of the context variables.
 
     It is cancelled when the caller is, or after `seconds`: then TimeoutError is raised. What it still returns or raises
-    after that is dropped.
+    after that is dropped. Its GeneratorExit is a RuntimeError.
     """
     task = asyncio.create_task(work)
     try:
@@ -28,7 +28,10 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
         await _stop(task)
         raise
     if task.done():
-        return task.result()
+        try:
+            return task.result()
+        except GeneratorExit as error:  # it would end the coroutines that await it, as if they had been closed
+            raise RuntimeError(f"the function raised {error!r}") from error
     await _stop(task)
     raise TimeoutError(f"no result within {seconds:g} seconds")
 

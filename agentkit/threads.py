@@ -64,8 +64,9 @@ class Threads:
             error: BaseException | None = None
             try:
                 result = context.run(fn)
-            except StopIteration as stop:  # a future cannot hold one
+            except (StopIteration, GeneratorExit) as stop:  # a future cannot hold the one, and the other would end who awaits
                 error = RuntimeError(f"the function raised {stop!r}")
+                error.__cause__ = stop
             except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
                 error = raised
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more

@@ -133,6 +133,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (TimeoutError(), "error: TimeoutError"),
         (asyncio.CancelledError(), "error: the call was cancelled; it may or may not have taken effect"),
         (StopIteration(3), "error: RuntimeError: the function raised StopIteration(3)"),
+        (GeneratorExit(3), "error: RuntimeError: the function raised GeneratorExit(3)"),
         (Unprintable(), "error: Unprintable: (no text)"),
         (ValueError("password=hunter2 is wrong"), "error: ValueError: password=[redacted] is wrong"),
         (ValueError("x" * 501), f"error: ValueError: {'x' * 500}... (501 characters)"),

@@ -68,9 +68,10 @@ def test_an_error_comes_back_as_it_is(error: BaseException) -> None:
     asyncio.run(main())
 
 
-def test_stop_iteration_becomes_a_runtime_error() -> None:
-    with pytest.raises(RuntimeError, match=r"the function raised StopIteration\(3\)"):
-        in_threads(raising(StopIteration(3)))
+@pytest.mark.parametrize("error", [StopIteration(3), GeneratorExit(3)])
+def test_what_would_end_the_caller_becomes_a_runtime_error(error: BaseException) -> None:
+    with pytest.raises(RuntimeError, match=rf"the function raised {type(error).__name__}\(3\)"):
+        in_threads(raising(error))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt("stop"), SystemExit(3)])
