@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+from agentkit import Limiter
 from agentkit import errors as e
 from tests.models.raw_server import Step, http
 
-from .rows import Answers, Played, Raises, Row, status
+from .rows import Answers, Outcome, Played, Raises, Row, status
 
 __all__ = ["ROWS"]
 
 TWICE = Answers(attempts=2)
-BACKOFF = Answers(attempts=2, wait=(0, 0.5))
+OWN = 1e-9, 0.5
+"""The first wait when the server asks for none: any, but not at once."""
+PATIENT = {"limiter": Limiter(failures=None)}
+"""Lets requests through however many have failed."""
+BACKOFF = Answers(attempts=2, wait=OWN)
 
 
 def carries(code: int) -> Callable[[Played], None]:
@@ -45,12 +51,35 @@ def in_two_seconds(_watched: bool) -> list[Step]:
 
 def is_bounded(played: Played) -> None:
     """The waits grow within their bounds, and are not all the same."""
-    assert all(0 <= wait <= 0.5 * 2**n for n, wait in enumerate(played.waits))
-    assert len(set(played.waits)) == len(played.waits) == 4
+    assert all(0 < wait <= min(0.5 * 2**n, 20) for n, wait in enumerate(played.waits))
+    assert len(set(played.waits)) == len(played.waits) == played.attempts - 1
 
 
-def knows_the_wait(played: Played) -> None:
-    assert isinstance(played.error, e.RateLimited) and played.error.retry_after == 3600
+def grows_and_is_jittered(played: Played) -> None:
+    """Of 54 waits between 0 and 20 seconds, one at least is in each quarter: all but certain."""
+    late = played.waits[5:]
+    assert {int(wait // 5) for wait in late} >= {0, 1, 2, 3}
+
+
+class GivesUpInTime(Outcome):
+    """The run ends with the server's error: for the time that the waits took, not for their count."""
+
+    def check(self, played: Played) -> None:
+        assert isinstance(played.error, e.Overloaded)
+        assert 2 <= played.attempts < 300 and sum(played.waits) <= 1
+
+
+def knows_the_wait(seconds: float) -> Callable[[Played], None]:
+    def check(played: Played) -> None:
+        assert isinstance(played.error, e.RateLimited) and played.error.retry_after == seconds
+
+    return check
+
+
+def endless_error(_watched: bool) -> Iterator[Step]:
+    yield b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    for _ in range(64):
+        yield b"x" * 2**20
 
 
 def is_cut(played: Played) -> None:
@@ -80,19 +109,31 @@ ROWS = [
         id="http_503_forever", group="http", fault=status(503), times=None, checks=[is_bounded, carries(503)],
         must=Raises(e.Overloaded, attempts=5, status=503),
     ),
+    Row(
+        id="http_503_forever#long", group="http", fault=status(503), times=None, checks=[is_bounded, grows_and_is_jittered],
+        must=Raises(e.Overloaded, attempts=60, status=503), attempts=60, retry={"total": 1e6}, model=PATIENT,
+    ),
+    Row(
+        id="http_503_forever#total", group="http", fault=status(503), times=None, must=GivesUpInTime(), attempts=300,
+        model=PATIENT, retry={"first": 0.05, "longest": 0.05, "total": 1.0, "sleep": asyncio.sleep},
+    ),
     waits("http_429_retry_after_seconds", "Retry-After: 1\r\n", 1, 3),
     waits("http_429_retry_after_fraction", "Retry-After: 0.5\r\n", 0.5, 3),
     waits("http_429_retry_after_ms", "retry-after-ms: 700\r\nRetry-After: 1\r\n", 0.7, 3),
     Row(id="http_429_retry_after_date", group="http", fault=in_two_seconds, must=Answers(attempts=2, wait=(0.9, 5))),
-    waits("http_429_retry_after_past_date", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n", 0, 0.5),
-    waits("http_429_retry_after_garbage", "Retry-After: soon\r\n", 0, 0.5),
+    waits("http_429_retry_after_past_date", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n", *OWN),
+    waits("http_429_retry_after_garbage", "Retry-After: soon\r\n", *OWN),
     *(
-        waits(f"http_429_retry_after_nan{name}", f"Retry-After: {value}\r\n", 0, 0.5)
+        waits(f"http_429_retry_after_nan{name}", f"Retry-After: {value}\r\n", *OWN)
         for name, value in (("", "nan"), ("#inf", "inf"), ("#negative", "-5"))
     ),
     Row(
         id="http_429_retry_after_huge", group="http", fault=status(429, headers="Retry-After: 3600\r\n"), times=None,
-        must=Raises(e.RateLimited, status=429), checks=[knows_the_wait],
+        must=Raises(e.RateLimited, status=429), checks=[knows_the_wait(3600)],
+    ),
+    Row(  # within the total, but longer than one wait may be
+        id="http_429_retry_after_huge#minutes", group="http", fault=status(429, headers="Retry-After: 100\r\n"), times=None,
+        must=Raises(e.RateLimited, status=429), checks=[knows_the_wait(100)],
     ),
     waits("http_503_retry_after", "Retry-After: 1\r\n", 1, 3, 503),
     waits("http_429_x_ratelimit_reset", "x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1s\r\n", 0.9, 3),
@@ -116,6 +157,10 @@ ROWS = [
     Row(
         id="http_500_huge_body#kept", group="http", fault=lambda _watched: status(500, b"x" * 2**20), times=None,
         must=Raises(e.Overloaded, attempts=5, status=500), checks=[is_cut],
+    ),
+    Row(  # reading on would come to the limit of a reply
+        id="http_500_huge_body#endless", group="http", fault=endless_error, model={"max_bytes": 4 * 2**20},
+        must=Answers(attempts=2),
     ),
     Row(
         id="http_302_other_host", group="http", fault=status(302, headers="Location: http://127.0.0.1:9/steal\r\n"),

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from agentkit import Agent, AgentError, Retry, RunContext, RunFinished, tool
 from agentkit.events import Event
+from agentkit.simulator.request import Behaviour, SimRequest
+from agentkit.simulator.rules import refusal
 from tests.models.raw_server import RawServer, Step, raw_server
 
-from .rows import Fault, Played, Row, answer, call, calls, history_is_valid
+from .rows import KEY, Fault, Played, Row, answer, call, history_is_valid, payload
 
-__all__ = ["KEY", "play", "run_agent"]
+__all__ = ["FIRST", "USAGE", "play", "run_agent"]
 
-KEY = "key-0123456789abcdef"
-FIRST = calls(call("pay", '{"amount": 5}', "call_1"), reasoning_content="I pay first.")
+USAGE = {
+    "prompt_tokens": 1000, "completion_tokens": 200, "prompt_cache_hit_tokens": 400, "prompt_cache_miss_tokens": 600,
+    "completion_tokens_details": {"reasoning_tokens": 50},
+}  # fmt: skip
+PAY = {"content": None, "reasoning_content": "I pay first.", "tool_calls": [call("pay", '{"amount": 5}', "call_1")]}
+FIRST = payload(PAY, "tool_calls", usage=USAGE)
 
 
 @tool
@@ -68,10 +75,24 @@ def play(row: Row, *, watched: bool) -> Played:
         await asyncio.sleep(0)
 
     asyncio.run(main())
-    history_is_valid((played.result or played.error).state.messages)  # type: ignore[union-attr]
+    state = (played.result or played.error).state  # type: ignore[union-attr]
+    history_is_valid(state.messages)
     assert played.ran[:1] == ["paid"] and played.ran.count("paid") == 1, "a side effect is not repeated"
-    assert KEY not in f"{played.error} {getattr(played.error, 'body', '')}"
+    assert KEY not in f"{played.error!r} {getattr(played.error, 'body', '')} {played.seen} {state.events}"
+    for body in played.bodies:
+        is_taken(body)
     return played
+
+
+def is_taken(body: bytes) -> None:
+    """A strict server takes this body: it is JSON in UTF-8, and breaks no rule of the simulator's."""
+    json.loads(body.decode("utf-8"), parse_constant=_no_json)
+    failure = refusal(SimRequest("/v1/chat/completions", {}, body), Behaviour())
+    assert failure is None, failure
+
+
+def _no_json(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
 
 
 async def run_agent(row: Row, server: RawServer, played: Played) -> None:
@@ -79,10 +100,12 @@ async def run_agent(row: Row, server: RawServer, played: Played) -> None:
 
     async def note_wait(seconds: float) -> None:
         played.waits.append(seconds)
-        await asyncio.sleep(0)
+        await wait(seconds)
 
+    more = dict(row.retry)
+    wait = more.pop("sleep", lambda _seconds: asyncio.sleep(0))
     options: dict[str, Any] = {
-        "retry": Retry(attempts=row.attempts, sleep=note_wait),
+        "retry": Retry(attempts=row.attempts, sleep=note_wait, **more),
         "tools": [pay, weather, clock, add, *row.tools],
         **row.agent,
     }

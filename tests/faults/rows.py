@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections import Counter
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -14,9 +15,12 @@ from agentkit.messages import Assistant
 from tests.models.raw_server import Step, http, stream_head
 
 __all__ = [
-    "Answers", "Fault", "Outcome", "Played", "Raises", "Ran", "Row", "Told", "answer", "call", "calls", "chunks",
-    "events", "history_is_valid", "payload", "ran", "sse", "status", "told",
+    "KEY", "Answers", "Fault", "Outcome", "Played", "Raises", "Ran", "Row", "Told", "answer", "call", "calls", "chunks",
+    "events", "history_is_valid", "payload", "ran", "sse", "status", "told", "was_reset",
 ]  # fmt: skip
+
+KEY = "key-0123456789abcdef"
+"""The key of the requests. A refusal repeats it, as some servers do; nobody may see it."""
 
 Fault: TypeAlias = Sequence[Step] | Iterable[Step] | Callable[[bool], Iterable[Step]]
 """What the server does with a request: steps, or a function of "is the reply to be streamed?"."""
@@ -124,14 +128,14 @@ class Raises(Outcome):
 
 @dataclass(frozen=True)
 class Ran(Outcome):
-    """The tools ran, noting this in any order, and the run went on to its answer."""
+    """The tools ran, noting this in the order of the calls, and the run went on to its answer."""
 
     ran: Sequence[Any]
     attempts: int = 2
 
     def check(self, played: Played) -> None:
         assert played.text == "hello"
-        assert Counter(played.ran[1:]) == Counter(self.ran)
+        assert played.ran[1:] == list(self.ran)
         assert played.attempts == self.attempts
 
 
@@ -182,9 +186,17 @@ class Row:
     tools: Sequence[Any] = ()
     attempts: int = 5
     """How often a call is made at most."""
+    retry: Mapping[str, Any] = field(default_factory=dict)
+    """What else is set of `Retry`; `sleep` too, which is awaited after the wait is noted."""
     warns: type[Warning] | None = None
     why: str = ""
     """Where the outcome is otherwise than in the catalogue: the reason."""
+
+
+def was_reset(played: Played) -> None:
+    """The connection was reset, and not just closed; the watcher is told of it."""
+    reset = os.strerror(errno.ECONNRESET)
+    assert not played.watched or any(isinstance(event, Retrying) and reset in event.error for event in played.seen)
 
 
 def events(*data: Any, end: bytes = b"\n") -> bytes:
@@ -239,13 +251,22 @@ def calls(*of: dict[str, Any], finish: str = "tool_calls", **message: Any) -> Ca
 
 def status(code: int, body: bytes | str = "", headers: str = "", content_type: str = "application/json") -> list[Step]:
     """A refusal."""
-    text = body or json.dumps({"error": {"message": f"fault {code}", "type": "x"}})
+    text = body or json.dumps({"error": {"message": f"fault {code}, key {KEY}", "type": "x"}})
     extra = f"x-request-id: req-1\r\n{headers}"
     return [http(text.encode() if isinstance(text, str) else text, f"{code} X", content_type, extra)]
 
 
 def history_is_valid(messages: Sequence[Any]) -> None:
-    """Each call has exactly one answer, after it."""
-    asked = [call.id for message in messages if isinstance(message, Assistant) for call in message.tool_calls]
-    answered = [message.call_id for message in messages if isinstance(message, ToolResult)]
-    assert asked == answered and len(set(asked)) == len(asked), (asked, answered)
+    """Each call has exactly one answer, in the order of the calls and right behind the message that makes them."""
+    asked: list[str] = []
+    seen: set[str] = set()
+    for message in messages:
+        if isinstance(message, ToolResult):
+            assert asked and message.call_id == asked.pop(0), messages
+        else:
+            assert not asked, messages
+        if isinstance(message, Assistant):
+            asked = [call.id for call in message.tool_calls]
+            assert not seen & {*asked} and len({*asked}) == len(asked), messages
+            seen |= {*asked}
+    assert not asked, messages

@@ -10,7 +10,7 @@ from agentkit import errors as e
 from agentkit.events import Retrying, TextDelta
 from tests.models.raw_server import Step, http, stream_head
 
-from .rows import Answers, Fault, Outcome, Played, Raises, Row, answer, call, chunks, events, sse
+from .rows import Answers, Fault, Outcome, Played, Raises, Row, answer, call, chunks, events, sse, was_reset
 
 __all__ = ["ROWS"]
 
@@ -158,8 +158,8 @@ ROWS = [
         "eof_without_finish_reason_forever", sse(*PARTS), Raises(e.StreamBroken, attempts=5, says="finish reason"),
         times=None, checks=[has_the_text],
     ),
-    row("reset_mid_text", [HEAD + events(*PARTS), 0.3, -1.0], TWICE, checks=[dropped]),
-    row("reset_mid_tool_arguments", [HEAD + events(BEGUN), 0.2, -1.0], TWICE, checks=[no_call_ran]),
+    row("reset_mid_text", [HEAD + events(*PARTS), 0.3, -1.0], TWICE, checks=[dropped, was_reset]),
+    row("reset_mid_tool_arguments", [HEAD + events(BEGUN), 0.2, -1.0], TWICE, checks=[no_call_ran, was_reset]),
     row("reset_mid_tool_arguments#eof", sse(BEGUN), TWICE, checks=[no_call_ran]),
     row(
         "eof_mid_tool_arguments_valid_prefix", sse(*EMPTY), Raises(e.StreamBroken, attempts=5),

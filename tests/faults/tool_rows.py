@@ -9,7 +9,7 @@ import enum
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agentkit import Agent, ModelRetry, RunContext, ScriptedModel, Tool, tool
+from agentkit import Agent, ModelRetry, RunContext, ScriptedModel, Tool, ToolFinished, tool
 
 from .rows import Outcome, Played, Row, call, calls, ran, told
 
@@ -109,8 +109,12 @@ def gives(name: str, value: Any, text: str) -> Row:
 
 
 def no_trace(played: Played) -> None:
+    """The model does not see the traceback; the event of the call has it."""
     (result,) = played.results
     assert "Traceback" not in result.content and "tool_rows" not in result.content
+    assert played.result is not None
+    *_, full = [event.error for event in played.result.events if isinstance(event, ToolFinished)]
+    assert full is not None and "Traceback" in full and "tool_rows" in full
 
 
 def both_ways(name: str, error: Callable[[], BaseException], *says: str, **more: Any) -> list[Row]:
@@ -175,6 +179,18 @@ async def items() -> AsyncIterator[int]:
     """Give some."""
     for n in range(3):
         yield n
+
+
+def yields_then_exits() -> Iterator[int]:
+    """Give one."""
+    yield 1
+    raise GeneratorExit
+
+
+async def yields_then_exits_later() -> AsyncIterator[int]:
+    """Give one."""
+    yield 1
+    raise GeneratorExit
 
 
 def future() -> Any:
@@ -324,6 +340,9 @@ ROWS = [
         "tool_generator_exit_stopiteration", lambda: StopIteration(5), "StopIteration",
     ),
     row("tool_generator_exit_stopiteration#aiter", raising(StopAsyncIteration), told("StopAsyncIteration", ran=["called"])),
+    *both_ways("tool_generator_exit_stopiteration#exit", lambda: GeneratorExit("over"), "GeneratorExit('over')"),
+    row("tool_generator_exit_stopiteration#generator", yields_then_exits, told("GeneratorExit"), checks=[no_trace]),
+    row("tool_generator_exit_stopiteration#asyncgen", yields_then_exits_later, told("GeneratorExit")),
     *both_ways(
         "tool_exception_group", lambda: ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ValueError: a", "KeyError",
     ),

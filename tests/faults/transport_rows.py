@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from agentkit import errors as e
 from tests.models.raw_server import Step, http, stream_head
 
-from .rows import Answers, Played, Raises, Row, answer, events, payload
+from .rows import Answers, Played, Raises, Row, answer, events, payload, was_reset
 
 __all__ = ["ROWS"]
 
@@ -60,12 +60,12 @@ def has_cause(played: Played) -> None:
 
 
 ROWS = [
-    Row(id="reset_before_headers_once", group="transport", fault=[-1.0], must=TWICE),
+    Row(id="reset_before_headers_once", group="transport", fault=[-1.0], must=TWICE, checks=[was_reset]),
     Row(
         id="read_timeout_before_headers", group="transport", fault=[3.0], times=None, model={"timeout": 0.5},
         attempts=2, must=Raises(e.TimedOut, attempts=2, says="no byte came within 0.5 seconds"),
     ),
-    Row(id="reset_mid_json_body_once", group="transport", fault=cut, must=TWICE),
+    Row(id="reset_mid_json_body_once", group="transport", fault=cut, must=TWICE, checks=[was_reset]),
     Row(
         id="short_content_length", group="transport", must=TWICE,
         fault=[b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n" + BODY],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,12 @@ Step = bytes | float
 """Bytes to send, or seconds to wait before the next; a negative number resets the connection."""
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection with a RST. Without lingering of 0 seconds one whose input is read ends like any other."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 @asynccontextmanager
 async def raw_server(answer: Callable[[int], Iterable[Step]], *, keep_open: bool = False) -> AsyncIterator[RawServer]:
     """Answers request number n (from 0) with the steps of `answer(n)`, then closes unless `keep_open`."""
@@ -43,7 +51,7 @@ async def raw_server(answer: Callable[[int], Iterable[Step]], *, keep_open: bool
                 writer.write(step)
                 await writer.drain()
             elif step < 0:
-                writer.transport.abort()
+                reset(writer)
                 return False
             else:
                 await asyncio.sleep(step)

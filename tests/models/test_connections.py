@@ -27,6 +27,7 @@ from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
 
 Use = Callable[[ChatModel, RawServer], Awaitable[Any]]
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
+RESET = os.strerror(errno.ECONNRESET)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -269,12 +270,12 @@ def test_a_server_waits_for_a_slow_watcher() -> None:
         pytest.param([b"HTTP/1.1 200 OK\r\na: " + b"x" * 200_000], e.ConnectionFailed, "buffer", id="an endless head"),
         pytest.param([b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\n\r\n"], e.ConnectionFailed, "SWITCH", id="101"),
         pytest.param([b"HTTP/1.1 200 OK\r\ncontent-"], e.ConnectionFailed, "closed", id="a cut head"),
-        pytest.param([b"HTTP/1.1 200 OK\r\ncontent-", -1.0], e.ConnectionFailed, "closed", id="an aborted head"),
+        pytest.param([b"HTTP/1.1 200 OK\r\ncontent-", -1.0], e.ConnectionFailed, RESET, id="a head that is reset"),
         pytest.param([], e.ConnectionFailed, "closed the connection without a response", id="nothing"),
         pytest.param([HEAD + b"zz\r\n"], e.StreamBroken, "chunk", id="a wrong chunk"),
         pytest.param([HEAD + b"5\r\nda"], e.StreamBroken, "incomplete", id="a cut chunk"),
         pytest.param([http(WHOLE)[:-3]], e.StreamBroken, "without sending complete", id="a cut body"),
-        pytest.param([http(WHOLE)[:-3], -1.0], e.StreamBroken, "closed", id="an aborted body"),
+        pytest.param([http(WHOLE)[:-3], -1.0], e.StreamBroken, RESET, id="a body that is reset"),
         pytest.param([http(WHOLE)[:-3], 5.0], e.TimedOut, "no byte came within 0.2", id="a silent body"),
         pytest.param([5.0], e.TimedOut, "no byte came within 0.2", id="silence"),
     ],
