@@ -14,8 +14,8 @@ __all__ = ["ClientSender", "Decompressed", "Response", "Sender", "is_about_tls"]
 
 _OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
 """What asyncio says where a client is used whose connections were made on another event loop."""
-_PIECE = 64 * 1024
-"""Most bytes that are decompressed at once."""
+_PACKED = 16 * 1024
+"""Bytes that are decompressed at once: they may become a thousand times as many."""
 
 
 class Response(Protocol):
@@ -149,8 +149,8 @@ class Decompressed:
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncGenerator[bytes, None]:
                 while piece := await response.read():
-                    for start in range(0, len(piece), _PIECE):
-                        yield piece[start : start + _PIECE]
+                    for at in range(0, len(piece), _PACKED):
+                        yield piece[at : at + _PACKED]
 
         self._response, self._url, self._failure = response, url, httpx.DecodingError
         self.status_code, self.headers = response.status_code, response.headers
