@@ -201,7 +201,10 @@ BROKEN_STREAMS = Raises(e.StreamBroken, attempts=5)
 
 ROWS = [
     *(
-        row(f"{name}#{way}", body(reply), Raises(kind, attempts=5), times=None, ways=(way == "streamed",))
+        row(
+            f"{name}#{way}", body(reply), Raises(kind, attempts=5), times=None, ways=(way == "streamed",),
+            why="" if way == "whole" else "a stream may have events without choices; one of these only is an empty reply",
+        )
         for name, reply in (("choices_empty", {"choices": []}), ("choices_missing", {"id": "x"}))
         for way, kind in (("whole", e.StreamBroken), ("streamed", e.EmptyReply))
     ),
@@ -209,7 +212,10 @@ ROWS = [
         id="choices_empty_usage_chunk", group="payload", ways=(True,), must=Answers(), checks=[counted(input_tokens=10)],
         fault=sse(*chunks({"content": "hello"})[:-1], {"choices": [], "usage": USAGE}, b"[DONE]"),
     ),
-    row("message_null", body({"choices": [{"index": 0, "message": None}]}), Raises(e.EmptyReply, attempts=5), times=None),
+    row(
+        "message_null", body({"choices": [{"index": 0, "message": None}]}), Raises(e.EmptyReply, attempts=5), times=None,
+        why="no message is an empty one",
+    ),
     row("content_null_no_tools", payload({"content": None}), TWICE, why="asked again, as every empty reply"),
     row(
         "content_null_no_tools#always", payload({"content": None}), Raises(e.EmptyReply, attempts=5), times=None,
@@ -217,10 +223,13 @@ ROWS = [
     ),
     row(
         "content_null_with_reasoning", payload({"content": None, "reasoning_content": "thinking..."}),
-        Raises(e.EmptyReply, attempts=5, says="but thinking text"), times=None,
+        Raises(e.EmptyReply, attempts=5, says="but thinking text"), times=None, why="asked again, as every empty reply",
     ),
     row("content_parts_list", payload({"content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]})),
-    row("extra_unknown_fields", answer(x_new={"deep": [1]}, service_tier=None, system_fingerprint=5)),
+    row(
+        "extra_unknown_fields", answer(x_new={"deep": [1]}, service_tier=None, system_fingerprint=5),
+        why="ignored, and not kept: a message is what it says, whoever served it",
+    ),
     row("usage_null", usage(None), checks=[counted(input_tokens=0, output_tokens=0, requests=1)]),
     row("usage_partial", usage({"total_tokens": 5}), checks=[counted(input_tokens=0, output_tokens=0)]),
     row(

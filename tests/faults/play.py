@@ -15,7 +15,7 @@ from tests.models.raw_server import RawServer, Step, raw_server
 
 from .rows import KEY, Fault, Played, Row, answer, call, history_is_valid, payload
 
-__all__ = ["FIRST", "USAGE", "play", "run_agent"]
+__all__ = ["FIRST", "USAGE", "is_taken", "pay", "play", "run_agent"]
 
 USAGE = {
     "prompt_tokens": 1000, "completion_tokens": 200, "prompt_cache_hit_tokens": 400, "prompt_cache_miss_tokens": 600,

@@ -102,6 +102,15 @@ def comments_for_ever(_watched: bool) -> Iterator[Step]:
         yield 0.002
 
 
+def comments_for_a_while(_watched: bool) -> Iterator[Step]:
+    """For longer than the server may be silent."""
+    yield HEAD
+    for _ in range(15):
+        yield b": keep-alive\n\n"
+        yield 0.2
+    yield events(*HELLO)
+
+
 def dropped(played: Played) -> None:
     """The watcher saw the text of the broken reply, then that it counts no more, then the whole."""
     kinds = [event for event in played.seen if isinstance(event, TextDelta | Retrying)]
@@ -122,6 +131,7 @@ def no_call_ran(played: Played) -> None:
 
 ROWS = [
     row("keepalive_comments", raw(comments(events(*HELLO)))),
+    row("keepalive_comments#slow", comments_for_a_while, model={"timeout": 2.0}),
     Row(
         id="keepalive_blank_lines_nonstream", group="sse", fault=blank_then_json, must=Answers(), model={"timeout": 30.0},
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -53,13 +54,7 @@ def test_consumer_stops_early(fault: Fault) -> None:
     fault("sse consumer_stops_early")
 
     async def main() -> None:
-        def endless(_number: int) -> Iterator[Step]:
-            yield stream_head()
-            while True:
-                yield events(PARTS[0])
-                yield 0.005
-
-        async with raw_server(endless) as server:
+        async with raw_server(lambda _number: [stream_head() + events(PARTS[0]), inf]) as server:
             model = server.model()
             before = asyncio.all_tasks()
             async with Agent(model).stream("hi") as stream:
@@ -68,6 +63,8 @@ def test_consumer_stops_early(fault: Fault) -> None:
                         break
             assert stream.result.stop_reason == "cancelled"
             assert asyncio.all_tasks() - before <= {task for task in asyncio.all_tasks() if "serve" in repr(task)}
+            async with asyncio.timeout(30):
+                await server.left.wait()  # the connection is closed with the stream, not with the model
             await model.aclose()
 
     asyncio.run(main())

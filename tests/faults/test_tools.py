@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, RunContext, RunResult, ScriptedModel, ToolFinished, tasks, tool
+from agentkit import Agent, Limits, RunContext, RunResult, ScriptedModel, ToolFinished, tasks, tool
 from agentkit.messages import Assistant, ToolResult
 from agentkit.model import ModelRequest
 from agentkit.testing import call
@@ -140,7 +140,9 @@ def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPat
     assert result.output == "hello" and notes == ["goes on", "ended"], "the late result is dropped"
 
 
-def test_tool_cancel_outer(fault: Fault) -> None:
+@pytest.mark.parametrize("calls", [1, 3])
+def test_tool_cancel_outer(fault: Fault, calls: int) -> None:
+    """A cancellation of the run comes out, however many tools it finds under way."""
     fault("tool tool_cancel_outer")
     seen: list[Any] = []
 
@@ -157,9 +159,9 @@ def test_tool_cancel_outer(fault: Fault) -> None:
                 ended.append(ctx.call.id)
             return "late"
 
-        agent = Agent(calling("waits", "waits", "waits"), tools=[waits])
+        agent = Agent(calling(*["waits"] * calls), tools=[waits])
         task = asyncio.create_task(agent.run("go", observers=[seen.append]))
-        for _ in range(3):
+        for _ in range(calls):
             await begun.acquire()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -167,11 +169,11 @@ def test_tool_cancel_outer(fault: Fault) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return ended
 
-    assert len(set(asyncio.run(main()))) == 3
+    assert len(set(asyncio.run(main()))) == calls
     state = last_state(seen)
     history_is_valid(state.messages)
     assert state.stop_reason == "cancelled"
-    assert sum(isinstance(message, ToolResult) for message in state.messages) == 3
+    assert sum(isinstance(message, ToolResult) for message in state.messages) == calls
     assert isinstance(state.messages[1], Assistant)
 
 
@@ -246,3 +248,64 @@ def test_the_loop_stays_alive_while_tools_block(fault: Fault) -> None:
     let_go.set()
     assert result.output == "hello"
     assert worst < 5, "the loop was blocked for the minute of the tool"
+
+
+HANGS = """
+import threading
+from agentkit import Agent, ScriptedModel, tool
+from agentkit.testing import call
+
+@tool(timeout=0.1)
+def blocks() -> str:
+    "Block."
+    threading.Event().wait()
+    return "late"
+
+model = ScriptedModel(lambda request: call("blocks") if request.messages[-1].role == "user" else "hello")
+print(Agent(model, tools=[blocks]).run_sync("go").output)
+"""
+
+
+def test_a_blocked_thread_does_not_hold_the_exit_back(fault: Fault) -> None:
+    fault("tool tool_timeout_sync_blocking")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", HANGS], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "hello\n"), ended.stderr
+
+
+def test_agents_inside_agents_are_so_many_at_most(fault: Fault) -> None:
+    fault("tool tool_reenters_agent")
+    depths: list[int] = []
+
+    @tool
+    async def again(ctx: RunContext[None]) -> str:
+        """Ask the agent that asks."""
+        depths.append(len(depths))
+        return str((await agent.run("go", within=ctx)).output) if len(depths) < 20 else "too deep"
+
+    agent = Agent(calling("again"), tools=[again], limits=Limits(depth=3))
+    result = asyncio.run(agent.run("go"))
+    assert result.output == "hello" and depths == [0, 1, 2, 3]
+
+
+def test_sync_tools_run_in_the_order_of_their_calls(fault: Fault) -> None:
+    """Unless they are labelled: most functions are not safe in several threads."""
+    fault("tool tool_sync_blocking_in_loop")
+    other = threading.Event()
+    notes: list[str] = []
+
+    @tool
+    def first() -> str:
+        """Wait for the second, in vain."""
+        notes.append("both" if other.wait(0.5) else "first")
+        return "first"
+
+    @tool
+    def second() -> str:
+        """Run after the first."""
+        notes.append("second")
+        other.set()
+        return "second"
+
+    assert asyncio.run(Agent(calling("first", "second"), tools=[first, second]).run("go")).output == "hello"
+    assert notes == ["first", "second"]

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
+import os
+import signal
 import socket
 import ssl
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agentkit import Agent, AgentError, ChatModel, Retry
 from agentkit import errors as e
-from tests.models.raw_server import RawServer, raw_server
+from agentkit.events import TextDelta
+from agentkit.messages import ToolResult
+from agentkit.models import chat
+from tests.models.raw_server import RawServer, raw_server, stream_head
 
-from . import transport_rows
 from .conftest import Fault
-from .play import play, run_agent
-from .rows import Played, Raises, Row, answer, status
+from .play import FIRST, pay, play, run_agent
+from .rows import Played, Raises, Row, answer, events, history_is_valid, status
+from .sse_rows import PARTS
 
 pytestmark = pytest.mark.faults
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
@@ -37,26 +45,29 @@ def row(**options: Any) -> Row:
     return Row(id="", group="", must=Raises(Exception), **options)
 
 
-def against(base_url: str, *, watched: bool, attempts: int = 5, **options: Any) -> tuple[Played, BaseException]:
-    """One run against this address; the error that it ends with."""
+def against(base_url: str, *, watched: bool, attempts: int = 5, **options: Any) -> AgentError:
+    """The error of a run against this address, which ends after so many attempts."""
     played = Played(watched, [], [], [], [])
 
     async def main() -> None:
         model = ChatModel("deepseek-v4-flash", base_url=base_url, api_key="key-0123456789", **options)
         server = RawServer()
         server.model = lambda **_options: model  # type: ignore[method-assign]
-        await run_agent(row(agent={"retry": Retry(attempts=attempts, first=0, longest=0)}), server, played)
+        await run_agent(row(attempts=attempts), server, played)
 
+    began = time.monotonic()
     asyncio.run(main())
+    assert time.monotonic() - began < 30
     assert isinstance(played.error, AgentError) and played.error.state.stop_reason == "error"
-    return played, played.error
+    assert len(played.waits) == attempts - 1, "it is tried again, so often and no more"
+    return played.error
 
 
-async def run(agent: Agent[Any], *, watched: bool) -> Any:
+async def run(agent: Agent[Any], *, watched: bool, **options: Any) -> Any:
     """The result of a run, watched or not."""
     if not watched:
-        return await agent.run("hi")
-    stream = agent.stream("hi")
+        return await agent.run("hi", **options)
+    stream = agent.stream("hi", **options)
     async for _event in stream:
         pass
     return stream.result
@@ -71,15 +82,40 @@ def free_port() -> int:
 
 def test_dns_failure(fault: Fault, watched: bool) -> None:
     fault("transport dns_failure")
-    _played, error = against("http://nosuch.invalid/v1", watched=watched, attempts=2)
+    error = against("http://nosuch.invalid/v1", watched=watched, attempts=2)
     assert type(error) is e.ConnectionFailed and "nosuch.invalid" in str(error)
 
 
 def test_connect_refused_forever(fault: Fault, watched: bool) -> None:
     fault("transport connect_refused_forever")
     port = free_port()
-    _played, error = against(f"http://127.0.0.1:{port}/v1", watched=watched)
+    error = against(f"http://127.0.0.1:{port}/v1", watched=watched)
     assert type(error) is e.ConnectionFailed and f"127.0.0.1:{port}" in str(error) and error.retryable
+
+
+def test_connect_refused_after_a_side_effect(fault: Fault, watched: bool) -> None:
+    """The server goes away when it has asked for a call of `pay`: this is not repeated, and the history is whole."""
+    fault("transport connect_refused_forever")
+    played = Played(watched, [], [], [], [])
+
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server.close()
+            await reader.readuntil(b'"go"}]}')
+            writer.writelines(part for part in FIRST(watched) if isinstance(part, bytes))
+            writer.close()
+            gone.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        await run_agent(row(), RawServer(server.sockets[0].getsockname()[1]), played)
+        assert gone.is_set()
+
+    asyncio.run(main())
+    assert type(played.error) is e.ConnectionFailed and len(played.waits) == 4 and played.ran == ["paid"]
+    history_is_valid(played.error.state.messages)
+    assert isinstance(played.error.state.messages[-1], ToolResult)
 
 
 def test_connect_refused_then_up(fault: Fault, watched: bool) -> None:
@@ -108,8 +144,9 @@ def test_connect_refused_then_up(fault: Fault, watched: bool) -> None:
     assert asyncio.run(main()).output == "hello" and len(waits) == 1
 
 
-def test_connect_timeout(fault: Fault, watched: bool) -> None:
+def test_connect_timeout(fault: Fault, watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fault("transport connect_timeout")
+    monkeypatch.setattr(chat, "_CONNECT", 0.1)
     if sys.platform != "linux":
         pytest.skip("a full queue of connections drops new ones on Linux only")
     with socket.socket() as full:
@@ -120,11 +157,30 @@ def test_connect_timeout(fault: Fault, watched: bool) -> None:
             for one in waiting:
                 one.setblocking(False)
                 one.connect_ex(full.getsockname())
-            _played, error = against(f"http://127.0.0.1:{full.getsockname()[1]}/v1", watched=watched, attempts=2, timeout=0.1)
+            error = against(f"http://127.0.0.1:{full.getsockname()[1]}/v1", watched=watched, attempts=2, timeout=20)
         finally:
             for one in waiting:
                 one.close()
     assert type(error) is e.TimedOut and "no connection within 0.1 seconds" in str(error)
+
+
+def test_the_timeouts_that_a_client_is_given(fault: Fault) -> None:
+    """That of the connection is short, whatever that of the bytes is."""
+    fault("transport connect_timeout")
+    given: list[dict[str, float]] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        given.append(request.extensions["timeout"])
+        return httpx.Response(200, json={"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]})
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(note)) as client:
+            for options in ({}, {"timeout": 60.0}, {"timeout": 1.0}):
+                model = ChatModel("m", base_url="http://127.0.0.1:9/v1", client=client, **options)  # type: ignore[arg-type]
+                assert (await Agent(model).run("hi")).output == "hello"
+
+    asyncio.run(main())
+    assert [(waits["connect"], waits["read"]) for waits in given] == [(10.0, 300.0), (10.0, 60.0), (1.0, 1.0)]
 
 
 @asynccontextmanager
@@ -192,31 +248,44 @@ def test_stale_keepalive(fault: Fault, watched: bool) -> None:
     assert played.text == "hello" and played.waits == [] and played.attempts == 1
 
 
-def test_cancel_while_waiting(fault: Fault, watched: bool) -> None:
+@pytest.mark.parametrize("head", [False, True], ids=["before the head", "in the body"])
+def test_cancel_while_waiting(fault: Fault, watched: bool, head: bool) -> None:
+    """It is not tried again, the connection is closed at once, and what was done before is in the history."""
     fault("transport cancel_while_waiting")
+    seen: list[Any] = []
 
     async def main() -> None:
-        arrived = asyncio.Event()
+        arrived, shown = asyncio.Event(), asyncio.Event()
+
+        def note(event: Any) -> None:
+            seen.append(event)
+            if isinstance(event, TextDelta):
+                shown.set()
 
         def silent(number: int) -> Any:
-            if number == 0:
-                return status(503)
+            if number < 2:
+                return status(503) if number else FIRST(watched)
             arrived.set()
-            return [60.0]
+            return [stream_head() + events(PARTS[0]), inf] if head else [inf]
 
         async with raw_server(silent) as server:
             model = server.model()
-            agent = Agent(model, retry=Retry(first=0))
-            task = asyncio.create_task(run(agent, watched=watched))
-            await arrived.wait()
+            agent: Agent[Any] = Agent(model, tools=[pay], retry=Retry(first=0))
+            task = asyncio.create_task(run(agent, watched=watched, deps=[], observers=[note]))
+            await (shown if head and watched else arrived).wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            async with asyncio.timeout(30):
+                await server.left.wait()
             await model.aclose()
-        assert len(server.bodies) == 2, "it was not tried again"
+        assert len(server.bodies) == 3
 
     asyncio.run(main())
     gc.collect()  # an open socket would be a ResourceWarning, which fails the test
+    state = seen[-1].result.state
+    history_is_valid(state.messages)
+    assert state.stop_reason == "cancelled" and [message.role for message in state.messages] == ["user", "assistant", "tool"]
 
 
 def test_cancel_during_backoff(fault: Fault, watched: bool) -> None:
@@ -245,6 +314,33 @@ def test_cancel_during_backoff(fault: Fault, watched: bool) -> None:
     assert asyncio.run(main()) < 10  # the wait would be a minute
 
 
+WAITS = """
+import asyncio
+from agentkit import Agent, ChatModel, Retry
+
+async def sleep(seconds):
+    print("waiting", flush=True)
+    await asyncio.sleep(60)
+
+agent = Agent(ChatModel("m", base_url="http://127.0.0.1:{port}/v1"), retry=Retry(sleep=sleep))
+{call}
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+@pytest.mark.parametrize("call", ['agent.run_sync("hi")', 'list(agent.stream_sync("hi"))', 'asyncio.run(agent.run("hi"))'])
+def test_ctrl_c_during_backoff(fault: Fault, call: str) -> None:
+    fault("transport cancel_during_backoff")
+    text = WAITS.format(port=free_port(), call=call)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = subprocess.Popen([sys.executable, "-c", text], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with program:
+        assert program.stdout is not None and program.stdout.readline() == "waiting\n"
+        program.send_signal(signal.SIGINT)
+        _out, told = program.communicate(timeout=30)  # the wait would be a minute
+    assert program.returncode != 0 and told.rstrip().endswith("KeyboardInterrupt")
+
+
 def test_proxy_env_ignored_for_loopback(fault: Fault, watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fault("transport proxy_env_ignored_for_loopback")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -252,10 +348,22 @@ def test_proxy_env_ignored_for_loopback(fault: Fault, watched: bool, monkeypatch
     assert play(row(times=0), watched=watched).text == "hello"
 
 
+BOMB = """
+from tests.faults import transport_rows
+from tests.faults.play import play
+from tests.memory import peak
+
+before = peak()
+play(next(row for row in transport_rows.ROWS if row.id == "gzip_bomb"), watched=False)
+print(peak() - before)
+"""
+
+
 def test_the_memory_of_a_bomb_is_bounded(fault: Fault) -> None:
+    """In a process of its own: what others have taken and given back would hide it."""
     fault("transport gzip_bomb")
-    bomb = next(row for row in transport_rows.ROWS if row.id == "gzip_bomb")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    play(bomb, watched=False)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 256 * 1024  # in KiB on Linux
+    ended = subprocess.run(
+        [sys.executable, "-c", BOMB], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 128 * 1024

@@ -90,5 +90,6 @@ ROWS = [
         id="http_header_flood", group="transport", times=None, checks=[has_cause],
         fault=[b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(30000)) + b"\r\n" + events(b"[DONE]")],
         must=Raises(e.ConnectionFailed, attempts=5),
+        why="retried, as what else is no HTTP: often a gateway's, and the next may be well",
     ),
 ]  # fmt: skip

@@ -6,20 +6,23 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 
 from agentkit.models.chat import ChatModel
 
 
 @dataclass
 class RawServer:
-    """What came: each request's head and body; `connections` counts how often a client connected."""
+    """What came: each request's head and body; `connections` counts how often a client connected, and `left` is set when
+    one has closed its connection while the server waited for that."""
 
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def model(self, **options: object) -> ChatModel:
         options = {"api_key": "key-0123456789", **options}
@@ -27,7 +30,8 @@ class RawServer:
 
 
 Step = bytes | float
-"""Bytes to send, or seconds to wait before the next; a negative number resets the connection."""
+"""Bytes to send, or seconds to wait before the next; a negative number resets the connection, and an endless wait is one for
+the client to close it."""
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -52,6 +56,11 @@ async def raw_server(answer: Callable[[int], Iterable[Step]], *, keep_open: bool
                 await writer.drain()
             elif step < 0:
                 reset(writer)
+                return False
+            elif step == inf:
+                with suppress(ConnectionError):
+                    await reader.read()
+                state.left.set()
                 return False
             else:
                 await asyncio.sleep(step)
