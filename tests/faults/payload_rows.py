@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from agentkit import Limits, ModelSettings, OutputInvalid, RunContext, ToolFinished, tool
 from agentkit import errors as e
 from agentkit.messages import Assistant
+from agentkit.models.profiles import DEEPSEEK
 from tests.models.raw_server import Step, http
 
 from .rows import (
@@ -132,6 +134,10 @@ THREE = [
     *(piece(n, None, f'ty": "C{n}"}}') for n in (2, 0, 1)),
 ]
 AS_TEXT = f'<tool_call>{{"name": "weather", "arguments": {PARIS}}}</tool_call>'
+MARKUP = (
+    '<｜DSML｜tool_calls><｜DSML｜invoke name="weather"><｜DSML｜parameter name="city" string="true">Paris'
+    "</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜tool_calls>"
+)
 ENDLESS = {"times": None, "agent": {"limits": Limits(max_steps=4, on_limit="raise")}}
 LIMITED = Raises(e.LimitReached, attempts=3, stop_reason="limit:steps", asked_anew=True)
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
@@ -333,6 +339,15 @@ ROWS = [
         why="no call in the form that the request asked for: an empty reply, asked again",
     ),
     row("dsml_or_text_tool_call", answer(AS_TEXT), Answers(AS_TEXT), warns=e.EndpointWarning),
+    row(
+        "dsml_or_text_tool_call#dsml", answer(MARKUP), ran("Paris"),
+        why="DeepSeek's servers leave its own markup in the text now and then; the profile says so",
+    ),
+    row(
+        "dsml_or_text_tool_call#dsml_elsewhere", answer(MARKUP), Answers(MARKUP),
+        model={"profile": replace(DEEPSEEK, markup_calls=False)},
+    ),
+    row("dsml_or_text_tool_call#dsml_quoted", answer(f"{MARKUP} is how."), Answers(f"{MARKUP} is how.")),
     row(
         "reasoning_then_tools", calls(call("weather", PARIS), reasoning_content="I look."), ran("Paris"),
         checks=[thinking_goes_back],

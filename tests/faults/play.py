@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,7 +75,9 @@ def play(row: Row, *, watched: bool) -> Played:
         # a connection that was left open would be a task of the server's that is still there
         await asyncio.sleep(0)
 
+    began = time.monotonic()
     asyncio.run(main())
+    played.seconds = time.monotonic() - began
     state = (played.result or played.error).state  # type: ignore[union-attr]
     history_is_valid(state.messages)
     assert played.ran[:1] == ["paid"] and played.ran.count("paid") == 1, "a side effect is not repeated"

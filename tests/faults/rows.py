@@ -16,7 +16,7 @@ from tests.models.raw_server import Step, http, stream_head
 
 __all__ = [
     "KEY", "Answers", "Fault", "Outcome", "Played", "Raises", "Ran", "Row", "Told", "answer", "call", "calls", "chunks",
-    "events", "history_is_valid", "payload", "ran", "sse", "status", "told", "was_reset",
+    "events", "history_is_valid", "in_time", "payload", "ran", "sse", "status", "told", "was_reset",
 ]  # fmt: skip
 
 KEY = "key-0123456789abcdef"
@@ -38,6 +38,8 @@ class Played:
     seen: list[Event]
     result: RunResult[Any] | None = None
     error: BaseException | None = None
+    seconds: float = 0.0
+    """How long it took."""
 
     @property
     def attempts(self) -> int:
@@ -191,6 +193,15 @@ class Row:
     warns: type[Warning] | None = None
     why: str = ""
     """Where the outcome is otherwise than in the catalogue: the reason."""
+
+
+def in_time(seconds: float) -> Check:
+    """It took no longer."""
+
+    def check(played: Played) -> None:
+        assert played.seconds < seconds
+
+    return check
 
 
 def was_reset(played: Played) -> None:

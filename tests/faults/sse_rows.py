@@ -10,7 +10,7 @@ from agentkit import errors as e
 from agentkit.events import Retrying, TextDelta
 from tests.models.raw_server import Step, http, stream_head
 
-from .rows import Answers, Fault, Outcome, Played, Raises, Row, answer, call, chunks, events, sse, was_reset
+from .rows import Answers, Fault, Outcome, Played, Raises, Row, answer, call, chunks, events, in_time, sse, was_reset
 
 __all__ = ["ROWS"]
 
@@ -199,7 +199,7 @@ ROWS = [
     row("sse_endless_line", endless_line, Raises(e.ReplyTooLarge, says="a line of the stream is longer than 8,388,608 bytes")),
     row(
         "sse_comment_flood_forever", comments_for_ever, Raises(e.TimedOut, attempts=2, says="deadline of 0.5 seconds"),
-        times=None, model={"deadline": 0.5}, attempts=2,
+        times=None, model={"deadline": 0.5}, attempts=2, checks=[in_time(5)],
     ),
     row("stall_mid_stream", [HEAD + events(*PARTS[:2]), 3.0], TWICE, model={"timeout": 0.5}),
 ]  # fmt: skip

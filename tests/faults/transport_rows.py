@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from agentkit import errors as e
 from tests.models.raw_server import Step, http, stream_head
 
-from .rows import Answers, Played, Raises, Row, answer, events, payload, was_reset
+from .rows import Answers, Played, Raises, Row, answer, events, in_time, payload, was_reset
 
 __all__ = ["ROWS"]
 
@@ -71,7 +71,7 @@ ROWS = [
         fault=[b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n" + BODY],
     ),
     Row(
-        id="slow_drip", group="transport", fault=drip, times=None, model={"deadline": 0.5}, attempts=2,
+        id="slow_drip", group="transport", fault=drip, times=None, model={"deadline": 0.5}, attempts=2, checks=[in_time(5)],
         must=Raises(e.TimedOut, attempts=2, says="no whole reply within the deadline of 0.5 seconds"),
         why="retried like other timeouts: the next connection may be fast; Retry(total=) bounds it",
     ),
