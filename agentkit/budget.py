@@ -191,38 +191,35 @@ class Ledger:
             self._tree.learn(self._agent, spent)
             self._tree.wake()
 
-    def free(self, ended: Iterable[Reservation]) -> None:
-        """What these calls spent has been counted."""
+    def count(self, spent: Iterable[Spent], ended: Iterable[Reservation] = ()) -> None:
+        """The run has spent this, in calls that have ended."""
+        total = sum((Spent(one.usage, one.cost or 0.0) for one in spent), start=Spent())
         with self._tree.lock:
             for ledger in (self, *self._around):
+                ledger._spent += total
                 ledger._reserved.difference_update(ended)
             self._tree.wake()
-
-    def count(self, usage: Usage, cost: float | None) -> None:
-        """The run has spent this."""
-        with self._tree.lock:
-            for ledger in (self, *self._around):
-                ledger._spent += Spent(usage, cost or 0.0)
 
     def _refusal(self, ahead: Spent, lost: Spent) -> str | None:
         if self.closed is not None or self.has_ended:  # it pays for nothing more
             return "limit:outer_run"
         if not self._limits.bind_spending:
             return None
-        ended = [other.most for other in self._reserved if other.has_ended]
+        ended = [other.most for other in tuple(self._reserved) if other.has_ended]
         return self._limits.spending(sum(ended, start=self._spent + Spent(lost.usage, lost.cost or 0.0)), ahead)
 
     def _beside(self, more: Spent, *, likely: bool = False) -> str | None:
         """The stop reason if this, beside what the calls under way may spend, would break a limit."""
-        if not self._limits.bind_spending or all(other.has_ended for other in self._reserved):
+        others = tuple(self._reserved)  # the garbage collector may end one meanwhile
+        if not self._limits.bind_spending or all(other.has_ended for other in others):
             return None
-        reserved = [other.likely if likely else other.most for other in self._reserved]
+        reserved = [other.likely if likely else other.most for other in others]
         return self._limits.spending(sum(reserved, start=self._spent), more)
 
     @property
     def _is_held_up(self) -> bool:
         """Whether none of the calls under way can be waited for."""
-        held_up = [other.is_held_up for other in self._reserved if not other.has_ended]  # each is asked
+        held_up = [other.is_held_up for other in tuple(self._reserved) if not other.has_ended]  # each is asked
         return all(held_up)
 
 

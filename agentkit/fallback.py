@@ -45,11 +45,12 @@ class Fallback:
         if wrong or len(models) < 2:
             found = f"a {type(wrong[0]).__name__}" if wrong else f"{len(models)} model"
             raise SettingsError(f"fallback has {found}; allowed: two or more models with `reply`, such as ChatModel(...)")
-        self.models: Sequence[Model] = models
-        hasty = retry and replace(retry, longest_asked=min(retry.longest_asked, patience))
-        retries = [*[hasty] * (len(models) - 1), retry]
-        self._asked = [one.wrap(model) if one else model for one, model in zip(retries, models, strict=True)]
+        self._how = retry, when, patience
+        self.models: Sequence[Model] = [each for model in models for each in _flat(model, self._how)]
         self._when, self._patience = when, patience
+        hasty = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
+        retries = [*[hasty] * (len(self.models) - 1), retry]
+        self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
 
     @property
     def profile(self) -> Any:
@@ -59,32 +60,49 @@ class Fallback:
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The reply of the first model that gives one."""
         lost, before = Lost(), list[str]()
-        for number, model in enumerate(self._asked, 1):
-            try:
-                if number < len(self._asked):
-                    self._check_patience(self.models[number - 1])
-                return lost.beside(await model.reply(request, on_delta))
-            except ModelError as error:
-                lost.add(error)
-                if number == len(self._asked) or not self._when(error):
-                    for text in before:
-                        error.add_note(text)
-                    raise
+        try:
+            for number in range(1, len(self._asked) + 1):
+                is_last = number == len(self._asked)
+                try:
+                    return lost.beside(await self._ask(number, request, on_delta, lost))
+                except ModelError as error:
+                    if is_last or not self._when(error):
+                        for text in before:
+                            error.add_note(text)
+                        raise
+                    text = f"{type(error).__name__}: {error}"
                 if request.again:
                     request.again(lost.spent)
-                before.append(f"asked before: {self.models[number - 1]!r}: {type(error).__name__}: {error}")
+                before.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 if on_delta:
-                    await on_delta(Retrying(number, 0.0, f"{type(error).__name__}: {error}; the next model is asked"))
-            except BaseException as error:
-                lost.add(error)
-                raise
+                    await on_delta(Retrying(number, 0.0, f"{text}; the next model is asked"))
+        except BaseException as error:
+            lost.tell(error)
+            raise
         raise AssertionError("there is a model")
+
+    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: Lost) -> ModelReply:
+        """One of the models, by its place."""
+        again = request.again
+        if again:
+            request = replace(request, again=lambda more: again(lost.spent + more))
+        try:
+            if number < len(self._asked):
+                self._check_patience(self.models[number - 1])
+            return await self._asked[number - 1].reply(request, on_delta)
+        except BaseException as error:
+            lost.add(error)
+            raise
 
     def _check_patience(self, model: Model) -> None:
         limiter: Limiter | None = getattr(model, "limiter", None)
-        seconds = limiter.closed_for if limiter else 0.0
-        if seconds > self._patience:
-            raise CircuitOpen("the server wants to be left alone", retry_after=seconds)
+        error = CircuitOpen("the server wants to be left alone", retry_after=limiter.closed_for if limiter else 0.0)
+        if self._passes_over(error):
+            raise error
+
+    def _passes_over(self, error: ModelError) -> bool:
+        """Whether the next model is asked at once, and not this one again after the wait that it asks for."""
+        return (error.retry_after or 0.0) > self._patience and self._when(error)
 
     async def aclose(self) -> None:
         """Close the models that can be closed."""
@@ -93,3 +111,8 @@ class Fallback:
                 close: Callable[[], Awaitable[None]] | None = getattr(model, "aclose", None)
                 if close:
                     stack.push_async_callback(close)
+
+
+def _flat(model: Model, how: tuple[object, ...]) -> Sequence[Model]:
+    """The models of a fallback inside another of the same kind, so that its last one is not waited for."""
+    return model.models if isinstance(model, Fallback) and model._how == how else [model]

@@ -84,6 +84,7 @@ class Limiter:
         self._waiting: dict[object, deque[Turn]] = {}  # by run; the first one is next
         self._waiters = 0
         self._under_way: set[Turn] = set()
+        self._held_up: set[Turn] = set()
         self._peak = 0
         self._shrunk_at = -math.inf
         self._not_before = -math.inf
@@ -195,8 +196,10 @@ class Limiter:
     def _has_room(self, *, looks: bool) -> bool:
         if self._window is None:
             return True
-        busy = sum(not turn.is_held_up for turn in self._under_way) if looks else len(self._under_way)
-        return busy < max(1, int(self._window))
+        bound, suspects = max(1, int(self._window)), tuple(self._under_way if looks else self._held_up)
+        if len(self._under_way) >= bound and suspects:
+            self._held_up = {turn for turn in suspects if turn in self._under_way and turn.is_held_up}
+        return len(self._under_way) - len(self._held_up) < bound
 
     def _wait_of(self, turn: Turn, now: float) -> float:
         waits = [self._not_before - now]
@@ -255,6 +258,7 @@ class Limiter:
                 self._not_before = max(self._not_before, now + (error.retry_after or 0.0))
             self._count(error)
             self._under_way.discard(turn)
+            self._held_up.discard(turn)
             self._let_through()
 
     def _shrink(self, sent: float, now: float) -> None:
@@ -282,6 +286,7 @@ class Limiter:
         self._waiting.clear()
         self._waiters = 0
         self._under_way.clear()
+        self._held_up.clear()
 
 
 class Turn(UnderWay):

@@ -138,19 +138,20 @@ class ModelReply:
 
 @dataclass(slots=True)
 class Lost:
-    """What the attempts before a reply used, and how long they waited.
-
-    An error, or the cancellation that ends them, tells of it by its `uncounted` and `waited`.
-    """
+    """What the attempts before a reply used, and how long they waited."""
 
     spent: Spent = field(default_factory=Spent)
     waited: float = 0.0
 
     def add(self, error: BaseException) -> None:
-        """Count a failed attempt in, and let its error tell of all."""
+        """Count a failed attempt in."""
+        self.spent += getattr(error, "uncounted", None) or Spent()
+        self.waited += getattr(error, "waited", 0.0)
+
+    def tell(self, error: BaseException) -> None:
+        """Let the error, or the cancellation, that ends all attempts tell of them by its `uncounted` and `waited`."""
         told: Any = error
-        self.spent = told.uncounted = self.spent + (getattr(told, "uncounted", None) or Spent())
-        self.waited = told.waited = self.waited + getattr(told, "waited", 0.0)
+        told.uncounted, told.waited = self.spent, self.waited
 
     def beside(self, reply: ModelReply) -> ModelReply:
         """The reply, with these counted in."""

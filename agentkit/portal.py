@@ -10,7 +10,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Caller", "caller", "holds_up", "run"]
@@ -37,6 +38,11 @@ class _Portal:
         while not self._ended:
             with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of a task: its caller gets it, the loop goes on
                 self.loop.run_forever()
+
+    def tell(self, stop: Callable[[], object]) -> None:
+        """Have the loop call it, unless the program is about to exit, which cancels all."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(stop)
 
     def close(self) -> None:
         """Cancel what still runs, close what asynchronous generators hold, and end the thread."""
@@ -146,6 +152,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
+        if done.done():  # given up before it began
+            return
         task = portal.loop.create_task(coroutine, context=context)
         tasks.append(task)
         task.add_done_callback(lambda ended: _hand_over(ended, done))
@@ -153,19 +161,16 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     def stop() -> None:
         for task in tasks:
             task.cancel()
-        if not tasks:  # the interruption came before `start` was on its way
+        if not tasks:  # before `start` was on its way
             coroutine.close()
-            done.set_exception(asyncio.CancelledError())
+            with contextlib.suppress(InvalidStateError):  # twice
+                done.set_exception(asyncio.CancelledError())
 
-    def cancel() -> None:
-        with contextlib.suppress(RuntimeError):  # the program is about to exit, which has cancelled it
-            portal.loop.call_soon_threadsafe(stop)
-
-    waited_for = caller.get()
+    cancel = partial(portal.tell, stop)
     with _holding_up():
         try:
-            portal.loop.call_soon_threadsafe(start)
-            with waited_for.waiting(cancel) if waited_for else contextlib.nullcontext():
+            with (caller.get() or Caller()).waiting(cancel):
+                portal.loop.call_soon_threadsafe(start)
                 return _wait(done)
         except BaseException:
             if not done.done():

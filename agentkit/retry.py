@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Retry", "RetryingModel", "may_pass"]
 
+_REFUSALS = 20
+"""The most refusals of one call, for which nothing was sent, that are no attempts."""
+
 
 def may_pass(error: ModelError) -> bool:
     """Whether the same request may succeed later: the error says that it is `retryable`."""
@@ -95,9 +98,8 @@ class _Again:
         try:
             reply: ModelReply = await retrying(self._attempt, request)
         except BaseException as error:
-            if not isinstance(error, ModelError):  # those are counted already
-                self._lost.add(error)
-            error.waited = self._lost.waited + _slept(retrying)  # type: ignore[attr-defined]
+            self._lost.waited += _slept(retrying)
+            self._lost.tell(error)
             raise
         self._lost.waited += _slept(retrying)
         return self._lost.beside(reply)
@@ -108,10 +110,11 @@ class _Again:
                 failed, self._failed = self._failed, None
                 raise failed
             return await self._model.reply(request, self._on_delta)
-        except ModelError as error:
+        except BaseException as error:
             self._lost.add(error)
-            self._unsent += isinstance(error, CircuitOpen)
-            if request.again:
+            if isinstance(error, CircuitOpen) and self._unsent < _REFUSALS:
+                self._unsent += 1
+            if isinstance(error, ModelError) and request.again:
                 request.again(self._lost.spent)
             raise
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from typing import Any, Generic
@@ -151,25 +151,25 @@ class Run:
         self._sent: Sequence[Message] | int = state.sent_whole
         """The messages of the last request; of one that had the whole transcript, how many it had."""
         self._last: ModelRequest | None = None
-        self._asked: ModelRequest | None = None
-        """What the model was sent in this step."""
-        self._replies: list[ModelReply] = []
-        """What it answered in this step: more than one where a middleware asks again."""
-        self._uncounted: list[Spent] = []
-        self._places: list[Reservation] = []
+        self._step = _Step()
         self._untold: deque[LastingEvent] = deque()
 
-    async def record(self, event: LastingEvent) -> None:
-        """Take a lasting event into the state, then tell the observers; each is told of all events in the state's order."""
-        self.state.apply(event)
-        if isinstance(event, ModelReplied) or (isinstance(event, UsageAdded) and not event.call_id):
-            self._ledger.count(event.usage, event.cost)
+    async def record(self, *events: LastingEvent) -> None:
+        """Take lasting events into the state, then tell the observers; each is told of all events in the state's order."""
+        for event in events:
+            self.state.apply(event)
         if not self._observers:
             return
-        self._untold.append(event)
+        self._untold.extend(events)
         async with self._turn:  # who is cancelled while waiting here leaves the event to the next
+            raised: BaseException | None = None
             while self._untold:
-                await self._tell(self._observers, self._untold.popleft())
+                try:
+                    await self._tell(self._observers, self._untold.popleft())
+                except _OF_OBSERVERS as error:
+                    raised = raised or error
+            if raised is not None:
+                raise raised
 
     async def emit(self, event: Event) -> None:
         """Tell the watchers of a passing event."""
@@ -215,24 +215,21 @@ class Run:
             messages = view if view is messages else mend(view)
         request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
         started = time.perf_counter()
-        self._asked, self._replies, self._uncounted, self._places = None, [], [], []
+        self._step = step = _Step()
         try:
             reply = await self._reply(request)
         except BaseException:
             with contextlib.suppress(*_OF_OBSERVERS):
-                await self._add_beside(None)
+                await self._end_step(step)
             raise
         message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        try:
-            await self.record(ModelReplied(message, *counts, *self._compared()))
-        finally:  # it was paid for, whatever an observer makes of the reply
-            await self._add_beside(reply)
+        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared()))
 
     def _compared(self) -> tuple[int, int, str]:
         """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
-        request, last, before = self._asked, self._last, self._sent
+        request, last, before = self._step.asked, self._last, self._sent
         if request is None:  # a middleware has answered itself
             return 0, 0, ""
         messages = request.messages
@@ -261,9 +258,10 @@ class Run:
         return reply
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
-        if self._asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
+        step = self._step
+        if step.asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
-        self._asked = request
+        step.asked = request
         place = await self._reserve(request) if self._ledger.binds else None
         watch: DeltaSink | None = self._show if self._watchers else None
         if place is not None:
@@ -275,16 +273,19 @@ class Run:
             spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
         except BaseException as error:
             spent = getattr(error, "uncounted", None) or spent
-            self._uncounted.append(spent)
+            step.uncounted.append(spent)
             if isinstance(error, _OfWatcher):
                 raise error.error from None
             raise
+        else:
+            step.replies.append(reply)
+            step.uncounted.append(reply.uncounted)
         finally:
             if place is not None:
                 self._ledger.end(place, spent)
-                self._places.append(place)
-        self._replies.append(reply)
-        self._uncounted.append(reply.uncounted)
+                step.places.append(place)
+            if step.has_ended:  # a middleware has left the request to itself
+                await self._end_step(step)
         return replace(reply, waited=reply.waited + place.waited) if place and place.waited else reply
 
     def _ahead(self, request: ModelRequest) -> Spent:
@@ -297,20 +298,20 @@ class Run:
     def _check_again(self, request: ModelRequest, lost: Spent) -> None:
         self._ledger.check(self._ahead(request), lost, past_own=self.state.limit is not None)
 
-    async def _add_beside(self, taken: ModelReply | None) -> None:
-        """Write down what the step spent beside the reply that was taken."""
-        uncounted = self._uncounted
-        if taken is not None and not any(taken.uncounted is spent for spent in uncounted):  # a middleware got it elsewhere
-            uncounted = [*uncounted, taken.uncounted]
-        try:
-            for reply in self._replies if taken is None else _not_in(taken.usage, self._replies):
-                await self.record(UsageAdded("", reply.usage, reply.cost))
-            for spent in uncounted:
-                if spent.usage.total_tokens:
-                    await self.record(UsageAdded("", spent.usage, spent.cost, estimated=True))
-        finally:
-            if self._places:
-                self._ledger.free(self._places)
+    async def _end_step(self, step: _Step, taken: ModelReply | None = None, *replied: ModelReplied) -> None:
+        """Write down what the step spent: the reply that was taken, if one was, and what was spent beside it."""
+        replies, uncounted = step.replies, step.uncounted
+        if taken is not None:
+            replies = _not_in(taken, replies)
+            if not any(taken.uncounted is spent for spent in uncounted):  # a middleware got it elsewhere
+                uncounted = [*uncounted, taken.uncounted]
+        events: list[ModelReplied | UsageAdded] = [*replied]
+        events += [UsageAdded("", reply.usage, reply.cost) for reply in replies]
+        events += [UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in uncounted if spent.usage.total_tokens]
+        if self._ledger.binds:
+            self._ledger.count([Spent(event.usage, event.cost) for event in events], step.places)
+        step.replies, step.uncounted, step.places, step.has_ended = [], [], [], True
+        await self.record(*events)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
         return self._tell(self._watchers, delta, in_reply=True)
@@ -451,18 +452,33 @@ class _OfWatcher(BaseException):
         self.error = error
 
 
-def _not_in(usage: Usage, replies: list[ModelReply]) -> list[ModelReply]:
-    """The replies that this usage, of what a middleware gave back, does not count: it may be of one, or a sum."""
-    for number, reply in enumerate(replies):
-        if reply.usage is usage:
-            return replies[:number] + replies[number + 1 :]
-    rest: list[ModelReply] = []
-    for reply in reversed(replies):
-        if usage.covers(reply.usage):
-            usage -= reply.usage
-        else:
-            rest.insert(0, reply)
-    return rest
+def _not_in(taken: ModelReply, replies: list[ModelReply]) -> list[ModelReply]:
+    """The replies that the usage of the one that a middleware gave back does not count; it may be of one of them, or a sum."""
+    usage, rest = taken.usage, [reply for reply in replies if reply.usage is not taken.usage]
+    if len(rest) < len(replies):
+        return rest
+    own = [reply for reply in rest if reply.message is taken.message]
+    missing: list[ModelReply] = []
+    for reply in (*own, *(reply for reply in reversed(rest) if reply not in own)):
+        left = usage - reply.usage
+        if usage.covers(reply.usage) and (left.requests > 0 or not left.total_tokens or reply in own):
+            usage = left
+        elif reply not in own:  # whose counts a middleware has put right
+            missing.insert(0, reply)
+    return missing
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step under way."""
+
+    asked: ModelRequest | None = None
+    """What the model was sent last."""
+    replies: list[ModelReply] = field(default_factory=list)
+    """What it answered: more than once where a middleware asks again."""
+    uncounted: list[Spent] = field(default_factory=list)
+    places: list[Reservation] = field(default_factory=list)
+    has_ended: bool = False
 
 
 def _same_head(a: ModelRequest, b: ModelRequest) -> bool:

@@ -48,12 +48,15 @@ class UnderWay:
         """For how many seconds its watcher has been at one piece."""
         self._shown_since: float | None = None
         self._asked_at: float | None = None
+        self._has_slow_watcher = False
 
     @property
     def is_held_up(self) -> bool:
         """Whether it is; a loop is known to stand still by the second look, half a second after the first or later."""
-        now = time.monotonic()
-        if portal.holds_up(self.loop) or self.shown_for() > _LONG:
+        now, shown_for = time.monotonic(), self.shown_for()
+        if shown_for > _LONG:
+            self._has_slow_watcher = True  # which will be as slow at the next piece
+        if portal.holds_up(self.loop) or (self._has_slow_watcher and shown_for > 0):
             return True
         asked_at = self._asked_at  # once, as the loop may answer meanwhile
         if asked_at is not None:

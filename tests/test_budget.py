@@ -22,6 +22,7 @@ from agentkit import (
     ModelRequest,
     ModelSettings,
     Retry,
+    Retrying,
     RunContext,
     RunFinished,
     RunResult,
@@ -442,7 +443,7 @@ def test_who_waits_for_room_says_how_long() -> None:
         second = asyncio.create_task(Ledger(Limits(), RunState(), None, outer).reserve(Spent(), 9, None))
         await asyncio.sleep(0)
         outer.end(first, Spent())
-        outer.free([first])
+        outer.count([], [first])
         return [first.waited > 0, (await second).waited > 0]
 
     assert asyncio.run(main()) == [False, True]
@@ -465,8 +466,7 @@ def test_who_waits_for_room_and_is_cancelled_takes_none() -> None:
         for number, made in ((0, first), (2, waiting[1])):
             place = await made if isinstance(made, asyncio.Task) else made
             ledgers[number].end(place, Spent(Usage(1, 0, 1)))
-            ledgers[number].count(Usage(1, 0, 1), 0.0)
-            ledgers[number].free([place])
+            ledgers[number].count([Spent(Usage(1, 0, 1))], [place])
         return len(outer._reserved), outer._spent.usage.output_tokens
 
     assert asyncio.run(main()) == (0, 2)
@@ -700,6 +700,140 @@ def test_the_last_answer_is_asked_for_where_the_ledger_refuses(how: How) -> None
     limits = Limits(cost=0.03, on_limit="answer")
     result = how(Agent(ScriptedModel(replies), tools=[deep_look()], middleware=[Twice()], limits=limits), "go")
     assert (result.stop_reason, result.output) == ("limit:cost", "LAST")
+
+
+def test_what_was_spent_counts_once_while_observers_are_told_of_it() -> None:
+    """A sibling's call, meanwhile, has the room that is left."""
+    slow, begun = asyncio.Event(), asyncio.Event()
+
+    async def watch(event: Any) -> None:
+        if isinstance(event, ModelReplied):
+            begun.set()
+            await slow.wait()
+
+    large, small = Agent(ScriptedModel([priced("x", cost=0.6)])), Agent(ScriptedModel([priced("y", cost=0.01)]))
+
+    @tool
+    async def first(ctx: RunContext[None], task: str) -> str:
+        """Ask the dear one."""
+        return (await large.run(task, within=ctx, observers=[watch])).output
+
+    @tool
+    async def second(ctx: RunContext[None], task: str) -> str:
+        """Ask the cheap one, when the other has answered."""
+        await begun.wait()
+        try:
+            return (await small.run(task, within=ctx)).stop_reason
+        finally:
+            slow.set()
+
+    asked = ModelReply(Assistant(tool_calls=(asking("first"), asking("second", 1))), Usage(1, 1, 1), cost=0.0)
+    agent = Agent(ScriptedModel([asked, priced("Done.")]), tools=[first, second], limits=Limits(cost=1))
+    result = asyncio.run(agent.run("go"))
+    assert told(result) == ["x", "answer"] and result.cost == pytest.approx(0.62)
+
+
+def test_a_router_that_asked_before_pays_for_both() -> None:
+    class Router(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            return priced("from elsewhere", 1_000, 1.0)
+
+    result = Agent(ScriptedModel([priced("x", 500, 0.5)]), middleware=[Router()]).run_sync("go")
+    assert (result.usage.input_tokens, result.usage.requests, result.cost) == (1_500, 2, 1.5)
+
+
+def test_counts_that_a_middleware_puts_right_count_once() -> None:
+    class Meter(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            reply: ModelReply = await next(request)
+            return replace(reply, usage=Usage(1, 70, 7))
+
+    for tokens in (0, 100):
+        result = Agent(ScriptedModel([priced("x", tokens)]), middleware=[Meter()]).run_sync("go")
+        assert result.usage == Usage(1, 70, 7)
+
+
+def test_a_sum_of_several_replies_counts_once() -> None:
+    class Both(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            first, second = await next(request), await next(request)
+            return ModelReply(Assistant("both"), first.usage + second.usage, cost=0.02)
+
+    result = Agent(ScriptedModel([priced("x", 500), priced("y", 70)]), middleware=[Both()]).run_sync("go")
+    assert (result.usage.input_tokens, result.usage.requests, result.cost) == (570, 2, 0.02)
+
+
+def test_a_request_that_a_middleware_leaves_to_itself_counts_when_it_ends() -> None:
+    go_on, left = asyncio.Event(), list[Any]()
+
+    class Hedge(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            if not left:
+                left.append(asyncio.ensure_future(next(request)))
+                await asyncio.sleep(0)
+            reply: ModelReply = await next(request)
+            return reply
+
+    class Slow(ScriptedModel):
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            reply = await super().reply(request, on_delta)
+            if len(self.requests) == 1:
+                await go_on.wait()
+            return reply
+
+    @tool
+    async def wait(task: str) -> str:
+        """Wait for the first request."""
+        go_on.set()
+        await left[0]
+        return "waited"
+
+    async def main() -> RunResult[str]:
+        script = [priced("late", 700), priced(asking("wait"), 10), priced("Done.", 10)]
+        return await Agent(Slow(script), tools=[wait], middleware=[Hedge()]).run("go")
+
+    result = asyncio.run(main())
+    assert (result.usage.requests, result.usage.input_tokens) == (3, 720)
+    assert result.cost == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("where", ["again", "told"])
+def test_what_a_fallbacks_models_spent_is_known_where_it_ends_between_them(where: str) -> None:
+    def broken() -> StreamBroken:
+        error = StreamBroken("cut")
+        error.uncounted = Spent(Usage(0, 10, 1_000), 0.5)
+        return error
+
+    def watch(event: Any) -> None:
+        if isinstance(event, Retrying):
+            raise LookupError("watcher")
+
+    states: list[RunState] = []
+
+    def keep(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            states.append(event.result.state)
+
+    model = Fallback(ScriptedModel([broken()]), ScriptedModel(["never"]), retry=None)
+    if where == "again":
+        Agent(model, limits=Limits(output_tokens=900)).run_sync("go", observers=[keep])
+    else:
+        with pytest.raises(LookupError):
+            Agent(model).run_sync("go", observers=[keep, watch])
+    assert (states[-1].uncounted.output_tokens, states[-1].known_cost) == (1_000, 0.5)
+
+
+def test_limits_bind_the_attempts_of_all_models_of_a_fallback_together() -> None:
+    def broken() -> StreamBroken:
+        error = StreamBroken("cut")
+        error.uncounted = Spent(Usage(0, 10, 1_000), 0.01)
+        return error
+
+    scripts = [ScriptedModel([broken() for _ in range(3)]) for _ in range(2)]
+    model = Fallback(*scripts, retry=Retry(attempts=3, first=0))
+    result = Agent(model, limits=Limits(output_tokens=3_500)).run_sync("go")
+    assert (result.stop_reason, result.uncounted.output_tokens) == ("limit:output_tokens", 4_000)
 
 
 def test_usage_of_a_run_in_a_run_that_has_ended_goes_to_the_one_around() -> None:

@@ -196,3 +196,24 @@ def test_a_server_that_wants_to_be_left_alone_is_passed_over() -> None:
             return outputs
 
     assert asyncio.run(main()) == ["hello"] * 3
+
+
+def test_who_wants_no_other_model_for_a_busy_one_waits_for_it() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    first, second = ScriptedModel([e.RateLimited("x", retry_after=30.0), "waited"]), ScriptedModel(["never"])
+    only_long = Fallback(first, second, retry=Retry(sleep=sleep), when=lambda error: isinstance(error, e.ContextTooLong))
+    assert Agent(only_long).run_sync("hi").output == "waited"
+    assert waits == [30.0]
+
+
+def test_the_last_of_a_fallback_inside_another_is_not_waited_for() -> None:
+    async def sleep(seconds: float) -> None:
+        raise AssertionError("it waited")
+
+    retry = Retry(attempts=3, sleep=sleep)
+    busy = [ScriptedModel([e.RateLimited("x", retry_after=30.0)]) for _ in range(2)]
+    assert Agent(Fallback(Fallback(*busy, retry=retry), ScriptedModel(["well"]), retry=retry)).run_sync("hi").output == "well"

@@ -313,6 +313,18 @@ def test_a_watcher_that_asks_another_model_meanwhile_is_not_waited_for() -> None
     assert judged == ["ok"]
 
 
+def test_a_request_that_was_found_to_be_held_up_is_not_looked_at_again_each_time() -> None:
+    limiter = Limiter(at_once=1)
+
+    async def main() -> list[float]:
+        async with limiter.turn(1) as stalled:
+            stalled.shown_for = lambda: 10.0
+            return [await one(limiter) for _ in range(4)]
+
+    first, *others = asyncio.run(main())
+    assert first > 0.5 > max(others)
+
+
 def test_a_sync_run_that_holds_its_event_loop_up_does_not_wait_for_those_on_it() -> None:
     limiter = Limiter(at_once=1)
     with DeepSeekSimulator(lambda request: request.messages[-1]["content"]) as sim:

@@ -248,3 +248,10 @@ def test_how_long_was_waited_is_told_whatever_comes() -> None:
     with pytest.raises(e.Overloaded) as caught:
         ask([busy(), busy(), busy()], attempts=3)
     assert caught.value.waited == 3 * 1.0 + 2 * 2.0
+
+
+def test_refusals_for_which_nothing_was_sent_are_bounded() -> None:
+    model = ScriptedModel([e.CircuitOpen("left alone", retry_after=1.0) for _ in range(50)])
+    with pytest.raises(e.CircuitOpen):
+        asyncio.run(Retry(attempts=3, sleep=Waits().sleep).wrap(model).reply(REQUEST))
+    assert len(model.requests) == 23

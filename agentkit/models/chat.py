@@ -138,7 +138,7 @@ class ChatModel:
                 self._hide_key(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            Lost(Spent(used, self._cost(used)), turn.waited).add(error)
+            Lost(Spent(used, self._cost(used)), turn.waited).tell(error)
             raise
         cost, uncounted = self._cost(parts.usage), Spent()
         if parts.uncounted.total_tokens:
