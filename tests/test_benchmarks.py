@@ -26,4 +26,5 @@ def test_what_a_step_costs_by_length_number_and_processes_is_printed() -> None:
     assert [row[0].strip() for row in rows[:4]] == ["2", "4", "8", "2"] and len(rows) == 6
     sent = [float(row[1].replace(",", "")) for row in rows[:3]]
     assert sent[0] < sent[1] < sent[2], "a longer run sends more bytes a step"
+    assert float(rows[3][1]) > 0 and float(rows[3][2]) > 0, "plain and over TLS"
     assert float(rows[5][1]) > 0

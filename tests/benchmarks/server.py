@@ -1,7 +1,7 @@
 """A server that answers at once, by the model's name: "steps-10", "steps-10-deltas-200", "steps-1-calls-20".
 
 It reads as little of a request as it can, so that what is measured is the client. `python -m tests.benchmarks.server` prints
-its port and serves until its input ends.
+its port and serves until its input ends; over TLS with the certificate in the file that is named.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 import sys
 from typing import Any
 
@@ -66,7 +67,10 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def main() -> None:
     """Serve until the input ends."""
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0, limit=2**24)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if sys.argv[1:] else None
+    if context:
+        context.load_cert_chain(sys.argv[1])
+    server = await asyncio.start_server(_serve, "127.0.0.1", 0, limit=2**24, backlog=2000, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
