@@ -39,8 +39,8 @@ _TOGETHER = 64 * 1024
 def own_sender(url: str, *, proxies: bool) -> Sender:
     """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
 
-    The certificates that it trusts are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set. Raises
-    `SettingsError` for a URL that cannot be used.
+    The certificates that it trusts are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set. Raises `SettingsError`
+    for a URL, certificates or a proxy that cannot be used.
     """
     import httpx
 
@@ -63,8 +63,7 @@ def _client_for(proxy: str) -> Any:
     """A client that finds this proxy in the environment, and what stands beside it there."""
     import httpx
 
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_EXPIRY)
-    tls = _tls_context(*_certificates())
+    limits, tls = httpx.Limits(keepalive_expiry=_EXPIRY), _tls_context(*_certificates())
     try:
         urlsplit(proxy if "://" in proxy else f"//{proxy}").port  # noqa: B018  httpx takes a number that is no port
         return httpx.AsyncClient(limits=limits, follow_redirects=False, verify=tls)
