@@ -17,9 +17,12 @@ from agentkit import Agent, Limits, RunContext, RunResult, ScriptedModel, ToolFi
 from agentkit.messages import Assistant, ToolResult
 from agentkit.model import ModelRequest
 from agentkit.testing import call
+from tests.models.raw_server import raw_server
 
 from .conftest import Fault
-from .rows import history_is_valid
+from .play import is_taken
+from .rows import answer, calls, history_is_valid
+from .rows import call as tool_call
 
 pytestmark = pytest.mark.faults
 
@@ -35,6 +38,20 @@ def calling(*names: str) -> ScriptedModel:
         return [call(name) for name in names] if request.messages[-1].role == "user" else "hello"
 
     return ScriptedModel(answer)
+
+
+async def over_http(*names: str, tools: list[Any], requests: int = 2, **options: Any) -> RunResult[Any]:
+    """A run over real HTTP whose model calls these tools in one reply, then answers; so many requests come of it."""
+    asking = calls(*(tool_call(name, "{}", f"i{n}") for n, name in enumerate(names)))
+    async with raw_server(lambda number: (answer() if number else asking)(False)) as server:
+        model = server.model()
+        try:
+            return await Agent(model, tools=tools).run("go", **options)
+        finally:
+            await model.aclose()
+            assert len(server.bodies) == requests
+            for body in server.bodies:
+                is_taken(body)
 
 
 def last_state(seen: list[Any]) -> Any:
@@ -67,9 +84,8 @@ def test_tool_baseexception(fault: Fault, in_thread: bool) -> None:
         return "late"
 
     failing = tool(fails_in_a_thread if in_thread else fails, name="fails", parallel=True)
-    agent = Agent(calling("fails", "sibling"), tools=[failing, sibling])
     with pytest.raises(Odd, match="out"):
-        asyncio.run(agent.run("go", observers=[seen.append]))
+        asyncio.run(over_http("fails", "sibling", tools=[failing, sibling], requests=1, observers=[seen.append]))
     assert ended == ["sibling"]
     history_is_valid(last_state(seen).messages)
 
@@ -129,7 +145,7 @@ def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPat
             return "late"
 
         with pytest.warns(RuntimeWarning, match="goes on though it was cancelled"):
-            result = await Agent(calling("stubborn"), tools=[stubborn]).run("go")
+            result = await over_http("stubborn", tools=[stubborn])
         let_go.set()
         await asyncio.sleep(0.01)
         return result, notes
@@ -140,8 +156,8 @@ def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPat
     assert result.output == "hello" and notes == ["goes on", "ended"], "the late result is dropped"
 
 
-@pytest.mark.parametrize("calls", [1, 3])
-def test_tool_cancel_outer(fault: Fault, calls: int) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_tool_cancel_outer(fault: Fault, count: int) -> None:
     """A cancellation of the run comes out, however many tools it finds under way."""
     fault("tool tool_cancel_outer")
     seen: list[Any] = []
@@ -159,21 +175,21 @@ def test_tool_cancel_outer(fault: Fault, calls: int) -> None:
                 ended.append(ctx.call.id)
             return "late"
 
-        agent = Agent(calling(*["waits"] * calls), tools=[waits])
-        task = asyncio.create_task(agent.run("go", observers=[seen.append]))
-        for _ in range(calls):
+        run = over_http(*["waits"] * count, tools=[waits], requests=1, observers=[seen.append])
+        task = asyncio.create_task(run)
+        for _ in range(count):
             await begun.acquire()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert {task for task in asyncio.all_tasks() if "serve" not in repr(task)} == {asyncio.current_task()}
         return ended
 
-    assert len(set(asyncio.run(main()))) == calls
+    assert len(set(asyncio.run(main()))) == count
     state = last_state(seen)
     history_is_valid(state.messages)
     assert state.stop_reason == "cancelled"
-    assert sum(isinstance(message, ToolResult) for message in state.messages) == calls
+    assert sum(isinstance(message, ToolResult) for message in state.messages) == count
     assert isinstance(state.messages[1], Assistant)
 
 
@@ -191,10 +207,8 @@ def test_tool_leaks_thread(fault: Fault) -> None:
         return "started"
 
     before = set(threading.enumerate())
-    agent = Agent(calling("leaks"), tools=[leaks])
-    asyncio.run(agent.run("go"))
+    asyncio.run(over_http("leaks", tools=[leaks]))
     made = set(threading.enumerate()) - before - set(own)
-    del agent
     for thread in made:
         thread.join(timeout=30)
     assert own[0].is_alive() and not any(thread.is_alive() for thread in made)
@@ -214,7 +228,7 @@ def test_tool_changes_the_process(fault: Fault, monkeypatch: pytest.MonkeyPatch,
         os.chdir("below")
         return "moved"
 
-    assert asyncio.run(Agent(calling("moves"), tools=[moves]).run("go")).output == "hello"
+    assert asyncio.run(over_http("moves", tools=[moves])).output == "hello"
     assert Path.cwd().name == "below"
 
 
@@ -239,7 +253,7 @@ def test_the_loop_stays_alive_while_tools_block(fault: Fault) -> None:
                 worst, last = max(worst, now - last), now
 
         heart = asyncio.create_task(beat())
-        result = await Agent(calling("blocks"), tools=[blocks]).run("go")
+        result = await over_http("blocks", tools=[blocks])
         over = True
         await heart
         return result, worst
@@ -307,5 +321,5 @@ def test_sync_tools_run_in_the_order_of_their_calls(fault: Fault) -> None:
         other.set()
         return "second"
 
-    assert asyncio.run(Agent(calling("first", "second"), tools=[first, second]).run("go")).output == "hello"
+    assert asyncio.run(over_http("first", "second", tools=[first, second])).output == "hello"
     assert notes == ["first", "second"]
