@@ -64,10 +64,10 @@ class _Tree:
 
     lock: threading.RLock = field(default_factory=threading.RLock)  # the garbage collector may end a call that holds it
     waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = field(default_factory=dict)
-    known: dict[int, _Known] = field(default_factory=dict)
+    known: dict[object, _Known] = field(default_factory=dict)
     """By agent."""
 
-    def most(self, agent: int, ahead: Spent, max_tokens: int | None, price: Price | None) -> tuple[Spent, Spent]:
+    def most(self, agent: object, ahead: Spent, max_tokens: int | None, price: Price | None) -> tuple[Spent, Spent]:
         """What a call may spend, and what it is likely to as far as that is known.
 
         The calls that have ended speak for as many at once, as the first ones may be short; those beyond may be long ones.
@@ -81,7 +81,7 @@ class _Tree:
         likely = Usage(output_tokens=min(answer, known.longest))
         return Spent(ahead.usage + Usage(output_tokens=answer), cost), Spent(ahead.usage + likely, known.dearest)
 
-    def learn(self, agent: int, spent: Spent) -> None:
+    def learn(self, agent: object, spent: Spent) -> None:
         """One has ended, and has spent this."""
         known = self.known[agent]
         known.under_way -= 1
@@ -111,7 +111,7 @@ class Ledger:
     """
 
     def __init__(self, limits: Limits, state: RunState, agent: object, outer: Ledger | None = None) -> None:
-        self._limits, self._state, self._agent = limits, state, id(agent)
+        self._limits, self._state, self._agent = limits, state, agent
         self._around: tuple[Ledger, ...] = () if outer is None else (outer, *outer._around)
         self._tree: _Tree = _Tree() if outer is None else outer._tree
         self._spent = state.spent

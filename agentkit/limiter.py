@@ -53,13 +53,13 @@ class Limiter:
 
     Runs take turns, each with the runs inside it; the requests of a run go in the order in which they came.
 
-    `at_once` bounds the requests under way. A 429 beside others halves that bound (without one, the most that were under
-    way), down to 1, and each answer lets it grow again by one for a whole round (additive increase, multiplicative
-    decrease), by a doubling after a minute without a 429. Where the server asks for a wait of up to a minute, all wait.
-    `requests_per_minute` and `tokens_per_minute` spread the requests; tokens are estimated from the bytes of a request, and
-    corrected by the usage of its reply. After `failures` failures of the server in a row (5xx, no connection) requests fail
-    at once for `pause` seconds, then one goes through to see. It may be used from several threads and event loops at once,
-    and after a fork.
+    `at_once` bounds the requests under way. A 429 beside others halves that bound (or the most that were under way within a
+    minute, where that was less), down to 1, and each answer lets it grow again by one for a whole round (additive increase,
+    multiplicative decrease), by a doubling after a minute without a 429. Where the server asks for a wait of up to a minute,
+    all wait. `requests_per_minute` and `tokens_per_minute` spread the requests; tokens are estimated from the bytes of a
+    request, and corrected by the usage of its reply. After `failures` failures of the server in a row (5xx, no connection)
+    requests fail at once for `pause` seconds, then one goes through to see. It may be used from several threads and event loops
+    at once, and after a fork.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Limiter:
         self._waiters = 0
         self._under_way: set[Turn] = set()
         self._held_up: set[Turn] = set()
-        self._peak = 0
+        self._peak, self._peak_at = 0, -math.inf
         self._shrunk_at = -math.inf
         self._not_before = -math.inf
         per_minute = (requests_per_minute, tokens_per_minute)
@@ -165,7 +165,8 @@ class Limiter:
         self._waiters -= 1
         self._take(1, turn.tokens)
         self._under_way.add(turn)
-        self._peak = max(self._peak, len(self._under_way))
+        if len(self._under_way) > self._peak or now - self._peak_at > _QUIET:
+            self._peak, self._peak_at = len(self._under_way), now
         if self._is_closed:  # this one goes through to see; the others wait on
             self._closed_until = now + self._pause
         if not turn.tell():
@@ -256,7 +257,7 @@ class Limiter:
                     self._window = min(self._window, self._most)
             if isinstance(error, ModelError) and error.retryable and (error.retry_after or math.inf) <= _LONGEST_PAUSE:
                 self._not_before = max(self._not_before, now + (error.retry_after or 0.0))
-            self._count(error)
+            self._count(turn, error)
             self._under_way.discard(turn)
             self._held_up.discard(turn)
             self._let_through()
@@ -265,15 +266,16 @@ class Limiter:
         if sent <= self._shrunk_at:  # it was sent before the bound shrank, and says nothing new
             return
         if len(self._under_way) > 1:  # one that is refused alone says nothing of how many may go at once
-            self._window = max(1.0, (self._window or self._peak) / 2)
+            self._window = max(1.0, min(self._window or math.inf, self._peak) / 2)
             self._shrunk_at = now
 
-    def _count(self, error: BaseException | None) -> None:
+    def _count(self, turn: Turn, error: BaseException | None) -> None:
         if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _OF_THIS_PROCESS:
             return
         if isinstance(error, ConnectionFailed) and not error.retryable:  # a client that is closed, or of another loop
             return
-        if error is None or (isinstance(error, ModelError) and not isinstance(error, Overloaded | ConnectionFailed)):
+        failures = Overloaded if turn.has_answered else (Overloaded, ConnectionFailed)
+        if error is None or (isinstance(error, ModelError) and not isinstance(error, failures)):
             self._failed, self._closed_until = 0, -math.inf  # it answers
         elif isinstance(error, ModelError):
             self._failed += 1
@@ -297,6 +299,7 @@ class Turn(UnderWay):
         self._limiter, self.tokens = limiter, tokens
         self.used: int | None = None
         self.run = of_run.get()
+        self.has_answered = False
         self.is_given_up = False
         self.is_told = False
         self.waited = 0.0
@@ -305,6 +308,7 @@ class Turn(UnderWay):
 
     def answered(self) -> None:
         """The server has begun to answer."""
+        self.has_answered = True
         self._limiter.answered()
 
     def tell(self) -> bool:

@@ -65,28 +65,31 @@ class _Portal:
 
 
 class Caller:
-    """A function in a thread, which may be given up while it waits here: what it waits for is cancelled then."""
+    """A function in a thread, which may be given up: what it waits for here is cancelled then, or what it waits for next.
+
+    As in a task, that is once: what it does to tidy up is not cancelled.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._given_up = False
+        self._is_due = False
         self._waits: list[Callable[[], object]] = []
 
     def give_up(self) -> None:
-        """Cancel what the function waits for, and whatever it would wait for later."""
+        """Cancel what the function waits for, or will."""
         with self._lock:
-            self._given_up = True
             waits = [*self._waits]
+            self._is_due = not waits
         for stop in waits:
             stop()
 
     @contextlib.contextmanager
     def waiting(self, stop: Callable[[], object]) -> Iterator[None]:
-        """While the function waits; `stop` is called when it is given up, or at once where it has been."""
+        """While the function waits; `stop` is called when it is given up, or at once if that is due."""
         with self._lock:
             self._waits.append(stop)
-            given_up = self._given_up
-        if given_up:
+            is_due, self._is_due = self._is_due, False
+        if is_due:
             stop()
         try:
             yield

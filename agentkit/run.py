@@ -144,7 +144,7 @@ class Run:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.state, self.deps = spec, state, deps
         self._outer = outer
-        self._ledger = Ledger(spec.limits, state, spec, outer.ledger if outer else None)
+        self._ledger = Ledger(spec.limits, state, spec.kind, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._turn = asyncio.Lock()
@@ -194,7 +194,10 @@ class Run:
                 self._drop(observer)
                 raised = raised or error
         if raised is not None:
-            raise _OfWatcher(raised) if in_reply and isinstance(raised, Exception) else raised
+            if not in_reply or not isinstance(raised, Exception):
+                raise raised
+            self._step.watchers_error = raised
+            raise _OfWatcher from raised
 
     def _drop(self, observer: Observer) -> None:
         """It missed an event, so it is told of no later one."""
@@ -274,8 +277,8 @@ class Run:
         except BaseException as error:
             spent = getattr(error, "uncounted", None) or spent
             step.uncounted.append(spent)
-            if isinstance(error, _OfWatcher):
-                raise error.error from None
+            if step.watchers_error is not None:  # whatever the model made of it
+                raise step.watchers_error from None
             raise
         else:
             step.replies.append(reply)
@@ -445,11 +448,7 @@ class Run:
 
 
 class _OfWatcher(BaseException):
-    """What a watcher raised at a piece of a reply: no error of the model, which retries or another model could mend."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
+    """A watcher failed at a piece of a reply: no error of the model, which retries or another model could mend."""
 
 
 def _not_in(taken: ModelReply, replies: list[ModelReply]) -> list[ModelReply]:
@@ -478,6 +477,7 @@ class _Step:
     """What it answered: more than once where a middleware asks again."""
     uncounted: list[Spent] = field(default_factory=list)
     places: list[Reservation] = field(default_factory=list)
+    watchers_error: Exception | None = None
     has_ended: bool = False
 
 

@@ -33,7 +33,8 @@ def as_run() -> Iterator[None]:
     try:
         yield
     finally:
-        of_run.reset(token)
+        with contextlib.suppress(ValueError):  # the garbage collector ends it in a context of its own
+            of_run.reset(token)
 
 
 class UnderWay:

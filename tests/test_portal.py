@@ -28,6 +28,7 @@ from agentkit import (
     RunResult,
     ScriptedModel,
     ToolCall,
+    ToolFinished,
     ToolResult,
     ToolStarted,
     portal,
@@ -460,19 +461,47 @@ def test_a_run_in_a_thread_ends_with_the_call_that_waits_for_it() -> None:
 
     @tool
     def asking() -> str:
-        """Ask another agent, twice."""
-        for _ in range(2):
-            try:
-                Agent(ScriptedModel([call("hanging"), "never"]), tools=[hanging]).run_sync("hi", observers=[watch])
-            except asyncio.CancelledError as error:
-                raised.append(error)
-        ended.set()
-        return "not waited for"
+        """Ask another agent, and tidy up."""
+        inner = Agent(ScriptedModel([call("hanging")] * 2), tools=[hanging])
+        try:
+            return inner.run_sync("hi", observers=[watch]).output
+        except asyncio.CancelledError as error:
+            raised.append(error)
+            stops.append(Agent(ScriptedModel(["tidy"])).run_sync("hi").output)
+            with inner.stream_sync("hi", observers=[watch]) as stream:
+                while not isinstance(next(stream), ToolStarted):
+                    pass
+            raise
+        finally:
+            ended.set()
 
     asked = Assistant(tool_calls=(ToolCall("outer", "asking", "{}"),))
     result = Agent(ScriptedModel([asked, "late"]), tools=[asking], middleware=[calls]).run_sync("hi", run_id="r")
     assert ended.wait(30)
     told = result.new_messages[2]
     assert isinstance(told, ToolResult) and "the call was cancelled" in told.content
-    assert stops == ["cancelled"], "the second has not begun"
-    assert len(raised) == 2
+    assert stops == ["cancelled", "tidy", "cancelled"] and len(raised) == 1
+
+
+def test_what_a_thread_waits_for_after_its_call_was_given_up_does_not_begin() -> None:
+    calls, go_on, ended = CancellableCalls(), threading.Event(), threading.Event()
+    inner = ScriptedModel(["never"])
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ToolStarted):
+            asyncio.get_running_loop().call_soon(calls.cancel, "outer")
+        if isinstance(event, ToolFinished):
+            go_on.set()
+
+    @tool
+    def asking() -> str:
+        """Ask another agent, too late."""
+        go_on.wait(30)
+        try:
+            return Agent(inner).run_sync("hi").output
+        finally:
+            ended.set()
+
+    asked = Assistant(tool_calls=(ToolCall("outer", "asking", "{}"),))
+    Agent(ScriptedModel([asked, "late"]), tools=[asking], middleware=[calls]).run_sync("hi", observers=[watch])
+    assert ended.wait(30) and not inner.requests
