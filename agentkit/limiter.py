@@ -145,7 +145,9 @@ class Limiter:
         """
         now = self._clock()
         while (turn := self._first(looking)) is not None:
-            if not self._has_room(looks=looking is not None):
+            if self._closed_until > now:  # it is to fail, and then the next
+                turn.is_told, seconds = False, LOOK
+            elif not self._has_room(looks=looking is not None):
                 seconds = LOOK
             elif (wait := self._wait_of(turn, now)) > 0:
                 seconds = max(wait, _LEAST)
@@ -238,7 +240,6 @@ class Limiter:
         if self._is_closed:
             with self._lock:
                 self._closed_until = -math.inf
-                self._let_through()
 
     def leave(self, turn: Turn, error: BaseException | None) -> None:
         """The request of this turn ended, well or with an error."""

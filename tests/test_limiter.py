@@ -230,6 +230,20 @@ def test_who_is_cancelled_while_it_waits_for_tokens_makes_way() -> None:
     assert asyncio.run(main()) == pytest.approx(0.1)
 
 
+def test_who_is_let_through_and_cancelled_before_it_notices_gives_its_tokens_back() -> None:
+    limiter = Limiter(at_once=1, tokens_per_minute=6000, clock=lambda: 0.0)
+
+    async def main() -> float:
+        async with limiter.turn(1000):
+            waiting = asyncio.create_task(one(limiter, tokens=5000))
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return await asyncio.wait_for(one(limiter, tokens=5000), 5)
+
+    assert asyncio.run(main()) == 0.0
+
+
 def test_tokens_that_a_reply_did_not_need_go_to_those_who_wait() -> None:
     limiter = Limiter(tokens_per_minute=6000, clock=lambda: 0.0)
 
@@ -243,6 +257,21 @@ def test_tokens_that_a_reply_did_not_need_go_to_those_who_wait() -> None:
         return await asyncio.wait_for(waiting, 5)
 
     assert asyncio.run(main()) == 0.0
+
+
+def test_who_waits_for_tokens_waits_shorter_where_a_reply_did_not_need_all() -> None:
+    limiter = Limiter(tokens_per_minute=6000)
+
+    async def main() -> float:
+        turn = limiter.turn(6000)
+        await turn.__aenter__()
+        waiting = asyncio.create_task(one(limiter, tokens=3000))
+        await asyncio.sleep(0)
+        turn.used = 3020
+        await turn.__aexit__(None, None, None)
+        return await asyncio.wait_for(waiting, 20)
+
+    assert asyncio.run(main()) < 15, "half a minute at first"
 
 
 def test_no_reply_owes_more_than_a_minute(clock: Clock) -> None:
@@ -417,6 +446,44 @@ def test_a_server_that_fails_again_and_again_is_left_alone_then_tried_by_one(clo
         clock.now += 10.5
         await one(limiter)
         await one(limiter)
+
+    asyncio.run(main())
+
+
+def test_those_who_wait_are_told_that_the_server_is_left_alone() -> None:
+    """They would go through one after another, as each one's failure makes room for the next."""
+    limiter, asked = Limiter(at_once=1, failures=2, pause=10, clock=lambda: 0.0), list[int]()
+
+    async def request(number: int) -> None:
+        async with limiter.turn(1):
+            asked.append(number)
+            await asyncio.sleep(0)
+            raise e.Overloaded("HTTP 500")
+
+    async def main() -> list[BaseException | None]:
+        return await asyncio.gather(*(request(number) for number in range(30)), return_exceptions=True)
+
+    refused = [error for error in asyncio.run(main()) if isinstance(error, e.CircuitOpen)]
+    assert (asked, len(refused)) == ([0, 1], 28)
+    assert len({error.retry_after for error in refused}) > 20, "they do not come back together"
+
+
+def test_the_one_that_goes_through_to_see_may_have_waited() -> None:
+    now = 0.0
+    limiter = Limiter(at_once=3, failures=1, pause=10, clock=lambda: now)
+
+    async def main() -> None:
+        nonlocal now
+        held, busy, failing = turns = [limiter.turn(1) for _ in range(3)]
+        for turn in turns:
+            await turn.__aenter__()
+        await busy.__aexit__(None, BUSY, None)
+        await failing.__aexit__(None, e.Overloaded("HTTP 500"), None)
+        now = 10.5
+        waiting = asyncio.create_task(one(limiter))
+        await asyncio.sleep(0)
+        await held.__aexit__(None, asyncio.CancelledError(), None)
+        await waiting
 
     asyncio.run(main())
 
