@@ -252,7 +252,7 @@ class Limiter:
                     first.is_told = False
             if isinstance(error, RateLimited):
                 self._shrink(turn.sent, now)
-            elif error is None and self._window is not None:
+            elif error is None and self._window is not None and self._window <= 2 * len(self._under_way):  # it is felt
                 self._window += 1.0 if now - self._shrunk_at > _QUIET else 1 / self._window
                 if self._most is not None:
                     self._window = min(self._window, self._most)

@@ -436,6 +436,23 @@ def test_max_tokens_bounds_what_a_call_reserves() -> None:
     assert unbounded.most_at_once == 1
 
 
+def test_a_call_that_is_held_up_does_not_hide_one_that_is_not() -> None:
+    async def main() -> list[bool]:
+        outer = Ledger(Limits(output_tokens=20), RunState(), None)
+        ledgers = [Ledger(Limits(), RunState(), number, outer) for number in range(3)]
+        stalled, healthy = [await ledger.reserve(Spent(), 9, None) for ledger in ledgers[:2]]
+        stalled.shown_for = lambda: 10.0
+        third = asyncio.create_task(ledgers[2].reserve(Spent(), 9, None))
+        await asyncio.sleep(0)
+        waited = not third.done()
+        ledgers[1].end(healthy, Spent())
+        ledgers[1].count([], [healthy])
+        await third
+        return [waited, bool(outer._tree.waiting)]
+
+    assert asyncio.run(main()) == [True, False]
+
+
 def test_who_waits_for_room_says_how_long() -> None:
     async def main() -> list[bool]:
         outer = Ledger(Limits(output_tokens=10), RunState(), None)
@@ -467,7 +484,7 @@ def test_who_waits_for_room_and_is_cancelled_takes_none() -> None:
             place = await made if isinstance(made, asyncio.Task) else made
             ledgers[number].end(place, Spent(Usage(1, 0, 1)))
             ledgers[number].count([Spent(Usage(1, 0, 1))], [place])
-        return len(outer._reserved), outer._spent.usage.output_tokens
+        return len(outer._reserved) + len(outer._tree.waiting), outer._spent.usage.output_tokens
 
     assert asyncio.run(main()) == (0, 2)
 
@@ -752,6 +769,17 @@ def test_counts_that_a_middleware_puts_right_count_once() -> None:
     for tokens in (0, 100):
         result = Agent(ScriptedModel([priced("x", tokens)]), middleware=[Meter()]).run_sync("go")
         assert result.usage == Usage(1, 70, 7)
+
+
+def test_one_count_does_not_stand_for_two_replies() -> None:
+    class Twice(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            await next(request)
+            return ModelReply(Assistant("both"), Usage(1, 100, 10), cost=0.01)
+
+    result = Agent(ScriptedModel([priced("x"), priced("y")]), middleware=[Twice()]).run_sync("go")
+    assert (result.usage, result.cost) == (Usage(2, 200, 20), 0.02)
 
 
 def test_a_sum_of_several_replies_counts_once() -> None:

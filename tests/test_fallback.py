@@ -217,3 +217,14 @@ def test_the_last_of_a_fallback_inside_another_is_not_waited_for() -> None:
     retry = Retry(attempts=3, sleep=sleep)
     busy = [ScriptedModel([e.RateLimited("x", retry_after=30.0)]) for _ in range(2)]
     assert Agent(Fallback(Fallback(*busy, retry=retry), ScriptedModel(["well"]), retry=retry)).run_sync("hi").output == "well"
+
+
+def test_the_last_model_is_asked_though_its_server_wants_to_be_left_alone() -> None:
+    async def main() -> str:
+        async with raw_server(lambda n: status(429, headers="Retry-After: 3\r\n") if n == 0 else answer()(False)) as last:
+            model = Fallback(ScriptedModel([e.AuthError("no")] * 9), last.model(), retry=Retry(attempts=2), patience=0.5)
+            result = await Agent(model).run("hi")
+            await model.aclose()
+            return result.output
+
+    assert asyncio.run(main()) == "hello"

@@ -209,7 +209,7 @@ def test_a_refusal_for_which_nothing_was_sent_is_no_attempt() -> None:
 
 
 def test_the_total_begins_with_the_first_failure_and_leaves_turns_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, model_waits = [1000.0], [0.0]
+    now, model_waits, first_only = [1000.0], [0.0], [False]
     monkeypatch.setattr("agentkit.retry.time.monotonic", lambda: now[0])
 
     class Silent:
@@ -222,7 +222,7 @@ def test_the_total_begins_with_the_first_failure_and_leaves_turns_out(monkeypatc
             self.asked += 1
             now[0] += self.seconds.pop(0)
             error = e.TimedOut("silent")
-            error.waited = model_waits[0]
+            error.waited = model_waits[0] if self.asked == 1 or not first_only[0] else 0.0
             raise error
 
     def asked(*seconds: float, total: float = 180.0) -> int:
@@ -236,6 +236,8 @@ def test_the_total_begins_with_the_first_failure_and_leaves_turns_out(monkeypatc
     assert asked(300.0, 1.0, total=0.5) == 2
     model_waits[0] = 250.0
     assert asked(300.0, 300.0, 300.0, 300.0, 300.0) == 5, "they waited for their turns"
+    first_only[0] = True
+    assert asked(300.0, 200.0, 200.0) == 2, "what the first waited is no credit for the others"
 
 
 def test_how_long_was_waited_is_told_whatever_comes() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.portal import Caller
 from agentkit.threads import Threads, Waiting
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
@@ -245,3 +246,15 @@ def test_threads_that_go_end_their_idle_threads() -> None:
     thread = asyncio.run(main())
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+def test_a_wait_that_is_over_is_not_cancelled() -> None:
+    within, stopped = Caller(), list[int]()
+    with within.waiting(lambda: stopped.append(1)):
+        pass
+    within.give_up()
+    assert stopped == []
+    for _ in range(2):
+        with within.waiting(lambda: stopped.append(2)):
+            pass
+    assert stopped == [2], "the next one, and only that"
