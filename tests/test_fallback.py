@@ -221,8 +221,10 @@ def test_the_last_of_a_fallback_inside_another_is_not_waited_for() -> None:
 
 def test_the_last_model_is_asked_though_its_server_wants_to_be_left_alone() -> None:
     async def main() -> str:
-        async with raw_server(lambda n: status(429, headers="Retry-After: 3\r\n") if n == 0 else answer()(False)) as last:
-            model = Fallback(ScriptedModel([e.AuthError("no")] * 9), last.model(), retry=Retry(attempts=2), patience=0.5)
+        async with raw_server(lambda n: status(429, headers="Retry-After: 1\r\n") if n == 0 else answer()(False)) as last:
+            model = Fallback(ScriptedModel([e.AuthError("no")] * 9), last.model(), retry=None, patience=0.5)
+            with pytest.raises(e.RateLimited):
+                await Agent(model).run("hi")
             result = await Agent(model).run("hi")
             await model.aclose()
             return result.output
