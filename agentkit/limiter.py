@@ -84,7 +84,7 @@ class Limiter:
         self._waiting: dict[object, deque[Turn]] = {}  # by run; the first one is next
         self._waiters = 0
         self._under_way: set[Turn] = set()
-        self._held_up: set[Turn] = set()
+        self._suspects: set[Turn] = set()
         self._peak, self._peak_at = 0, -math.inf
         self._shrunk_at = -math.inf
         self._not_before = -math.inf
@@ -177,6 +177,7 @@ class Limiter:
     def _give_up(self, turn: Turn) -> None:
         if turn in self._under_way:
             self._under_way.remove(turn)
+            self._suspects.discard(turn)
             self._take(-1, -turn.tokens)
         elif not turn.is_given_up:
             self._waiters -= 1
@@ -199,10 +200,10 @@ class Limiter:
     def _has_room(self, *, looks: bool) -> bool:
         if self._window is None:
             return True
-        bound, suspects = max(1, int(self._window)), tuple(self._under_way if looks else self._held_up)
-        if len(self._under_way) >= bound and suspects:
-            self._held_up = {turn for turn in suspects if turn in self._under_way and turn.is_held_up}
-        return len(self._under_way) - len(self._held_up) < bound
+        if looks:
+            self._suspects.update([turn for turn in tuple(self._under_way) if turn.is_held_up])
+        held_up = sum(turn.is_held_up for turn in tuple(self._suspects))  # a watcher that was slow may be so again
+        return len(self._under_way) - held_up < max(1, int(self._window))
 
     def _wait_of(self, turn: Turn, now: float) -> float:
         waits = [self._not_before - now]
@@ -260,7 +261,7 @@ class Limiter:
                 self._not_before = max(self._not_before, now + (error.retry_after or 0.0))
             self._count(turn, error)
             self._under_way.discard(turn)
-            self._held_up.discard(turn)
+            self._suspects.discard(turn)
             self._let_through()
 
     def _shrink(self, sent: float, now: float) -> None:
@@ -289,7 +290,7 @@ class Limiter:
         self._waiting.clear()
         self._waiters = 0
         self._under_way.clear()
-        self._held_up.clear()
+        self._suspects.clear()
 
 
 class Turn(UnderWay):
