@@ -244,14 +244,11 @@ class Run:
         else:
             known = self.state.messages[:before] if isinstance(before, int) else before
             pairs = zip(known, messages, strict=False)
-            same, all_before = (
-                sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs)),
-                len(known),
-            )
-        changed = (
-            "" if last is None or (same == all_before and _same_head(last, request)) else change(last, known, request, same)
-        )
-        return len(messages), same, changed
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs))
+            all_before = len(known)
+        if last is None or (same == all_before and _same_head(last, request)):
+            return len(messages), same, ""
+        return len(messages), same, change(last, known, request, same)
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -273,7 +270,8 @@ class Run:
         spent = Spent()
         try:
             reply = await self.spec.model.reply(request, on_delta=watch)
-            spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+            if place is not None:
+                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
         except BaseException as error:
             spent = getattr(error, "uncounted", None) or spent
             step.uncounted.append(spent)
@@ -314,7 +312,8 @@ class Run:
         if self._ledger.binds:
             self._ledger.count([Spent(event.usage, event.cost) for event in events], step.places)
         step.replies, step.uncounted, step.places, step.has_ended = [], [], [], True
-        await self.record(*events)
+        if not self._ledger.has_ended:
+            await self.record(*events)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
         return self._tell(self._watchers, delta, in_reply=True)
