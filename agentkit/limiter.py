@@ -161,9 +161,10 @@ class Limiter:
         return 0.0
 
     def _admit(self, turn: Turn, now: float) -> None:
-        of_run = self._waiting.pop(turn.run)
-        of_run.remove(turn)  # the first, or near it
-        self._waiting[turn.run] = of_run
+        if turn in self._under_way or turn.is_given_up:  # by another that the garbage collector ended meanwhile
+            return
+        self._waiting[turn.run].remove(turn)  # the first, or near it
+        self._waiting[turn.run] = self._waiting.pop(turn.run)  # the next run's is next
         self._waiters -= 1
         self._take(1, turn.tokens)
         self._under_way.add(turn)
@@ -222,9 +223,8 @@ class Limiter:
     def _check_open(self, turn: Turn) -> None:
         left = self._closed_until - self._clock()
         if left > 0 and turn not in self._under_way:
-            raise CircuitOpen(
-                f"the server failed {self._failed} times in a row and is left alone", retry_after=left + _jitter()
-            )
+            text = f"the server failed {self._failed} times in a row and is left alone for {left:.0f} s (see Limiter)"
+            raise CircuitOpen(text, retry_after=left + _jitter())
 
     def _drop(self, turn: Turn) -> None:
         """The request of this turn is not made."""

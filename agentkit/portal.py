@@ -113,16 +113,14 @@ def holds_up(loop: asyncio.AbstractEventLoop) -> bool:
 
 @contextlib.contextmanager
 def _holding_up() -> Iterator[None]:
-    try:
-        here = asyncio.get_running_loop()
-    except RuntimeError:  # there is none in this thread
-        yield
-        return
-    _held_up.add(here)
+    here = asyncio._get_running_loop()  # None in a thread without one
+    if here is not None:
+        _held_up.add(here)
     try:
         yield
     finally:
-        _held_up.discard(here)
+        if here is not None:
+            _held_up.discard(here)
 
 
 def _current() -> _Portal:

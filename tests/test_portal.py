@@ -22,6 +22,7 @@ import pytest
 from agentkit import (
     Agent,
     Assistant,
+    AuthError,
     ChatModel,
     ModelRequest,
     RunFinished,
@@ -505,3 +506,9 @@ def test_what_a_thread_waits_for_after_its_call_was_given_up_does_not_begin() ->
     asked = Assistant(tool_calls=(ToolCall("outer", "asking", "{}"),))
     Agent(ScriptedModel([asked, "late"]), tools=[asking], middleware=[calls]).run_sync("hi", observers=[watch])
     assert ended.wait(30) and not inner.requests
+
+
+def test_an_error_comes_out_of_a_sync_call_without_anothers_context() -> None:
+    with pytest.raises(AuthError) as caught:
+        Agent(ScriptedModel([AuthError("no")])).run_sync("hi")
+    assert caught.value.__context__ is None
