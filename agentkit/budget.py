@@ -23,6 +23,8 @@ __all__ = ["CallBudget", "Forward", "Ledger", "OverBudget", "Reservation"]
 
 _LONG_ANSWER = 32_000
 """Tokens that a call is taken to write where no `max_tokens` bounds it, and nothing is known of its agent's."""
+_HOPS = 16
+"""How many of those that wait look one after another where the first finds no room."""
 _USUAL_ANSWER = 4_000
 """Tokens that it is taken to write where as many have ended, and none has written more."""
 
@@ -48,6 +50,16 @@ class Reservation(UnderWay):
         self.has_ended = False
 
 
+class _Waiter:
+    """One who waits for room; `turn` is when it is to look again."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.turn: asyncio.Future[None] = self.loop.create_future()
+        self.hops = 0
+        self.is_woken = False
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known of an agent's calls: how many have ended, tokens of the longest answer, US dollars of the dearest."""
@@ -63,7 +75,8 @@ class _Tree:
     """What the ledgers of a run and of all runs inside it share."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)  # the garbage collector may end a call that holds it
-    waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = field(default_factory=dict)
+    waiting: dict[_Waiter, None] = field(default_factory=dict)
+    """In the order in which they came."""
     known: dict[object, _Known] = field(default_factory=dict)
     """By agent."""
 
@@ -90,15 +103,23 @@ class _Tree:
             known.longest = max(known.longest, spent.usage.output_tokens)
             known.dearest = max(known.dearest, spent.cost or 0.0)
 
-    def wake(self) -> None:
-        """Let the first who waits look again; where it finds room, it wakes the next."""
-        while self.waiting:
-            turn = next(iter(self.waiting))
-            try:
-                self.waiting.pop(turn).call_soon_threadsafe(_wake, turn)
-            except RuntimeError:  # its loop is closed
+    def wake(self, after: _Waiter | None = None) -> None:
+        """Let the first who waits look again, or the first behind this one. It wakes the next: where it finds room, and some
+        times where it finds none, as one behind it may need less."""
+        line = iter(tuple(self.waiting))
+        if after is not None:
+            if after.hops == 0:
+                return
+            for waiter in line:
+                if waiter is after:
+                    break
+        for waiter in line:
+            if waiter.is_woken:
                 continue
-            return
+            waiter.is_woken, waiter.hops = True, _HOPS if after is None else after.hops - 1
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiter.loop.call_soon_threadsafe(_wake, waiter.turn)
+                return
 
 
 class Ledger:
@@ -137,7 +158,7 @@ class Ledger:
         `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`, also where the
         calls that it would wait for are held up, and may wait for this one.
         """
-        loop, tree = asyncio.get_running_loop(), self._tree
+        tree, waiter = self._tree, _Waiter()
         began: float | None = None
         try:
             while True:
@@ -146,16 +167,15 @@ class Ledger:
                     if made is not None:
                         made.waited = 0.0 if began is None else time.monotonic() - began
                         return made
-                    turn = loop.create_future()
-                    tree.waiting[turn] = loop
+                    if waiter.is_woken:
+                        tree.wake(after=waiter)
+                        waiter.turn, waiter.is_woken = waiter.loop.create_future(), False
+                    tree.waiting[waiter] = None
                 began = began or time.monotonic()
-                try:
-                    await asyncio.wait((turn,), timeout=LOOK)
-                finally:
-                    with tree.lock:
-                        tree.waiting.pop(turn, None)
+                await asyncio.wait((waiter.turn,), timeout=LOOK)
         finally:
             with tree.lock:
+                tree.waiting.pop(waiter, None)
                 tree.wake()
 
     def _place(self, ahead: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool) -> Reservation | None:

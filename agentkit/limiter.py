@@ -83,6 +83,7 @@ class Limiter:
         self._lock = threading.RLock()  # the garbage collector may end a request while this thread holds it
         self._waiting: dict[object, deque[Turn]] = {}  # by run; the first one is next
         self._waiters = 0
+        self._is_letting = self._is_due = self._has_news = False
         self._under_way: set[Turn] = set()
         self._suspects: set[Turn] = set()
         self._peak, self._peak_at = 0, -math.inf
@@ -143,6 +144,20 @@ class Limiter:
 
         One who is `looking` passes over those that are held up, which is known of those under way as well.
         """
+        if self._is_letting:  # the garbage collector has ended a request meanwhile
+            self._is_due = True
+            return LOOK
+        self._is_letting = True
+        try:
+            seconds = self._let_each(looking)
+            while self._is_due:
+                self._is_due = False
+                seconds = self._let_each(looking)
+            return seconds
+        finally:
+            self._is_letting = False
+
+    def _let_each(self, looking: Turn | None) -> float:
         now = self._clock()
         while (turn := self._first(looking)) is not None:
             if self._closed_until > now:  # it is to fail, and then the next
@@ -154,14 +169,14 @@ class Limiter:
             else:
                 self._admit(turn, now)
                 continue
-            if turn.is_told or turn.tell():
-                turn.is_told = True
+            if (turn.is_told and not self._has_news) or turn.tell():
+                turn.is_told, self._has_news = True, False
                 return seconds
             self._give_up(turn)
         return 0.0
 
     def _admit(self, turn: Turn, now: float) -> None:
-        if turn in self._under_way or turn.is_given_up:  # by another that the garbage collector ended meanwhile
+        if turn.is_given_up:  # by the garbage collector, just now
             return
         self._waiting[turn.run].remove(turn)  # the first, or near it
         self._waiting[turn.run] = self._waiting.pop(turn.run)  # the next run's is next
@@ -249,8 +264,7 @@ class Limiter:
             if self._tokens and turn.used is not None:
                 self._tokens.wait(0, now)
                 self._tokens.take(turn.used - turn.tokens)
-                if first := self._first():
-                    first.is_told = False
+                self._has_news = True
             if isinstance(error, RateLimited):
                 self._shrink(turn.sent, now)
             elif error is None and self._window is not None and self._window <= 2 * len(self._under_way):  # it is felt
@@ -289,6 +303,7 @@ class Limiter:
         self._lock = threading.RLock()
         self._waiting.clear()
         self._waiters = 0
+        self._is_letting = self._is_due = False
         self._under_way.clear()
         self._suspects.clear()
 

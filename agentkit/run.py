@@ -281,6 +281,8 @@ class Run:
         else:
             step.replies.append(reply)
             step.uncounted.append(reply.uncounted)
+            if step.watchers_error is not None:
+                raise step.watchers_error
         finally:
             if place is not None:
                 self._ledger.end(place, spent)
@@ -314,6 +316,9 @@ class Run:
         step.replies, step.uncounted, step.places, step.has_ended = [], [], [], True
         if not self._ledger.has_ended:
             await self.record(*events)
+        elif self._outer is not None:
+            for event in events:
+                await self._outer.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
         return self._tell(self._watchers, delta, in_reply=True)
@@ -452,8 +457,10 @@ class _OfWatcher(BaseException):
 
 def _not_in(taken: ModelReply, replies: list[ModelReply]) -> list[ModelReply]:
     """The replies that the usage of the one that a middleware gave back does not count; it may be of one of them, or a sum."""
-    usage, rest = taken.usage, [reply for reply in replies if reply.usage is not taken.usage]
-    if len(rest) < len(replies):
+    usage, rest = taken.usage, [*replies]
+    same = [place for place, reply in enumerate(replies) if reply.usage is usage]
+    if same:  # the last one, as a model may have one object for all of its replies
+        del rest[same[-1]]
         return rest
     own = [reply for reply in rest if reply.message is taken.message]
     missing: list[ModelReply] = []

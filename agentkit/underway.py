@@ -47,7 +47,7 @@ class UnderWay:
         self.loop = asyncio.get_running_loop()
         self.shown_for: Callable[[], float] = self._shown_for
         """For how many seconds its watcher has been at one piece."""
-        self._shown_since: float | None = None
+        self._shown: dict[object, float] = {}
         self._asked_at: float | None = None
         self._has_slow_watcher = False
 
@@ -73,17 +73,18 @@ class UnderWay:
         self._asked_at = None
 
     def _shown_for(self) -> float:
-        since = self._shown_since  # once, as others ask from their threads
-        return 0.0 if since is None else time.monotonic() - since
+        now = time.monotonic()
+        return now - min(tuple(self._shown.values()), default=now)  # a copy, as others ask from their threads
 
     def showing(self, on_delta: DeltaSink) -> DeltaSink:
         """`on_delta`, which is seen to hold the request up where it takes long."""
 
         async def shown(delta: Delta) -> None:
-            self._shown_since = time.monotonic()
+            piece = object()  # a model may show several at a time
+            self._shown[piece] = time.monotonic()
             try:
                 await on_delta(delta)
             finally:
-                self._shown_since = None
+                del self._shown[piece]
 
         return shown

@@ -453,6 +453,26 @@ def test_a_call_that_is_held_up_does_not_hide_one_that_is_not() -> None:
     assert asyncio.run(main()) == [True, False]
 
 
+def test_who_finds_no_room_lets_those_behind_look() -> None:
+    async def main() -> bool:
+        outer = Ledger(Limits(output_tokens=20), RunState(), None)
+        ledgers = [Ledger(Limits(), RunState(), number, outer) for number in range(4)]
+        long = await ledgers[0].reserve(Spent(), 10, None)
+        short = await ledgers[1].reserve(Spent(), 5, None)
+        large = asyncio.create_task(ledgers[2].reserve(Spent(), 19, None))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(ledgers[3].reserve(Spent(), 9, None))
+        await asyncio.sleep(0)
+        ledgers[1].end(short, Spent())
+        ledgers[1].count([], [short])
+        place = await small
+        assert not large.done() and long is not place
+        large.cancel()
+        return place.waited < 0.9
+
+    assert asyncio.run(main()), "it did not wait until it looked by itself"
+
+
 def test_who_waits_for_room_says_how_long() -> None:
     async def main() -> list[bool]:
         outer = Ledger(Limits(output_tokens=10), RunState(), None)
@@ -780,6 +800,18 @@ def test_one_count_does_not_stand_for_two_replies() -> None:
 
     result = Agent(ScriptedModel([priced("x"), priced("y")]), middleware=[Twice()]).run_sync("go")
     assert (result.usage, result.cost) == (Usage(2, 200, 20), 0.02)
+
+
+def test_replies_that_share_one_count_are_counted_each() -> None:
+    class Thrice(Middleware):
+        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+            await next(request)
+            await next(request)
+            reply: ModelReply = await next(request)
+            return reply
+
+    result = Agent(ScriptedModel([priced("x")] * 3), middleware=[Thrice()]).run_sync("go")
+    assert result.usage == Usage(3, 300, 30)
 
 
 def test_a_sum_of_several_replies_counts_once() -> None:

@@ -368,7 +368,10 @@ def test_a_request_that_was_found_to_be_held_up_is_not_looked_at_again_each_time
 def test_who_was_held_up_counts_again_when_it_goes_on() -> None:
     async def main() -> list[bool]:
         turn, slow = UnderWay(), asyncio.Event()
+        quick = turn.showing(lambda delta: asyncio.sleep(0))
         shown = asyncio.ensure_future(turn.showing(lambda delta: slow.wait())(TextDelta("x")))  # type: ignore[arg-type,return-value]
+        await asyncio.sleep(0)
+        await quick(TextDelta("y"))  # of a model that shows several at a time
         await asyncio.sleep(0.6)
         held_up = turn.is_held_up
         slow.set()
