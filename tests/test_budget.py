@@ -648,14 +648,17 @@ def test_what_a_middleware_got_elsewhere_and_was_not_counted_is_held_too() -> No
     assert (result.uncounted, result.state.known_cost) == (Usage(0, 500, 50), 0.2)
 
 
+class Twice(Middleware):
+    """Asks again, and takes the second reply."""
+
+    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        await next(request)
+        reply: ModelReply = await next(request)
+        return reply
+
+
 @pytest.mark.parametrize("fails", ["observer", "cancelled"])
 def test_a_reply_that_was_paid_for_is_kept_whatever_becomes_of_the_run(fails: str) -> None:
-    class Twice(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
-            await next(request)
-            reply: ModelReply = await next(request)
-            return reply
-
     states: list[RunState] = []
 
     def keep(event: Any) -> None:
@@ -727,12 +730,6 @@ def test_no_attempt_is_made_past_the_limit(model: str) -> None:
 
 
 def test_the_last_answer_is_asked_for_where_the_ledger_refuses(how: How) -> None:
-    class Twice(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
-            await next(request)
-            reply: ModelReply = await next(request)
-            return reply
-
     replies = [priced(asking("look", n)) for n in range(3)] + [priced("a"), priced("LAST")]
     limits = Limits(cost=0.03, on_limit="answer")
     result = how(Agent(ScriptedModel(replies), tools=[deep_look()], middleware=[Twice()], limits=limits), "go")

@@ -12,6 +12,8 @@ from importlib.metadata import version
 
 ROWS = (
     ("import", "us", "import, processor time (ms)", 1e-3),
+    ("first tool", "us", "the first tool after it (ms)", 1e-3),
+    ("pydantic", "us", "of that, the import of pydantic (ms)", 1e-3),
     ("step", "us", "a step of 10, processor time (us)", 1),
     ("step of 200", "us", "a step of 200 (us)", 1),
     ("step, 200 deltas", "us", "a step that streams 200 deltas (us)", 1),
@@ -19,6 +21,9 @@ ROWS = (
     ("20 tools of 100 ms", "ms", "20 async tools of 100 ms in one reply, wall time (ms)", 1),
     ("schema", "us", "the schema of a function (us)", 1),
 )
+
+OURS = ("first tool", "pydantic", "schema")
+"""What the floor does not do."""
 
 
 def measured(who: str, what: str, port: str) -> dict[str, float]:
@@ -46,7 +51,7 @@ def main() -> None:
     print(f"{rounds} rounds in turn, medians\n")
     print(f"{'':56}{'agentkit':>10}{'floor':>10}{'ratio':>8}")
     for what, unit, label, scale in ROWS:
-        both = ("agentkit",) if what == "schema" else ("agentkit", "floor")
+        both = ("agentkit",) if what in OURS else ("agentkit", "floor")
         seen: dict[str, list[float]] = {who: [] for who in both}
         for turn in range(rounds):
             for who in both if turn % 2 else both[::-1]:

@@ -104,6 +104,17 @@ def measure(who: str, what: str, port: str) -> dict[str, float]:
             from agentkit import Agent as _agent  # noqa: F401
             from agentkit import tool as _tool  # noqa: F401
         return {"us": (time.process_time() - used) * 1e6}
+    if what == "pydantic":
+        used = time.process_time()
+        from pydantic import TypeAdapter as _adapter  # noqa: F401
+
+        return {"us": (time.process_time() - used) * 1e6}
+    if what == "first tool":
+        from agentkit import tool
+
+        used = time.process_time()
+        tool(add).schema()
+        return {"us": (time.process_time() - used) * 1e6}
     if what == "schema":
         from agentkit import tool
 
