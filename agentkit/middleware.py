@@ -46,7 +46,7 @@ class CancellableCalls(Middleware):
         ]
         if len(found) > 1:
             raise ValueError(f"the runs {', '.join(run for run, _ in found)} each have a call {call_id!r}; give a run_id")
-        if not found and run_id is not None and (run_id, call_id) not in self._over:
+        if not found and run_id is not None and (run_id, call_id) not in (*self._over, *self._beforehand):
             self._beforehand.append((run_id, call_id))
         for _, task in found:
             task.get_loop().call_soon_threadsafe(task.cancel)
@@ -59,6 +59,7 @@ class CancellableCalls(Middleware):
             self._over.remove(key)
         if key in self._beforehand:
             self._beforehand.remove(key)
+            self._over.append(key)
             raise ModelRetry("the call was cancelled before it began")
         task = self._tasks[key] = asyncio.ensure_future(next(call))
         try:

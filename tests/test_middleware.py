@@ -170,3 +170,20 @@ def test_a_call_that_is_over_is_not_cancelled_when_it_is_made_again() -> None:
         Agent(ScriptedModel(asked), tools=[pay], middleware=[calls]).run_sync("go", run_id="r")
         assert not calls.cancel("c1", run_id="r")
     assert done == ["pay", "pay"]
+
+
+def test_a_call_that_is_cancelled_beforehand_is_cancelled_once() -> None:
+    calls, done = CancellableCalls(), []
+
+    @tool(idempotent=True)
+    async def pay() -> str:
+        """Pay."""
+        done.append("pay")
+        return "paid"
+
+    assert not any([calls.cancel("c1", run_id="r"), calls.cancel("c1", run_id="r")])
+    for _ in range(2):
+        asked: list[Any] = [Assistant(tool_calls=(ToolCall("c1", "pay", "{}"),)), "Done."]
+        Agent(ScriptedModel(asked), tools=[pay], middleware=[calls]).run_sync("go", run_id="r")
+        assert not calls.cancel("c1", run_id="r")
+    assert done == ["pay"]
