@@ -1,45 +1,85 @@
-"""Secrets out of a text before a model, or a log, sees it."""
+"""Secrets out of a text before a model, or a log, sees it: by the form of a key, and by the name that stands before a value."""
 
 from __future__ import annotations
 
+import base64
 import re
 
-__all__ = ["redact"]
+from .keyforms import compiled, hide_known_forms, is_random
+from .secretnames import hide_named
 
-_SECRETS = re.compile(
-    r"""
-      (?P<url>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/:]{0,256}:(?!\d{1,5}/)[^\s"']{1,256}@          # user:password@ in a URL
-    | (?P<field>\b[\w-]{0,40}(?:(?:api|account|access|private)[_-]?key|token(?!s\b)|secret|passw(?:or)?d|passphrase|pwd
-          |credential|authorization)[\w-]{0,40}
-        \\?["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)                                             # password=..., "token": "..."
-        (?:(?P<quote>\\?["'])(?:bearer\s+|basic\s+)?(?:(?!(?P=quote)).)+|[^\s"'&,;]+)
-    | (?P<scheme>\b(?:bearer|basic)\s+)(?=[a-z._~+/-]{0,99}[0-9=])[A-Za-z0-9._~+/=-]{8,}       # Authorization values
-    | (?P<header>\b(?:set-)?cookie\\?["']?\s*:\s*\\?["']?)[^\r\n"'\\]+                           # all of a cookie
-    | (?P<signature>[?&](?:sig|signature|x-amz-signature|x-goog-signature)=)[^\s"'&]+           # signed URLs
-    | \b(?:sk|npm|pypi|dop_v1|gh[opsu]|github_pat|xox[abprs]|glpat|hf|(?:pk|rk)_(?:live|test))[-_][\w-]{8,}  # known beginnings
-    | \b(?:AKIA|ASIA|AIza)[0-9A-Za-z_-]{12,}
-    | \beyJ[A-Za-z0-9_-]{8,1024}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+                           # JSON web tokens
-    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----[^-]*(?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+__all__ = ["MASK", "redact"]
+
+MASK = "[redacted]"
+
+_ADDRESS = r"(?i)\b(?P<scheme>[a-z][a-z0-9+.-]{1,20})://(?P<rest>[^\s\"'<>`]*)"
+_HTTP = frozenset(["http", "https", "ws", "wss", "ftp", "sftp"])
+_SCHEME = r"(?i)\b(?P<kind>bearer|basic)(?P<gap>\s+|%20)(?P<value>[A-Za-z0-9._~+/-]{6,}={0,2})"
+_BEGIN = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
+_HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
+"""A hash of a password, as crypt writes it."""
+_MARKS = ("sig", "hooks.", "webhook", "thin:", "machine", "curl", "wget")
+_AFTER_A_HEAD = r"""(?ix)
+    (?P<head>
+        [?&](?:sig|signature|x-amz-signature|x-goog-signature)=             # signed URLs
+      | \bhooks\.slack\.com/(?:services|workflows|triggers)/
+      | \bdiscord(?:app)?\.com/api/webhooks/\d{1,20}/
+      | \bwebhook\.office\.com/webhookb2/
+      | \bthin:[^\s/:@]{1,64}/(?=[^\s/@]{1,128}@)                           # Oracle's driver: user/password@
+      | \bmachine\s{1,8}\S{1,128}\s{1,8}login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}  # .netrc
+      | \b(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|-U|--(?:proxy-)?user)[\s=]["']?[^\s:"'/]{0,128}:(?!\d+\b|\$)
+    )[^\s"'&@;,]+"""
 
 
 def redact(text: str) -> str:
     """The text with passwords, keys and tokens replaced by `[redacted]`; what stands before a value stays readable.
 
-    It knows common forms only: credentials in URLs, Authorization values, `password=...` and the like, and keys of
-    well-known issuers. A secret of another form passes.
+    It knows forms of keys, private keys, credentials in URLs and headers, and values after a name such as `password=`. A secret
+    of another form passes, and so does one that reads like a word of a sentence. It takes time in proportion to the text.
     """
+    if "PRIVATE KEY" in text:
+        text = _without_private_keys(text)
+    if "://" in text:
+        text = compiled(_ADDRESS).sub(_without_login, text)
+    if any(mark in text.lower() for mark in _MARKS):
+        text = compiled(_AFTER_A_HEAD).sub(lambda found: found["head"] + MASK, text)
+    text = hide_named(compiled(_HASH).sub(MASK, text), MASK)
+    text = compiled(_SCHEME).sub(_without_credentials, text)
+    return hide_known_forms(text, MASK)
 
-    def hide(match: re.Match[str]) -> str:
-        kept = (
-            match["url"]
-            or match["scheme"]
-            or match["header"]
-            or match["signature"]
-            or (match["field"] or "") + (match["quote"] or "")
-        )
-        return f"{kept}[redacted]{'@' if match['url'] else ''}"
 
-    return _SECRETS.sub(hide, text)
+def _without_private_keys(text: str) -> str:
+    pieces, done, has_end = list[str](), 0, True
+    for begin in compiled(_BEGIN).finditer(text):
+        if begin.start() < done:
+            continue
+        end = compiled(_END).search(text, begin.end()) if has_end else None
+        has_end = end is not None
+        rest = end or compiled(_BODY).match(text, begin.end())
+        pieces += [text[done : begin.start()], MASK]
+        done = rest.end() if rest else begin.end()
+    return "".join([*pieces, text[done:]])
+
+
+def _without_login(found: re.Match[str]) -> str:
+    """An address without the password, or the token, before its host."""
+    scheme, rest = found["scheme"], found["rest"]
+    authority = rest.partition("/")[0] if scheme.lower() in _HTTP else rest  # elsewhere people write passwords as they are
+    login, at, host = authority.rpartition("@")
+    user, _, password = login.partition(":")
+    is_login = at and "/" not in user and "@" not in user and not host.startswith("sha256:")
+    return f"{scheme}://{MASK}{rest[len(login) :]}" if is_login and (password or is_random(user)) else found[0]
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    """What follows "Bearer" or "Basic" where it is a credential: of "Basic", a user and a password in base64."""
+    if found["kind"].lower() == "bearer":
+        is_secret = is_random(found["value"])
+    else:
+        try:
+            is_secret = b":" in base64.b64decode(found["value"], validate=True)
+        except ValueError:
+            is_secret = False
+    return f"{found['kind']}{found['gap']}{MASK}" if is_secret else found[0]
