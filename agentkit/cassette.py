@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from .errors import AgentError
+from .keys import HIDDEN, Hider, Unseen, is_secret_header, secrets_of_header
 from .redact import redact
 
 __all__ = ["Cassette", "CassetteMismatch"]
 
-_KEPT = ("content-type", "content-encoding", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
+_KEPT = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
 """Headers of a response that a client acts on; no others are stored, and none of a request."""
-_HIDDEN = "[api key]"
-_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie")
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
+"""Headers of a response that tell of the bytes on the wire, which are not those of a recorded answer."""
 
 
 class CassetteMismatch(AgentError):
@@ -34,8 +37,10 @@ class Cassette(httpx.AsyncBaseTransport):
     order of keys), or `CassetteMismatch` is raised, names the first difference and is kept as `mismatch`. See `unused` for
     what was not asked for. A request that failed fails again.
 
-    Headers of requests are not stored, and the keys in them are taken out of addresses and bodies (not where a server repeats
-    one in pieces of a stream). Of what requests say, `agentkit.redact` takes out the secrets that it knows by their form.
+    Only the user who records can read the file (mode 0600, where the system knows modes). Headers of requests are not stored.
+    The keys in them are taken out of addresses, bodies and answers, also in base64, and where a server repeats one in pieces of
+    a stream. Of what requests say, `agentkit.redact` takes out the secrets that it knows by their form. Answers are stored
+    decompressed.
     """
 
     def __init__(self, path: str | Path, *, record: bool = False, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -44,7 +49,8 @@ class Cassette(httpx.AsyncBaseTransport):
         self._inner = transport or (httpx.AsyncHTTPTransport() if record else None)
         if record:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("", encoding="utf-8")
+            with self._open("w"):
+                pass
         self.mismatch: CassetteMismatch | None = None
         self._left: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
 
@@ -71,8 +77,8 @@ class Cassette(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer from the file, or from the server into the file."""
-        keys = _keys(request)
-        asked = _asked(request, _body(_without(keys, await request.aread())), keys)
+        hider = _hider(request)
+        asked = _asked(request, _body(_hidden(hider, await request.aread())), hider)
         if self._inner is None:
             return _replayed(self._found(asked), request)
         request.headers["accept-encoding"] = "identity"
@@ -81,11 +87,10 @@ class Cassette(httpx.AsyncBaseTransport):
         except httpx.TransportError as error:
             self._append({"request": asked, "failed": type(error).__name__})
             raise
-        headers = {name: response.headers[name] for name in _KEPT if name in response.headers}
-        exchange = {"request": asked, "response": {"status": response.status_code, "headers": headers}}
-        return httpx.Response(
-            response.status_code, headers=response.headers, stream=_Recording(response, exchange, keys, self._append)
-        )
+        kept = {name: hider.hide(response.headers[name]) for name in _KEPT if name in response.headers}
+        exchange = {"request": asked, "response": {"status": response.status_code, "headers": kept}}
+        passed = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
+        return httpx.Response(response.status_code, headers=passed, stream=_Recording(response, exchange, hider, self._append))
 
     def _found(self, asked: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
@@ -104,8 +109,15 @@ class Cassette(httpx.AsyncBaseTransport):
         raise error
 
     def _append(self, exchange: Mapping[str, Any]) -> None:
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
+        with self._lock, self._open("a") as file:
             file.write(json.dumps(exchange, ensure_ascii=False) + "\n")
+
+    def _open(self, mode: str) -> IO[str]:
+        """The file, for writing: what is said in it is for its user alone."""
+        file = open(self.path, mode, encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115
+        if hasattr(os, "fchmod"):  # it may have been there before
+            os.fchmod(file.fileno(), 0o600)
+        return file
 
     async def aclose(self) -> None:
         """Close the transport to the server."""
@@ -114,10 +126,10 @@ class Cassette(httpx.AsyncBaseTransport):
 
 
 class _Recording(httpx.AsyncByteStream):
-    """The body of a response on its way, noted piece by piece."""
+    """The body of a response on its way, decompressed and noted piece by piece."""
 
-    def __init__(self, response: httpx.Response, exchange: dict[str, Any], keys: list[str], keep: Any) -> None:
-        self._response, self._exchange, self._keys, self._keep = response, exchange, keys, keep
+    def __init__(self, response: httpx.Response, exchange: dict[str, Any], hider: Hider, keep: Any) -> None:
+        self._response, self._exchange, self._hider, self._keep = response, exchange, hider, keep
         self._pieces: list[bytes] = []
         self._broken: str | None = "ReadTimeout"
         """Until its end has come: who waits no longer for it will not when it is replayed."""
@@ -126,19 +138,17 @@ class _Recording(httpx.AsyncByteStream):
         stream = self._response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
-            async for piece in stream:
+            async for piece in stream if "content-encoding" not in self._response.headers else self._response.aiter_bytes():
                 self._pieces.append(piece)
                 yield piece
             self._broken = None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             self._broken = type(error).__name__
             raise
 
     async def aclose(self) -> None:
         await self._response.aclose()
-        whole = b"".join(self._pieces)
-        hidden = _without(self._keys, whole)
-        pieces = [_text(piece) for piece in (self._pieces if hidden == whole else [hidden])]
+        pieces = [_text(piece) for piece in _without_keys(self._pieces, self._hider)]
         self._keep({**self._exchange, "body": pieces, **({"broken": self._broken} if self._broken else {})})
 
 
@@ -161,16 +171,15 @@ def _replayed(exchange: Mapping[str, Any], request: httpx.Request) -> httpx.Resp
     return httpx.Response(response["status"], headers=response["headers"], stream=stream, request=request)
 
 
-def _keys(request: httpx.Request) -> list[str]:
-    """The keys in a request's headers and query; a short one is no secret, and may be a word of the text."""
-    words = [word for name in _SECRET_HEADERS for word in request.headers.get(name, "").split()]
-    queried = [value for name, value in request.url.params.multi_items() if "key" in name.lower() or "token" in name.lower()]
-    return [key for key in (*words, *queried) if len(key) >= 8]
+def _hider(request: httpx.Request) -> Hider:
+    """What hides the keys in a request's headers and query."""
+    fields = [(name, Unseen(value)) for name, value in (*request.headers.items(), *request.url.params.multi_items())]
+    secret = [(name, value) for name, value in fields if is_secret_header(name, value.reveal())]
+    return Hider(one for name, value in secret for one in secrets_of_header(name, value))
 
 
-def _asked(request: httpx.Request, body: Any, keys: list[str]) -> dict[str, Any]:
-    address = _without(keys, f"{request.url.path}?{request.url.query.decode()}".encode()).decode()
-    path, _, query = redact(address).partition("?")
+def _asked(request: httpx.Request, body: Any, hider: Hider) -> dict[str, Any]:
+    path, _, query = redact(hider.hide(f"{request.url.path}?{request.url.query.decode()}")).partition("?")
     return {"method": request.method, "path": path, **({"query": query} if query else {}), "body": _redacted(body)}
 
 
@@ -185,10 +194,67 @@ def _redacted(value: Any) -> Any:
     return value
 
 
-def _without(keys: list[str], data: bytes) -> bytes:
-    for key in keys:
-        data = data.replace(key.encode(), _HIDDEN.encode())
-    return data
+def _hidden(hider: Hider, data: bytes) -> bytes:
+    """Bytes without the keys, which are ASCII."""
+    return hider.hide(data.decode("latin-1")).encode("latin-1") if hider else data
+
+
+def _without_keys(pieces: list[bytes], hider: Hider) -> list[bytes]:
+    """The pieces of an answer, as they came if no key is in them. Else the answer without the keys, an event a piece."""
+    whole = b"".join(pieces).decode(errors="surrogateescape")
+    hidden = hider.hide(_over_events(whole, hider)) if hider else whole
+    if hidden == whole:
+        return pieces
+    return [event.encode(errors="surrogateescape") for event in re.split(r"(?<=\n\n)", hidden) if event]
+
+
+def _over_events(stream: str, hider: Hider) -> str:
+    """The events of a stream without the keys that pieces of texts make when they are joined, as a client joins them."""
+    lines = stream.split("\n")
+    events = {number: event for number, line in enumerate(lines) if (event := _event(line)) is not None}
+    texts: dict[tuple[Any, ...], list[tuple[int, Any, Any]]] = {}
+    for number, event in events.items():
+        for path, holder, place in _texts(event):
+            texts.setdefault(path, []).append((number, holder, place))
+    for pieces in texts.values():
+        whole = "".join(holder[place] for _number, holder, place in pieces)
+        spans, at = hider.spans(whole), 0
+        for number, holder, place in pieces if spans else ():
+            before, at = at, at + len(holder[place])
+            shown = _outside(spans, whole, before, at)
+            if shown != holder[place]:
+                holder[place] = shown
+                lines[number] = f"data: {json.dumps(events[number], ensure_ascii=False)}"
+    return "\n".join(lines)
+
+
+def _event(line: str) -> Any:
+    """The JSON of a line of a stream; None if it has none."""
+    try:
+        found = json.loads(line.removeprefix("data:")) if line.startswith("data:") else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict | list) else None
+
+
+def _texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """The texts in a JSON value: the way to each, the object or list that it is in, and its place there."""
+    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for place, item in places:
+        if isinstance(item, str):
+            yield (*path, place), value, place
+        else:
+            yield from _texts(item, (*path, place))
+
+
+def _outside(spans: list[tuple[int, int]], whole: str, start: int, end: int) -> str:
+    """What of a text stands from start to end and in no span; a mask where a span begins."""
+    shown = list[str]()
+    for first, last in spans:
+        if start < last and first < end:
+            shown += [whole[start:first], HIDDEN] if first >= start else []
+            start = min(last, end)
+    return "".join([*shown, whole[start:end]])
 
 
 def _text(data: bytes) -> Any:

@@ -7,7 +7,7 @@ collected, so that the report can name the profile that fits.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
@@ -18,6 +18,8 @@ from .models.chat import ChatModel
 from .models.prices import cost_of
 from .models.profiles import Profile
 from .models.replies import Parts, ReplyReader, read_chunk, read_error, read_whole
+from .models.senders import Response
+from .redact import redact
 from .sse import SSEParser
 
 __all__ = ["CHECKS", "Finding", "Report", "check_endpoint", "estimate"]
@@ -97,16 +99,11 @@ class _Seen:
 class _Server:
     """Sends the requests of the checks, and counts what they use."""
 
-    def __init__(self, model: ChatModel, client: Any) -> None:
-        self.model, self.profile, self._client = model, model.profile, client
+    def __init__(self, model: ChatModel) -> None:
+        self.model, self.profile = model, model.profile
         self.usage = Usage()
         self.sent = 0
         self.max_tokens_field = self.profile.max_tokens_field
-
-    def _hidden(self, error: ModelError) -> str:
-        """The error's text without the key, which some servers repeat."""
-        key = self.model.endpoint.api_key
-        return str(error).replace(key, "[api key]") if key and len(key) >= 8 else str(error)
 
     async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = _OUT, **fields: Any) -> _Seen:
         """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
@@ -114,22 +111,32 @@ class _Server:
         body = {"model": self.model.name, "messages": messages, self.max_tokens_field: most}
         body |= self.profile.thinking_on if thinking else self.profile.thinking_off
         body |= {name: value for name, value in fields.items() if value is not None}
-        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        if self.model.endpoint.api_key:
-            headers["authorization"] = f"Bearer {self.model.endpoint.api_key}"
         self.sent += 1
-        response = await self._client.post(self.model.endpoint.url, content=json.dumps(body), headers=headers)
+        response = await self.model.send(json.dumps(body).encode())
+        try:
+            content = b"".join([piece async for piece in _pieces(response)])
+        finally:
+            await response.aclose()
         if response.status_code >= 300:
-            error = read_error(response.status_code, response.content, response.headers)
+            error = read_error(response.status_code, content, response.headers)
             if error.retryable:
                 raise _Passing(self._hidden(error))
             return _Seen(response.status_code, None, self._hidden(error))
         try:
-            parts, bodies = _read(response.content, self.profile)
+            parts, bodies = _read(content, self.profile)
         except ModelError as error:
             return _Seen(response.status_code, None, self._hidden(error))
         self.usage += parts.usage
         return _Seen(response.status_code, parts, "", bodies)
+
+    def _hidden(self, error: ModelError) -> str:
+        """The error's text without the key, which some servers repeat."""
+        return redact(self.model.hider.hide(str(error)))
+
+
+async def _pieces(response: Response) -> AsyncIterator[bytes]:
+    while piece := await response.read():
+        yield piece
 
 
 class _Passing(Exception):
@@ -421,28 +428,24 @@ def _cost(model: ChatModel, usage: Usage) -> float | None:
 async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | None = None) -> Report:
     """Run all checks against the model's server, one after another; `tell` gets each finding as it comes.
 
-    Raises `MissingKey` before anything is sent, and `ConnectionFailed` when the server cannot be reached at all. When the
-    first check gets no answer, the others are not tried.
+    Raises `MissingKey` before anything is sent, and a `ModelError` when the server cannot be reached at all. When the first
+    check gets no answer, the others are not tried.
     """
-    import httpx
-
-    from .errors import ConnectionFailed
-
     model.endpoint.require_key()
     findings: list[Finding] = []
-    async with httpx.AsyncClient(timeout=120, trust_env=not model.endpoint.is_loopback) as client:
-        server = _Server(model, client)
-        for check, _count, _tokens in CHECKS:
-            try:
-                findings.append(await check(server))
-            except _Passing as error:
-                findings.append(Finding(_name_of(check), "unknown", f"{error}; try again later"))
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                if not findings:
-                    raise ConnectionFailed(f"{model.endpoint.url}: {error or type(error).__name__}") from error
-                findings.append(Finding(_name_of(check), "broken", f"the connection failed: {error!r}"))
-            if tell:
-                tell(findings[-1])
-            if not server.usage.requests:
-                break
+    server = _Server(model)
+    for check, _count, _tokens in CHECKS:
+        try:
+            findings.append(await check(server))
+        except _Passing as error:
+            findings.append(Finding(_name_of(check), "unknown", f"{error}; try again later"))
+        except ModelError as error:
+            model.clean(error)
+            if not findings:
+                raise
+            findings.append(Finding(_name_of(check), "broken", f"the connection failed: {error}"))
+        if tell:
+            tell(findings[-1])
+        if not server.usage.requests:
+            break
     return Report(tuple(findings), model.profile, server.sent, server.usage, _cost(model, server.usage))

@@ -17,6 +17,7 @@ from .redact import redact
 from .spec import AgentSpec
 from .state import OpenCall
 from .tool import RunContext, ToolRegistry
+from .veil import Veil
 
 __all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
 
@@ -66,18 +67,19 @@ def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenC
 async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outcome:
     """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
 
-    The model is told the kind of error and its text, short and with secrets removed; `Outcome.error` has the traceback.
-    Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
+    The model is told the kind of error and its text, short; `Outcome.error` has the traceback. Both are without secrets. A
+    result is without the model's own key. Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
     """
     repairs: list[str] = []
+    hide = Veil(spec.model).hide
     try:
         value = await _through_middleware(call, ctx, spec, repairs)
-        text = render(value) if spec.middleware else value
+        text = hide(render(value) if spec.middleware else value)
         tool = spec.tools.get(call.name)
         told = shorten(text, tool.max_output if tool else None)
         return Outcome(ToolResult(call.id, call.name, told), None, tuple(repairs), None if told is text else text)
     except (ModelRetry, ToolArgumentsInvalid) as error:
-        told = shorten(str(error), _LONGEST_ERROR)
+        told = shorten(redact(hide(str(error))), _LONGEST_ERROR)
         full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
         task = asyncio.current_task()
@@ -85,8 +87,9 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec) -> Outc
             raise
         told, full = CANCELLED, traceback.format_exc()
     except Exception as error:  # noqa: BLE001  the border between the model's world and the program's
-        told, full = describe_error(error), traceback.format_exc()
-    return Outcome(ToolResult(call.id, call.name, f"error: {told}", is_error=True), full, tuple(repairs))
+        told, full = describe_error(error, hide), traceback.format_exc()
+    result = ToolResult(call.id, call.name, f"error: {told}", is_error=True)
+    return Outcome(result, redact(hide(full)), tuple(repairs))
 
 
 async def _through_middleware(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec, repairs: list[str]) -> Any:
@@ -122,15 +125,15 @@ def unknown_tool(name: str, tools: ToolRegistry) -> str:
     return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"
 
 
-def describe_error(error: BaseException) -> str:
-    """An exception's type and text for the model: one short text, secrets removed."""
+def describe_error(error: BaseException, hide: Callable[[str], str] = str) -> str:
+    """An exception's type and text for the model: one short text, secrets removed. `hide` takes out the model's own key."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  an exception may fail to print itself
         text = "(no text)"
     if isinstance(error, BaseExceptionGroup):
-        text += ": " + "; ".join(describe_error(inner) for inner in error.exceptions[:5])
-    seen = redact(text[: 4 * _SHOWN])  # a long text takes no longer; its cut end is not shown
+        text += ": " + "; ".join(describe_error(inner, hide) for inner in error.exceptions[:5])
+    seen = redact(hide(text[: 4 * _SHOWN]))  # a long text takes no longer; its cut end is not shown
     short = seen if max(len(seen), len(text)) <= _SHOWN else f"{seen[:_SHOWN]}... ({len(text)} characters)"
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 

@@ -12,15 +12,15 @@ from functools import cache
 __all__ = ["compiled", "hide_known_forms", "is_random"]
 
 _SURE = r"""
-    sk_(?:live|test)_ rk_(?:live|test)_ pk_(?:live|test)_ whsec_                            # Stripe
-    gh[oprsu]_ github_pat_                                                                  # GitHub
-    gl(?:pat|dt|rt|ft|cbt|ptt|soat|imt|agent|oas)- GR1348941                                # GitLab
-    xox[a-z]- xoxe\.xox[a-z]- xapp-\d-                                                      # Slack
-    shp(?:at|ca|pa|ss|ua)_ sq0[a-z]{3}- shippo_(?:live|test)_ sm_[aps]at_                   # Shopify, Square, Shippo, SettleMint
-    do[opr]_v1_ dckr_[op]at_ hv[bsr]\. dp\.(?:pt|st|ct|sa|scim|audit)\. pscale_[a-z]{2,5}_  # DigitalOcean, Docker, Vault, ...
-    glsa_ glc_ sntry[su]_ lin_(?:api|oauth)_ figd_ rubygems_ PMAK- NRAK- NRII- nfp_         # Grafana, Sentry, Linear, Figma, ...
-    xkeysib- rdme_ duffel_(?:live|test)_ FLWSECK(?:_TEST)?- CCIPAT_ sgp_ tskey-[a-z]{2,9}-  # Brevo, ReadMe, Duffel, CircleCI, ...
-    GOCSPX- ya29\. HRKU-AA AT[AC]TT3 ATBB CFPAT- pypi-AgE lsv2_[a-z]{2}_ ops_eyJ            # Google, Heroku, Atlassian, PyPI, ...
+    sk_(?:live|test)_ rk_(?:live|test)_ pk_(?:live|test)_ whsec_  # Stripe
+    gh[oprsu]_ github_pat_  # GitHub
+    gl(?:pat|dt|rt|ft|cbt|ptt|soat|imt|agent|oas)- GR1348941  # GitLab
+    xox[a-z]- xoxe\.xox[a-z]- xapp-\d-  # Slack
+    shp(?:at|ca|pa|ss|ua)_ sq0[a-z]{3}- shippo_(?:live|test)_ sm_[aps]at_  # Shopify, Square, Shippo, SettleMint
+    do[opr]_v1_ dckr_[op]at_ hv[bsr]\. dp\.(?:pt|st|ct|sa|scim|audit)\. pscale_[a-z]{2,5}_  # DigitalOcean, Docker, Vault
+    glsa_ glc_ sntry[su]_ lin_(?:api|oauth)_ figd_ rubygems_ PMAK- NRAK- NRII- nfp_  # Grafana, Sentry, Linear, Figma, ...
+    xkeysib- rdme_ duffel_(?:live|test)_ FLWSECK(?:_TEST)?- CCIPAT_ sgp_ tskey-[a-z]{2,9}-  # Brevo, ReadMe, Duffel, ...
+    GOCSPX- ya29\. HRKU-AA AT[AC]TT3 ATBB CFPAT- pypi-AgE lsv2_[a-z]{2}_ ops_eyJ  # Google, Heroku, Atlassian, PyPI, ...
 """
 """Prefixes that stand for nothing else: eight characters after one are enough."""
 
@@ -58,7 +58,7 @@ _SHAPES = r"""
     | AGE-SECRET-KEY-1[0-9A-Z]{20,}
     | A3-[A-Z0-9]{6}-[A-Z0-9]{5,11}(?:-[A-Z0-9]{5,6}){3,4}  # 1Password
     | (?<![\w.-])eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]+){1,3}   # JSON web tokens
-    | eyJrIjoi[A-Za-z0-9+/]{16,}=*                          # Grafana, before 2022
+    | eyJrIjoi[A-Za-z0-9+/]{16,}=*  # Grafana, before 2022
     | [sp]k\.eyJ[\w-]{8,}\.[\w-]{10,}                       # Mapbox
 """
 _CANDIDATE = r"[\w.~:+/=-]{12,}"

@@ -1,48 +1,59 @@
-"""Keys that stay out of sight: values that no repr shows, and their removal from texts and tracebacks by their value."""
+"""Keys that stay out of sight: values that no repr shows, and their removal from texts, errors and tracebacks by value."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import re
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from .errors import ModelError
 from .redact import redact
 
-__all__ = ["HIDDEN", "Hider", "Secret", "clean_error", "hiders_of", "is_secret_header"]
+__all__ = ["HIDDEN", "Hider", "Secret", "Unseen", "clean_error", "hiders_of", "is_secret_header", "secrets_of_header"]
+
+T = TypeVar("T")
 
 HIDDEN = "[api key]"
 _SHORTEST = 8
 _CERTAIN = 20
-_WORDS = re.compile(r"[a-z_-]+|[A-Z_-]+")
+_WORD = re.compile(r"[a-z_-]+|[A-Z_-]+")
 _KEPT = 32
-"""Secrets that a `Hider` knows at a time. A key that is renewed pushes out the oldest."""
+"""Secrets that a `Hider` knows at a time: keys that are renewed push out the oldest."""
 _LIBRARIES = frozenset(
-    ["agentkit", "anyio", "asyncio", "contextlib", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2", "sniffio", "ssl"]
+    ["agentkit", "anyio", "asyncio", "concurrent", "contextlib", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"]
 )
-_HEADER_WORDS = re.compile(
-    r"(?:^|[-_])(?:authorization|auth|cookie|key|api-?key|token|secret|password|passphrase|credentials?|jwt|signature)$", re.I
+_SECRET_HEADER = re.compile(
+    r"(?i)(?:^|[-_])(?:authorization|auth|cookie|key|apikey|token|secret|password|passphrase|credentials?|jwt|signature)$"
 )
-_OTHER_KEYS = re.compile(r"(?:idempotency|cache|surrogate|partition|routing|sort|websocket)-key$", re.I)
+_OTHER_HEADER = re.compile(r"(?i)(?:cache|idempotency|partition|routing|surrogate|websocket)-key$")
 
 
-class Secret:
-    """A text that `repr`, `pickle` and tracebacks with local variables do not show: only a function gives it.
+class Unseen(Generic[T]):
+    """A value that `repr`, `pickle` and tracebacks with local variables do not show: only a call gives it.
 
-    Two secrets with the same text are equal. Take the text where it is used and bind it to no name, so that no frame has it.
+    Use what `reveal()` gives in the same expression. A local variable that holds it would show it.
     """
 
     __slots__ = ("reveal",)
 
-    def __init__(self, text: str) -> None:
-        self.reveal: Callable[[], str] = lambda: text
+    def __init__(self, value: T) -> None:
+        self.reveal: Callable[[], T] = lambda: value
 
     def __repr__(self) -> str:
-        return "Secret(...)"
+        return f"{type(self).__name__}(...)"
+
+
+class Secret(Unseen[str]):
+    """A text that is not shown. Secrets with the same text are equal."""
+
+    __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.reveal() == other.reveal()
@@ -52,17 +63,20 @@ class Secret:
 
     @property
     def is_worth_hiding(self) -> bool:
-        """Whether it can be a key. A short text, or a plain word such as "lm-studio", is a placeholder and may be said."""
-        return len(self.reveal()) >= _CERTAIN or (len(self.reveal()) >= _SHORTEST and not _WORDS.fullmatch(self.reveal()))
+        """Whether it can be a key. A short text and a plain word such as "lm-studio" are placeholders, and may be said."""
+        is_word = (
+            self.reveal().islower() != self.reveal().isupper() and self.reveal().replace("-", "").replace("_", "").isalpha()
+        )
+        return len(self.reveal()) >= _CERTAIN or (len(self.reveal()) >= _SHORTEST and not is_word)
 
 
 class Hider:
-    """Takes secrets out of texts by their value: as it is, and in base64, in hexadecimal digits, and escaped for a URL or JSON."""
+    """Takes secrets out of texts by their value: as they are, in base64, in hex digits, and escaped for URLs and JSON."""
 
     __slots__ = ("_known",)
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._known: deque[tuple[Secret, Callable[[], list[str]]]] = deque(maxlen=_KEPT)
+        self._known: deque[tuple[Secret, Unseen[list[str]]]] = deque(maxlen=_KEPT)
         for secret in secrets:
             self.add(secret)
 
@@ -72,22 +86,53 @@ class Hider:
     def add(self, secret: Secret) -> None:
         """Hide this one as well, if it can be a key."""
         if secret.is_worth_hiding and all(secret != known for known, _forms in tuple(self._known)):
-            self._known.append((secret, _forms_of(secret)))
+            self._known.append((secret, Unseen(_forms_of(secret))))
+
+    def finds(self, text: str) -> bool:
+        """Whether a secret, or the first half of one, is in the text."""
+        for _secret, forms in tuple(self._known):
+            half = len(forms.reveal()[0]) // 2
+            if len(text) >= half and (forms.reveal()[0][:half] in text or any([form in text for form in forms.reveal()])):  # noqa: C419
+                return True
+        return False
 
     def hide(self, text: str) -> str:
-        """The text with `[api key]` for each secret, and for the first characters of one at the end of a text that was cut."""
+        """The text with `[api key]` for each secret, and for the first half of one at the end of a text that was cut."""
+        if not self.finds(text):
+            return text
+        pieces, done = list[str](), 0
+        for start, end in self.spans(text):
+            pieces += [text[done:start], HIDDEN]
+            done = end
+        return "".join([*pieces, text[done:]])
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text secrets are."""
+        found = list[tuple[int, int]]()
         for _secret, forms in tuple(self._known):
-            for form in forms():
-                if form in text:
-                    text = text.replace(form, HIDDEN)
-            begun = _begun(text, forms()[:1])
-            if begun >= _SHORTEST:
-                text = text[:-begun] + HIDDEN
-        return text
+            for form in forms.reveal():
+                at = text.find(form)
+                while at >= 0:
+                    found.append((at, at + len(form)))
+                    at = text.find(form, at + 1)
+            begun = _begun(text, forms.reveal()[:1])
+            if 2 * begun >= len(forms.reveal()[0]):
+                found.append((len(text) - begun, len(text)))
+        return _merged(found)
 
     def begun(self, text: str) -> int:
         """How many characters at the end of the text may be the beginning of a secret."""
-        return max((_begun(text, forms()) for _secret, forms in tuple(self._known)), default=0)
+        return max((_begun(text, forms.reveal()) for _secret, forms in tuple(self._known)), default=0)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    apart = list[tuple[int, int]]()
+    for start, end in sorted(spans):
+        if apart and start < apart[-1][1]:
+            apart[-1] = apart[-1][0], max(end, apart[-1][1])
+        else:
+            apart.append((start, end))
+    return apart
 
 
 def _begun(text: str, forms: list[str]) -> int:
@@ -100,63 +145,80 @@ def _begun(text: str, forms: list[str]) -> int:
     return longest
 
 
-def _forms_of(secret: Secret) -> Callable[[], list[str]]:
-    """A function that gives the ways in which a secret is written, the longest first; they are made once."""
-    found = {secret.reveal(), quote(secret.reveal(), safe=""), json.dumps(secret.reveal())[1:-1]}
-    found |= {secret.reveal().replace("/", "\\/"), secret.reveal().encode().hex(), secret.reveal().encode().hex().upper()}
+def _forms_of(secret: Secret) -> list[str]:
+    """The ways to write a secret, itself first."""
+    forms = {quote(secret.reveal(), safe=""), json.dumps(secret.reveal())[1:-1], secret.reveal().replace("/", "\\/")}
+    forms |= {secret.reveal().encode().hex(), secret.reveal().encode().hex().upper()}
     for before in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            found.add(_inside_base64(secret, before, encode))
-    ordered = [secret.reveal(), *sorted(found - {secret.reveal()}, key=len, reverse=True)]
-    return lambda: ordered
+            forms.add(_in_base64(secret, before, encode))
+    return [secret.reveal(), *(forms - {secret.reveal()})]
 
 
-def _inside_base64(secret: Secret, before: int, encode: Callable[[bytes], bytes]) -> str:
-    """The digits of a secret with so many other bytes before it: those that no neighbour has a bit in."""
+def _in_base64(secret: Secret, before: int, encode: Callable[[bytes], bytes]) -> str:
+    """The digits of a secret after so many other bytes: those that have no bit of a neighbour."""
     bits = 8 * (before + len(secret.reveal().encode()))
     return encode(bytes(before) + secret.reveal().encode()).decode()[-(-8 * before // 6) : bits // 6]
 
 
 def hiders_of(model: Any) -> list[Hider]:
-    """Those of a model, of the one that it wraps, or of all that it chooses among: whatever has a `hider`."""
-    own: Hider | None = getattr(model, "hider", None)
+    """The hiders of a model: its own `hider`, or those of the model that it wraps, or of all that it chooses among."""
+    own = getattr(model, "hider", None)
+    if isinstance(own, Hider):
+        return [own]
     inner = [*(getattr(model, "models", None) or ()), *([model.model] if hasattr(model, "model") else [])]
-    return [own] if isinstance(own, Hider) else [hider for one in inner for hider in hiders_of(one)]
+    return [hider for one in inner for hider in hiders_of(one)]
 
 
 def is_secret_header(name: str, value: str) -> bool:
     """Whether a header carries a secret: by its name, or as its value has the form of a key."""
-    return bool(_HEADER_WORDS.search(name) and not _OTHER_KEYS.search(name)) or redact(value) != value
+    return bool(_SECRET_HEADER.search(name) and not _OTHER_HEADER.search(name)) or redact(value) != value
+
+
+def secrets_of_header(name: str, value: Unseen[str]) -> list[Secret]:
+    """What of a header is secret: what stands after a scheme such as "Bearer", a password, the values of cookies."""
+    if name.lower() == "cookie":
+        return [Secret((pair.partition("=")[2].strip() or pair).rpartition(" ")[2]) for pair in value.reveal().split(";")]
+    found = [Secret(value.reveal().strip().partition(" ")[2] or value.reveal().strip())]
+    if value.reveal()[:6].lower() == "basic ":
+        with contextlib.suppress(ValueError):
+            found.append(Secret(base64.b64decode(found[0].reveal()).decode("latin-1").partition(":")[2]))
+    return found
 
 
 def clean_error(error: BaseException, hider: Hider) -> None:
-    """Take the secrets out of an error and of those behind it: out of their texts, and with their tracebacks.
+    """Take secrets out of the texts of an error and of those behind it, and cut off their tracebacks.
 
-    HTTP libraries hold headers in local variables, and a traceback shows these in pytest, Sentry and rich. Of frames that are
-    the program's own (an auth class, a hook, the function that gives a key), a note keeps the lines. What is behind an
-    interruption that is no `Exception` stays as it is.
+    HTTP libraries hold headers in local variables, which pytest, Sentry and rich show with a traceback. For frames of the
+    program's own (an auth class, a hook, the function that gives a key), a note says where they were.
     """
     for one in _chain(error):
-        one.args = tuple(_clean(part, hider) if isinstance(part, str) else part for part in one.args)
-        for name in ("body", "partial", "code", "request_id"):
-            if isinstance(text := getattr(one, name, None), str):
-                setattr(one, name, _clean(text, hider))
-        own = [frame for frame in traceback.walk_tb(one.__traceback__) if not _is_library(frame[0].f_globals)]
-        if own and not hasattr(one, "__notes__"):
-            lines = traceback.StackSummary.extract(iter(own), capture_locals=False).format()
-            one.add_note("It came through:\n" + hider.hide("".join(lines)).rstrip())
+        is_ours = isinstance(one, ModelError | OSError) or type(one).__module__.partition(".")[0] in _LIBRARIES
+        args = tuple(_cleaned(part, hider, by_form=is_ours) for part in one.args)
+        if args != one.args:
+            one.args = args
+        if isinstance(one, ModelError):
+            one.body, one.partial = _cleaned(one.body, hider, by_form=True), hider.hide(one.partial)
+            one.code, one.request_id = _cleaned(one.code, hider), _cleaned(one.request_id, hider)
+        own = [step for step in traceback.walk_tb(one.__traceback__) if not _is_library(step[0].f_globals)]
+        if own and not getattr(one, "__notes__", None):
+            lines = "".join(traceback.StackSummary.extract(iter(own)).format())
+            one.add_note("It came through:\n" + hider.hide(lines).rstrip())
         one.__traceback__ = None
+
+
+def _cleaned(part: Any, hider: Hider, *, by_form: bool = False) -> Any:
+    if not isinstance(part, str):
+        return part
+    return redact(hider.hide(part)) if by_form else hider.hide(part)
 
 
 def _is_library(names: dict[str, Any]) -> bool:
     return str(names.get("__name__", "")).partition(".")[0] in _LIBRARIES
 
 
-def _clean(text: str, hider: Hider) -> str:
-    return hider.hide(text)
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those behind it; of an interruption of the program's own, it alone."""
     seen, waiting = set[int](), [error]
     while waiting:
         one = waiting.pop()
@@ -164,6 +226,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        if isinstance(one, Exception) or one is not error:
-            waiting += [next_one for next_one in (one.__cause__, one.__context__) if next_one is not None]
+        if isinstance(one, Exception | asyncio.CancelledError):
+            waiting += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
             waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()

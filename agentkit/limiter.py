@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from .errors import CircuitOpen, ConnectionFailed, ModelError, Overloaded, RateLimited, SettingsError
 from .underway import LOOK, UnderWay, of_run
@@ -377,8 +377,11 @@ _recent: deque[Limiter] = deque(maxlen=64)
 _shared_lock = threading.Lock()
 
 
-def limiter_for(server: str, model: str, key: str | None) -> Limiter:
-    """The limiter that all models of this name share in this process, for a server and a key; the key is not kept."""
+def limiter_for(server: str, model: str, key: Hashable) -> Limiter:
+    """The limiter that all models of this name share in this process, for a server and a key; the key is not kept.
+
+    `key` is whatever stands for who pays: a key, the function that gives it, or a client that signs the requests.
+    """
     with _shared_lock:
         limiter = _shared.setdefault((server, model, hash(key)), Limiter())
         if limiter not in _recent:

@@ -45,6 +45,7 @@ from .prefix import CacheMiss, cache_misses, change
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
 from .tool import Budget, RunContext
+from .veil import Pieces, Veil
 
 __all__ = ["Run", "RunResult"]
 
@@ -142,8 +143,8 @@ class Run:
         self.depth = outer.depth + 1 if outer else 0
         if outer and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
-        self.spec, self.state, self.deps = spec, state, deps
-        self._outer = outer
+        self.spec, self.state, self.deps, self._outer = spec, state, deps, outer
+        self._veil = Veil(spec.model)
         self._ledger = Ledger(spec.limits, state, spec.kind, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
@@ -156,6 +157,7 @@ class Run:
 
     async def record(self, *events: LastingEvent) -> None:
         """Take lasting events into the state, then tell the observers; each is told of all events in the state's order."""
+        events = tuple(map(self._veil.over, events))
         for event in events:
             self.state.apply(event)
         if not self._observers:
@@ -173,7 +175,7 @@ class Run:
 
     async def emit(self, event: Event) -> None:
         """Tell the watchers of a passing event."""
-        await self._tell(self._watchers, event)
+        await self._tell(self._watchers, self._veil.over(event))
 
     async def _tell(self, observers: Iterable[Observer], event: Event, *, in_reply: bool = False) -> None:
         """Tell all of them, whatever one of them or a cancellation does to the others; then raise the first error."""
@@ -263,7 +265,8 @@ class Run:
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
         step.asked = request
         place = await self._reserve(request) if self._ledger.binds else None
-        watch: DeltaSink | None = self._show if self._watchers else None
+        pieces = Pieces(self._veil, self._show)
+        watch: DeltaSink | None = pieces.show if self._watchers else None
         if place is not None:
             watch = watch and place.showing(watch)
             request = replace(request, again=partial(self._check_again, request))
@@ -281,6 +284,8 @@ class Run:
         else:
             step.replies.append(reply)
             step.uncounted.append(reply.uncounted)
+            with contextlib.suppress(_OfWatcher):
+                await pieces.end()
             if step.watchers_error is not None:
                 raise step.watchers_error
         finally:
@@ -361,8 +366,7 @@ class Run:
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
         outcome = await execute(call, ctx, self.spec)
-        seconds = time.perf_counter() - started
-        result = outcome.result
+        seconds, result = time.perf_counter() - started, outcome.result
         if open_call.edited:  # the model reads its own arguments in the history, not these
             told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
             result = replace(result, content=f"{told_first}\n{result.content}")

@@ -15,6 +15,11 @@ _Span: TypeAlias = tuple[int, int]
 _SEEN = 64
 """Characters of a value by which it is judged. One that is hidden is hidden to its end."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # ---- names
 
 _NAME = r"(?i)pass(?:word|wd|phrase|code|wort)|(?<=[_-])pass|pwd|token|secret|credentials?|key|authorization|cookie"
@@ -24,22 +29,22 @@ _TAIL = (
 _LAST_WORD = r"[A-Z]?[a-z]+$|[A-Z]+$"
 _OPTION = r"(?i)(?:^|[\s\"'`=\[(])--?[a-z0-9_-]*$"
 _TAG = r"<[\w:.-]*$"
-_OF_KEYS = frozenset("access account api auth encryption licence license master private secret signing subscription".split())
+_OF_KEYS = _words("""access account api auth encryption licence license master private secret signing subscription""")
 """What stands before "key" where a secret is meant, in one name or as two words."""
-_OF_KEYS_JOINED = _OF_KEYS | frozenset("app client consumer function functions service shared storage virtual".split())
-_OF_PASS = frozenset(
-    """admin api app auth basic db email ftp http imap key ldap login mail mongo my mysql pg postgres proxy rabbitmq redis root
-    smtp sql ssh store sudo user wifi""".split()
+_OF_KEYS_JOINED = _OF_KEYS | _words("app client consumer function functions service shared storage virtual")
+_OF_PASS = _words(
+    """admin api app auth basic db email ftp http imap key ldap login mail mongo my mysql pg postgres proxy rabbitmq redis
+    root smtp sql ssh store sudo user wifi"""
 )
-_OF_SECRETS = frozenset(
+_OF_SECRETS = _words(
     """access api app auth bearer bot client consumer db deploy github gitlab hf id jwt npm oauth personal refresh security
-    session shared signing slack user webhook""".split()
+    session shared signing slack user webhook"""
 )
 """What stands before "token" or "secret" where nothing else can be meant."""
-_NO_SECRETS = frozenset(
-    """audio backward begin bos cancellation change cls continuation csrf current device end eos first forward image input last
-    line lock mask new next output pad page pagination prev previous prompt public sep special start starting stop sub sync this
-    unexpected unk word""".split()
+_NO_SECRETS = _words(
+    """audio backward begin bos cancellation change cls continuation csrf current device end eos first forward image input
+    last line lock mask new next output pad page pagination prev previous prompt public sep special start starting
+    stop sub sync this unexpected unk word"""
 )
 """What stands before "token" where none is meant that opens anything."""
 
@@ -66,13 +71,13 @@ _PARAMETERS = r"(?:=\\?\"[^\"\n]*\"|[^\n\"'])+"
 _COOKIE = r"""(?ix)
     [ \t]{0,2}(?:(?::|=>)[ \t]{0,2}b?\\?["']?|,[ ]?b?["'])(?P<value>[\w!$*.^`|~+-]{1,100}=[^\r\n"'\\]*)"""
 
-_PROSE = frozenset(
-    """a an and any are as at auth authentication be been blank bool boolean bytes can cannot changed confirm could default dict
-    did different do does empty enter expected expired false field for found from given got had has have header hidden if in
-    incorrect int integer invalid is it list literal masked may missing must needed needs new nil no none not null number object
-    of old omitted on only optional or please provided redacted removed required same scheme set should some str string that the
-    this to token too true type undefined unexpected unknown unset updated use used using valid validation value was were when
-    will with wrong would you your""".split()
+_PROSE = _words(
+    """a an and any are as at auth authentication be been blank bool boolean bytes can cannot changed confirm could default
+    dict did different do does empty enter expected expired false field for found from given got had has have header
+    hidden if in incorrect int integer invalid is it list literal masked may missing must needed needs new nil no none
+    not null number object of old omitted on only optional or please provided redacted removed required same scheme
+    set should some str string that the this to token too true type undefined unexpected unknown unset updated use
+    used using valid validation value was were when will with wrong would you your"""
 )
 """Words with which a sentence about a secret goes on, and values that are none."""
 _INNOCENT = r"(?is)\[(?:redacted|api key)\].*|[*.x_#-]+.{0,4}|[$%({\[<#@!?)}\]].*|[,;:]\s.*|[^A-Za-z0-9]*|n/?a"
@@ -156,10 +161,7 @@ def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
     if low == "pass":
         return "strong" if word in _OF_PASS else None
     is_glued = bool(word) and not gap and not (name[0].isupper() and before[-1:].islower())  # and no camel case
-    if low == "key":
-        known = _OF_KEYS if gap == " " else _OF_KEYS_JOINED
-    else:
-        known = _OF_SECRETS
+    known = (_OF_KEYS if gap == " " else _OF_KEYS_JOINED) if low == "key" else _OF_SECRETS
     if word in known or (is_glued and word.endswith(tuple(known))):
         return "strong"
     return None if low == "key" or is_glued or (low == "token" and word in _NO_SECRETS) else "weak"

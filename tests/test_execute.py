@@ -151,9 +151,21 @@ def test_an_exception_is_told_shortly_and_kept_whole(error: BaseException, told:
     assert "Traceback" not in outcome.result.content
 
 
-def test_the_full_error_has_the_traceback_and_the_secret_that_the_model_is_not_told() -> None:
+def test_the_full_error_has_the_traceback_and_no_secret() -> None:
     outcome = run(raising(ValueError("password=hunter2")))
-    assert outcome.error and "hunter2" in outcome.error and "Traceback" in outcome.error
+    assert outcome.error and "ValueError: password=[redacted]" in outcome.error and "in fn\n    raise error" in outcome.error
+
+
+def test_a_secret_in_a_cause_or_in_the_words_of_the_tool_is_shown_to_nobody() -> None:
+    def fn() -> None:
+        try:
+            raise ConnectionError("postgres://app:hunter2@db/x")
+        except ConnectionError as error:
+            raise ModelRetry(f"the database said: {error}") from error
+
+    outcome = run(fn)
+    assert outcome.result.content == "error: the database said: postgres://[redacted]@db/x"
+    assert outcome.error and "ConnectionError: postgres://[redacted]@db/x" in outcome.error
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000_000, "a-" * 500_000, f"{'x' * 480} password=hunter2hunter2hunter2 {'y' * 3000}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..errors import (
+    AuthError,
     BadRequest,
     ConnectionFailed,
     ContentFiltered,
@@ -27,22 +28,25 @@ from ..errors import (
     StreamBroken,
     TimedOut,
 )
+from ..keys import Hider, Secret, Unseen, clean_error
 from ..limiter import Limiter, Turn, limiter_for
 from ..messages import BYTES_PER_TOKEN, Assistant, Spent, ToolCall, Usage
 from ..model import DeltaSink, Lost, ModelReply, ModelRequest
 from ..names import known_name, wire_name
 from ..redact import redact
 from ..sse import SSEParser
+from ..threads import Threads
 from . import wire
 from .clients import LoopClients
 from .connections import own_sender
 from .deadline import Deadline
-from .endpoint import find_endpoint
+from .endpoint import Endpoint, KeyFunction, find_endpoint
+from .headers import Headers, checked_headers
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile, profile_named
 from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
-from .senders import ClientSender, Response
+from .senders import ClientSender, Response, authenticates_itself, may_have_certificate
 from .waits import asked_wait
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatModel"]
 
+_HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 _INTERRUPTED = ("insufficient_system_resource", "aborted", "error", "network_error")
 _EVENT_STARTS = (b":", b"d", b"e", b"i", b"r", b"\xef")
 """First bytes of a stream: a comment, data, event, id, retry, a byte order mark. JSON begins with none of them."""
@@ -62,13 +67,15 @@ _ERROR_BYTES = 65_536
 class ChatModel:
     """A model behind an OpenAI-compatible chat-completions API.
 
-    `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given
-    (see `find_endpoint`). `profile` (or its name) says what the server needs; else it is found by the base URL or the
-    model's name. `timeout` is the most seconds without any byte from the server, keep-alives included; `deadline` the most
-    for a whole reply, without the time that its watchers take; `max_bytes` its most bytes, decompressed. `limiter` paces
-    the requests; by default all models of the process with the same name, server and key share one. `client` is your own
-    `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here. Raises `SettingsError` for a wrong
-    base URL; a missing key is raised by the first call.
+    `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given (see
+    `find_endpoint`). `api_key` is a text, or a function, sync or async, that is called for each request and gives one.
+    `headers` are sent with each request; one such as `api-key` takes the place of a key. `profile` (or its name) says what the
+    server needs; else it is found by the base URL or the model's name. `timeout` is the most seconds without any byte from the
+    server, keep-alives included; `deadline` the most for a whole reply, without the time that its watchers take; `max_bytes`
+    its most bytes, decompressed. `limiter` paces the requests; by default all models of the process with the same name, server
+    and key (or function, or client that authenticates itself) share one. `client` is your own `httpx.AsyncClient` or
+    `httpx2.AsyncClient`, used as it is and never closed here; over one that authenticates itself no key of the environment is
+    sent. Raises `SettingsError` for a wrong base URL, key or header; a missing key is raised by the first call.
     """
 
     def __init__(
@@ -76,7 +83,8 @@ class ChatModel:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: str | KeyFunction | None = None,
+        headers: Mapping[str, str] | None = None,
         profile: Profile | str | None = None,
         client: httpx.AsyncClient | Any = None,
         timeout: float = 300.0,
@@ -85,9 +93,11 @@ class ChatModel:
         limiter: Limiter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        for argument, value in (("model", model), ("base_url", base_url), ("api_key", api_key)):
-            if value is not None and not isinstance(value, str):
-                raise SettingsError(f"{argument} is a {type(value).__name__}; allowed: text or None")
+        key, place, extra = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
+        del api_key, base_url, headers  # the traceback of an error must not show them
+        for argument, given in (("model", Unseen(model)), ("base_url", place)):
+            if given.reveal() is not None and not isinstance(given.reveal(), str):
+                raise SettingsError(f"{argument} is a {type(given.reveal()).__name__}; allowed: text or None")
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
@@ -95,19 +105,21 @@ class ChatModel:
             profile = profile_named(profile)
         if profile is not None and not isinstance(profile, Profile):
             raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
-        self.endpoint = find_endpoint(model, base_url, api_key, os.environ)
+        own = checked_headers(extra)
+        self.endpoint = _endpoint(model, place, key, own, client)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
-        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, self.endpoint.api_key)
-        self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
+        self._headers, self._threads, self.hider = own.over(_HEADERS), Threads(), Hider(own.secrets)
+        if isinstance(self.endpoint.key, Secret):
+            self._headers = self._headers.bearing(self.endpoint.key)
+            self.hider.add(self.endpoint.key)
+        self._own_client = None if client is None else ClientSender(client, self.endpoint.url, learn=self.hider.add)
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, _payer(self.endpoint, own, client))
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
         self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
-        self._headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        if self.endpoint.api_key:
-            self._headers["authorization"] = f"Bearer {self.endpoint.api_key}"
         self._waits = {"connect": min(_CONNECT, timeout), "read": timeout}
 
     def __repr__(self) -> str:
@@ -134,8 +146,7 @@ class ChatModel:
                 readable = request.tool_choice != "none" and parts.finish_reason != "length"
                 message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
         except BaseException as error:  # a cancellation tells as well what it cost
-            if isinstance(error, ModelError):
-                self._hide_key(error)
+            self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
             Lost(Spent(used, self._cost(used)), turn.waited).tell(error)
@@ -213,8 +224,7 @@ class ChatModel:
         return wire.body(held[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
-        sender = self._own_client or await self._clients.current()
-        response = await sender.send(body, self._headers, self._waits)
+        response = await self.send(body)
         try:
             reply = _Reply(response, self._max_bytes, self.endpoint.url)
             if not 200 <= response.status_code < 300:
@@ -224,12 +234,48 @@ class ChatModel:
         finally:
             await response.aclose()
 
-    def _hide_key(self, error: ModelError) -> None:
-        """Take the key out of the error's texts: some servers repeat the key that they refuse."""
-        key = self.endpoint.api_key
-        if key and len(key) >= 8:  # a shorter one is no secret, and may be a word of the message
-            error.args = tuple(str(part).replace(key, "[api key]") for part in error.args)
-            error.body = error.body.replace(key, "[api key]")
+    async def send(self, body: bytes) -> Response:
+        """The server's response to a request's body, with the headers of this model and the key of this moment."""
+        headers = self._headers
+        if self.endpoint.key is not None and not isinstance(self.endpoint.key, Secret):
+            key = await self.endpoint.ask_key(self.endpoint.key, self._threads)
+            self.hider.add(key)
+            headers = headers.bearing(key)
+        sender = self._own_client or await self._clients.current()
+        return await sender.send(body, headers, self._waits)
+
+    def clean(self, error: BaseException) -> None:
+        """Take the key out of an error, and say so where the server refuses a request that had none."""
+        clean_error(error, self.hider)
+        if isinstance(error, AuthError) and error.status == 401 and not self.endpoint.key and not self._headers.has_key:
+            error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
+
+
+def _endpoint(model: str | None, base_url: Unseen[str | None], api_key: Unseen[Any], headers: Headers, client: Any) -> Endpoint:
+    """The endpoint, with no key of the environment where headers or the client carry the credentials."""
+    is_signed = client is not None and authenticates_itself(client)
+    if api_key.reveal() and "authorization" in headers.names:
+        raise SettingsError("headers has Authorization, and api_key is given as well; give one of them")
+    try:
+        found = find_endpoint(model, base_url.reveal(), api_key, os.environ, with_env_keys=not (is_signed or headers.has_key))
+    except SettingsError as error:
+        raise error.with_traceback(None)  # noqa: B904  its frames have the URL, which may have a password in it
+    is_signed = is_signed or (client is not None and may_have_certificate(client, found.url))
+    found = replace(found, is_authenticated=is_signed or bool(headers.secrets))
+    secrets = [*headers.secrets, *([found.key] if isinstance(found.key, Secret) else [])]
+    if found.is_plain and (callable(found.key) or any(secret.is_worth_hiding for secret in secrets)):
+        text = f"{found.base_url}: the API key goes over HTTP without TLS to another machine; all on the way can read it"
+        warnings.warn(text, EndpointWarning, stacklevel=3)
+    return found
+
+
+def _payer(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
+    """Whose requests are paced together: those with the same key, function, secret headers, or client that signs them."""
+    key: Hashable = endpoint.key if isinstance(endpoint.key, Hashable) else id(endpoint.key)
+    who: list[Hashable] = [one for one in (key, *headers.secrets) if one is not None]
+    if not who and client is not None and authenticates_itself(client):
+        who.append(id(client))
+    return who[0] if len(who) == 1 else tuple(who) or None
 
 
 class _Reply:

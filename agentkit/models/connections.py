@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import h11
 
 from ..errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
 from .endpoint import is_loopback
+from .headers import Headers
+from .proxies import Proxy, proxy_for
 from .senders import ClientSender, Decompressed, Response, Sender, is_about_tls
 
 __all__ = ["Connections", "own_sender"]
@@ -44,34 +45,27 @@ def own_sender(url: str, *, proxies: bool) -> Sender:
     """
     import httpx
 
-    proxy = _proxy_for(url) if proxies else ""
-    if proxy:
-        return ClientSender(_client_for(proxy), url)
+    proxy = proxy_for(url) if proxies else None
+    if proxy is not None:
+        return ClientSender(_client_for(proxy), url, proxy)
     try:
         return Connections(url)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise SettingsError(f"base_url {url!r} does not work: {error}") from error
 
 
-def _proxy_for(url: str) -> str:
-    parts, proxies = urlsplit(url), getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all") or ""
-    return "" if proxy_bypass(parts.hostname or "") else found
-
-
-def _client_for(proxy: str) -> Any:
-    """A client that finds this proxy in the environment, and what stands beside it there."""
+def _client_for(proxy: Proxy) -> Any:
+    """A client that sends all through this proxy, and looks at nothing else in the environment."""
     import httpx
 
     limits, tls = httpx.Limits(keepalive_expiry=_EXPIRY), _tls_context(*_certificates())
     try:
-        urlsplit(proxy if "://" in proxy else f"//{proxy}").port  # noqa: B018  httpx takes a number that is no port
-        return httpx.AsyncClient(limits=limits, follow_redirects=False, verify=tls)
+        urlsplit(proxy.url).port  # noqa: B018  httpx takes a number that is no port
+        return httpx.AsyncClient(proxy=proxy.url, limits=limits, follow_redirects=False, verify=tls, trust_env=False)
     except ImportError as error:
-        raise SettingsError(f"the proxy of the environment cannot be used: {error}") from error
+        raise SettingsError(f"{proxy} cannot be used: {error}") from error
     except (ValueError, httpx.InvalidURL):
-        text = "a proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY), or NO_PROXY, has an address that does not work"
-        raise SettingsError(f"{text} (it is not shown here); allowed: such as http://127.0.0.1:8080") from None
+        raise SettingsError(f"{proxy} has an address that does not work; allowed: such as http://127.0.0.1:8080") from None
 
 
 class Connections:
@@ -91,13 +85,14 @@ class Connections:
         self._is_closed = False
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
 
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
+    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
         """Over the connection that was used last, or a new one."""
         try:
             connection = self._kept() or await self._opened(waits["connect"])
             try:
                 head = h11.Request(method=b"POST", target=self._target, headers=self._encoded(headers, len(body)))
-                response = _Response(await connection.request(head, body, waits["read"]), connection, self, waits)
+                answer = await connection.request(head, headers, body, waits["read"])
+                response = _Response(answer, connection, self, waits)
                 return Decompressed(response, self.url) if "content-encoding" in response.headers else response
             except BaseException:
                 self.drop(connection)
@@ -124,11 +119,13 @@ class Connections:
             self._all.add(connection)
         return connection
 
-    def _encoded(self, headers: Mapping[str, str], size: int) -> list[tuple[bytes, bytes]]:
+    def _encoded(self, headers: Headers, size: int) -> list[tuple[bytes, bytes]]:
+        """The headers that may be seen. The others are added when they are written."""
         held = self._headers
-        if held is None or held[0] is not headers:
-            first = [(b"host", self._netloc), (b"user-agent", b"agentkit")]
-            held = self._headers = headers, [*first, *((name.encode(), value.encode()) for name, value in headers.items())]
+        if held is None or held[0] is not headers.shown:
+            shown = {"user-agent": "agentkit", **headers.shown}
+            first = (b"host", self._netloc)
+            held = self._headers = headers.shown, [first, *((name.encode(), value.encode()) for name, value in shown.items())]
         return [*held[1], (b"content-length", b"%d" % size)]
 
     def give_back(self, connection: _Connection) -> None:
@@ -238,17 +235,20 @@ class _Connection(asyncio.Protocol):
 
     # what a request needs
 
-    async def request(self, head: h11.Request, body: bytes, seconds: float) -> h11.Response:
+    async def request(self, head: h11.Request, headers: Headers, body: bytes, seconds: float) -> h11.Response:
         """Send a request; the head of its response. Raises `_Silence` when nothing comes for so many seconds, OSError or
-        h11's error when the connection fails."""
+        h11's error when the connection fails.
+
+        `head` has the headers that may be seen. The secret ones of `headers` are put behind them as they are written.
+        """
         self._seconds = seconds
-        first = self._http.send(head)
+        shown = self._http.send(head)[:-2]
         rest = self._http.send(h11.Data(data=body))
         self._http.send(h11.EndOfMessage())
         if len(body) <= _TOGETHER:
-            self._transport.write(first + rest)
+            self._transport.write(b"".join((shown, headers.secret_lines(), b"\r\n", rest)))
         else:
-            self._transport.write(first)
+            self._transport.write(b"".join((shown, headers.secret_lines(), b"\r\n")))
             self._transport.write(rest)
         while True:
             event = self._next()

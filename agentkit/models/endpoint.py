@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import MissingKey, SettingsError
+from ..errors import AuthError, MissingKey, ModelError, SettingsError
+from ..keys import Secret, Unseen
 from ..redact import redact
+from ..threads import Threads
 
-__all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "find_endpoint", "is_loopback"]
+__all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "KeyFunction", "find_endpoint", "is_loopback"]
 
 DEFAULT_MODEL = "deepseek-v4-flash"
 DEFAULT_BASE_URL = "https://www.anyfast.ai/v1"
 _DEEPSEEK_URL = "https://api.deepseek.com"
 _OPENAI_URL = "https://api.openai.com/v1"
 _NO_URL = re.compile(r"[\s\x00-\x1f\x7f\\]")
-_KEY = re.compile(r"[\x21-\x7e]+")
+_KEY = re.compile(r"(?![\"'`])[\x21-\x7e]+(?<![\"'`])")
+
+KeyFunction: TypeAlias = Callable[[], "str | Awaitable[str]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,15 @@ class Endpoint:
 
     base_url: str
     model: str
-    api_key: str | None = field(default=None, repr=False)
+    key: Secret | KeyFunction | None = field(default=None, repr=False)
+    """A fixed key, or a function that gives one for each request."""
+    is_authenticated: bool = False
+    """Whether headers or a client of the program's own carry the credentials, so that no key is needed."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The fixed key as text; None where there is none, or a function."""
+        return self.key.reveal() if isinstance(self.key, Secret) else None
 
     @property
     def url(self) -> str:
@@ -42,9 +56,14 @@ class Endpoint:
         """Whether the server is on this machine; it needs no key."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether whoever is on the way to the server can read a key: HTTP without TLS to another machine."""
+        return urlsplit(self.base_url).scheme == "http" and not self.is_loopback
+
     def require_key(self) -> None:
         """Raise `MissingKey`, which says what to set, if this server needs a key and has none."""
-        if self.api_key or self.is_loopback:
+        if self.key or self.is_authenticated or self.is_loopback:
             return
         parts = urlsplit(self.base_url)
         raise MissingKey(
@@ -52,6 +71,25 @@ class Endpoint:
             f"or DEEPSEEK_API_KEY for {_DEEPSEEK_URL}, or OPENAI_API_KEY with a model's name; or give api_key= and base_url= "
             "(--base-url) yourself. A server on this machine needs no key. `agentkit demo` works offline, without one."
         )
+
+    async def ask_key(self, ask: KeyFunction, threads: Threads) -> Secret:
+        """The key that a function gives for one request. A sync function runs in a thread, as it may ask a server itself.
+
+        Raises `AuthError` where the function fails, but lets a `ModelError` of it through; `SettingsError` for what is no key.
+        """
+        try:
+            if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(type(ask).__call__):
+                given: Unseen[Any] = Unseen(ask())
+            else:
+                given = await threads.run(lambda: Unseen(ask()))
+            if inspect.isawaitable(given.reveal()):
+                given = Unseen(await given.reveal())
+        except ModelError:
+            raise
+        except Exception as error:  # of the program's own code
+            told = redact(f"{type(error).__name__}: {error}"[:500])
+            raise AuthError(f"{self.base_url}: the function given as api_key failed: {told}") from error
+        return _checked_key(given, of="the function given as api_key")
 
 
 def is_loopback(host: str) -> bool:
@@ -62,29 +100,58 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def find_endpoint(model: str | None, base_url: str | None, api_key: str | None, env: Mapping[str, str]) -> Endpoint:
+def find_endpoint(
+    model: str | None,
+    base_url: str | None,
+    api_key: str | KeyFunction | Unseen[Any] | None,
+    env: Mapping[str, str],
+    *,
+    with_env_keys: bool = True,
+) -> Endpoint:
     """The endpoint by arguments first, then by the environment; what is empty counts as not given.
 
-    A key goes only to the server that it was made for: the same scheme, host and port. `AGENTKIT_API_KEY` belongs to
-    `AGENTKIT_BASE_URL`; without that, to any base URL that is given. Without it and `api_key`, `DEEPSEEK_API_KEY` selects
-    DeepSeek's own API, `OPENAI_API_KEY` selects `OPENAI_BASE_URL` or OpenAI's own (the model must then be named). Raises
-    `SettingsError` for a base URL of another form, a model that is not named, or a key that cannot be one.
+    A key of the environment goes only to the server that it was made for: the same scheme, host and port. `AGENTKIT_API_KEY`
+    belongs to `AGENTKIT_BASE_URL`; without that, to any base URL that is given. Without it and `api_key`, `DEEPSEEK_API_KEY`
+    selects DeepSeek's own API, `OPENAI_API_KEY` selects `OPENAI_BASE_URL` or OpenAI's own (the model must then be named). With
+    `with_env_keys=False` no key of the environment is taken. Raises `SettingsError` for a base URL of another form, a model
+    that is not named, or a key that cannot be one.
     """
-    named = model or env.get("AGENTKIT_MODEL")
-    own_url, own_key = env.get("AGENTKIT_BASE_URL"), env.get("AGENTKIT_API_KEY")
-    deepseek = (_DEEPSEEK_URL, env.get("DEEPSEEK_API_KEY"))
-    openai = (env.get("OPENAI_BASE_URL") or _OPENAI_URL, env.get("OPENAI_API_KEY"))
+    given: Unseen[Any] = api_key if isinstance(api_key, Unseen) else Unseen(api_key)
+    known = _Environment(env)
+    del api_key, env  # an error must not show them
+    named = model or known.text("AGENTKIT_MODEL")
+    own_url, own_key = known.text("AGENTKIT_BASE_URL"), known.secret("AGENTKIT_API_KEY")
+    deepseek = (_DEEPSEEK_URL, known.secret("DEEPSEEK_API_KEY"))
+    openai = (known.text("OPENAI_BASE_URL") or _OPENAI_URL, known.secret("OPENAI_API_KEY"))
     url = base_url or own_url
-    if not url and not api_key and not own_key:
+    if not url and not given.reveal() and not own_key:
         selected = next((server for server in (deepseek, openai) if server[1]), None)
         if selected is openai and not named:
             raise SettingsError("OPENAI_API_KEY is set, but no model is named; give one, or set AGENTKIT_MODEL")
         url = selected and selected[0]
     url = (url or DEFAULT_BASE_URL).strip()
     _check_url(url)
-    keys = ((own_url or url, own_key), deepseek, openai)
-    found = api_key or next((key for server, key in keys if key and _same_server(url, server)), None)
-    return Endpoint(url, named or DEFAULT_MODEL, found and _checked_key(found))
+    if callable(given.reveal()):
+        return Endpoint(url, named or DEFAULT_MODEL, given.reveal())
+    keys = ((own_url or url, own_key), deepseek, openai) if with_env_keys else ()
+    made_for_it = (key for server, key in keys if key and _same_server(url, server))
+    found = given if given.reveal() else next(made_for_it, None)
+    return Endpoint(url, named or DEFAULT_MODEL, None if found is None else _checked_key(found))
+
+
+class _Environment:
+    """The variables of an environment, which no repr shows: keys are among them."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._get = Unseen(env.get)
+
+    def text(self, name: str) -> str | None:
+        """What a variable says; None where it is empty."""
+        return self._get.reveal()(name) or None
+
+    def secret(self, name: str) -> Unseen[Any] | None:
+        """The same, unseen."""
+        return Unseen(self._get.reveal()(name)) if self._get.reveal()(name) else None
 
 
 def _check_url(url: str) -> None:
@@ -113,8 +180,11 @@ def _same_server(a: str, b: str) -> bool:
     return _server(a.strip()) == _server(b.strip())
 
 
-def _checked_key(key: str) -> str:
-    key = key.strip()
-    if not _KEY.fullmatch(key):
-        raise SettingsError("the API key is not one word of ASCII characters (it is not shown here); look for a slip in it")
-    return key
+def _checked_key(key: Unseen[Any], *, of: str = "") -> Secret:
+    if not isinstance(key.reveal(), str):
+        subject, allowed = (f"{of} gave", "text") if of else ("api_key is", "text, a function that gives it, or None")
+        raise SettingsError(f"{subject} a {type(key.reveal()).__name__}; allowed: {allowed}")
+    if not _KEY.fullmatch(key.reveal().strip()):
+        subject = f"the API key of {of}" if of else "the API key"
+        raise SettingsError(f"{subject} is not one word of ASCII characters (it is not shown here); look for a slip in it")
+    return Secret(key.reveal().strip())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
+from ..keys import Secret, Unseen, is_secret_header, secrets_of_header
+from .headers import Headers
+from .proxies import Proxy
 
-__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "is_about_tls"]
+__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_have_certificate"]
 
 _OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
 """What asyncio says where a client is used whose connections were made on another event loop."""
@@ -46,7 +49,7 @@ class Response(Protocol):
 class Sender(Protocol):
     """Sends a body to the server; never follows a redirect, as the key is not for its target."""
 
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
+    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
         """The response to a POST of this body. `waits` are seconds: `connect`, and `read` for each wait for bytes.
 
         Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
@@ -59,19 +62,41 @@ class Sender(Protocol):
 
 
 class ClientSender:
-    """Sends through a client, with its hooks, proxies, authentication and transports."""
+    """Sends through a client, with its hooks, proxies, authentication and transports; all through `proxy`, if one is given.
 
-    def __init__(self, client: Any, url: str) -> None:
+    `learn` is told of each secret that the client itself puts into a request.
+    """
+
+    def __init__(
+        self, client: Any, url: str, proxy: Proxy | None = None, learn: Callable[[Secret], None] = lambda _secret: None
+    ) -> None:
         self._client, self._url, self._library = client, url, _library_of(client)
+        self._proxy, self._learn = proxy, learn
 
-    async def send(self, body: bytes, headers: Mapping[str, str], waits: Mapping[str, float]) -> Response:
+    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
         """As the client sends it."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
         extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
         with self.translated(ConnectionFailed, waits):
-            request = self._client.build_request("POST", self._url, content=body, headers=headers, extensions=extensions)
-            return _ClientResponse(await self._client.send(request, stream=True, follow_redirects=False), self, waits)
+            request = self._client.build_request(
+                "POST", self._url, content=body, headers=headers.plain(), extensions=extensions
+            )
+            try:
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+            finally:
+                self._note_secrets(request)
+            if self._proxy and response.status_code == 407:
+                await response.aclose()
+                raise ConnectionFailed(f"{self._url}: {self._proxy} asks for a user and a password (407)", retryable=False)
+            return _ClientResponse(response, self, waits)
+
+    def _note_secrets(self, request: Any) -> None:
+        for fields in (request.headers, request.url.params):
+            for name in fields:
+                if is_secret_header(name, fields[name]):
+                    for secret in secrets_of_header(name, Unseen(fields[name])):
+                        self._learn(secret)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -80,20 +105,23 @@ class ClientSender:
     @contextmanager
     def translated(self, broken: type[ModelError], waits: Mapping[str, float]) -> Iterator[None]:
         """What the client's library raises, as a `ModelError`: `broken` where the transport fails."""
-        library, url = self._library, self._url
+        library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
         try:
             yield
         except library.ConnectTimeout as error:
             raise TimedOut(f"{url}: no connection within {waits['connect']:g} seconds") from error
         except library.TimeoutException as error:
             raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
+        except library.ProxyError as error:
+            may_pass = not str(error).startswith("4")  # the status of an answer to CONNECT
+            raise broken(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
         except library.TransportError as error:
             kind = InsecureServer if is_about_tls(error) else broken
             raise kind(f"{url}: {str(error) or type(error).__name__}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
-            raise SettingsError(f"base_url {url!r} does not work: {error}") from error
+            raise SettingsError(f"base_url {self._url!r} does not work: {error}") from error
         except RuntimeError as error:
             if not _OF_ANOTHER_LOOP.search(str(error)):
                 raise
@@ -118,6 +146,20 @@ class _ClientResponse:
         """Give the connection back."""
         await self._pieces.aclose()
         await self._response.aclose()
+
+
+def authenticates_itself(client: Any) -> bool:
+    """Whether a client adds credentials: by its `auth`, its own headers, cookies or query, or a hook that may sign requests."""
+    _library_of(client)
+    headers = any(is_secret_header(name, client.headers[name]) for name in client.headers)
+    query = any(is_secret_header(name, client.params[name]) for name in client.params)
+    return bool(client.auth or client.event_hooks["request"] or headers or query or client.cookies)
+
+
+def may_have_certificate(client: Any, url: str) -> bool:
+    """Whether a client may show a certificate of its own to the server, which cannot be seen from outside."""
+    transport = getattr(client, "_transport", None)
+    return url.startswith("https:") and isinstance(transport, _library_of(client).AsyncHTTPTransport)
 
 
 def _library_of(client: Any) -> Any:

@@ -20,6 +20,7 @@ from agentkit import ChatModel, User
 from agentkit import errors as e
 from agentkit.events import Delta
 from agentkit.models import connections
+from agentkit.models.headers import Headers
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import DONE, GOOD, WHOLE, ask, choice, event
@@ -165,7 +166,7 @@ def test_bytes_that_come_while_a_connection_is_held_up_are_no_answer(tls: bool) 
 
     async def user(model: ChatModel) -> None:
         sender = await model._clients.current()
-        response = await sender.send(b"{}", {}, model._waits)
+        response = await sender.send(b"{}", Headers({}, {}), model._waits)
         (connection,) = sender_of(model)._all
         async with asyncio.timeout(30):
             while not connection._is_paused:  # noqa: ASYNC110

@@ -9,6 +9,7 @@ import pytest
 
 from agentkit import ChatModel
 from agentkit.errors import MissingKey, SettingsError
+from agentkit.keys import Secret
 from agentkit.models.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
 
 DEEPSEEK, OPENAI = "https://api.deepseek.com", "https://api.openai.com/v1"
@@ -112,8 +113,8 @@ def test_a_base_url_of_another_form_is_refused_without_showing_secrets(base_url:
 
 def test_a_given_key_goes_to_the_given_or_the_configured_server() -> None:
     assert find_endpoint(None, "https://x.example/v1", "mine", A | D).api_key == "mine"
-    assert find_endpoint(None, None, "mine", D) == Endpoint(DEFAULT_BASE_URL, DEFAULT_MODEL, "mine")
-    assert find_endpoint(None, None, "mine", A | GATE) == Endpoint("https://gate.example/v1", DEFAULT_MODEL, "mine")
+    assert find_endpoint(None, None, "mine", D) == Endpoint(DEFAULT_BASE_URL, DEFAULT_MODEL, Secret("mine"))
+    assert find_endpoint(None, None, "mine", A | GATE) == Endpoint("https://gate.example/v1", DEFAULT_MODEL, Secret("mine"))
     assert find_endpoint(None, None, "", A).api_key == "ak"
 
 

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import traceback
 import zlib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -246,12 +247,18 @@ def test_one_tls_context_serves_the_process(monkeypatch: pytest.MonkeyPatch) -> 
         ({"SSL_CERT_FILE": "/no/such.pem"}, "no certificates with SSL_CERT_FILE='/no/such.pem'"),
         ({"SSL_CERT_FILE": __file__}, "no certificates with SSL_CERT_FILE="),
         ({"SSL_CERT_FILE": "/no/such.pem", "HTTPS_PROXY": "http://127.0.0.1:9"}, "no certificates with SSL_CERT_FILE="),
-        ({"HTTPS_PROXY": "socks5://127.0.0.1:9"}, "the proxy of the environment cannot be used: .*socksio"),
-        ({"HTTPS_PROXY": "ftp://u:secret@127.0.0.1:9"}, "allowed: such as http://127.0.0.1:8080"),
-        ({"HTTPS_PROXY": "http://u:sec/ret@127.0.0.1:9"}, "allowed: such as"),
-        ({"HTTPS_PROXY": "http://127.0.0.1:99999"}, "allowed: such as"),
-        ({"ALL_PROXY": "127.0.0.1:99999"}, "allowed: such as"),
-        ({"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1"}, "or NO_PROXY, has an address that does not work"),
+        (
+            {"HTTPS_PROXY": "socks5://127.0.0.1:9"},
+            r"the proxy socks5://127\.0\.0\.1:9 \(HTTPS_PROXY\) cannot be used: .*socksio",
+        ),
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, r"the proxy socks5://127\.0\.0\.1:9 \(ALL_PROXY\) cannot be used: .*socksio"),
+        ({"HTTPS_PROXY": "ftp://u:hunter2@127.0.0.1:9"}, r"ftp://127\.0\.0\.1:9 \(HTTPS_PROXY\) .*allowed: such as http://127"),
+        (
+            {"HTTPS_PROXY": "http://u:hun/ter2@127.0.0.1:9"},
+            r"the proxy http://127\.0\.0\.1:9 \(HTTPS_PROXY\) .*allowed: such as",
+        ),
+        ({"HTTPS_PROXY": "http://127.0.0.1:99999"}, r"the proxy http://127\.0\.0\.1:99999 \(HTTPS_PROXY\) .*allowed: such as"),
+        ({"ALL_PROXY": "u:hunter2@127.0.0.1:99999"}, r"the proxy http://127\.0\.0\.1:99999 \(ALL_PROXY\) .*allowed: such as"),
     ],
 )
 def test_an_environment_that_does_not_work_is_told(
@@ -262,7 +269,7 @@ def test_an_environment_that_does_not_work_is_told(
     model = ChatModel("m", base_url="https://models.example/v1", profile="generic", api_key="k")
     with pytest.raises(e.SettingsError, match=match) as caught:
         asyncio.run(model.reply(ask()))
-    assert "sec" not in str(caught.value)
+    assert "hun" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])

@@ -1,0 +1,91 @@
+"""The proxy that the environment names for a server, if it names one: the others are not looked at."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
+
+__all__ = ["Proxy", "proxy_for"]
+
+_Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy: its address, which may hold a password, and how it is called in texts."""
+
+    url: str = field(repr=False)
+    variable: str
+    """Where it was found: a variable, or the settings of the system."""
+
+    def __str__(self) -> str:
+        scheme, _, rest = self.url.rpartition("://")
+        host = re.split("[/?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+        return f"the proxy {scheme or 'http'}://{host} ({self.variable})"
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """The proxy for this URL: of `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, else of `ALL_PROXY`, but for hosts in `NO_PROXY`.
+
+    Where no such variable is set, macOS and Windows are asked for their settings.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    named = getproxies_environment()
+    if not named:  # the settings of the system
+        found = getproxies().get(parts.scheme, "")
+        return Proxy(found, "the system's settings") if found and not proxy_bypass(host) else None
+    variable = parts.scheme if named.get(parts.scheme, "").strip() else "all"
+    address = named.get(variable, "").strip()
+    if not address or _is_excepted(host, port, named.get("no", "")):
+        return None
+    if address.startswith("socks://"):  # so GNOME writes it, and means version 5
+        address = f"socks5{address.removeprefix('socks')}"
+    return Proxy(address if "://" in address else f"http://{address}", f"{variable.upper()}_PROXY")
+
+
+def _is_excepted(host: str, port: int, exceptions: str) -> bool:
+    """Whether `NO_PROXY` names this host. An entry that means nothing for it is passed over."""
+    host = host.rstrip(".").lower()
+    address = _address(host)
+    return any(_names(entry, host, address, port) for entry in re.split(r"[\s,;]+", exceptions.lower()) if entry)
+
+
+def _names(entry: str, host: str, address: _Address | None, port: int) -> bool:
+    """Whether an entry is this host, a domain that it is in, or a network that it is in."""
+    if entry == "*":
+        return True
+    entry = entry.partition("://")[2] or entry
+    bracketed = re.fullmatch(r"\[([^\]]*)\](/\d+)?(?::(\d+))?(/\d+)?", entry)
+    if bracketed:
+        name, only = bracketed[1] + (bracketed[2] or bracketed[4] or ""), bracketed[3]
+    else:
+        name, colon, only = entry.partition(":")
+        if not colon or not only.isdigit() or entry.count(":") > 1:
+            name, only = entry, None
+    if only and int(only) != port:
+        return False
+    if address is not None:
+        return _holds(name, address)
+    domain = name.removeprefix("*").strip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def _holds(network: str, address: _Address) -> bool:
+    try:
+        return address in ipaddress.ip_network(network.partition("%")[0] if "/" not in network else network, strict=False)
+    except ValueError:
+        return False
+
+
+def _address(host: str) -> _Address | None:
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
