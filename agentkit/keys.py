@@ -96,18 +96,21 @@ class Hider:
                 return True
         return False
 
-    def hide(self, text: str) -> str:
-        """The text with `[api key]` for each secret, and for the first half of one at the end of a text that was cut."""
+    def hide(self, text: str, *, goes_on: bool = False) -> str:
+        """The text with `[api key]` for each secret, and for the first half of one at its end, where it may have been cut.
+
+        Of a text that `goes_on`, the end is left as it is.
+        """
         if not self.finds(text):
             return text
         pieces, done = list[str](), 0
-        for start, end in self.spans(text):
+        for start, end in self.spans(text, goes_on=goes_on):
             pieces += [text[done:start], HIDDEN]
             done = end
         return "".join([*pieces, text[done:]])
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text secrets are."""
+    def spans(self, text: str, *, goes_on: bool = False) -> list[tuple[int, int]]:
+        """Where in the text secrets are, as `hide` says."""
         found = list[tuple[int, int]]()
         for _secret, forms in tuple(self._known):
             for form in forms.reveal():
@@ -115,7 +118,7 @@ class Hider:
                 while at >= 0:
                     found.append((at, at + len(form)))
                     at = text.find(form, at + 1)
-            begun = _begun(text, forms.reveal()[:1])
+            begun = 0 if goes_on else _begun(text, forms.reveal()[:1])
             if 2 * begun >= len(forms.reveal()[0]):
                 found.append((len(text) - begun, len(text)))
         return _merged(found)
@@ -197,9 +200,9 @@ def clean_error(error: BaseException, hider: Hider) -> None:
         args = tuple(_cleaned(part, hider, by_form=is_ours) for part in one.args)
         if args != one.args:
             one.args = args
-        if isinstance(one, ModelError):
-            one.body, one.partial = _cleaned(one.body, hider, by_form=True), hider.hide(one.partial)
-            one.code, one.request_id = _cleaned(one.code, hider), _cleaned(one.request_id, hider)
+        for name, value in [*vars(one).items()]:
+            if isinstance(value, str) and (shown := _cleaned(value, hider, by_form=name == "body")) != value:
+                setattr(one, name, shown)
         own = [step for step in traceback.walk_tb(one.__traceback__) if not _is_library(step[0].f_globals)]
         if own and not getattr(one, "__notes__", None):
             lines = "".join(traceback.StackSummary.extract(iter(own)).format())

@@ -48,10 +48,10 @@ class Veil:
     def __init__(self, model: Any) -> None:
         self.hiders = hiders_of(model)
 
-    def hide(self, text: str) -> str:
-        """The text without the keys."""
+    def hide(self, text: str, *, goes_on: bool = False) -> str:
+        """The text without the keys. More may follow a text that `goes_on`."""
         for hider in self.hiders:
-            text = hider.hide(text)
+            text = hider.hide(text, goes_on=goes_on)
         return text
 
     def over(self, event: E) -> E:
@@ -112,7 +112,7 @@ class Pieces:
             await self.end()
         if self._held is not None:
             delta = replace(delta, text=self._held.text + delta.text)
-        text = self._veil.hide(delta.text)
+        text = self._veil.hide(delta.text, goes_on=True)
         kept = max(hider.begun(text) for hider in self._hiders)
         self._held = replace(delta, text=text[len(text) - kept :]) if kept else None
         if kept < len(text) or not text:
@@ -122,7 +122,7 @@ class Pieces:
         """Show what waits: no more of it will come."""
         held, self._held = self._held, None
         if held is not None:
-            await self._show(held)
+            await self._show(replace(held, text=self._veil.hide(held.text)))
 
 
 def _channel(delta: TextDelta | ReasoningDelta | ToolArgsDelta) -> tuple[type, int]:

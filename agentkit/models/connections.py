@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import h11
 
@@ -59,13 +58,12 @@ def _client_for(proxy: Proxy) -> Any:
     import httpx
 
     limits, tls = httpx.Limits(keepalive_expiry=_EXPIRY), _tls_context(*_certificates())
+    if not proxy.is_valid:
+        raise SettingsError(f"{proxy} has an address that does not work; allowed: such as http://127.0.0.1:8080")
     try:
-        urlsplit(proxy.url).port  # noqa: B018  httpx takes a number that is no port
         return httpx.AsyncClient(proxy=proxy.url, limits=limits, follow_redirects=False, verify=tls, trust_env=False)
     except ImportError as error:
         raise SettingsError(f"{proxy} cannot be used: {error}") from error
-    except (ValueError, httpx.InvalidURL):
-        raise SettingsError(f"{proxy} has an address that does not work; allowed: such as http://127.0.0.1:8080") from None
 
 
 class Connections:

@@ -28,6 +28,18 @@ class Proxy:
         host = re.split("[/?#]", rest.rpartition("@")[2], maxsplit=1)[0]
         return f"the proxy {scheme or 'http'}://{host} ({self.variable})"
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether its address is one, of a kind that can be used."""
+        import httpx
+
+        try:
+            parts = urlsplit(self.url)
+            httpx.URL(self.url)
+            return parts.scheme in ("http", "https", "socks5", "socks5h") and bool(parts.hostname) and parts.port != 0
+        except (ValueError, httpx.InvalidURL):
+            return False
+
 
 def proxy_for(url: str) -> Proxy | None:
     """The proxy for this URL: of `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, else of `ALL_PROXY`, but for hosts in `NO_PROXY`.
