@@ -26,9 +26,9 @@ _NAME = r"(?i)pass(?:word|wd|phrase|code|wort)|(?<=[_-])pass|pwd|token|secret|cr
 _TAIL = (
     r"(?i)(?:[_-]?(?:value|plain|raw|b64|base64))?[_-]?\d{0,2}(?![A-Za-z0-9]|[_-][A-Za-z0-9])(?P<quote>\\?[\"'`]|&quot;)?\]?"
 )
-_LAST_WORD = r"[A-Z]?[a-z]+$|[A-Z]+$"
-_OPTION = r"(?i)(?:^|[\s\"'`=\[(])--?[a-z0-9_-]*$"
-_TAG = r"<[\w:.-]*$"
+_LAST_WORD = r"[A-Z]?[a-z]+\Z|[A-Z]+\Z"
+_OPTION = r"(?i)(?:^|[\s\"'`=\[(])--?[a-z0-9_-]*\Z"
+_TAG = r"<[\w:.-]*\Z"
 _OF_KEYS = _words("""access account api auth encryption licence license master private secret signing subscription""")
 """What stands before "key" where a secret is meant, in one name or as two words."""
 _OF_KEYS_JOINED = _OF_KEYS | _words("app client consumer function functions service shared storage virtual")
