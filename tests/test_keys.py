@@ -1,0 +1,191 @@
+"""Keys out of sight: values that no repr shows, and their removal by value."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import pickle
+import pprint
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit import AgentError, BadRequest
+from agentkit.keys import Hider, Secret, Unseen, clean_error, hiders_of, is_secret_header, secrets_of_header
+
+KEY = "Zx7Qm2Lp9Vw4Kt8Rb3Ny"
+
+
+@pytest.mark.parametrize("secret", [Secret(KEY), Unseen(KEY), Hider([Secret(KEY)])], ids=["Secret", "Unseen", "Hider"])
+def test_no_repr_shows_it(secret: Any) -> None:
+    nested = {"a": [secret], "b": SimpleNamespace(c=secret)}
+    for shown in (repr(secret), str(secret), f"{secret}", repr(nested), pprint.pformat(nested), repr(copy.deepcopy(nested))):
+        assert KEY not in shown
+
+
+def test_it_is_equal_by_its_text_and_goes_into_no_pickle() -> None:
+    assert Secret(KEY) == Secret(KEY) == copy.deepcopy(Secret(KEY)) != Secret("other")
+    assert hash(Secret(KEY)) == hash(Secret(KEY)) == hash(KEY)
+    assert Secret(KEY) != KEY and copy.copy(Secret(KEY)).reveal() == KEY
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(Secret(KEY))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_key"),
+    [
+        (KEY, True), ("sk-1234567890", True), ("canaryKEY1", True), ("correcthorsebatterystaple", True),
+        ("Correct-Horse", True),
+        ("EMPTY", False), ("k", False), ("", False), ("lm-studio", False), ("not-needed", False), ("sk-no-key-required", False),
+        ("NOT_NEEDED", False),
+    ],
+)  # fmt: skip
+def test_what_can_be_a_key(text: str, is_key: bool) -> None:
+    assert Secret(text).is_worth_hiding is is_key
+    assert bool(Hider([Secret(text)])) is is_key
+    assert Hider([Secret(text)]).hide(f"<{text}>") == ("<[api key]>" if is_key else f"<{text}>")
+
+
+@given(before=st.binary(max_size=9), after=st.binary(max_size=9), key=st.text("abcXYZ012+/=_-&", min_size=20, max_size=40))
+def test_it_is_found_in_base64_whatever_is_beside_it(before: bytes, after: bytes, key: str) -> None:
+    hider = Hider([Secret(key)])
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(before + key.encode() + after).decode()
+        shown = hider.hide(f"<{text}>")
+        assert "[api key]" in shown and len(shown) <= len(text) + 11 - len(key)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{key}", "{quoted}", "{hex}", "{HEX}", "{slashed}", "Bearer {key}", "{key}{key}", "a{key}b", "{json}",
+    ],
+)  # fmt: skip
+def test_it_is_found_in_every_form(form: str) -> None:
+    key = 'ab/12+"cd"=34&ef?56'
+    forms = {
+        "key": key, "quoted": quote(key, safe=""), "hex": key.encode().hex(), "HEX": key.encode().hex().upper(),
+        "slashed": key.replace("/", "\\/"), "json": key.replace('"', '\\"'),
+    }  # fmt: skip
+    text = form.format(**forms)
+    shown = Hider([Secret(key)]).hide(f"it is {text}.")
+    assert shown.startswith("it is ") and shown.endswith(".") and "[api key]" in shown
+    assert not any(value in shown for value in forms.values())
+
+
+def test_the_beginning_of_one_at_the_end_of_a_text_that_was_cut() -> None:
+    hider = Hider([Secret(KEY)])
+    assert hider.hide(f"key {KEY[:15]}") == "key [api key]"
+    assert hider.hide(f"key {KEY[:15]}", goes_on=True) == f"key {KEY[:15]}"
+    assert hider.hide(f"key {KEY[:5]}") == f"key {KEY[:5]}", "as many words begin"
+    assert [hider.begun(text) for text in ("", "no", KEY[:1], f"x{KEY[:7]}", KEY[:19])] == [0, 0, 1, 7, 19]
+
+
+def test_only_the_last_keys_are_known() -> None:
+    hider = Hider()
+    for number in range(100):
+        hider.add(Secret(f"{KEY}{number:03}"))
+        hider.add(Secret(f"{KEY}{number:03}"))
+    assert hider.hide(f"{KEY}099 {KEY}080") == "[api key] [api key]"
+    assert hider.hide(f"{KEY}000!") == f"{KEY}000!"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_secret"),
+    [
+        ("Authorization", "x", True), ("api-key", "x", True), ("X-Api-Key", "x", True),
+        ("Ocp-Apim-Subscription-Key", "x", True), ("x-goog-api-key", "x", True), ("Cookie", "a=b", True),
+        ("cf-access-client-secret", "x", True), ("Helicone-Auth", "x", True),
+        ("x-auth-token", "x", True), ("x-portkey-virtual-key", "x", True), ("x-note", "ghp_" + KEY * 2, True),
+        ("api-version", "2026-01-01", False), ("x-request-id", "3f2a9c8b1d7e6f50", False), ("user-agent", "x", False),
+        ("Idempotency-Key", "x", False), ("sec-websocket-key", "x", False), ("openai-organization", "org-x", False),
+        ("x-ratelimit-remaining-tokens", "5", False), ("x-token-count", "5", False), ("author", "Ann", False),
+    ],
+)  # fmt: skip
+def test_headers_that_carry_a_secret(name: str, value: str, is_secret: bool) -> None:
+    assert is_secret_header(name, value) is is_secret
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secrets"),
+    [
+        ("authorization", f"Bearer {KEY}", [KEY]),
+        ("authorization", KEY, [KEY]),
+        ("api-key", f" {KEY} ", [KEY]),
+        ("authorization", "Basic " + base64.b64encode(f"ann:{KEY}".encode()).decode(), [KEY]),
+        ("authorization", "Basic not base64", []),
+        ("cookie", f"a=1; session={KEY}==; b", [f"{KEY}=="]),
+        ("cookie", f"bearer {KEY}", [KEY]),
+        ("cookie", "a= ;", []),
+    ],
+)
+def test_what_of_a_header_is_secret(name: str, value: str, secrets: list[str]) -> None:
+    found = {secret.reveal() for secret in secrets_of_header(name, Unseen(value))}
+    assert {*secrets} <= found and not any(f"{name}" in one or "Bearer" in one for one in found)
+
+
+def test_the_hiders_of_models_that_hold_others() -> None:
+    one, other = (SimpleNamespace(hider=Hider([Secret(key)])) for key in (KEY, KEY[::-1]))
+    wrapped = SimpleNamespace(model=SimpleNamespace(models=[SimpleNamespace(model=one), other, object()]))
+    assert hiders_of(wrapped) == [one.hider, other.hider]
+    assert hiders_of(object()) == []
+
+
+def test_an_error_is_cleaned_with_all_that_is_behind_it() -> None:
+    def fail() -> None:
+        try:
+            try:
+                raise httpx.ReadError(f"broke at {KEY}")
+            except httpx.ReadError as error:
+                raise ExceptionGroup("some", [ValueError(f"in a group: {KEY}"), OSError(5, f"of {KEY}")]) from error
+        except ExceptionGroup:
+            raise BadRequest(
+                f"refused {KEY}", body=f'{{"key": "{KEY}", "password": "hunter2"}}', partial=KEY, code=KEY
+            ) from None
+
+    with pytest.raises(BadRequest) as caught:
+        fail()
+    error = caught.value
+    clean_error(error, Hider([Secret(KEY)]))
+    assert str(error) == "refused [api key]" and error.partial == error.code == "[api key]"
+    assert error.body == '{"key": "[api key]", "password": "[redacted]"}'
+    group = error.__context__
+    assert isinstance(group, ExceptionGroup) and group.__cause__ and str(group.exceptions[0]) == "in a group: [api key]"
+    assert str(group.__cause__) == "broke at [api key]"
+    behind = [error, group, group.__cause__, *group.exceptions]
+    assert [one.__traceback__ for one in behind] == [None] * 5
+    assert KEY not in "".join(str(vars(one)) for one in behind)
+
+
+def test_where_an_error_came_through_the_programs_own_code_is_noted() -> None:
+    def sign() -> None:
+        secret = KEY
+        raise RuntimeError(f"no signature for {len(secret)}")
+
+    with pytest.raises(RuntimeError) as caught:
+        sign()
+    clean_error(caught.value, Hider())
+    clean_error(caught.value, Hider())
+    (note,) = caught.value.__notes__
+    assert "in sign" in note and "raise RuntimeError" in note and __file__ in note
+
+
+def test_what_is_behind_an_interruption_of_the_program_stays() -> None:
+    class Stop(BaseException):
+        pass
+
+    inner = ValueError("of an observer")
+    try:
+        try:
+            raise inner
+        except ValueError as error:
+            raise Stop from error
+    except Stop as stop:
+        clean_error(stop, Hider([Secret(KEY)]))
+        assert inner.__traceback__ is not None
+    assert issubclass(AgentError, Exception)
