@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
+import os
+import stat
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +82,80 @@ def test_no_secret_is_stored(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert KEY not in text and "authorization" not in text and "my key is [api key]" in text
     assert run(Cassette(path), NOWHERE, f"my key is {KEY}")[0].output == "your key is [api key]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_only_its_user_can_read_a_cassette(tmp_path: Path, before: int | None) -> None:
+    path = tmp_path / "mine.jsonl"
+    if before is not None:
+        path.touch(before)
+    mask = os.umask(0o022)
+    try:
+        record(path, ["noon"], watched=False)
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+IN_BASE64 = [base64.b64encode(b"x" * before + KEY.encode() + b"tail").decode() for before in range(3)]
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 8, 30, 1000])
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_key_that_a_server_repeats_in_pieces_is_not_stored(tmp_path: Path, chunk: int, watched: bool) -> None:
+    path, hexed = tmp_path / "echo.jsonl", KEY.encode().hex()
+    with DeepSeekSimulator([f"ünï {KEY}{KEY}, {' '.join(IN_BASE64)}, {hexed} and {KEY[:12]}"], chunk=chunk, api_key=KEY) as sim:
+        run(Cassette(path, record=True), sim.base_url, watched=watched)
+    (exchange,) = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    replayed, seen = run(Cassette(path), NOWHERE, watched=watched)
+    assert replayed.output.startswith("ünï [api key][api key], ") and replayed.output.endswith(f", [api key] and {KEY[:12]}")
+    assert "".join(event.text for event in seen if isinstance(event, TextDelta)) == (replayed.output if watched else "")
+    stored = replayed.output + "".join(map(str, exchange["body"]))
+    assert KEY not in stored and hexed not in stored and not any(form[4:36] in stored for form in IN_BASE64)
+    if watched and chunk < 30:
+        assert len(exchange["body"]) > 10, "it still comes in pieces"
+
+
+def test_the_key_of_a_function_and_of_a_client_is_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "echo.jsonl"
+
+    async def main(base_url: str) -> None:
+        for key, options in ((lambda: KEY, {}), (None, {"auth": ("ann", KEY)}), (None, {"cookies": {"session": KEY}})):
+            async with Cassette(path, record=True).client(**options) as client:
+                await Agent(ChatModel("deepseek-v4-flash", base_url=base_url, api_key=key, client=client)).run(f"my {KEY}")
+            assert KEY not in path.read_text(encoding="utf-8")
+
+    with DeepSeekSimulator([f"your key is {KEY}"] * 3) as sim:
+        asyncio.run(main(sim.base_url))
+
+
+def test_an_answer_is_stored_decompressed_so_that_no_key_hides_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    packed = gzip.compress(f"the key {KEY}".encode())
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip", "x-request-id": KEY})
+
+    came = asyncio.run(post(recorded(path, answer), headers={"api-key": KEY}))
+    assert came.text == f"the key {KEY}" and "content-encoding" not in came.headers
+    again = asyncio.run(post(Cassette(path), headers={"api-key": KEY}))
+    assert (again.text, again.headers["x-request-id"]) == ("the key [api key]", "[api key]")
+    with pytest.raises(httpx.DecodingError):
+        wrong = httpx.Response(200, stream=httpx.ByteStream(b"no"), headers={"content-encoding": "gzip"})
+        asyncio.run(post(recorded(path, lambda _request: wrong)))
+    with pytest.raises(httpx.DecodingError, match="as recorded"):
+        asyncio.run(post(Cassette(path)))
+
+
+def test_an_error_of_a_cassette_shows_no_key_in_its_frames(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    asyncio.run(post(recorded(path, lambda _request: httpx.Response(200)), body={"key": KEY}, headers={"api-key": KEY}))
+    with pytest.raises(CassetteMismatch) as caught:
+        asyncio.run(post(Cassette(path), body={"key": f"not {KEY}"}, headers={"api-key": KEY}))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if "cassette.py" in frame.f_code.co_filename]
+    own = [frame for frame in frames if frame.f_code.co_filename != __file__]
+    assert own and KEY not in "".join(repr({**frame.f_locals}) for frame in own) + str(caught.value)
 
 
 def test_the_first_difference_is_shown(tmp_path: Path) -> None:
