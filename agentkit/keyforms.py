@@ -47,7 +47,7 @@ _SHAPES = r"""
     | SK[0-9a-f]{32}                                        # Twilio
     | [0-9a-f]{32}-us\d{1,2}                                # Mailchimp
     | [0-9a-f]{32}\.[A-Za-z0-9]{16}                         # Zhipu
-    | \d{8,10}:AA[\w-]{30,}                                 # Telegram
+    | (?:bot)?\d{8,10}:AA[\w-]{30,}                         # Telegram
     | [A-Za-z0-9]{14}\.atlasv1\.[\w-]{20,}                  # Terraform
     | dt0[a-z]\d\d\.[A-Z0-9]{8,}\.[A-Z0-9]{16,}             # Dynatrace
     | pat[A-Za-z0-9]{14}\.[0-9a-f]{16,}                     # Airtable

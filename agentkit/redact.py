@@ -20,7 +20,7 @@ _END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
 _HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
 """A hash of a password, as crypt writes it."""
-_MARKS = ("sig", "hooks.", "webhook", "thin:", "machine", "curl", "wget")
+_MARKS = ("sig", "hooks.", "webhook", "thin:", "machine", "curl", "wget", "mysql", "mariadb")
 _AFTER_A_HEAD = r"""(?ix)
     (?P<head>
         [?&](?:sig|signature|x-amz-signature|x-goog-signature)=             # signed URLs
@@ -29,6 +29,7 @@ _AFTER_A_HEAD = r"""(?ix)
       | \bwebhook\.office\.com/webhookb2/
       | \bthin:[^\s/:@]{1,64}/(?=[^\s/@]{1,128}@)                           # Oracle's driver: user/password@
       | \bmachine\s{1,8}\S{1,128}\s{1,8}login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}  # .netrc
+      | \b(?:mysql|mariadb)[\w-]{0,16}\b[^\n]{0,200}?\s(?-i:-p)(?=[^\s-]{0,40}\d)
       | \b(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|-U|--(?:proxy-)?user)[\s=]["']?[^\s:"'/]{0,128}:(?!\d+\b|\$)
     )[^\s"'&@;,]+"""
 

@@ -54,7 +54,7 @@ _SCHEME = r"(?:bearer|basic|token|digest|negotiate|apikey|api-key|bot|hmac|key|s
 _PAIR = rf"""(?ix)
     (?:
         (?P<equals>[ \t]{{0,3}}(?::[ \t]{{0,3}}(?:Optional\[)?(?:str|SecretStr|bytes)\]?(?:[ ]?\|[ ]?None)?[ \t]{{0,3}})?
-            (?::=|=>|={{1,3}}|%3D)[ \t]{{0,3}})
+            (?::=|=>|={{1,3}}|%3D)[ \t]{{0,3}}|\n[ \t]{{1,8}}[^\n]{{1,160}}?\binput_value=)
       | (?P<colon>[,;]?\s{{0,12}}["']?value["']?\s{{0,3}}[:=]\s{{0,3}}|[ \t]{{0,3}}(?::|%3A)[ \t]{{0,8}})
       | (?P<comma>,[ ]?(?=b?\\?["']))
       | (?P<element>(?:\s[^<>]{{0,200}})?>)
@@ -63,13 +63,13 @@ _PAIR = rf"""(?ix)
     (?:(?P<block>[|>][-+0-9]{{0,2}}[ \t]*\r?\n(?=[ \t]))|(?:b(?=["']))?(?P<quote>\\?["'`]|&quot;|&\#39;)?)
     (?P<scheme>{_SCHEME}\s+)?"""
 _SPOKEN = r"""(?ix)
-    (?=[ \t:"'`(])(?:[ \t]+(?:provided|given|is|was|of|used|supplied|value))?[ \t]{0,3}:?[ \t]{0,3}["'`(]?
+    (?=[ \t:"'`(])(?:[ \t]+(?:provided|given|is|was|of|used|supplied|value))?[ \t]{0,3}:?[ \t]{0,3}["'`(]{0,2}
     (?P<value>[A-Za-z0-9][\w+/=.~!@$*-]{7,511})"""
 _HEADER = rf"""(?ix)
     [ \t]{{0,3}}(?::=|=>|[:=,]|%3A)[ \t]{{0,3}}(?:b(?=["']))?(?P<quote>\\?["'])?(?P<scheme>{_SCHEME}(?:\s+|%20))?"""
 _PARAMETERS = r"(?:=\\?\"[^\"\n]*\"|[^\n\"'])+"
 _COOKIE = r"""(?ix)
-    [ \t]{0,2}(?:(?::|=>)[ \t]{0,2}b?\\?["']?|,[ ]?b?["'])(?P<value>[\w!$*.^`|~+-]{1,100}=[^\r\n"'\\]*)"""
+    [ \t]{0,2}(?:(?::|=>)[ \t]{0,2}b?\\?["']?|,[ ]?b?["'])(?P<value>[\w!$*.^`|~+-]{1,100}(?==)(?:="[^"\r\n]*"|[^\r\n"'\\])*)"""
 
 _PROSE = _words(
     """a an and any are as at auth authentication be been blank bool boolean bytes can cannot changed confirm could default
@@ -89,6 +89,7 @@ _CODE = (
 """Program text: an attribute, a call, an item, or a variable of the same name."""
 _VARIABLE = r"_?[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+|await"
 _TYPE = r"_?[A-Za-z.]*(?:Str|Secret|Key|Token|T|Password|Type|Provider|Params?|Credentials?)|[\w.]+\.[A-Z][A-Za-z]+"
+_ANNOTATION = r"[A-Z][\w.]*[ ]{1,3}[=|]"
 _PLACE = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
 
 
@@ -176,6 +177,8 @@ def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
     link = next(link for link in ("equals", "colon", "comma", "element", "gap") if pair[link])
     shown = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
     value = _Value(shown, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]))
+    if link == "colon" and not ending and compiled(_ANNOTATION).match(text, seen.start(), seen.end() + 4):
+        return None
     if _is_innocent(name, value) or not _is_secret(name, value):
         return None
     whole = _until(ending).match(text, pair.end())

@@ -32,7 +32,7 @@ E = TypeVar("E", bound=Event)
 _SAID: dict[type[Any], tuple[str, ...]] = {
     RunStarted: ("messages",),
     MessageAdded: ("message",),
-    ModelReplied: ("message", "changed"),
+    ModelReplied: ("message", "model", "finish_reason", "changed"),
     ToolFinished: ("result", "error", "output"),
     ApprovalGiven: ("arguments",),
     RunFinished: ("error",),
