@@ -112,8 +112,8 @@ class UsageAdded:
 class ToolFinished:
     """A tool call was answered.
 
-    `error` is the full text of what went wrong, which the model does not see; `repairs` what was mended in the text of the
-    arguments before the tool ran; `output` the whole result, where the model was told its head and tail only.
+    `error` is the full text of what went wrong, without secrets; the model does not see it. `repairs` is what was mended in the
+    text of the arguments before the tool ran; `output` the whole result, where the model was told its head and tail only.
     """
 
     call: ToolCall

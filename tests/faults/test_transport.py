@@ -82,7 +82,7 @@ def free_port() -> int:
 
 def test_dns_failure(fault: Fault, watched: bool) -> None:
     fault("transport dns_failure")
-    error = against("http://nosuch.invalid/v1", watched=watched, attempts=2)
+    error = against("https://nosuch.invalid/v1", watched=watched, attempts=2)
     assert type(error) is e.ConnectionFailed and "nosuch.invalid" in str(error)
 
 
