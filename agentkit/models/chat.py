@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -39,14 +38,15 @@ from ..threads import Threads
 from . import wire
 from .clients import LoopClients
 from .connections import own_sender
+from .credentials import endpoint_with, payer
 from .deadline import Deadline
-from .endpoint import Endpoint, KeyFunction, find_endpoint
-from .headers import Headers, checked_headers
+from .endpoint import KeyFunction
+from .headers import checked_headers
 from .markup import BrokenMarkup, looks_like_a_call, read_markup
 from .prices import cost_of
 from .profiles import Profile, find_profile, profile_named
 from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
-from .senders import ClientSender, Response, authenticates_itself, may_have_certificate
+from .senders import ClientSender, Response
 from .waits import asked_wait
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ChatModel:
         if profile is not None and not isinstance(profile, Profile):
             raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
         own = checked_headers(extra)
-        self.endpoint = _endpoint(model, place, key, own, client)
+        self.endpoint = endpoint_with(model, place, key, own, client)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
@@ -117,7 +117,7 @@ class ChatModel:
             self._headers = self._headers.bearing(self.endpoint.key)
             self.hider.add(self.endpoint.key)
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url, learn=self.hider.add)
-        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, _payer(self.endpoint, own, client))
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, payer(self.endpoint, own, client))
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
         self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
         self._waits = {"connect": min(_CONNECT, timeout), "read": timeout}
@@ -249,33 +249,6 @@ class ChatModel:
         clean_error(error, self.hider)
         if isinstance(error, AuthError) and error.status == 401 and not self.endpoint.key and not self._headers.has_key:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
-
-
-def _endpoint(model: str | None, base_url: Unseen[str | None], api_key: Unseen[Any], headers: Headers, client: Any) -> Endpoint:
-    """The endpoint, with no key of the environment where headers or the client carry the credentials."""
-    is_signed = client is not None and authenticates_itself(client)
-    if api_key.reveal() and "authorization" in headers.names:
-        raise SettingsError("headers has Authorization, and api_key is given as well; give one of them")
-    try:
-        found = find_endpoint(model, base_url.reveal(), api_key, os.environ, with_env_keys=not (is_signed or headers.has_key))
-    except SettingsError as error:
-        raise error.with_traceback(None)  # noqa: B904  its frames have the URL, which may have a password in it
-    is_signed = is_signed or (client is not None and may_have_certificate(client, found.url))
-    found = replace(found, is_authenticated=is_signed or bool(headers.secrets))
-    secrets = [*headers.secrets, *([found.key] if isinstance(found.key, Secret) else [])]
-    if found.is_plain and (callable(found.key) or any(secret.is_worth_hiding for secret in secrets)):
-        text = f"{found.base_url}: the API key goes over HTTP without TLS to another machine; all on the way can read it"
-        warnings.warn(text, EndpointWarning, stacklevel=3)
-    return found
-
-
-def _payer(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
-    """Whose requests are paced together: those with the same key, function, secret headers, or client that signs them."""
-    key: Hashable = endpoint.key if isinstance(endpoint.key, Hashable) else id(endpoint.key)
-    who: list[Hashable] = [one for one in (key, *headers.secrets) if one is not None]
-    if not who and client is not None and authenticates_itself(client):
-        who.append(id(client))
-    return who[0] if len(who) == 1 else tuple(who) or None
 
 
 class _Reply:
