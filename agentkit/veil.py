@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from dataclasses import fields, is_dataclass, replace
-from functools import cache
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from .events import (
@@ -23,6 +22,7 @@ from .events import (
     ToolProgress,
 )
 from .keys import hiders_of
+from .messages import Assistant, System, ToolCall, ToolResult, User
 from .model import DeltaSink
 
 __all__ = ["Pieces", "Veil"]
@@ -40,6 +40,12 @@ _SAID: dict[type[Any], tuple[str, ...]] = {
     ToolProgress: ("data",),
 }
 """The fields of events that something from outside is said in; what others hold came with one of these."""
+_FIELDS: dict[type[Any], tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "role")
+    for kind in (System, User, Assistant, ToolCall, ToolResult)
+}
+_DEPTH = 5
+"""How deep lists and dicts are looked into: a tool may report anything as its progress, also what holds itself."""
 
 
 class Veil:
@@ -62,34 +68,28 @@ class Veil:
         changed: E = self._changed(event, said)
         return changed
 
-    def _finds(self, value: Any) -> bool:
+    def _finds(self, value: Any, depth: int = _DEPTH) -> bool:
         if isinstance(value, str):
             return any([hider.finds(value) for hider in self.hiders])  # noqa: C419  faster: there is one, as a rule
-        if isinstance(value, tuple | list):
-            return any(map(self._finds, value))
-        if isinstance(value, dict):
-            return any(map(self._finds, value)) or any(map(self._finds, value.values()))
-        return any([self._finds(getattr(value, name)) for name in _names_of(type(value))])  # type: ignore[arg-type]  # noqa: C419
+        if type(value) in (tuple, list):
+            return depth > 0 and any([self._finds(item, depth - 1) for item in value])  # noqa: C419
+        if type(value) is dict:
+            return depth > 0 and any(self._finds(item, depth - 1) for pair in value.items() for item in pair)
+        return any([self._finds(getattr(value, name), depth - 1) for name in _FIELDS.get(type(value), ())])  # noqa: C419
 
-    def _changed(self, value: Any, names: Iterable[str]) -> Any:
-        return replace(value, **{name: self._within(getattr(value, name)) for name in names})
+    def _changed(self, value: Any, names: Iterable[str], depth: int = _DEPTH) -> Any:
+        return replace(value, **{name: self._within(getattr(value, name), depth) for name in names})
 
-    def _within(self, value: Any) -> Any:
+    def _within(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return self.hide(value)
-        if not self._finds(value):
+        if not self._finds(value, depth):
             return value
-        if isinstance(value, tuple | list):
-            return type(value)(map(self._within, value))
-        if isinstance(value, dict):
-            return {self._within(name): self._within(item) for name, item in value.items()}
-        return self._changed(value, _names_of(type(value)))  # type: ignore[arg-type]
-
-
-@cache
-def _names_of(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass that hold more than a role; none of anything else."""
-    return tuple(field.name for field in fields(kind) if field.init and field.name != "role") if is_dataclass(kind) else ()
+        if type(value) in (tuple, list):
+            return type(value)(self._within(item, depth - 1) for item in value)
+        if type(value) is dict:
+            return {self._within(name, depth - 1): self._within(item, depth - 1) for name, item in value.items()}
+        return self._changed(value, _FIELDS[type(value)], depth - 1)
 
 
 class Pieces:

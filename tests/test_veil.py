@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -211,3 +211,16 @@ def test_what_has_no_key_stays_the_same_object() -> None:
     assert over.messages[3] == User("[api key]!") and over.new_from == 1
     clean = RunStarted("r", messages[:3])
     assert veil.over(clean) is clean and Veil(object()).over(started) is started
+
+
+def test_a_progress_that_holds_itself_or_is_of_any_kind_is_passed_on() -> None:
+    class Odd(NamedTuple):
+        name: str
+
+    veil = Veil(keyed(KEY))
+    loop: list[Any] = [KEY]
+    loop += [loop, loop]
+    shown = veil.over(ToolProgress(ToolCall("1", "f"), loop)).data
+    assert shown[0] == shown[1][0] == "[api key]"
+    for data in (Odd(KEY), object(), {1, 2}, None, 5, b"x"):
+        assert veil.over(ToolProgress(ToolCall("1", "f"), data)).data is data
