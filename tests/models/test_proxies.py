@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agentkit import ChatModel
+from agentkit import ChatModel, Limiter
 from agentkit import errors as e
 from agentkit.models.connections import Connections, own_sender
 from agentkit.models.proxies import Proxy, proxy_for
@@ -145,7 +145,7 @@ def test_a_proxy_is_named_without_its_password(url: str, text: str) -> None:
 
 def failed(url: str) -> e.ModelError:
     async def main() -> e.ModelError:
-        model = ChatModel("m", base_url=url, api_key="k", profile="generic")
+        model = ChatModel("m", base_url=url, api_key="k", profile="generic", limiter=Limiter())
         with pytest.raises(e.ModelError) as caught:
             await model.reply(ask())
         await model.aclose()
@@ -192,7 +192,7 @@ def test_a_proxy_that_refuses_is_named(scheme: str, status: str, retryable: bool
     async def main() -> None:
         async with proxy_that_answers(http(b"", status)) as (port, heads):
             monkeypatch.setenv("ALL_PROXY", f"http://ann:hunter2@127.0.0.1:{port}")
-            model = ChatModel("m", base_url=f"{scheme}://api.example/v1", api_key="k", profile="generic")
+            model = ChatModel("m", base_url=f"{scheme}://api.example/v1", api_key="k", profile="generic", limiter=Limiter())
             with pytest.raises(e.ConnectionFailed, match=rf"the proxy http://127\.0\.0\.1:{port} .*{status[:3]}") as caught:
                 await model.reply(ask())
             await model.aclose()

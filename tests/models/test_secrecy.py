@@ -21,7 +21,7 @@ import rich.console
 import rich.traceback
 from _pytest._io.saferepr import saferepr_unlimited as saferepr
 
-from agentkit import Agent, ChatModel, Fallback, Retry, User
+from agentkit import Agent, ChatModel, Fallback, Limiter, Retry, User
 from agentkit import errors as e
 from agentkit.events import Delta
 from agentkit.models.endpoint import find_endpoint
@@ -82,7 +82,7 @@ async def failed(awaitable: Awaitable[Any]) -> BaseException:
 @asynccontextmanager
 async def model_with(client: str, port: int, **options: Any) -> Any:
     own = MAKE[client]()
-    options = {"api_key": KEY, "timeout": 0.3, "profile": "generic", **options}
+    options = {"api_key": KEY, "timeout": 0.3, "profile": "generic", "limiter": Limiter(), **options}
     model = ChatModel("m", base_url=f"http://127.0.0.1:{port}/v1", client=own, **options)
     yield model
     await model.aclose()
@@ -302,7 +302,7 @@ def test_the_loops_debug_log_has_no_key_of_a_function(caplog: pytest.LogCaptureF
 
 def test_sync_calls_retries_and_other_models_show_no_key() -> None:
     def model() -> ChatModel:
-        return ChatModel("m", base_url="http://127.0.0.1:9/v1", api_key=KEY)
+        return ChatModel("m", base_url="http://127.0.0.1:9/v1", api_key=KEY, limiter=Limiter())
 
     agents = [Agent(model(), retry=Retry(attempts=3, first=0)), Agent(Fallback(model(), model(), retry=None))]
     for agent in agents:
