@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeAlias
 
 from .errors import ModelError
 from .messages import Usage
+from .models.bodies import read_chunk, read_whole
 from .models.chat import ChatModel
 from .models.prices import cost_of
 from .models.profiles import Profile
-from .models.replies import Parts, ReplyReader, read_chunk, read_error, read_whole
+from .models.refusals import read_error
+from .models.replies import Parts, ReplyReader
 from .sse import SSEParser
 
 __all__ = ["CHECKS", "Finding", "Report", "check_endpoint", "estimate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 __all__ = ["BYTES_PER_TOKEN", "Assistant", "Message", "Spent", "System", "ToolCall", "ToolResult", "Usage", "User"]
@@ -50,21 +50,31 @@ class User(_Encoded):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it."""
+    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it.
+
+    `opaque` holds the fields of the call that agentkit does not know, such as a signature, as one JSON object; empty for none.
+    """
 
     id: str
     name: str
     arguments: str = "{}"
+    opaque: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Assistant(_Encoded):
-    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came."""
+    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came.
+
+    `opaque` holds the fields of the reply that agentkit does not know, as one JSON object; empty for none. `origin` names the
+    profile of the server that sent such fields, here or in a call: they go back, as they came, to servers of that profile.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     role: Literal["assistant"] = "assistant"
+    opaque: str = field(default="", repr=False)
+    origin: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

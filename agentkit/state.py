@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, assert_never
 
@@ -239,7 +239,7 @@ class RunState:
         waiting = self._open(event.call_id)
         waiting.approved = event.approved
         if event.arguments is not None:
-            waiting.call, waiting.edited = ToolCall(waiting.call.id, waiting.call.name, event.arguments), True
+            waiting.call, waiting.edited = replace(waiting.call, arguments=event.arguments), True
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the form."""

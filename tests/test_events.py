@@ -78,7 +78,10 @@ def test_the_result_of_a_last_event_is_not_stored(event: Event) -> None:
     [
         (TextDelta("x"), {"type": "TextDelta", "text": "x"}),
         (ToolProgress(ToolCall("a", "f"), {"done": 1}), {"data": {"done": 1}}),
-        (ApprovalRequired(ToolCall("a", "f"), "why"), {"reason": "why", "call": {"id": "a", "name": "f", "arguments": "{}"}}),
+        (
+            ApprovalRequired(ToolCall("a", "f"), "why"),
+            {"reason": "why", "call": {"id": "a", "name": "f", "arguments": "{}", "opaque": ""}},
+        ),
     ],
 )
 def test_passing_events_can_be_shown_as_json(event: Event, data: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SettingsError
 from .endpoint import is_loopback
+from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
 
 __all__ = [
@@ -74,6 +75,12 @@ class Profile:
     """Whether calls in the markup of DeepSeek V4 may come as text, and then count as calls if they are complete."""
     nine_character_ids: bool = False
     """Whether a call's id must have nine letters and digits. Others are mapped on the wire."""
+    finish_reasons: Mapping[str, Ending] = field(default_factory=dict)
+    """Finish reasons of this server that mean something else than in the table of finish.py; words in lower case."""
+    opaque_back: bool = True
+    """Whether fields of its replies that agentkit does not know go back to it."""
+    cost_in: tuple[str, ...] = ()
+    """Path in the usage where the server tells the cost of a reply in US dollars; empty: it does not. It wins over `prices`."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     """Prices by the beginning of the model's name; the longest match counts."""
 
@@ -133,6 +140,7 @@ OPENROUTER = Profile(
     effort_names={"max": "high"},
     reasoning_back="reasoning",
     stops=4,
+    cost_in=("cost",),
 )
 
 MISTRAL = Profile(
@@ -143,6 +151,7 @@ MISTRAL = Profile(
     user_after_tool=False,
     temperature=1.5,
     stream_usage=False,
+    opaque_back=False,
 )
 
 VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True)
@@ -195,7 +204,14 @@ ZHIPU = Profile(
     stops=4,
 )
 
-GROQ = Profile(name="groq", hosts=("api.groq.com",), effort_in=("reasoning_effort",), effort_names={"max": "high"}, stops=4)
+GROQ = Profile(
+    name="groq",
+    hosts=("api.groq.com",),
+    effort_in=("reasoning_effort",),
+    effort_names={"max": "high"},
+    stops=4,
+    opaque_back=False,
+)
 
 SILICONFLOW = Profile(
     name="siliconflow",

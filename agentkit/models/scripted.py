@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from ..errors import AgentError
@@ -29,10 +30,8 @@ def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: in
     message = (
         item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
     )
-    calls = tuple(
-        c if c.id else ToolCall(f"call_{turn:02}_{place}", c.name, c.arguments) for place, c in enumerate(message.tool_calls)
-    )
-    return Assistant(message.text, message.reasoning, calls)
+    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{place}") for place, c in enumerate(message.tool_calls))
+    return replace(message, tool_calls=calls)
 
 
 class ScriptedModel:
