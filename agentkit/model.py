@@ -95,14 +95,33 @@ def _check_range(name: str, value: float | None, low: float, high: float | None,
         raise SettingsError(f"{name} is {value!r}; allowed: {span}")
 
 
+class _Formed:
+    """Room for a tool's form on the wire: it is made once for a profile, and stays with the tool."""
+
+    __slots__ = ("_form",)
+    _form: tuple[object, dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(_Formed):
     """A tool as the model sees it: name, description and the JSON Schema of its arguments."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     strict: bool = False
+
+    def form(self, dialect: object, make: Callable[[ToolSpec], dict[str, Any]]) -> dict[str, Any]:
+        """This tool as `dialect` has it; `make` is called only when that is not there yet."""
+        try:
+            made_for, form = self._form
+            if made_for is dialect:
+                return form
+        except AttributeError:
+            pass
+        form = make(self)
+        object.__setattr__(self, "_form", (dialect, form))
+        return form
 
 
 @dataclass(frozen=True, slots=True)

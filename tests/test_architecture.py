@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
         "repair",
         "coerce",
         "losses",
+        "loosen",
         "closed",
         "typeschema",
         "validate",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
+from ..loosen import CAREFUL, SchemaRule
 from .endpoint import is_loopback
 from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
@@ -69,6 +70,8 @@ class Profile:
     """Whether thinking text may stand in the content, between <think> and </think> at its beginning."""
     user_after_tool: bool = True
     """Whether a user message may follow a tool result. If not, a short assistant message is put between them."""
+    schema_rules: tuple[SchemaRule, ...] = CAREFUL
+    """What its tools' JSON Schemas have to do without (`loosen.py` has the rules); none: it takes all of JSON Schema."""
     strict: bool = False
     """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
     markup_calls: bool = False
@@ -99,6 +102,7 @@ _DEEPSEEK: dict[str, Any] = {
     "max_tokens": 393_216,
     "user_field": "user_id",
     "markup_calls": True,
+    "schema_rules": (),
 }
 
 DEEPSEEK = Profile(
@@ -128,6 +132,7 @@ OPENAI = Profile(
     effort_names={"max": "high"},
     max_tokens_field="max_completion_tokens",
     stops=4,
+    schema_rules=("root", "patterns", "tuples"),
     strict=True,
 )
 
@@ -152,15 +157,21 @@ MISTRAL = Profile(
     temperature=1.5,
     stream_usage=False,
     opaque_back=False,
+    schema_rules=("root", "patterns", "tuples"),
 )
 
-VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True)
+_GRAMMARS: tuple[SchemaRule, ...] = ("root", "keywords", "patterns", "tuples", "types")
+"""For servers that make a grammar of a schema: they follow references, and know few keywords."""
+
+VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True, schema_rules=_GRAMMARS)
 """A vLLM server; found by its name only, as it has no port or model names of its own. The field of the thinking text was
 renamed in 2025; newer versions take both."""
 
-SGLANG = Profile(name="sglang", hosts=(":30000",), reasoning_back="reasoning_content", markup_calls=True)
+SGLANG = Profile(
+    name="sglang", hosts=(":30000",), reasoning_back="reasoning_content", markup_calls=True, schema_rules=_GRAMMARS
+)
 
-LLAMA_CPP = Profile(name="llama.cpp", reasoning_back="reasoning_content")
+LLAMA_CPP = Profile(name="llama.cpp", reasoning_back="reasoning_content", schema_rules=_GRAMMARS)
 """The server of llama.cpp, which needs --jinja for tools; found by its name only."""
 
 OLLAMA = Profile(name="ollama", hosts=(":11434", "ollama.com"), effort_in=("reasoning_effort",), forced_choice="auto")
@@ -211,6 +222,7 @@ GROQ = Profile(
     effort_names={"max": "high"},
     stops=4,
     opaque_back=False,
+    schema_rules=("root", "patterns", "tuples"),
 )
 
 SILICONFLOW = Profile(
@@ -225,7 +237,8 @@ MINIMAX = Profile(
 )
 
 GENERIC = Profile(name="generic")
-"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do."""
+"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do. This
+is also the profile for gateways to Gemini, Claude and Bedrock, which refuse the most in schemas."""
 
 PROFILES = (
     ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL, VLLM, SGLANG, LLAMA_CPP, OLLAMA, LM_STUDIO, DASHSCOPE, MOONSHOT, ZHIPU,

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import EndpointWarning, SettingsError
+from ..loosen import SchemaRule, loosened
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
@@ -149,10 +150,14 @@ def _tools(tools: Sequence[ToolSpec], profile: Profile) -> list[dict[str, Any]]:
     """The tools, all strict or none: DeepSeek refuses a request with both kinds."""
     if any(tool.strict for tool in tools):
         try:
-            return [_tool(tool, _strict(tool, profile)) for tool in tools]
+            return [_tool(tool, _strict(tool, profile), strict=True) for tool in tools]
         except NotStrict as reason:
             warnings.warn(f"the request is not strict: {reason}", EndpointWarning, stacklevel=2)
-    return [_tool(tool, None) for tool in tools]
+    return [tool.form(profile, partial(_loose, rules=profile.schema_rules)) for tool in tools]
+
+
+def _loose(tool: ToolSpec, rules: Sequence[SchemaRule]) -> dict[str, Any]:
+    return _tool(tool, loosened(tool.parameters, rules))
 
 
 def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
@@ -166,8 +171,11 @@ def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
         raise NotStrict(f"the tool {tool.name} cannot be: {reason}") from None
 
 
-def _tool(tool: ToolSpec, strict: dict[str, Any] | None) -> dict[str, Any]:
-    function = {"name": wire_name(tool.name), "description": tool.description, "parameters": strict or tool.parameters}
+def _tool(tool: ToolSpec, parameters: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
+    """A tool without a description is described by its name: Bedrock refuses an empty text, and templates may need one."""
+    name = wire_name(tool.name)
+    description = tool.description if tool.description.strip() else name
+    function = {"name": name, "description": description, "parameters": parameters}
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
