@@ -138,7 +138,7 @@ def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The root as one object with the keys of all branches; those of a choice are not required."""
     made = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "allOf", "not", "enum", "if")}
     made |= {"type": "object", "properties": dict(schema.get("properties") or {})}
-    required = list(schema.get("required") or ())
+    required = list(made.pop("required", None) or ())
     for key in ("allOf", "anyOf", "oneOf"):
         for branch in schema.get(key) or ():
             inner = branch if isinstance(branch, Mapping) else {}
@@ -162,7 +162,7 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     if kinds and "type" not in node:
         node["type"] = kinds[0] if len(kinds) == 1 else kinds
     refused = {key for key in node if key not in _CORE}
-    if listed and kinds != ["string"]:
+    if "enum" in node and kinds != ["string"]:
         refused.add("enum")
     said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _tells(key, node[key])]
     if isinstance(node.get("required"), list):
