@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from typing import Any
 
 from .errors import ModelRetry, ToolArgumentsInvalid
 from .messages import ToolCall, ToolResult
-from .names import wire_name
+from .names import nearest_names, wire_name
 from .redact import redact
 from .spec import AgentSpec
 from .state import OpenCall
 from .tool import RunContext, ToolRegistry
+from .validate import LONG_TEXT
 
 __all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
 
@@ -108,7 +108,10 @@ async def _invoke(
     tool = spec.tools.get(call.name)
     if tool is None:
         raise ModelRetry(unknown_tool(call.name, spec.tools))
-    arguments = tool.parse(call.arguments)
+    if len(call.arguments) > LONG_TEXT:  # the loop goes on meanwhile
+        arguments = await spec.threads.run(partial(tool.parse, call.arguments))
+    else:
+        arguments = tool.parse(call.arguments)
     repairs += arguments.repairs
     return await tool.invoke(arguments, ctx, spec.threads, finish)
 
@@ -117,7 +120,7 @@ def unknown_tool(name: str, tools: ToolRegistry) -> str:
     """What the model is told when it calls a tool that is not there: the names that are, nearest first."""
     name = name if len(name) <= 200 else f"{name[:200]}..."
     names = [wire_name(tool.name) for tool in tools]  # as the model knows them
-    near = difflib.get_close_matches(name, names, n=3)
+    near = nearest_names(name, names)
     ordered = near + [n for n in names if n not in near]
     return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"
 

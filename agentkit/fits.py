@@ -59,8 +59,9 @@ class Fits:
                 (inner := node.of_key(key)) is not False and self.admits(item, inner) for key, item in value.items()
             )
         if isinstance(value, list):
-            return not (node.is_set and is_twice(value)) and all(
-                self.admits(item, node.of_item(place)) for place, item in enumerate(value)
+            plain = () if node.places else self.shape.node(node.items).plain
+            return not (node.is_set and _is_twice(value)) and all(
+                type(item) in plain or self.admits(item, node.of_item(place)) for place, item in enumerate(value)
             )
         return True
 
@@ -88,10 +89,12 @@ class Fits:
         elif isinstance(value, dict):
             yield from self._misfits_of_keys(value, node, path)
         elif isinstance(value, list):
-            if node.is_set and is_twice(value):
+            if node.is_set and _is_twice(value):
                 yield f"{written(path)}: an item is there twice: {shown(value)}"
+            plain = () if node.places else self.shape.node(node.items).plain
             for place, item in enumerate(value):
-                yield from self.misfits(item, node.of_item(place), inside(path, place))
+                if type(item) not in plain:
+                    yield from self.misfits(item, node.of_item(place), inside(path, place))
 
     def _misfits_of_keys(self, value: dict[str, Any], node: Node, path: Path) -> Iterator[str]:
         if not node.required <= value.keys():
@@ -113,7 +116,7 @@ def _name(path: Path) -> str:
     return written(path) or "arguments"
 
 
-def is_twice(items: list[Any]) -> bool:
+def _is_twice(items: list[Any]) -> bool:
     """Whether two of the items are the same."""
     return len({key_of(item) for item in items}) < len(items)
 

@@ -20,7 +20,7 @@ from .typeschema import validator_of
 __all__ = ["Answer", "JsonOutput", "Output", "TextOutput", "ToolOutput", "Wrong", "output_of"]
 
 FINAL_ANSWER = "final_answer"
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?[ \t\r]*\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Typed:
 
     def validate(self, data: str) -> Any:
         """The value of JSON text that fits the schema; raises `ToolArgumentsInvalid` with what is wrong."""
-        value, _ = self.validator.parse(data, FINAL_ANSWER)
+        value, _ = self.validator.parse(data, FINAL_ANSWER, words=False)
         return value if self._is_object else value["answer"]
 
     def read_text(self, text: str) -> Any:
@@ -112,9 +112,11 @@ class _Typed:
         except ToolArgumentsInvalid:
             if self._is_object:
                 raise
-            fenced = _FENCE.fullmatch(text)
+            bare = text.strip()
+            if (fence := _FENCE.match(bare)) and bare.endswith("```"):
+                bare = bare[fence.end() : -3]
             with contextlib.suppress(ToolArgumentsInvalid):
-                return self.validate(f'{{"answer": {fenced[1] if fenced else text}}}')
+                return self.validate(f'{{"answer": {bare}}}')
             raise
 
 

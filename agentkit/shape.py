@@ -13,6 +13,7 @@ from .unwrap import plain_key
 
 __all__ = ["Node", "Shape", "is_of_type", "key_of", "type_of"]
 
+_PLAIN = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 
 
@@ -42,6 +43,8 @@ class Node:
     items: Any = True
     is_set: bool = False
     format: str = ""
+    plain: frozenset[type] = frozenset()
+    """The types of Python's whose values it admits, whatever they are."""
 
     @property
     def is_closed(self) -> bool:
@@ -86,7 +89,7 @@ class Shape:
 
     def node(self, part: Any) -> Node:
         """The node of a part of the schema. `true`, and what is no schema, is that of anything."""
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             return _ANY
         found = self._nodes.get(id(part))
         return self._nodes.setdefault(id(part), self._made(self._target(part))) if found is None else found
@@ -106,15 +109,15 @@ class Shape:
                 return True
             elif place not in done:
                 around.append(place)
-                left += [(part, False), *((inner, True) for inner in self.node(part).parts)]
+                left += [(part, False), *((inner, True) for inner in self.node(part).parts if isinstance(inner, dict))]
         return False
 
     def _target(self, part: Any) -> Mapping[str, Any]:
         seen = 0
-        while isinstance(part, Mapping) and "$ref" in part and seen < 20:
+        while isinstance(part, dict) and "$ref" in part and seen < 20:
             part = self._definitions.get(part["$ref"].rpartition("/")[2], {})
             seen += 1
-        return part if isinstance(part, Mapping) else {}
+        return part if isinstance(part, dict) else {}
 
     def _made(self, part: Mapping[str, Any]) -> Node:
         options = part.get("enum", [part["const"]] if "const" in part else None)
@@ -125,9 +128,13 @@ class Shape:
             plain = plain_key(name)
             by_plain_key[plain] = "" if plain in by_plain_key else name
         tag = part.get("discriminator", {})
+        types = (names,) if isinstance(names, str) else tuple(names)
+        branches = tuple(part.get("anyOf") or part.get("oneOf") or ())
+        is_bound = branches or options is not None or "format" in part
         return Node(
-            types=(names,) if isinstance(names, str) else tuple(names),
-            branches=tuple(part.get("anyOf") or part.get("oneOf") or ()),
+            types=types,
+            branches=branches,
+            plain=frozenset(() if is_bound else (kind for name in types for kind in _PLAIN.get(name, ()))),
             tag=tag.get("propertyName", ""),
             by_tag={value: {"$ref": target} for value, target in tag.get("mapping", {}).items()},
             options=options,

@@ -21,14 +21,17 @@ from .shape import Shape
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 __all__ = ["LONGEST_TEXT", "LONG_TEXT", "Validator"]
 
 LONGEST_TEXT = 2 * 2**20
 """Characters; a longer text is refused unread. A model that writes 400,000 tokens in one reply does not get there."""
-LONG_TEXT = 16 * 2**10
-"""A text above this length is read in a thread, and its shape is compared with the schema before it is validated: a
-library makes an error of each wrong item, and nothing else of the process runs meanwhile."""
+LONG_TEXT = 2 * 2**10
+"""Characters; a longer text is better read in a thread, as mending it may take more than a few milliseconds."""
+_LOOKED_AT_FIRST = 5_000
+"""The shape of more values is compared with the schema before the library validates them: it makes an error of each wrong
+one, and nothing else of the process runs meanwhile."""
 _MOST_VALUES = 200_000
 _MOST_READINGS = 10_000
 """How often parts of a value may be compared with parts of a type that holds itself in a union."""
@@ -75,35 +78,50 @@ class Validator:
 
     def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
         value, repairs = self._read(text, name, words=words)
-        self._check_size(value, text)
+        looks_first = self._check_size(value, text)
         if "bare word" in repairs:
             return self._with_bare_words(value, repairs)
-        is_long = len(text) > LONG_TEXT
         try:
-            if is_long:
+            if looks_first:
                 self._check_shape(value)
             return self._validated(value, None if repairs else text), repairs
         except ToolArgumentsInvalid:
             mended, more = coerce(value, self.shape)
             if not more:
                 raise
-        if is_long:
+        if looks_first:
             self._check_shape(mended)
         return self._validated(mended, None), (*repairs, *more)
+
+    def _told(self, error: ValidationError, value: Any) -> str:
+        """What the model is told of the library's error: what the shape of the value tells, where it tells more."""
+        wrong = Fits(self.shape).misfits(value) if error.error_count() > _MANY else []
+        if not wrong:
+            found = error.errors(include_url=False, include_context=False)
+            wrong = Fits(self.shape).misfits(value) if _has_strange_key(found) else []
+            return "; ".join(wrong[:_SHOWN]) or _explain(found, self.schema, self.subject)
+        return "; ".join(wrong[:_SHOWN])
 
     def _check_shape(self, value: Any) -> None:
         if wrong := Fits(self.shape).misfits(value):
             raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
 
-    def _check_size(self, value: Any, text: str) -> None:
-        """Refuse what would take long to validate: more values than a model writes, and types with too many readings."""
+    def _check_size(self, value: Any, text: str) -> bool:
+        """Refuse what would take long to validate: more values than a model writes, and types with too many readings.
+
+        True where the library would make many errors of a value that does not fit.
+        """
         count = text.count(",") + text.count(":")
-        if count > _MOST_VALUES and (count := _values(value)) > _MOST_VALUES:
+        if count > _LOOKED_AT_FIRST:  # they may be in texts
+            count = _values(value)
+        if count > _MOST_VALUES:
             raise ToolArgumentsInvalid(f"the {self.subject} hold {count:,} values; at most {_MOST_VALUES:,} are read")
-        if self.shape.holds_itself and readings(value, self.shape) > _MOST_READINGS + 50 * count:
+        tries = readings(value, self.shape) if self.shape.holds_itself else 0
+        if tries > _MOST_READINGS + 50 * count:
             raise ToolArgumentsInvalid(
                 f"the {self.subject} are nested too deeply for a type that can be read in several ways on each level"
             )
+        return max(count, 5 * tries) > _LOOKED_AT_FIRST
 
     def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
@@ -138,8 +156,7 @@ class Validator:
         except RecursionError:
             raise
         except ValidationError as error:
-            strange = Fits(self.shape).misfits(value) if _has_strange_key(error) else []
-            raise ToolArgumentsInvalid("; ".join(strange[:_SHOWN]) or _explain(error, self.schema, self.subject)) from None
+            raise ToolArgumentsInvalid(self._told(error, value)) from None
         except Exception as error:  # of a validator or a constraint of the program's own
             told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
             raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
@@ -213,23 +230,23 @@ _REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _LONGEST_HINT = 2000
 _LONGEST_WORD = 80
+_MANY = 50
+"""Errors of the library that are not looked through: each costs as much as a comparison of the whole value."""
 _SHOWN = 5
 """Problems of a call that the model is told."""
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
 
 
-def _has_strange_key(error: ValidationError) -> bool:
+def _has_strange_key(found: list[ErrorDetails]) -> bool:
     """Whether a nested object has a key that is not known there; pydantic does not say which are."""
     kinds = ("extra_forbidden", "unexpected_keyword_argument")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
     return any(item["type"] in kinds and len(item["loc"]) > 1 for item in found)
 
 
-def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) -> str:
+def _explain(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
     """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
     known = list(schema.get("properties", {}))
-    found = error.errors(include_url=False, include_context=False)
     if any(item["type"] in _NO_OBJECT for item in found):
         keys = ", ".join(known) or ("none" if schema.get("additionalProperties") is False else "any")
         return f"the {subject} must be one JSON object with these keys: {keys}"
