@@ -22,6 +22,7 @@ LAST_ANSWER = "You have reached the limit of this run. Do not call tools any mor
 CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
 EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in the next reply"
 FORBIDDEN_CALL = "not run: no tool may be called here; answer in words"
+SECOND_ANSWER = "not run: the answer can be given once"
 BEYOND_CALL = "not run: the run has reached its limit of tool calls"
 REFUSED_CALL = "not run: the call was not approved"
 LOST_CALL = (
@@ -77,6 +78,8 @@ def _never_run(calls: list[OpenCall], spec: AgentSpec) -> Iterator[tuple[list[Op
     yield calls[most:] if most else [], EXCESS_CALL.format(most)
     yield [c for c in calls if c.started and not spec.may_repeat(c.call)], LOST_CALL
     yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL
+    answers = [c for c in calls if c.call.name == spec.answering]
+    yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:

@@ -23,7 +23,7 @@ from .validate import Validator
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema", "result_type", "yields"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
     remedy.
     """
-    label = getattr(fn, "__qualname__", None) or repr(fn)
+    label = _label(fn)
     signature, hints = _read(label, fn)
     docstring = _docstring(fn)
     parameters = signature.parameters.values()
@@ -282,29 +282,43 @@ def one_key(name: str, annotation: Any) -> Validator:
 _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator)
 
 
+def result_type(fn: Callable[..., Any]) -> Any:
+    """The type that the function is annotated to return; None where it is not. A generator returns a list.
+
+    Raises `ToolDefinitionError` where the annotation cannot be read.
+    """
+    kind = _type_hints(fn, result=True).get("return")
+    if isinstance(kind, Exception):
+        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(kind)}") from kind
+    if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
+        return typing.get_args(kind)[-1]
+    if origin in _GENERATORS and yields(fn):
+        return list[typing.get_args(kind)[0]]  # type: ignore[misc]
+    return kind
+
+
 def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of what the function returns, as it is written to the model; a generator returns a list.
+    """The JSON Schema of what the function returns, as it is written to the model.
 
     It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
     """
     from pydantic import TypeAdapter
 
-    label = getattr(fn, "__qualname__", None) or repr(fn)
+    kind = result_type(fn)
     try:
-        kind = _type_hints(fn, result=True).get("return", Any)
-        if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
-            kind = typing.get_args(kind)[-1]
-        elif origin in _GENERATORS and _yields(_annotated(fn)):
-            kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
-        if isinstance(kind, Exception):
-            raise kind
-        return json_schema(TypeAdapter(kind), mode="serialization")
+        return json_schema(TypeAdapter(Any if kind is None else kind), mode="serialization")
     except Exception as error:
-        raise ToolDefinitionError(f"{label}: its result cannot be described: {brief(error)}") from error
+        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(error)}") from error
 
 
-def _yields(fn: Callable[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+def yields(fn: Callable[..., Any]) -> bool:
+    """Whether calling it gives a generator."""
+    source = _annotated(fn)
+    return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
+
+
+def _label(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", None) or repr(fn)
 
 
 def _type_name(annotation: Any) -> str:
