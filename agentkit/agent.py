@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +27,7 @@ from .run import Run, RunResult
 from .spec import AgentSpec, Approve, Middleware, Observer
 from .state import RunState
 from .stream import RunStream, SyncRunStream
-from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, tool
+from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
 from .underway import as_run
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
@@ -159,6 +161,7 @@ class Agent(Generic[OutputT]):
     ) -> None:
         self._parts = {name: value for name, value in locals().items() if name != "self"}
         _check_parts(self._parts)
+        self._parts["tools"] = tools = tuple(as_tools(tools))  # an iterator can be gone through once
         if model is None or isinstance(model, str):
             from .models.chat import ChatModel
 
@@ -197,6 +200,25 @@ class Agent(Generic[OutputT]):
         if unknown:
             raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
         return Agent(**{**self._parts, **changes})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Agent[OutputT]:
+        """Another agent: with a model of its own, and the same tools and functions."""
+        shared = {name for name, part in self._parts.items() if name == "output_type" or inspect.isroutine(part)}
+        parts = {name: part if name in shared else copy.deepcopy(part, memo) for name, part in self._all_parts.items()}
+        return _made_of(type(self), parts, copy.deepcopy(self._more, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has what the agent is made of. Its parts must allow it."""
+        return _made_of, (type(self), self._all_parts, self._more)
+
+    @property
+    def _all_parts(self) -> dict[str, Any]:
+        return {**self._parts, "model": self.model}
+
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What a subclass has put into it."""
+        return {name: value for name, value in vars(self).items() if name not in ("_parts", "model", "deps_type", "spec")}
 
     def __repr__(self) -> str:
         return f"Agent({self.model!r}, tools=[{', '.join(_names(self.spec.tools))}])"
@@ -319,6 +341,13 @@ class Agent(Generic[OutputT]):
         run = Run(self.spec, state, options.get("deps"), observers, outer)
         with as_run():
             return cast("RunResult[OutputT]", await drive(run, first))
+
+
+def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]) -> Agent[Any]:
+    made = kind.__new__(kind)
+    Agent.__init__(made, **parts)
+    vars(made).update(more)
+    return made
 
 
 def _is_last_answer(result: RunResult[Any]) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from .copies import OfRun
 from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
@@ -248,7 +249,7 @@ def _wake(turn: asyncio.Future[None]) -> None:
         turn.set_result(None)
 
 
-class CallBudget:
+class CallBudget(OfRun):
     """The budget of one tool call, for the runs that it makes. `record` takes an event into its run, on its event loop."""
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
@@ -51,6 +52,11 @@ class Fallback:
         hasty = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
         retries = [*[hasty] * (len(self.models) - 1), retry]
         self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, has models of its own, and looks at those."""
+        retry, when, patience = self._how
+        return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
 
     @property
     def profile(self) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Generic
 
 from ._typing import OutputT
 from .budget import CallBudget, Forward, Ledger, Reservation
+from .copies import RunFunction
 from .decisions import AskModel, Finish, RunTools
 from .errors import AgentError, LimitReached
 from .events import (
@@ -356,7 +357,7 @@ class Run:
             return
         await self.record(ToolStarted(call, open_call.position))
         told: list[asyncio.Task[None]] = []
-        report = self._reporter(call, told) if self._watchers else None
+        report = RunFunction(self._reporter(call, told)) if self._watchers else None
         budget = CallBudget(call.id, self._ledger, self.depth, self.record, self._outer)
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()

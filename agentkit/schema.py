@@ -9,12 +9,13 @@ import typing
 import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
 from .annotations import described_as
+from .context import filled
 from .docstrings import Docstring, read_docstring
 from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
 from .typeschema import json_schema, validator_of
@@ -40,12 +41,12 @@ class Signature:
     """A function as a model sees it.
 
     `validator` has the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
-    `description` the docstring without its sections; `context` the names of the parameters that the framework fills.
+    `description` the docstring without its sections; `context` the parameters that the framework fills, with their classes.
     """
 
     description: str
     validator: Validator
-    context: tuple[str, ...] = ()
+    context: Mapping[str, type] = field(default_factory=dict)
     returns: str = ""
     """What the docstring says of the result."""
     _positional: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class Signature:
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with, `fn(*positional, **keyword)`; context parameters get `context`."""
-        keyword = {**arguments.values, **dict.fromkeys(self.context, context)}
+        keyword = {**arguments.values, **{name: filled(kind, context) for name, kind in self.context.items()}}
         positional = tuple(keyword.pop(name) for name in self._positional)
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
@@ -72,10 +73,10 @@ class Signature:
         return Arguments(values, repairs)
 
 
-def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lambda annotation: False) -> Signature:
+def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
     """What a model has to know of `fn`, built once.
 
-    Parameters whose annotation satisfies `is_context` are left out, and those that a partial binds by name. Raises
+    Parameters whose annotation means a class to `context_of` are left out, and those that a partial binds by name. Raises
     `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
     remedy.
     """
@@ -86,11 +87,16 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     by_position = {inspect.Parameter.POSITIONAL_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if variadic else set())
     bound = fn.keywords if isinstance(fn, functools.partial) else {}
-    context, fields = [], []
+    context: dict[str, type] = {}
+    fields = []
     for parameter in parameters:
         annotation = _described(hints.get(parameter.name, _inferred(parameter)))
-        if is_context(annotation):
-            context.append(parameter.name)
+        try:
+            kind = context_of(annotation)
+        except TypeError as error:
+            raise ToolDefinitionError(f"{label}: parameter {parameter.name!r}: {error}") from None
+        if kind is not None:
+            context[parameter.name] = kind
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
     validator = _compile_what_can_be(label, fn, fields)
@@ -98,23 +104,23 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     _check_aliases(label, fields)
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(docstring.text, validator, tuple(context), docstring.returns, positional, variadic, frozenset(bound))
+    return Signature(docstring.text, validator, context, docstring.returns, positional, variadic, frozenset(bound))
 
 
 def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
     """An alias is the only name of its parameter; `**kwargs` would take the other one."""
-    names = {field.name: field.name for field in fields}
-    for field in fields:
-        for note in getattr(field.annotation, "__metadata__", ()):
+    names = {parameter.name: parameter.name for parameter in fields}
+    for parameter in fields:
+        for note in getattr(parameter.annotation, "__metadata__", ()):
             alias = getattr(note, "validation_alias", None) or getattr(note, "alias", None)
             if alias is None:
                 continue
             if not isinstance(alias, str) or alias in names or any(f.kind is f.VAR_KEYWORD for f in fields):
                 raise ToolDefinitionError(
-                    f"{label}: parameter {field.name!r}: its alias {alias!r} does not work here; use one text that no other "
-                    "parameter has, in a function without **kwargs, or rename the parameter"
+                    f"{label}: parameter {parameter.name!r}: its alias {alias!r} does not work here; use one text that no "
+                    "other parameter has, in a function without **kwargs, or rename the parameter"
                 )
-            names[alias] = field.name
+            names[alias] = parameter.name
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:

@@ -8,17 +8,18 @@ import functools
 import inspect
 import json
 import re
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from functools import cached_property, partial
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
+from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall, Usage
 from .model import ToolSpec
 from .names import wire_name
+from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
 from .tasks import within
 from .threads import Threads
@@ -81,28 +82,6 @@ class RunContext(Generic[DepsT]):
             self.report(data)
 
 
-class ToolOptions(TypedDict, total=False):
-    """The options of `@tool`; their meaning is written at the fields of `Tool`."""
-
-    name: str
-    description: str
-    timeout: float | None
-    retries: int | None
-    max_output: int | None
-    returns: bool
-    parallel: bool
-    sequential: bool
-    strict: bool
-    approval: bool | Callable[..., bool]
-    read_only: bool
-    destructive: bool
-    idempotent: bool
-    open_world: bool
-    sensitive: Sequence[str]
-    output: Literal["untrusted", "trusted"]
-    trusted_fields: Sequence[str]
-
-
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[P, R]):
     """A function that a model can call. It can still be called as the function that it is.
@@ -135,10 +114,10 @@ class Tool(Generic[P, R]):
     destructive: bool = True
     idempotent: bool = False
     open_world: bool = True
-    sensitive: Sequence[str] = ()
-    """Arguments that choose a destination or a victim."""
+    sensitive: Iterable[str] = ()
+    """Arguments that choose a destination or a victim; a tuple, whatever was given."""
     output: Literal["untrusted", "trusted"] = "untrusted"
-    trusted_fields: Sequence[str] = ()
+    trusted_fields: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         self._check_options()
@@ -151,23 +130,26 @@ class Tool(Generic[P, R]):
             raise ToolDefinitionError(
                 f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
             )
-        if isinstance(self.sensitive, str) or isinstance(self.trusted_fields, str):
-            raise ToolDefinitionError(f"tool {self.name!r}: sensitive and trusted_fields are tuples of names, not one text")
+        for option in ToolOptions.__annotations__:
+            check_option(self.name, option, getattr(self, option))
+        for option in ("sensitive", "trusted_fields"):
+            object.__setattr__(self, option, names_of(self.name, option, getattr(self, option)))
         unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
         if unknown:
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
-        if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
-            raise ToolDefinitionError(f"tool {self.name!r}: timeout is {self.timeout!r}; allowed: None or seconds above 0")
-        if self.retries is not None and not (_is_number(self.retries) and self.retries >= 0):
-            raise ToolDefinitionError(f"tool {self.name!r}: retries is {self.retries!r}; allowed: None or at least 0")
-        if self.max_output is not None and not (_is_number(self.max_output) and self.max_output >= 100):
-            raise ToolDefinitionError(f"tool {self.name!r}: max_output is {self.max_output!r}; allowed: None or at least 100")
-        if self.output not in ("untrusted", "trusted"):
-            raise ToolDefinitionError(f"tool {self.name!r}: output is {self.output!r}; allowed: untrusted, trusted")
-        if not isinstance(self.approval, bool) and (not callable(self.approval) or inspect.iscoroutinefunction(self.approval)):
-            raise ToolDefinitionError(
-                f"tool {self.name!r}: approval is {self.approval!r}; allowed: True, False, or a plain function of the arguments"
-            )
+
+    def __copy__(self) -> Tool[P, R]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tool[P, R]:
+        return self  # as a function is
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name, as a function, where it stands in its module under it; else made anew, if its function can be."""
+        found = _standing_for(self.function)
+        if found is self:
+            return str(found.__qualname__)  # type: ignore[attr-defined]
+        return _made_of, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -289,19 +271,22 @@ def _reported(item: Any, ctx: RunContext[Any]) -> Any:
     return item
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _standing_for(function: Any) -> AnyTool | None:
+    """The tool that has taken the function's place in its module."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Tool) and found.function is function else None
+
+
+def _made_of(source: Any, options: ToolOptions) -> AnyTool:
+    """A tool from its pickle."""
+    made: AnyTool = tool(source, **options)
+    return made
 
 
 AnyTool: TypeAlias = Tool[..., Any]
 ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
-
-
-def _is_context(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Annotated, typing.Union, types.UnionType):
-        return any(map(_is_context, typing.get_args(annotation)))
-    return RunContext in (annotation, origin)
 
 
 @overload
@@ -325,7 +310,7 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
         return replace(fn, **options)
     if not callable(fn):
         raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
-    signature = describe(fn, is_context=_is_context)
+    signature = describe(fn, context_of=partial(context_class, base=RunContext))
     target = fn.func if isinstance(fn, functools.partial) else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import agentkit
 ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
-    {"_typing", "errors", "messages"},
+    {"_typing", "copies", "errors", "messages"},
     {
         "events",
         "schema",
@@ -33,6 +33,8 @@ LAYERS: list[set[str]] = [
         "paths",
         "shape",
         "fits",
+        "context",
+        "options",
         "closed",
         "typeschema",
         "validate",

@@ -82,6 +82,8 @@ class ChatModel:
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
+        defaults = ChatModel.__init__.__kwdefaults__ or {}
+        self._given = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
         if isinstance(profile, str):
             profile = profile_named(profile)
         if profile is not None and not isinstance(profile, Profile):
@@ -94,8 +96,7 @@ class ChatModel:
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
         self.limiter = limiter or limiter_for(self.endpoint.url, self.name, self.endpoint.api_key)
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url)
-        is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
-        self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
+        self._clients = self._own_connections()
         self._headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         if self.endpoint.api_key:
             self._headers["authorization"] = f"Bearer {self.endpoint.api_key}"
@@ -103,6 +104,29 @@ class ChatModel:
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
+
+    def _own_connections(self) -> LoopClients:
+        is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
+        return LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
+
+    def __copy__(self) -> ChatModel:
+        """Another model of the same server: with connections of its own, and the same limiter and client if one was given."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), _heads={}, _clients=self._own_connections())
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ChatModel:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has what the model is made of; its key is that of the environment where it is loaded."""
+        own = sorted({"api_key", "client", "limiter"} & self._given.keys())
+        if own:
+            raise TypeError(
+                f"a ChatModel with its own {own[0]} cannot be pickled; make it where it is used (a pickle has no keys)"
+            )
+        given = {**self._given, "base_url": self.endpoint.base_url}
+        return partial(type(self), self.name, **given), ()
 
     def check(self, request: ModelRequest) -> None:
         """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
