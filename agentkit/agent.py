@@ -171,9 +171,7 @@ class Agent(Generic[OutputT]):
         self.model: Model = model
         self.deps_type = deps_type
         output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
-        registry = ToolRegistry(tools)
-        if output.tool is not None:  # a request is strict with all of its tools or with none
-            registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
+        registry = _with_answer(ToolRegistry(tools), output)
         names = _names(registry)
         if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
             raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
@@ -363,6 +361,13 @@ def _id_within(within: RunContext[Any] | None) -> str | None:
         return None
     before = within.budget.next_run() if within.budget else 0
     return f"{within.idempotency_key}.{before}" if before else within.idempotency_key
+
+
+def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:
+    """The tools, with the one that gives the answer; a request is strict with all of its tools or with none."""
+    if output.tool is not None:
+        registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
+    return registry
 
 
 def _names(registry: ToolRegistry) -> list[str]:
