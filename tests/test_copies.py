@@ -304,7 +304,7 @@ def test_the_context_is_copied_without_what_belongs_to_the_run() -> None:
     assert json.loads(json.dumps(as_dict)) == {
         "deps": {"users": {"a": 1}},
         "run_id": stream.result.run_id,
-        "call": {"id": "call_01_0", "name": "log", "arguments": "{}"},
+        "call": dataclasses.asdict(ToolCall("call_01_0", "log")),
         "position": 0,
         "report": None,
         "budget": None,
