@@ -38,6 +38,10 @@ _WORDS = {
     "exclusiveMaximum": "below {}",
     "multipleOf": "a multiple of {}",
     "uniqueItems": "no item twice",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
     "minProperties": "at least {} keys",
     "maxProperties": "at most {} keys",
     "propertyNames": "keys: {}",
@@ -46,6 +50,9 @@ _WORDS = {
     "examples": "for example: {}",
 }
 """How the description says a keyword that is left out. The others are only left out."""
+_REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
+_MOST_REPEATED = 500
+"""A grammar repeats a rule as often; that of llama.cpp must stay below 2,000 repetitions, those inside each other included."""
 _ODD = re.compile(r"\(\?(?!:)|\\[AZzGQEKRXkpPN1-9]|[*+?}]\+")
 """Lookaround, flags, named groups, back references, possessive quantifiers; classes and anchors of some engines only."""
 _MOST = 2_000
@@ -162,6 +169,7 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     if kinds and "type" not in node:
         node["type"] = kinds[0] if len(kinds) == 1 else kinds
     refused = {key for key in node if key not in _CORE}
+    refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MOST_REPEATED}
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
     said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _tells(key, node[key])]

@@ -164,6 +164,8 @@ BROKEN = {
     "spaces before a colon": repeated(" ", '{"a":1 "b"', "x"),
     "bare words": repeated("a,", "{'x':[", "]}"),
     "lists of lists": repeated("[],", "{'x':[", "]}"),
+    "a text without an end, and pieces": repeated('a, "b", ', '{"x": "', ""),
+    "a text without an end, and keys": repeated('a, "b": "c, ', '{"x": "', ""),
     "a text in a text": lambda size: json.dumps(json.dumps(json.dumps({"x": "\\" * (size // 8)}))),
 }
 CALLS = {

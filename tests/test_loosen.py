@@ -97,6 +97,8 @@ def refused_by_grammars(schema: dict[str, Any]) -> Iterator[str]:
             yield f"Unrecognized schema: {node}"
         if unknown := node.keys() & {"pattern", "format", "uniqueItems", "multipleOf", "patternProperties", "propertyNames"}:
             yield f"JSON schema conversion failed: {min(unknown)}"
+        if max(node.get(key, 0) for key in ("maxLength", "maxItems", "minLength", "minItems")) >= 1_000:
+            yield "number of repetitions exceeds sane defaults"
 
 
 SERVERS: dict[str, tuple[Profile, list[Callable[[dict[str, Any]], Iterator[str]]]]] = {
@@ -174,6 +176,8 @@ def one(kind: Any, **options: Any) -> dict[str, Any]:
         (Annotated[int, Field(gt=0, description="How many.")], {"type": "integer", "description": "How many. (above 0)"}),
         (Annotated[int, Field(ge=0, le=9)], {"type": "integer", "minimum": 0, "maximum": 9}),
         (Annotated[str, Field(description="")], {"type": "string"}),
+        (Annotated[str, Field(max_length=65_536)], {"type": "string", "description": "at most 65536 characters"}),
+        (Annotated[str, Field(min_length=1, max_length=80)], {"type": "string", "minLength": 1, "maxLength": 80}),
         (set[int], {"type": "array", "items": {"type": "integer"}, "description": "no item twice"}),
         (Point, {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "number"}}),
         (
@@ -272,6 +276,7 @@ def with_key(a: Any, **more: Any) -> dict[str, Any]:
 
 
 FOREIGN: list[dict[str, Any]] = [
+    with_key({"type": "array", "items": {"type": "string", "maxLength": 2_000}, "maxItems": 5_000}),
     with_key({"type": ["string", "null"], "minLength": 1, "description": "A."}),
     with_key({"type": ["string", "array"], "items": TEXT}),
     an_object(properties={"a": True, "b": {}, "c": {"description": "C."}}, required=["a", "z"]),

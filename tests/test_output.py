@@ -431,6 +431,12 @@ def test_a_crash_while_the_function_ran_is_told_and_nothing_runs_again_by_itself
     assert [title for _, title, _ in desk.done] == ["broken", "again"], "the model was told, and called again"
 
 
+def test_a_watched_run_calls_the_function_once_as_well() -> None:
+    desk = Desk()
+    stream = Agent(answers({"title": "a"}), output_type=desk.file).stream_sync("go", deps="me")
+    assert len(list(stream)) > 5 and stream.result.output == Ticket(number=1, title="a") and len(desk.done) == 1
+
+
 def test_of_two_answers_in_one_reply_one_runs() -> None:
     desk = Desk()
     model = ScriptedModel([[call("final_answer", title="a"), call("final_answer", title="b")], "x"])

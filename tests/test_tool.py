@@ -394,9 +394,16 @@ def test_a_subclass_that_needs_more_than_a_run_has_is_refused(kind: Any) -> None
         tool(look)
 
 
-@pytest.mark.parametrize("fn", [first, last, before_the_slash, optional, noted, starred, of_async])
+class OfObject:
+    def __call__(self, x: int, ctx: RunContext[str]) -> Any:
+        return ctx.deps, x
+
+
+@pytest.mark.parametrize(
+    "fn", [first, last, before_the_slash, optional, noted, starred, of_async, OfObject(), OfObject().__call__]
+)
 def test_the_context_is_filled_wherever_it_stands_and_not_shown(fn: Any) -> None:
-    made = tool(fn)
+    made = tool(fn, name="f")
     assert "ctx" not in str(made.parameters)
     assert run(made, {"x": 1}, deps="deps") == ("deps", 1)
 
