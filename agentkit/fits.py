@@ -1,7 +1,7 @@
 """Whether a JSON value has the shape of a schema: types, keys and allowed values, without bounds and formats.
 
-Unions of classes that hold themselves would be tried along every path; what a part of the value is to a part of the
-schema is therefore worked out once.
+Unions inside unions are tried along every path; whether a part of the value fits a part of the schema is therefore worked
+out once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class Fits:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self._admitted: dict[tuple[int, int], tuple[bool, Any]] = {}
-        self._misfits: dict[tuple[int, int], tuple[list[str], Any]] = {}
 
     def admits(self, value: Any, part: Any) -> bool:
         """Whether the value has the shape of this part of the schema."""
@@ -68,12 +67,7 @@ class Fits:
     def misfits(self, value: Any, part: Any = None, path: Path = None) -> list[str]:
         """What the schema does not admit, each with its path; of several branches, by the one that it fits best."""
         node = self.shape.node(self.shape.schema if part is None else part)
-        if not isinstance(value, list | dict):
-            return list(self._misfits_of(value, node, path))
-        place = id(value), id(node)
-        if place not in self._misfits:
-            self._misfits[place] = list(islice(self._misfits_of(value, node, path), _MOST)), value
-        return self._misfits[place][0]
+        return list(islice(self._misfits_of(value, node, path), _MOST))
 
     def _misfits_of(self, value: Any, node: Node, path: Path) -> Iterator[str]:
         if node.branches:

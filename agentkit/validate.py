@@ -94,13 +94,10 @@ class Validator:
         return self._validated(mended, None), (*repairs, *more)
 
     def _told(self, error: ValidationError, value: Any) -> str:
-        """What the model is told of the library's error: what the shape of the value tells, where it tells more."""
-        wrong = Fits(self.shape).misfits(value) if error.error_count() > _MANY else []
-        if not wrong:
-            found = error.errors(include_url=False, include_context=False)
-            wrong = Fits(self.shape).misfits(value) if _has_strange_key(found) else []
-            return "; ".join(wrong[:_SHOWN]) or _explain(found, self.schema, self.subject)
-        return "; ".join(wrong[:_SHOWN])
+        """What the model is told of the library's error."""
+        found = error.errors(include_url=False, include_context=False)
+        wrong = Fits(self.shape).misfits(value) if _has_strange_key(found) else []
+        return "; ".join(wrong[:_SHOWN]) or _explain(found, self.schema, self.subject)
 
     def _check_shape(self, value: Any) -> None:
         if wrong := Fits(self.shape).misfits(value):
@@ -170,14 +167,13 @@ class Validator:
 
 def _values(value: Any) -> int:
     """How many values are in it, itself included."""
-    count, left = 0, [value]
+    count, left = 1, [value]
     while left:
-        match left.pop():
-            case list() as items:
-                left += items
-            case dict() as items:
-                left += items.values()
-        count += 1
+        outer = left.pop()
+        if isinstance(outer, list | dict):
+            count += len(outer)
+            items = outer.values() if isinstance(outer, dict) else outer
+            left += [item for item in items if isinstance(item, list | dict)]
     return count
 
 
@@ -230,8 +226,6 @@ _REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _LONGEST_HINT = 2000
 _LONGEST_WORD = 80
-_MANY = 50
-"""Errors of the library that are not looked through: each costs as much as a comparison of the whole value."""
 _SHOWN = 5
 """Problems of a call that the model is told."""
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")

@@ -112,8 +112,8 @@ def in_tree(size: int) -> str:
 
 
 def deep(before: str, after: str, key: str = "chain") -> Callable[[int], str]:
-    """As many levels as the text has hundreds of characters, up to what can be nested at all."""
-    return lambda size: f'{{"{key}":' + before * min(100, size // 100) + "{}" + after * min(100, size // 100) + "}"
+    """Ten levels for a short text and a hundred for a long one; more cannot be nested."""
+    return lambda size: f'{{"{key}":' + before * (size // 400) + "{}" + after * (size // 400) + "}"
 
 
 BROKEN = {
@@ -244,6 +244,8 @@ PARSERS: dict[str, Parser] = {
 ROWS = [(name, shape) for name, parser in PARSERS.items() for shape in parser.shapes]
 IN_LOOP = [row for row in ROWS if row[0] in ("repair", "calls", "answers")]
 _SMALL = 4_000
+_NOTHING = 5e-4
+"""Seconds that do not count: what a longer text needs once may be more than a short one takes."""
 
 
 def seconds(read: Callable[[str], object], text: str) -> float:
@@ -259,7 +261,7 @@ def growths(name: str, shape: str) -> Iterator[float]:
     short, long = parser.shapes[shape](_SMALL), parser.shapes[shape](10 * _SMALL)
     for _ in range(8):
         few = min(seconds(parser.read, short) for _ in range(3))
-        yield min(seconds(parser.read, long) for _ in range(2)) / max(few, 2e-4)
+        yield min(seconds(parser.read, long) for _ in range(2)) / max(few, _NOTHING)
 
 
 @pytest.mark.parametrize(("name", "shape"), ROWS)
