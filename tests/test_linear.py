@@ -222,7 +222,7 @@ ANSWERS = {
     "line ends before the end": repeated("\n", "```json\n5", "x```"),
     "spaces": repeated(" ", "```", "\n5\n```"),
     "a text": repeated("a", "", ""),
-    "integers": repeated("1,", '{"answer":[', "1]}"),
+    "integers": repeated("1234567,", '{"answer":[', "1]}"),
 }
 
 NAMES = [f"tool_{at}_{'ab' * (at % 20)}" for at in range(300)]
