@@ -68,6 +68,10 @@ _KEYWORDS_OF = {
 _JSON_TYPES: tuple[tuple[type, str], ...] = (
     (bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (dict, "object"), (list, "array"),
 )  # fmt: skip
+_SHAPES: dict[str, type] = {
+    "properties": dict, "required": list, "enum": list, "anyOf": list, "oneOf": list, "allOf": list, "$ref": str
+}  # fmt: skip
+"""What is shaped otherwise says nothing: some programs write an empty object as a list, or null."""
 _NULL = {"type": "null"}
 _SCALARS: list[dict[str, Any]] = [{"type": name} for name in ("string", "number", "boolean", "object", "null")]
 _ANYTHING = [*_SCALARS, {"type": "array", "items": {"anyOf": _SCALARS}}]
@@ -103,6 +107,7 @@ class _Loosening:
     def node(self, node: Any, inside: tuple[str, ...]) -> dict[str, Any]:
         """A schema that stands inside the targets of these references."""
         made = dict(node) if isinstance(node, Mapping) else {}
+        made = {key: value for key, value in made.items() if isinstance(value, _SHAPES.get(key, object))}
         while self._writes_out and "$ref" in made:
             made, inside = self._written_out(made, inside)
         for rule in self._rules:
@@ -131,7 +136,7 @@ class _Loosening:
         if path not in inside and self._left >= 0:
             return {**target, **node}, (*inside, path)
         kind = {"type": target["type"]} if isinstance(target.get("type"), str) else {}
-        return {"description": f"as the {path.rpartition('/')[2]} that holds it", **kind, **node}, inside
+        return {"description": f"the same as the {path.rpartition('/')[2]} that holds it", **kind, **node}, inside
 
     def _target(self, path: str) -> Mapping[str, Any]:
         found: Any = self._schema
@@ -144,16 +149,22 @@ class _Loosening:
 def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The root as one object with the keys of all branches; those of a choice are not required."""
     made = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "allOf", "not", "enum", "if")}
-    made |= {"type": "object", "properties": dict(schema.get("properties") or {})}
-    required = list(made.pop("required", None) or ())
+    made |= {"type": "object", "properties": _well_shaped(schema, "properties")}
+    required = [*_well_shaped(schema, "required")]
     for key in ("allOf", "anyOf", "oneOf"):
-        for branch in schema.get(key) or ():
+        for branch in _well_shaped(schema, key):
             inner = branch if isinstance(branch, Mapping) else {}
-            made["properties"] = {**(inner.get("properties") or {}), **made["properties"]}
-            required += inner.get("required", ()) if key == "allOf" else ()
+            made["properties"] = {**_well_shaped(inner, "properties"), **made["properties"]}
+            required += _well_shaped(inner, "required") if key == "allOf" else []
+    made.pop("required", None)
     if required:
         made["required"] = list(dict.fromkeys(required))
     return made
+
+
+def _well_shaped(schema: Mapping[str, Any], key: str) -> Any:
+    value = schema.get(key)
+    return value if isinstance(value, _SHAPES[key]) else _SHAPES[key]()
 
 
 def _keywords(node: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +184,8 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
     said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _tells(key, node[key])]
-    if isinstance(node.get("required"), list):
-        node["required"] = [name for name in node["required"] if name in (node.get("properties") or ())]
+    if "required" in node:
+        node["required"] = [name for name in node["required"] if name in node.get("properties", ())]
     return _saying(said, {key: value for key, value in node.items() if key not in refused})
 
 
@@ -215,12 +226,12 @@ def _types(node: dict[str, Any]) -> dict[str, Any]:
 
 def _unions(node: dict[str, Any]) -> dict[str, Any]:
     """Nothing stands beside `anyOf`. A key that may be left out, and is null then, is shown without null."""
-    if isinstance(node.get("properties"), dict):
-        required = node.get("required") or ()
+    if "properties" in node:
+        required = node.get("required", ())
         node["properties"] = {
             name: inner if name in required else _without_null(inner) for name, inner in node["properties"].items()
         }
-    if not isinstance(node.get("anyOf"), list):
+    if "anyOf" not in node:
         return node
     branches = [dict(branch) if isinstance(branch, Mapping) else {} for branch in node.pop("anyOf")]
     text = node.pop("description", "")

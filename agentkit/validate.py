@@ -78,18 +78,18 @@ class Validator:
 
     def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
         value, repairs = self._read(text, name, words=words)
-        looks_first = self._check_size(value, text)
+        is_large = self._check_size(value, text)
         if "bare word" in repairs:
-            return self._with_bare_words(value, repairs)
+            return self._with_bare_words(value, repairs, text)
         try:
-            if looks_first:
+            if is_large:
                 self._check_shape(value)
             return self._validated(value, None if repairs else text), repairs
         except ToolArgumentsInvalid:
             mended, more = coerce(value, self.shape)
             if not more:
                 raise
-        if looks_first:
+        if self._check_size(mended, text):  # there may be more in it: what was a text
             self._check_shape(mended)
         return self._validated(mended, None), (*repairs, *more)
 
@@ -120,13 +120,14 @@ class Validator:
             )
         return max(count, 5 * tries) > _LOOKED_AT_FIRST
 
-    def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...]]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
         mended, more = coerce(value, self.shape)
         if left := bare_words(mended):
             raise ToolArgumentsInvalid(
                 f"the text of the {self.subject} is not valid JSON: {left[0][:_LONGEST_WORD]} stands there without quotes"
             )
+        self._check_size(mended, text)
         return self._validated(mended, None), (*repairs, *more)
 
     def _read(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:

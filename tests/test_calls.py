@@ -426,7 +426,8 @@ def test_a_union_that_holds_itself_is_refused_before_the_library_tries_all_paths
     assert made.parse(nested(6)).values["x"].of[0].op == "some"
     with pytest.raises(ToolArgumentsInvalid, match=r"x\.All\.op: Input should be 'all'"):
         made.parse('{"x": {"op": "none", "of": []}}')
-    for text in (nested(40), nested(40, "5")):
+    inner = nested(40)[6:-1]
+    for text in (nested(40), nested(40, "5"), json.dumps({"x": inner}), f"{{'x': {inner}}}", f"{{x: {json.dumps(inner)}}}"):
         begun = time.process_time()
         with pytest.raises(ToolArgumentsInvalid, match="nested too deeply for a type that can be read in several ways"):
             made.parse(text)

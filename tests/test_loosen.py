@@ -219,7 +219,7 @@ def test_references_are_written_out_and_one_that_holds_itself_ends() -> None:
         "zip": {"type": "string"},
     }
     children = properties["tree"]["properties"]["children"]
-    assert children == {"type": "array", "items": {"type": "object", "description": "as the Tree that holds it"}}
+    assert children == {"type": "array", "items": {"type": "object", "description": "the same as the Tree that holds it"}}
 
 
 def test_the_arguments_are_validated_against_the_whole_schema() -> None:
@@ -293,6 +293,9 @@ FOREIGN: list[dict[str, Any]] = [
     an_object(properties={"a": {"enum": ["x", 1, None]}, "b": {"enum": []}, "c": {"const": None}}),
     an_object(properties={"a": {"minimum": 1}, "b": {"pattern": "a"}, "c": {"prefixItems": []}, "d": {"items": {}}}),
     an_object(properties=None, required=None),
+    an_object(properties=[], required={}),
+    with_key({"type": "object", "properties": [], "required": "x", "anyOf": None, "allOf": None, "enum": None, "oneOf": {}}),
+    with_key({"$ref": 5}),
     with_key({"if": {}, "then": {}, "x-order": 1, "$comment": "x", "title": "A", "type": "string"}),
     {},
 ]
