@@ -12,7 +12,7 @@ from typing import Any, Generic
 from . import portal
 from ._typing import OutputT
 from .events import Event, LastingEvent, RunFinished
-from .run import RunResult
+from .result import RunResult
 from .spec import Observer
 
 __all__ = ["RunStream", "SyncRunStream"]

@@ -13,8 +13,10 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from .claims import Claims
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall, Usage
 from .model import ToolSpec
@@ -72,8 +74,13 @@ class RunContext(Generic[DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """A key for this very call, the same when the call is made again after a crash, new after a fork."""
-        return f"{self.run_id}:{self.position}"
+        """A key for this very call: the same when the call is made again after a crash.
+
+        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
+        """
+        call = self.call
+        digest = sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:8]
+        return f"{self.run_id}:{self.position}:{digest}"
 
     def progress(self, data: Any) -> None:
         """Tell whoever watches how far the tool is: any text or JSON-able value. Callable from any thread."""
@@ -228,11 +235,43 @@ class Tool(Generic[P, R]):
                 raise ToolArgumentsInvalid(f"the arguments hold what JSON cannot: {error}") from None
         return self.signature.parse(arguments, self.name)
 
-    def needs_approval(self, call: ToolCall) -> bool:
-        """Whether this call waits for an approval. Raises `ToolArgumentsInvalid` as `parse` does."""
+    @cached_property
+    def claims(self) -> Claims:
+        """The approved calls of this tool that have run in this process."""
+        return Claims()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again."""
+        return self.read_only or self.idempotent
+
+    def needs_approval(self, arguments: Arguments) -> bool:
+        """Whether a call with these arguments waits for an approval. Only a predicate that gives False lets it through;
+        one that raises does not."""
         if not callable(self.approval):
             return self.approval
-        return bool(self.approval(**self.parse(call.arguments).values))
+        try:
+            return self.approval(**arguments.values) is not False
+        except Exception:  # noqa: BLE001  of the program's own predicate
+            return True
+
+    def as_it_runs(self, arguments: Arguments) -> str:
+        """The JSON text of a call with these arguments: what the model gave, repaired, and the defaults of the rest.
+
+        A default that JSON cannot hold, or that would not be accepted back, is left out.
+        """
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+        given, full = arguments.given, {**arguments.given}
+        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
+            with contextlib.suppress(PydanticSerializationError, ValueError):
+                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
+        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
+            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
+            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
+            if self.parse(text).values == arguments.values:
+                return text
+        return json.dumps(dict(given), ensure_ascii=False)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""

@@ -39,6 +39,11 @@ class Validator:
         schema knows no key, and is refused elsewhere: it may be a call that was cut at its first character. Raises
         `ToolArgumentsInvalid` with a message that names each wrong value, where it is, and what is expected.
         """
+        value, repairs, _ = self.parse_all(text, name)
+        return value, repairs
+
+    def parse_all(self, text: str | bytes, name: str = "") -> tuple[Any, tuple[str, ...], Any]:
+        """As `parse`, and the JSON value that was validated: the text's own, with its repairs."""
         try:
             return self._parse(self._text(text), name)
         except RecursionError:
@@ -56,26 +61,26 @@ class Validator:
         except UnicodeDecodeError as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
 
-    def _parse(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
+    def _parse(self, text: str, name: str) -> tuple[Any, tuple[str, ...], Any]:
         value, repairs = self._read(text, name)
         if "bare word" in repairs:
             return self._with_bare_words(value, repairs)
         try:
-            return self._validated(value, None if repairs else text), repairs
+            return self._validated(value, None if repairs else text), repairs, value
         except ToolArgumentsInvalid:
             mended, more = coerce(value, self.schema)
             if not more:
                 raise
-        return self._validated(mended, None), (*repairs, *more)
+        return self._validated(mended, None), (*repairs, *more), mended
 
-    def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...], Any]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
         mended, more = coerce(value, self.schema)
         if left := bare_words(mended):
             raise ToolArgumentsInvalid(
                 f"the text of the {self.subject} is not valid JSON: {left[0]} stands there without quotes"
             )
-        return self._validated(mended, None), (*repairs, *more)
+        return self._validated(mended, None), (*repairs, *more), mended
 
     def _read(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
         known = self.schema.get("properties", {})

@@ -12,7 +12,7 @@ import httpx
 
 from ..agent import Agent
 from ..models.chat import ChatModel
-from ..run import RunResult
+from ..result import RunResult
 from ..simulator.replies import AnyReply
 from ..testing import DeepSeekSimulator, Late, SimRequest
 from .demo_model import next_move

@@ -16,7 +16,7 @@ from ..limits import Limits
 from ..messages import Message, ToolCall
 from ..model import ModelSettings
 from ..models.chat import ChatModel
-from ..run import RunResult
+from ..result import RunResult
 from ..spec import Approve
 from .load import file_tools, load_agent, load_tools
 from .render import View

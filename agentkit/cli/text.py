@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ..messages import ToolCall, Usage
-from ..run import RunResult
+from ..result import RunResult
 
 __all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
 
