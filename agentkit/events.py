@@ -215,6 +215,8 @@ class ToolProgress:
 
     call: ToolCall
     data: Any
+    replaced: int = 0
+    """Reports before this one that no watcher got, as the tool reported faster than the watchers took them."""
 
 
 @dataclass(frozen=True, slots=True)

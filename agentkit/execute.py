@@ -17,9 +17,10 @@ from .redact import redact
 from .schema import Arguments
 from .spec import AgentSpec
 from .state import OpenCall
-from .tool import RunContext, ToolRegistry
+from .threads import Threads
+from .tool import AnyTool, RunContext, ToolRegistry
 
-__all__ = ["Outcome", "describe_error", "execute", "plan", "render", "shorten", "unknown_tool"]
+__all__ = ["Outcome", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _LONGEST_ERROR = 10_000
@@ -57,7 +58,7 @@ def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenC
             stages.append([])
             in_order = []
         barrier = tool is not None and tool.sequential
-        if tool is None or tool.is_async or tool.read_only or tool.parallel:
+        if tool is None or not _is_in_order(tool):
             stages[-1].append([call])
             continue
         if not in_order:
@@ -66,7 +67,25 @@ def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenC
     return stages
 
 
-async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec, arguments: Arguments | None = None) -> Outcome:
+def own_chain(stage: list[list[OpenCall]], tools: ToolRegistry) -> list[OpenCall] | None:
+    """The chain of a stage that runs in the run's own thread: the sync calls in call order, else the first sync call."""
+    found = [(chain, tools.get(chain[0].call.name)) for chain in stage]
+    sync = [(chain, tool) for chain, tool in found if tool is not None and not tool.is_async]
+    in_order = [chain for chain, tool in sync if _is_in_order(tool)]
+    return next(iter([*in_order, *(chain for chain, _ in sync)]), None)
+
+
+def _is_in_order(tool: AnyTool) -> bool:
+    return not (tool.is_async or tool.read_only or tool.parallel)
+
+
+async def execute(
+    call: ToolCall,
+    ctx: RunContext[Any],
+    spec: AgentSpec,
+    threads: Threads | None = None,
+    arguments: Arguments | None = None,
+) -> Outcome:
     """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
 
     `arguments` are those of the call, where they were parsed before: they are not parsed again.
@@ -74,7 +93,7 @@ async def execute(call: ToolCall, ctx: RunContext[Any], spec: AgentSpec, argumen
     The model is told the kind of error and its text, short and with secrets removed; `Outcome.error` has the traceback.
     Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
     """
-    way, crashed = _Way(ctx, spec, call, arguments), False
+    way, crashed = _Way(ctx, spec, threads or Threads(), call, arguments), False
     try:
         value = await _through_middleware(way)
         text = render(value) if spec.middleware else value
@@ -103,6 +122,7 @@ class _Way:
 
     ctx: RunContext[Any]
     spec: AgentSpec
+    threads: Threads
     call: ToolCall
     arguments: Arguments | None
     """Those of `call`, where they are parsed already."""
@@ -130,7 +150,7 @@ async def _invoke(way: _Way, call: ToolCall, finish: Callable[[Any], Any] | None
     known = way.arguments if call == way.call else None
     arguments = tool.parse(call.arguments) if known is None else known
     way.repairs += arguments.repairs
-    return await tool.invoke(arguments, way.ctx, way.spec.threads, finish)
+    return await tool.invoke(arguments, way.ctx, way.threads, finish)
 
 
 def unknown_tool(name: str, tools: ToolRegistry) -> str:

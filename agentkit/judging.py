@@ -41,7 +41,7 @@ async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
     if spec.approve is None:
         return False
     for call in calls:
-        answer = await spec.threads.run(question(spec.approve, call, known[call.id].why))  # it may wait for a person
+        answer = await run.threads.run(question(spec.approve, call, known[call.id].why))  # it may wait for a person
         answer = await answer if isinstance(answer, Awaitable) else answer
         given = answer_of(answer, call, spec.tools.get(call.name))
         if given.arguments is not None:

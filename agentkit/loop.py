@@ -161,6 +161,8 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
     except BaseException as error:
         await run.abandon("cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
         raise
+    finally:
+        run.end_threads()
 
 
 async def _ask_model(run: Run, ask: AskModel) -> None:

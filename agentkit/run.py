@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
@@ -32,7 +31,7 @@ from .events import (
     ToolStarted,
     UsageAdded,
 )
-from .execute import describe_error, execute, plan
+from .execute import describe_error, execute, own_chain, plan
 from .history import mend, unique_ids
 from .limits import ahead
 from .messages import Assistant, Message, Spent, ToolCall, ToolResult, checked
@@ -40,10 +39,12 @@ from .model import DeltaSink, ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
 from .prefix import change
+from .progress import Progress
 from .result import RunResult
 from .schema import Arguments
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
+from .threads import Threads
 from .tool import Budget, RunContext
 
 __all__ = ["OBSERVER_GRACE", "Run", "beyond"]
@@ -78,6 +79,7 @@ class Run:
         self._ledger = Ledger(spec.limits, state, spec.kind, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
+        self._own_thread, self.threads = Threads(), Threads()
         self._turn = asyncio.Lock()
         self._sent: Sequence[Message] | int = state.sent_whole
         """The messages of the last request; of one that had the whole transcript, how many it had."""
@@ -294,22 +296,24 @@ class Run:
             return
         for stage in plan(todo.calls, self.spec.tools):
             if len(stage) == 1:
-                await self._run_chain(stage[0])
+                await self._run_chain(stage[0], self._own_thread)
                 continue
+            own = own_chain(stage, self.spec.tools)
             turns = asyncio.Semaphore(self.spec.limits.calls_at_once or len(stage))
             try:
                 async with asyncio.TaskGroup() as together:
                     for chain in stage:
-                        together.create_task(self._run_chain(chain, turns))
+                        threads = self._own_thread if chain is own else self.threads
+                        together.create_task(self._run_chain(chain, threads, turns))
             except BaseExceptionGroup as failed:  # an observer's error comes out as it is, however many calls there are
                 raise failed.exceptions[0] from None
 
-    async def _run_chain(self, chain: list[OpenCall], turns: asyncio.Semaphore | None = None) -> None:
+    async def _run_chain(self, chain: list[OpenCall], threads: Threads, turns: asyncio.Semaphore | None = None) -> None:
         for call in chain:
             async with turns or contextlib.nullcontext():
-                await self.run_tool(call)
+                await self.run_tool(call, threads)
 
-    async def run_tool(self, open_call: OpenCall) -> None:
+    async def run_tool(self, open_call: OpenCall, threads: Threads) -> None:
         """One tool call: started, executed, finished."""
         call, state = open_call.call, self.state
         tool = self.spec.tools.get(call.name)
@@ -323,12 +327,17 @@ class Run:
             return
         arguments = self.parsed.pop(call.id, None)
         await self.record(ToolStarted(call, open_call.position))
-        told: list[asyncio.Task[None]] = []
-        report = self._reporter(call, told) if self._watchers else None
+        progress = Progress(partial(self._report, call)) if self._watchers else None
+        report = progress.report if progress else None
         budget = CallBudget(call.id, self._ledger, self.depth, self.record, self._outer)
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
-        outcome = await execute(call, ctx, self.spec, arguments)
+        try:
+            outcome = await execute(call, ctx, self.spec, threads, arguments)
+        except BaseException:
+            if progress:
+                progress.drop()
+            raise
         seconds = time.perf_counter() - started
         result = outcome.result
         if outcome.crashed:
@@ -337,33 +346,24 @@ class Run:
             told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
             result = replace(result, content=f"{told_first}\n{result.content}")
         try:
-            if told:
-                await asyncio.gather(*told)
+            if progress:
+                await progress.end()
         finally:  # the call has had its effect, whatever a watcher makes of its progress
             await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
         budget.check()
 
-    def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
-        """A function that any thread may call to report progress."""
-        loop, home = asyncio.get_running_loop(), threading.get_ident()
-
-        def tell(data: Any) -> None:
-            if not any(open_call.call.id == call.id for open_call in self.state.open_calls):
-                return  # from a thread that outlived its call
-            told.append(loop.create_task(self.emit(ToolProgress(call, data))))
-
-        def report(data: Any) -> None:
-            if threading.get_ident() == home:  # at once, so that it comes before the end of the call
-                tell(data)
-            else:
-                loop.call_soon_threadsafe(tell, data)
-
-        return report
+    async def _report(self, call: ToolCall, data: Any, replaced: int) -> None:
+        await self.emit(ToolProgress(call, data, replaced))
 
     async def _answer(self, open_call: OpenCall, text: str, refused: str) -> None:
         call = open_call.call
         result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
         await self.record(ToolFinished(call, result, error=text, refused=refused))
+
+    def end_threads(self) -> None:
+        """End the run's threads: the idle ones now, the others when their function has returned."""
+        self._own_thread.close()
+        self.threads.close()
 
     async def pause(self, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
         """Stop here until the approvals are given to `agent.resume`."""

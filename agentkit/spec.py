@@ -14,7 +14,6 @@ from .messages import ToolCall
 from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
 from .models.prices import Price
 from .output import Output, TextOutput
-from .threads import Threads
 from .tool import RunContext, ToolRegistry
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
@@ -65,7 +64,6 @@ class AgentSpec:
     price: Price | None = None
     """What the model costs, where it is known."""
     middleware: tuple[Middleware, ...] = ()
-    threads: Threads = field(default_factory=Threads)
 
     @property
     def kind(self) -> tuple[object, ...]:

@@ -83,7 +83,12 @@ class RunContext(Generic[DepsT]):
         return f"{self.run_id}:{self.position}:{digest}"
 
     def progress(self, data: Any) -> None:
-        """Tell whoever watches how far the tool is: any text or JSON-able value. Callable from any thread."""
+        """Show the watchers how far the tool is: text, or any value that JSON can hold.
+
+        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
+        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
+        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
+        """
         if self.report:
             self.report(data)
 
@@ -350,7 +355,8 @@ def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R
 def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
     """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
 
-    A generator is a streaming tool: what it yields is told to watchers as `ToolProgress` and its result is the list of it.
+    A generator is a streaming tool: its result is the list of what it yields, and each item is a report of its progress (see
+    `RunContext.progress`: watchers that are slower than the tool miss some).
     The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
     parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
     parameter or an option cannot be used; it says which and what to do.

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "tasks",
         "threads",
         "portal",
+        "progress",
         "redact",
         "repair",
         "coerce",
