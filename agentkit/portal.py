@@ -14,7 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Caller", "caller", "holds_up", "run"]
+__all__ = ["Caller", "caller", "finish", "holds_up", "run"]
 
 T = TypeVar("T")
 
@@ -65,13 +65,13 @@ class _Portal:
 
 
 class Caller:
-    """A function in a thread, which may be given up: what it waits for here is cancelled then, or what it waits for next.
+    """Cancel scope of a worker thread: cancels the sync call that the thread is blocked in, or the next one that it makes.
 
-    As in a task, that is once: what it does to tidy up is not cancelled.
+    As in a task, that is once: what the thread does to tidy up is not cancelled.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection may make a sync call in the middle of one
         self._is_due = False
         self._waits: list[Callable[[], object]] = []
 
@@ -101,7 +101,7 @@ class Caller:
 caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit_caller", default=None)
 """The function that runs in this thread, where somebody waits for it who may give it up."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _portal: _Portal | None = None
 _held_up: set[asyncio.AbstractEventLoop] = set()
 
@@ -126,7 +126,7 @@ def _holding_up() -> Iterator[None]:
 def _current() -> _Portal:
     global _portal, _lock
     if _portal is not None and _portal.pid != os.getpid():
-        _lock = threading.Lock()  # another thread may have held it when the process was forked
+        _lock = threading.RLock()  # another thread may have held it when the process was forked
         _portal = None
     with _lock:
         if _portal is None:
@@ -179,6 +179,35 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
                 with contextlib.suppress(BaseException):
                     _wait(done)
             raise
+
+
+def finish(coroutine: Coroutine[Any, Any, object], seconds: float) -> None:
+    """Run a coroutine that tidies up in the background loop, and wait for its end for at most so many seconds.
+
+    A garbage collection may make this call, in any thread and at any time. So it never raises what the coroutine raises, and
+    it does not wait where that cannot end: in the background loop itself, in a forked process, and when the program exits.
+    """
+    portal = _portal
+    if portal is None or portal.pid != os.getpid() or portal.loop.is_closed():
+        coroutine.close()
+        return
+    ended = threading.Event()
+
+    def start() -> None:
+        portal.loop.create_task(coroutine).add_done_callback(end)
+
+    def end(task: asyncio.Task[object]) -> None:
+        ended.set()
+        if not task.cancelled():
+            task.exception()
+
+    try:
+        portal.loop.call_soon_threadsafe(start)
+    except RuntimeError:  # it has closed just now
+        coroutine.close()
+        return
+    if threading.current_thread() is not portal.thread:
+        ended.wait(seconds)
 
 
 def _hand_over(task: asyncio.Task[T], done: Future[T]) -> None:
