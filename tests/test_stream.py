@@ -561,41 +561,44 @@ def test_a_task_that_iterates_over_many_streams_holds_none_of_them() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("form", ["async with", "async for"])
-def test_the_run_waits_for_what_its_calls_do_to_tidy_up(form: str) -> None:
+async def in_a_with_block_in_scope(stream: Any, scope: anyio.CancelScope) -> None:
+    with scope:
+        async with stream:
+            async for _event in stream:
+                ...
+
+
+async def in_the_iteration_in_scope(stream: Any, scope: anyio.CancelScope) -> None:
+    with scope:
+        async for _event in stream:
+            ...
+
+
+@pytest.mark.parametrize("iterate", [in_a_with_block_in_scope, in_the_iteration_in_scope])
+def test_the_run_waits_for_what_its_calls_do_to_tidy_up(iterate: Any) -> None:
     """A cancel scope of anyio, as web servers have it, cancels whatever its task waits for again and again."""
     log: list[str] = []
-
-    @tool
-    async def work() -> None:
-        """Work until cancelled, then tidy up."""
-        try:
-            begun.set()
-            await asyncio.Event().wait()
-        finally:
-            for _ in range(50):
-                await asyncio.sleep(0)
-            log.append("tidied")
 
     def watch(event: Any) -> None:
         if isinstance(event, RunFinished):
             log.append(event.stop_reason)
 
-    async def iterate(scope: anyio.CancelScope) -> None:
-        with scope:
-            if form == "async for":
-                async for _event in stream:
-                    ...
-            async with stream:
-                async for _event in stream:
-                    ...
-
     async def main() -> None:
-        nonlocal stream
-        agent = Agent(ScriptedModel([call("work"), "never"]), tools=[work])
-        stream = agent.stream("go", observers=[watch])
-        scope = anyio.CancelScope()
-        task = asyncio.ensure_future(iterate(scope))
+        begun, scope = asyncio.Event(), anyio.CancelScope()
+
+        @tool
+        async def work() -> None:
+            """Work until cancelled, then tidy up."""
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                log.append("tidied")
+
+        stream = Agent(ScriptedModel([call("work"), "never"]), tools=[work]).stream("go", observers=[watch])
+        task = asyncio.ensure_future(iterate(stream, scope))
         await begun.wait()
         await others()
         scope.cancel()
@@ -604,8 +607,6 @@ def test_the_run_waits_for_what_its_calls_do_to_tidy_up(form: str) -> None:
         while len(log) < 2:  # noqa: ASYNC110  the run ends by itself
             await asyncio.sleep(0)
 
-    stream: Any = None
-    begun = asyncio.Event()
     asyncio.run(asyncio.wait_for(main(), 10))
     assert log == ["tidied", "cancelled"]
 
