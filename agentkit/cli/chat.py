@@ -15,7 +15,7 @@ from ..result import RunResult
 from .exits import Exit, complain, exit_for
 from .render import View
 from .screen import Screen
-from .session import Session
+from .session import Session, is_terminal
 from .text import money, tokens
 
 __all__ = ["HELP", "Chat", "typed_lines"]
@@ -80,8 +80,8 @@ class Chat:
 
 def typed_lines(screen: Screen) -> Iterator[str]:
     """Lines from the terminal, with a prompt and the keys of readline; or the lines of a pipe or a file."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        yield from sys.stdin
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        yield from sys.stdin or ()
         return
     with contextlib.suppress(ImportError):  # not on Windows, where the console edits lines itself
         import readline  # noqa: F401

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..messages import ToolCall, Usage
 from ..result import RunResult
+from .approval import escaped
 
 __all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
 
@@ -41,7 +42,7 @@ def shown_call(call: ToolCall, length: int = 100) -> str:
         shown = ", ".join(f"{name}={one_line(_as_json(value), _LONGEST_VALUE)}" for name, value in arguments.items())
     else:
         shown = call.arguments
-    return f"{one_line(call.name, 64)}({one_line(shown, length)})"
+    return escaped(f"{one_line(call.name, 64)}({one_line(shown, length)})")
 
 
 def _as_json(value: Any) -> str:
