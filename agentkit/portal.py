@@ -1,4 +1,4 @@
-"""The way from sync code into async code: one event loop in a background thread, made when it is first needed."""
+"""Sync code that calls async code: one event loop in a background thread, started by the first call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POLL = 0.1 if sys.platform == "win32" else None
 
 
 class _Portal:
-    """A running event loop and its thread. It belongs to one process: a fork needs another."""
+    """A running event loop and its thread. It belongs to one process; after a fork, the child makes its own."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -40,12 +40,12 @@ class _Portal:
                 self.loop.run_forever()
 
     def tell(self, stop: Callable[[], object]) -> None:
-        """Have the loop call it, unless the program is about to exit, which cancels all."""
+        """Call `stop` in the loop. Does nothing when the program is about to exit, which cancels everything."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(stop)
 
     def close(self) -> None:
-        """Cancel what still runs, close what asynchronous generators hold, and end the thread."""
+        """Cancel all tasks, close all asynchronous generators, and end the thread."""
         if self.pid != os.getpid() or self.loop.is_closed():
             return
 
@@ -76,7 +76,7 @@ class Caller:
         self._waits: list[Callable[[], object]] = []
 
     def give_up(self) -> None:
-        """Cancel what the function waits for, or will."""
+        """Cancel the sync call in progress, or else the next one."""
         with self._lock:
             waits = [*self._waits]
             self._is_due = not waits
@@ -85,7 +85,7 @@ class Caller:
 
     @contextlib.contextmanager
     def waiting(self, stop: Callable[[], object]) -> Iterator[None]:
-        """While the function waits; `stop` is called when it is given up, or at once if that is due."""
+        """Register a sync call for as long as it waits. `stop` cancels it, at once if the thread was given up before."""
         with self._lock:
             self._waits.append(stop)
             is_due, self._is_due = self._is_due, False
@@ -99,7 +99,7 @@ class Caller:
 
 
 caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit_caller", default=None)
-"""The function that runs in this thread, where somebody waits for it who may give it up."""
+"""The cancel scope of this worker thread; None in a thread that nobody waits for."""
 
 _lock = threading.RLock()
 _portal: _Portal | None = None
@@ -107,7 +107,7 @@ _held_up: set[asyncio.AbstractEventLoop] = set()
 
 
 def holds_up(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a sync call was made in this event loop, which stands still until the call has ended."""
+    """Whether this event loop is blocked by a sync call that was made in it."""
     return loop in _held_up
 
 
@@ -135,12 +135,12 @@ def _current() -> _Portal:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns or raises, run in the background loop with the caller's context variables.
+    """What the coroutine returns or raises. It runs in the background loop, with the caller's context variables.
 
-    Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C, or
-    what another signal handler raises, cancels the coroutine, waits until it has ended, and is then raised. Where the
-    `caller` is given up, the coroutine is cancelled, and CancelledError is raised. Raises
-    RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
+    Works in scripts, in threads, after a fork, and inside a running event loop, which it blocks. Ctrl-C, or an exception of
+    another signal handler, cancels the coroutine and is raised when the coroutine has ended. In a worker thread that is
+    given up, the coroutine is cancelled and CancelledError is raised. Raises RuntimeError in the background loop itself,
+    where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
     if threading.current_thread() is portal.thread or portal.loop.is_closed():
@@ -153,7 +153,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
-        if done.done():  # given up before it began
+        if done.done():  # cancelled before it began
             return
         task = portal.loop.create_task(coroutine, context=context)
         tasks.append(task)
@@ -162,7 +162,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     def stop() -> None:
         for task in tasks:
             task.cancel()
-        if not tasks:  # before `start` was on its way
+        if not tasks:  # `start` has not run yet
             coroutine.close()
             with contextlib.suppress(InvalidStateError):  # twice
                 done.set_exception(asyncio.CancelledError())

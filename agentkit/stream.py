@@ -1,4 +1,4 @@
-"""A run that is watched: an asynchronous iterator over its events."""
+"""A run as an iterator over its events, for async and for sync code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Channel:
         self.events.append(event)
         self.last = event
         self.wake()
-        is_lasting = isinstance(event, LastingEvent)  # the state holds these anyway, and the end of a run waits for nobody
+        is_lasting = isinstance(event, LastingEvent)  # the state holds these anyway, and a run that ends waits for nobody
         return None if is_lasting or len(self.events) < self._room else self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
@@ -53,7 +53,7 @@ class _Channel:
             self._reader.set_result(None)
 
     def release(self) -> None:
-        """Let the run go on to its end without waiting for the watcher."""
+        """From now on, the run does not wait for its consumer."""
         self.is_released, self._room = True, inf
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
@@ -66,7 +66,7 @@ class _Channel:
 
     async def changed(self) -> None:
         if self._reader is not None and not self._reader.done():
-            raise RuntimeError("two tasks iterate over one stream; give each its own run, or one the events of the other")
+            raise RuntimeError("two tasks iterate over one stream; give each its own run, or pass the events on to the second")
         self._reader = asyncio.get_running_loop().create_future()
         await self._reader
 
@@ -137,7 +137,7 @@ class RunStream(Generic[OutputT]):
             self._task.add_done_callback(channel.wake)
             self._consumer = _Consumer(self._task, channel)
             self._consumer.is_now(asyncio.current_task())
-            # it holds the task from outside, so that garbage with the stream in it never has a task that is under way
+            # the finalizer references the task, so that a running task is never collected together with its stream
             weakref.finalize(self, _drop, self._task, channel).atexit = False
         while not channel.events:
             if self._task is None or self._closed:
@@ -157,7 +157,7 @@ class RunStream(Generic[OutputT]):
 
     @property
     def result(self) -> RunResult[OutputT]:
-        """The run's result, once it has ended. Raises RuntimeError before, and what ended the run if it failed."""
+        """The run's result, once it has ended. Raises RuntimeError before that, and the error that ended a failed run."""
         if self._task is None or not self._task.done():
             raise RuntimeError("the run has not ended yet; iterate over the stream to its end first")
         last = self._channel.last
@@ -167,7 +167,7 @@ class RunStream(Generic[OutputT]):
         return self._task.result()
 
     async def cancel(self) -> None:
-        """Cancel the run and wait until it has ended; the events so far, and its last, can still be iterated over."""
+        """Cancel the run and wait until it has ended. The events so far, and its last, can still be iterated over."""
         if self._task is None:
             self._closed = True
         elif not self._task.done():
@@ -175,12 +175,12 @@ class RunStream(Generic[OutputT]):
             await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
-        """Cancel the run if it is still going on, and drop the events that nobody has taken."""
+        """Cancel the run if it has not ended, wait until it has, and drop the events that nobody has taken."""
         await self.cancel()
         self._closed = True
         self._channel.events.clear()
         if self._task is not None and not self._task.cancelled():
-            self._task.exception()  # an error that nobody asked for is not reported as lost
+            self._task.exception()  # retrieved, so that asyncio does not report it as lost
 
     async def __aenter__(self) -> RunStream[OutputT]:
         return self
@@ -219,7 +219,7 @@ async def _begin(start: Callable[[Observer], Awaitable[RunResult[OutputT]]], cha
 
 
 class SyncRunStream(Generic[OutputT]):
-    """A `RunStream` for sync code: iterate over it with `for`; the run goes on in the background loop.
+    """A `RunStream` for sync code: iterate over it with `for`. The run is driven by the background loop.
 
     The run is cancelled when the loop is left and the stream is dropped. `close` and `with` also wait for its end.
     """
@@ -247,7 +247,7 @@ class SyncRunStream(Generic[OutputT]):
         return self._stream.result
 
     def close(self) -> None:
-        """Cancel the run if it is still going on, and wait until it has ended, for at most 5 seconds.
+        """Cancel the run if it has not ended, and wait until it has, for at most 5 seconds.
 
         Any thread may call it, as may a garbage collection that closes a generator around the stream. In the background
         loop's own thread, where the run could not end meanwhile, it does not wait.

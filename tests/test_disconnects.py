@@ -115,6 +115,19 @@ def looked_at_first(shop: Shop) -> FastAPI:
     return app
 
 
+def behind_a_middleware(shop: Shop) -> FastAPI:
+    """Starlette's middleware passes the response on through tasks of its own."""
+    app = with_block(shop)
+
+    @app.middleware("http")
+    async def timed(request: Request, handle: Any) -> Any:
+        response = await handle(request)
+        response.headers["x-served"] = "yes"
+        return response
+
+    return app
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[tuple[str, int]]:
     """The app on a port of the system's choice."""
@@ -145,7 +158,7 @@ def client(address: tuple[str, int], path: str, until: bytes) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("said", ["I pay.", ""])
-@pytest.mark.parametrize("make_app", [with_block, generator_expression, held_by_the_app, looked_at_first])
+@pytest.mark.parametrize("make_app", [with_block, generator_expression, held_by_the_app, looked_at_first, behind_a_middleware])
 def test_a_client_that_leaves_ends_the_run(make_app: Callable[[Shop], FastAPI], said: str) -> None:
     shop = Shop(said)
     with served(make_app(shop)) as address:

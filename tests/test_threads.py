@@ -258,31 +258,35 @@ def test_a_wait_that_is_over_is_not_cancelled() -> None:
 # --- in a run -------------------------------------------------------------------------------------
 
 
-class Database:
-    """A SQLite connection that is opened by the first call and, as is SQLite's rule, serves that call's thread only."""
+class Calls:
+    """Sync tools with each label, which note the threads that they run in."""
 
     def __init__(self) -> None:
-        self.connection: sqlite3.Connection | None = None
         self.threads: list[threading.Thread] = []
         options: list[tuple[str, dict[str, bool]]] = [
-            ("write", {}),
-            ("read", {"read_only": True}),
-            ("scan", {"parallel": True}),
-        ]
+            ("write", {}), ("read", {"read_only": True}), ("scan", {"parallel": True}), ("alone", {"sequential": True}),
+        ]  # fmt: skip
         self.tools: list[Any] = [tool(self.query, name=name, **labels) for name, labels in options]  # type: ignore[call-overload]
-        self.tools.append(tool(self.alone, sequential=True))
 
     def query(self, n: int) -> int:
         """Ask for a number."""
         self.threads.append(threading.current_thread())
+        return n
+
+
+class Database(Calls):
+    """The same with a SQLite connection that the first call opens. By SQLite's rule, it serves that call's thread only."""
+
+    connection: sqlite3.Connection | None = None
+
+    def query(self, n: int) -> int:
+        """Ask for a number; 0 closes the connection."""
         if self.connection is None:
             self.connection = sqlite3.connect(":memory:")
         (found,) = self.connection.execute("select ?", (n,)).fetchone()
-        return int(found)
-
-    def alone(self, n: int) -> int:
-        """Ask for a number, alone."""
-        return self.query(n)
+        if n == 0:
+            self.connection.close()
+        return super().query(int(found))
 
 
 @tool(read_only=True)
@@ -299,7 +303,7 @@ async def elsewhere(n: int) -> int:
 
 
 def asked(names: str) -> list[ToolCall]:
-    return [call(name, n=number) for number, name in enumerate(names.split())]
+    return [call(name, n=number) for number, name in enumerate(names.split(), 1)]
 
 
 def told(result: RunResult[Any]) -> list[str]:
@@ -323,7 +327,9 @@ def told(result: RunResult[Any]) -> list[str]:
 def test_sync_calls_one_after_another_run_in_one_thread(replies: list[str]) -> None:
     database = Database()
     agent = Agent(
-        ScriptedModel([*map(asked, replies), "Done."]), tools=[*database.tools, free, elsewhere], limits=Limits(max_steps=30)
+        ScriptedModel([*map(asked, replies), call("read", n=0), "Done."]),
+        tools=[*database.tools, free, elsewhere],
+        limits=Limits(max_steps=30),
     )
     wrong = [text for text in told(agent.run_sync("go")) if not text.isdecimal() and "no_such_tool" not in text]
     assert not wrong
@@ -395,9 +401,9 @@ def test_the_threads_of_a_run_end_with_it(ending: str) -> None:
         hanging.set()
         await asyncio.Event().wait()
 
-    before, database, hanging = tool_threads(), Database(), asyncio.Event()
+    before, calls, hanging = tool_threads(), Calls(), asyncio.Event()
     model = ScriptedModel([asked("write"), asked("read scan"), LAST[ending]])
-    agent = Agent(model, tools=[*database.tools, ask, hang], limits=Limits(max_steps=3), retry=None)
+    agent = Agent(model, tools=[*calls.tools, ask, hang], limits=Limits(max_steps=3), retry=None)
 
     async def main() -> set[threading.Thread]:
         task = asyncio.ensure_future(agent.run("go"))
@@ -409,14 +415,14 @@ def test_the_threads_of_a_run_end_with_it(ending: str) -> None:
         return tool_threads() - before
 
     left = asyncio.run(main())
-    assert len({*database.threads}) == 2
+    assert len({*calls.threads}) == 2
     for thread in left:
         thread.join(30)
         assert not thread.is_alive()
 
 
 def test_an_agent_inside_a_sync_tool_has_a_thread_of_its_own() -> None:
-    inner, outer = Database(), Database()
+    inner, outer = Calls(), Calls()
     model = ScriptedModel(lambda request: "Helped." if len(request.messages) > 1 else asked("write write"))
     helper = Agent(model, tools=inner.tools)
 
@@ -428,7 +434,7 @@ def test_an_agent_inside_a_sync_tool_has_a_thread_of_its_own() -> None:
 
     script: list[Any] = [asked("write"), call("ask"), call("helper", task="go"), asked("write"), "Done."]
     agent = Agent(ScriptedModel(script), tools=[*outer.tools, ask, helper.as_tool("helper", "Helps.")])
-    assert told(agent.run_sync("go")) == ["0", "Helped.", "Helped.", "0"]
+    assert told(agent.run_sync("go")) == ["1", "Helped.", "Helped.", "1"]
     assert len({*outer.threads}) == 1 and outer.threads[0] not in inner.threads
 
 
