@@ -44,7 +44,8 @@ async def _stop(task: asyncio.Task[Any]) -> None:
         task.add_done_callback(_drop)
     if not task.done():
         text = f"{task.get_coro()!r:.200} goes on though it was cancelled; what it comes to is dropped"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        # in a callback: where warnings are errors, it must not take the place of the cancellation
+        asyncio.get_running_loop().call_soon(warnings.warn, text, RuntimeWarning)
 
 
 def _drop(task: asyncio.Task[Any]) -> None:

@@ -149,6 +149,35 @@ def test_tool_timeout_ignores_cancel(fault: Fault, monkeypatch: pytest.MonkeyPat
     assert result.output == "hello" and notes == ["goes on", "ended"], "the late result is dropped"
 
 
+def test_a_run_stays_cancelled_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "GRACE", 0.05)
+    reported: list[Any] = []
+
+    async def main() -> None:
+        begun, let_go = asyncio.Event(), asyncio.Event()
+
+        @tool
+        async def stubborn() -> str:
+            """Not be stopped."""
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await let_go.wait()
+            return "late"
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        run = asyncio.ensure_future(Agent(ScriptedModel([call("stubborn"), "never"]), tools=[stubborn]).run("go"))
+        await begun.wait()
+        run.cancel()
+        await asyncio.wait([run])
+        assert run.cancelled()
+        let_go.set()
+
+    asyncio.run(main())
+    assert [type(error) for error in reported] == [RuntimeWarning]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_tool_cancel_outer(fault: Fault, count: int) -> None:
     """A cancellation of the run comes out, however many tools it finds under way."""
