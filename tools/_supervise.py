@@ -4,8 +4,8 @@ It reads one job as a line of JSON from its standard input, and holds that input
 over, or when the process that made the call is gone. Either way nothing of the program is left.
 
 On Linux this process adopts what its descendants leave behind, so that a program cannot escape by a session of its own.
-Where Landlock is available (Linux 5.19), the program cannot look into processes outside: neither their environment nor
-their memory; from Linux 6.12 on it cannot send them signals either.
+Where Landlock is available (Linux 5.19), or for root on any Linux, the program cannot look into processes outside:
+neither their environment nor their memory. From Linux 6.12 on it cannot send them signals either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from ._child import set_limits
 
 __all__ = ["main"]
 
-_DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SUBREAPER = 1, 38, 36  # prctl(2)
+_DEATH_SIGNAL, _DROP_CAPABILITY, _SUBREAPER, _NO_NEW_PRIVILEGES = 1, 24, 36, 38  # prctl(2)
+_CAPABILITIES = (16, 17, 19, 21, 27, 38, 39)
+"""SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF: with these root sees into other processes all the
+same. A process that lacks a capability of another one cannot look into it, which holds without Landlock, too."""
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the numbers of these system calls on all architectures
 _VERSION, _PATH_BENEATH, _REFER, _SCOPE_SIGNAL = 1, 1, 1 << 13, 1 << 1  # linux/landlock.h
 _CANNOT_RUN = 126
@@ -149,6 +152,8 @@ def _restriction(job: dict[str, Any], kernel: Any) -> Callable[[], None]:
         set_limits(**limits)
         if kernel:
             kernel.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+            for capability in _CAPABILITIES:  # only root has them
+                kernel.prctl(_DROP_CAPABILITY, capability, 0, 0, 0)
             kernel.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
             _enter_landlock(kernel)
 
