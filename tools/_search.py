@@ -14,7 +14,7 @@ from ._child import run_child
 from ._paths import Entry, Parts, Root, kind_of
 from ._text import count
 
-__all__ = ["Budget", "Hit", "check_glob", "matches", "search", "walk"]
+__all__ = ["Budget", "Hit", "checked_glob", "matches", "search", "walk"]
 
 _DEEPEST = 64
 _LONGEST_GLOB = 1000
@@ -92,10 +92,16 @@ def _children(root: Root, parts: Parts, budget: Budget) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.parts, reverse=True)
 
 
-def check_glob(pattern: str) -> None:
-    """Refuse, with ModelRetry, a pattern that is too long."""
+def checked_glob(pattern: str) -> str:
+    """The pattern for `matches`; raises ModelRetry if it is too long.
+
+    A bracket without its partner stands for itself. It is put into brackets, since `fnmatch` looks for the partner of
+    each one up to the end of the pattern.
+    """
     if len(pattern) > _LONGEST_GLOB:
         raise ModelRetry(f"the file pattern has {len(pattern):,} characters; allowed: {_LONGEST_GLOB:,}; write a shorter one")
+    head, closing, tail = pattern.rpartition("]")
+    return f"{head}{closing}{tail.replace('[', '[[]')}"
 
 
 def matches(parts: Sequence[str], pattern: str) -> bool:

@@ -17,7 +17,7 @@ from pydantic import Field
 from agentkit import ModelRetry, ToolRegistry
 
 from ._paths import Parts, Root
-from ._search import Budget, check_glob, matches, search, walk
+from ._search import Budget, checked_glob, matches, search, walk
 from ._text import clip, count, decode, line_start, looks_binary, mark_of, visible
 
 __all__ = ["file_tools"]
@@ -125,9 +125,8 @@ class _Files:
             pattern: A glob such as "*.py" (a name in any folder), "src/**/*.py" (a path; ** is any number of folders).
             path: The folder to look in, from the root folder. The pattern is matched with the path below it.
         """
-        check_glob(pattern)
         budget = self._budget()
-        found = [name for name, _ in self._matching(path, pattern, budget)]
+        found = [name for name, _ in self._matching(path, checked_glob(pattern), budget)]
         return self._listed(found[: self.max_results], len(found), "file", budget) or f"[no file matches {pattern!r}]"
 
     def grep(self, pattern: str, path: str = ".", glob: str = "**", regex: bool = False, ignore_case: bool = False) -> str:
@@ -142,7 +141,7 @@ class _Files:
         """
         if not pattern or "\n" in pattern:
             raise ModelRetry("the pattern is empty or has a line break; give a text that stands in one line")
-        check_glob(glob)
+        glob = checked_glob(glob)
         budget, tally = self._budget(), _Tally()
         lines: list[str] = []
         total = 0

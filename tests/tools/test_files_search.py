@@ -11,7 +11,7 @@ import pytest
 
 from agentkit import ModelRetry, ToolRegistry
 from agentkit_tools import file_tools
-from agentkit_tools._search import matches
+from agentkit_tools._search import checked_glob, matches
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,14 @@ from agentkit_tools._search import matches
         ("a/b/c/b/d", "a/**/b/c", False),
         ("x.pyc", "x.[a-p]y?", True),
         ("X.py", "x.py", False),
+        ("a[1.txt", "a[1.*", True),
+        ("a[1].txt", "a[[]1].txt", True),
+        ("b].txt", "[ab]].txt", True),
+        ("[b", "[", False),
     ],
 )
 def test_globs(path: str, pattern: str, fits: bool) -> None:
-    assert matches(path.split("/"), pattern) is fits
+    assert matches(path.split("/"), checked_glob(pattern)) is fits
 
 
 def test_a_long_glob_is_refused(tools: ToolRegistry) -> None:
