@@ -20,8 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["child_command", "child_environment", "run_child", "serve", "set_limits"]
+__all__ = ["AT_ONCE", "child_command", "child_environment", "run_child", "serve", "set_limits"]
 
+AT_ONCE = 4
+"""How many children the tools of one factory run at once: a model may ask for many in one reply, and each takes memory."""
 _START = """
 import importlib, sys, types
 package = types.ModuleType("agentkit_child")

@@ -18,6 +18,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _OPEN = re.compile(f'"{_QUOTED}', re.DOTALL)
+_IMPOSSIBLE = re.compile("[\\0\\ud800-\\udfff]")
 _ESCAPED_IN_QUOTES = re.compile(r"""\\([\\"$`])|\\\n""")
 
 
@@ -28,7 +29,7 @@ def split_command(command: str) -> list[str]:
     """
     if len(command) > _LONGEST:
         raise ModelRetry(f"the command has {len(command):,} characters; allowed: {_LONGEST:,}; put large texts into a file")
-    if any(char == "\0" or 0xD800 <= ord(char) < 0xE000 for char in command):
+    if _IMPOSSIBLE.search(command):
         raise ModelRetry("the command has a NUL character or half of a surrogate pair, which no program can be given")
     words: list[str] = []
     parts: list[str] | None = None

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from agentkit import ModelRetry, ToolRegistry
 
+from ._child import AT_ONCE
 from ._paths import Parts, Root
 from ._search import Budget, checked_glob, matches, search, walk
 from ._text import clip, count, decode, line_start, looks_binary, mark_of, visible
@@ -71,6 +74,7 @@ class _Files:
     max_entries: int
     max_total_bytes: int | None
     seconds: float
+    searches: threading.Semaphore = field(default_factory=partial(threading.Semaphore, AT_ONCE), repr=False)
 
     def read_file(
         self,
@@ -141,7 +145,10 @@ class _Files:
         """
         if not pattern or "\n" in pattern:
             raise ModelRetry("the pattern is empty or has a line break; give a text that stands in one line")
-        glob = checked_glob(glob)
+        with self.searches:
+            return self._grep(path, checked_glob(glob), pattern, regex=regex, ignore_case=ignore_case)
+
+    def _grep(self, path: str, glob: str, pattern: str, *, regex: bool, ignore_case: bool) -> str:
         budget, tally = self._budget(), _Tally()
         lines: list[str] = []
         total = 0

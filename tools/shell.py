@@ -32,6 +32,7 @@ from agentkit import ModelRetry, Tool, tool
 
 from ._child import child_command, child_environment
 from ._text import count, decode
+from ._threads import in_thread
 from ._words import split_command
 
 __all__ = ["shell"]
@@ -113,7 +114,7 @@ class _Runner:
         Args:
             command: The program and its arguments; quote an argument that has blanks or special characters.
         """
-        words = self._checked(command)
+        job = await in_thread(lambda: self._job(self._checked(command)))
         output = _Output(self.max_output)
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: output,
@@ -126,7 +127,7 @@ class _Runner:
         )
         lifeline = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
-            lifeline.write(self._job(words))
+            lifeline.write(job)
             ended = await _within(self.timeout, output.exited)
         finally:
             lifeline.close()  # the supervisor ends all that it has started, and itself
@@ -152,6 +153,7 @@ class _Runner:
         return [program, *words[1:]]
 
     def _job(self, words: list[str]) -> bytes:
+        """What the supervisor is told; it goes through a pipe, since others can read a command line."""
         import tempfile
 
         job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}}

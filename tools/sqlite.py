@@ -6,7 +6,9 @@ Each statement runs in a child process, which costs about 30 ms and can be kille
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -14,7 +16,7 @@ from pydantic import Field
 
 from agentkit import ModelRetry, ToolRegistry
 
-from ._child import run_child
+from ._child import AT_ONCE, run_child
 
 __all__ = ["sqlite_tools"]
 
@@ -36,7 +38,7 @@ def sqlite_tools(
     max_chars: int = 50_000,
     max_cell: int = 2000,
     max_value_bytes: int = 10_000_000,
-    max_memory_bytes: int = 200_000_000,
+    max_memory_bytes: int = 100_000_000,
     max_growth_bytes: int = 50_000_000,
     timeout: float = 5.0,
 ) -> ToolRegistry:
@@ -48,8 +50,9 @@ def sqlite_tools(
 
     `max_rows`, `max_chars` and `max_cell` (characters of one value) bound a result, `max_value_bytes` any value that
     SQLite handles meanwhile. `max_memory_bytes` bounds the memory of a statement, in which it also sorts: it writes no
-    temporary files. The database may grow by `max_growth_bytes` beyond the size that it has now, when the tools are made.
-    `timeout`: the seconds of a statement, waiting for locks included; half a second later it is killed.
+    temporary files. At most four statements run at once; others wait. The database may grow by `max_growth_bytes` beyond
+    the size that it has when the tools are made. `timeout`: the seconds of a statement, waiting for locks included; half
+    a second later it is killed.
 
     Raises ValueError when there is no such file.
     """
@@ -79,6 +82,7 @@ def sqlite_tools(
 class _Database:
     file: Path
     limits: dict[str, Any]
+    running: threading.Semaphore = field(default_factory=partial(threading.Semaphore, AT_ONCE), repr=False)
 
     def sql_schema(self) -> str:
         """The CREATE statements of all tables, views and indexes of the database."""
@@ -123,13 +127,14 @@ class _Database:
     def _ask(self, sql: str | None, params: list[Value] | None, *, write: bool) -> dict[str, Any]:
         job = {"uri": f"{self.file.as_uri()}?mode={'rw' if write else 'ro'}", "sql": sql, "params": params, "write": write}
         largest = self.limits["max_database_bytes"]
-        return run_child(
-            "_sql",
-            {**job, **self.limits},
-            seconds=self.limits["timeout"] + _GRACE,
-            memory=_PYTHON + 2 * self.limits["max_memory_bytes"],
-            file_bytes=_SHARED_MEMORY_FILE + (2 * largest if write else 0),
-        )
+        with self.running:
+            return run_child(
+                "_sql",
+                {**job, **self.limits},
+                seconds=self.limits["timeout"] + _GRACE,
+                memory=_PYTHON + 2 * self.limits["max_memory_bytes"],
+                file_bytes=_SHARED_MEMORY_FILE + (2 * largest if write else 0),
+            )
 
     def _roll_back(self) -> None:
         """Undo what a killed statement has written, which a read-only connection could not do."""

@@ -211,9 +211,9 @@ def test_a_bomb_is_not_unpacked(server: Server) -> None:
 def test_a_bad_answer_is_said(server: Server, path: str, words: str) -> None:
     started = time.monotonic()
     with pytest.raises(ModelRetry, match=words) as caught:
-        get(server, path, timeout=0.3)
+        get(server, path, timeout=0.3 if path in ("/drip", "/stall") else 5.0)
     assert "canary" not in str(caught.value)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize("path", ["/toprivate", "/tometadata"])

@@ -160,7 +160,7 @@ ENDLESS = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
     ],
 )
 def test_a_statement_has_bounded_memory_and_no_temporary_files(path: Path, sql: str) -> None:
-    with pytest.raises(ModelRetry, match="the statement needs more than 200,000,000 bytes of memory; sort, group or join"):
+    with pytest.raises(ModelRetry, match="the statement needs more than 100,000,000 bytes of memory; sort, group or join"):
         sqlite_tools(path, timeout=60.0, max_rows=1)["sql_query"](sql)
 
 
