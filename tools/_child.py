@@ -2,7 +2,8 @@
 
 Regular expressions and SQL may run for hours or take all memory inside one call into C, where no thread can be stopped.
 The child is this Python without site packages and without the environment (`-I -S`); it starts in about 15 ms and does
-one job. `sys.executable` has to be a Python interpreter.
+one job. Where `sys.executable` is not Python, as inside uWSGI, the Python of `sys.prefix` is taken; an application that
+is frozen into one file has none.
 
 Limits of memory and file size hold where the system enforces them: on Linux. macOS ignores the limit of memory, Windows
 has none of them. The time holds everywhere.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["AT_ONCE", "child_command", "child_environment", "run_child", "serve", "set_limits"]
+__all__ = ["AT_ONCE", "child_command", "child_environment", "python_of", "run_child", "serve", "set_limits"]
 
 AT_ONCE = 4
 """How many children the tools of one factory run at once: a model may ask for many in one reply, and each takes memory."""
@@ -36,9 +38,19 @@ _NEEDED = ("LD_LIBRARY_PATH", "SYSTEMROOT")
 """Variables without which some Python builds do not start."""
 
 
+def python_of(executable: str, prefix: str) -> str:
+    """The Python to start a child with; raises RuntimeError if there is none."""
+    if re.search("python|pypy", Path(executable).name, re.IGNORECASE):
+        return executable
+    for path in (Path(prefix, "bin", "python3"), Path(prefix, "python.exe"), Path(prefix, "Scripts", "python.exe")):
+        if path.is_file():
+            return str(path)
+    raise RuntimeError(f"this tool starts a Python process, but {executable!r} is not Python, and there is none in {prefix!r}")
+
+
 def child_command(module: str) -> list[str]:
     """The command that runs `main()` of a module of this folder."""
-    return [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parent), module]
+    return [python_of(sys.executable, sys.prefix), "-I", "-S", "-c", _START, str(Path(__file__).parent), module]
 
 
 def child_environment() -> dict[str, str]:
@@ -60,7 +72,7 @@ def run_child(
     `memory` and `file_bytes` are limits in bytes; {"error": "memory"} says that the first was reached. Raises
     TimeoutError when the child was killed after `seconds`, and ChildProcessError when it did not answer.
     """
-    limits = {"memory": memory, "file_bytes": file_bytes, "cpu": math.ceil(seconds) + 1}
+    limits = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": file_bytes, "RLIMIT_CPU": math.ceil(seconds) + 1, "RLIMIT_CORE": 0}
     head = json.dumps({**job, "limits": limits}).encode() + b"\n"
     try:
         done = subprocess.run(
@@ -84,8 +96,7 @@ def run_child(
 def serve(work: Callable[[dict[str, Any], BinaryIO], dict[str, Any]]) -> None:
     """Do one job, in the child: read it, set its limits, answer on the standard output."""
     job = json.loads(sys.stdin.buffer.readline())
-    limits = job.pop("limits")
-    set_limits(RLIMIT_AS=limits["memory"], RLIMIT_FSIZE=limits["file_bytes"], RLIMIT_CPU=limits["cpu"], RLIMIT_CORE=0)
+    set_limits(**job.pop("limits"))
     try:
         answer = work(job, sys.stdin.buffer)
     except MemoryError:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["clip", "count", "decode", "line_start", "looks_binary", "mark_of", "nearest", "visible"]
+__all__ = ["clip", "count", "decode", "ends_with_crlf", "line_start", "looks_binary", "mark_of", "nearest", "visible"]
 
 _TEXT_CODECS = re.compile(
     r"ascii|utf-(8|16|32)([-_](sig|le|be))?|iso8859-\d+|latin-1|cp\d+|koi8-[rut]|mac-\w+|gbk?|gb2312|gb18030|hz|"
@@ -93,6 +93,11 @@ def decode(data: bytes, charset: str = "utf-8") -> tuple[str, str]:
         pieces = [decoder.decode(data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
         text = "".join([*pieces, decoder.decode(b"", final=True)])
         return text, f"[not valid {codec}: {count(text.count(chr(0xFFFD)), 'unreadable character')} shown as �]"
+
+
+def ends_with_crlf(text: str) -> bool:
+    """Whether most lines of the text end with CR LF."""
+    return text.count("\r\n") * 2 > text.count("\n")
 
 
 def line_start(text: str, number: int) -> int:

@@ -21,7 +21,7 @@ from agentkit import ModelRetry, ToolRegistry
 from ._child import AT_ONCE
 from ._paths import Parts, Root
 from ._search import Budget, checked_glob, matches, search, walk
-from ._text import clip, count, decode, line_start, looks_binary, mark_of, visible
+from ._text import clip, count, decode, ends_with_crlf, line_start, looks_binary, mark_of, visible
 
 __all__ = ["file_tools"]
 
@@ -162,7 +162,7 @@ class _Files:
         return "\n".join(filter(None, ["" if total else f"[no line has {pattern[:200]!r}]", found_lines, tally.note]))
 
     def write_file(self, path: str, content: str, mode: Literal["create", "overwrite", "append"] = "create") -> str:
-        """Write a text file. New files are UTF-8; a file with a byte order mark keeps it and its encoding.
+        """Write a text file. New files are UTF-8. A file keeps its byte order mark, and CR LF as its line ends.
 
         Args:
             path: Path of the file, from the root folder. Folders that are missing are made.
@@ -295,24 +295,26 @@ def _lines(text: str, first: int, end: int) -> Iterator[str]:
 def _form(data: bytes, text: str) -> list[str]:
     """What a reader of the text cannot see and a writer has to know: line ends, the byte order mark, the encoding."""
     mark, encoding = mark_of(data)
-    notes = ["[the lines end with CR LF]"] if "\r\n" in text else []
+    notes = ["[the lines end with CR LF, which write_file keeps]"] if ends_with_crlf(text) else []
     return [*notes, f"[{encoding[:6].upper().rstrip('-')} with a byte order mark, which write_file keeps]"] if mark else notes
 
 
 def _encoded(path: str, content: str, before: bytes, mode: str) -> bytes:
-    """The content in the encoding of the file that it goes to, which has the bytes `before`."""
+    """The content in the encoding and with the line ends of the file that it goes to, which has the bytes `before`."""
+    if mode == "append" and looks_binary(before):
+        raise ModelRetry(f"{path!r} is a binary file; only text is appended")
     mark, encoding = mark_of(before)
+    text, unreadable = decode(before)
+    if unreadable and not mark and mode == "append" and not content.isascii():
+        raise ModelRetry(f"{path!r} is not UTF-8, and its encoding is unknown; append ASCII alone")
+    if unreadable and "\ufffd" in content:
+        raise ModelRetry(f"{path!r} has unreadable bytes: each � in the content stands for one of them, which would be lost")
+    if ends_with_crlf(text):
+        content = content.replace("\r\n", "\n").replace("\n", "\r\n")
     try:
         data = (content.removeprefix("\ufeff") if mark else content).encode(encoding)
     except UnicodeEncodeError:
         raise ModelRetry("the content has half of a surrogate pair, which is no character; leave it out") from None
-    if mode == "append" and looks_binary(before):
-        raise ModelRetry(f"{path!r} is a binary file; only text is appended")
-    if not mark and not content.isascii() and decode(before)[1]:
-        if mode == "append":
-            raise ModelRetry(f"{path!r} is not UTF-8, and its encoding is unknown; append ASCII alone")
-        if "\ufffd" in content:
-            raise ModelRetry(f"{path!r} is not UTF-8: each � in the content stands for bytes of it that would be lost")
     return data if mode == "append" else mark + data
 
 

@@ -33,7 +33,7 @@ __all__ = ["http_tools"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_URL = 8000
-_CHARSET = re.compile(r"""charset=["']?([A-Za-z0-9_.:+-]{1,40})""", re.IGNORECASE)
+_PARAMETER = re.compile(r""";\s*([A-Za-z-]+)\s*=\s*("[^"]*"|[^;]*)""")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TEXT_TYPES = ("text/", *(f"application/{kind}" for kind in ("json", "xml", "javascript", "yaml", "toml", "x-ndjson")))
 
@@ -239,8 +239,8 @@ class _Web:
                 break
         if looks_binary(bytes(data)):
             return f"{head}\n[the body is not text ({_length(response)}); not shown]"
-        charset = _CHARSET.search(content_type)
-        text, note = decode(bytes(data[: self.max_bytes]), charset[1] if charset else "utf-8")
+        charsets = [value.strip(" '\"") for name, value in _PARAMETER.findall(content_type) if name.lower() == "charset"]
+        text, note = decode(bytes(data[: self.max_bytes]), charsets[0] if charsets else "utf-8")
         cut = f"[cut: showed the first {self.max_bytes:,} of {_length(response)}]" if len(data) > self.max_bytes else ""
         return "\n".join(filter(None, [head, note, text, cut]))
 

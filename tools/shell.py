@@ -37,6 +37,8 @@ from ._words import split_command
 
 __all__ = ["shell"]
 
+_RESERVED = 16
+
 
 def shell(
     allow: Collection[str],
@@ -61,10 +63,10 @@ def shell(
 
     `max_output`: bytes of output that are shown, half from its start and half from its end. On POSIX systems each process
     may use `timeout` seconds of processor time (rounded up) and write files of `max_file_bytes`, and new files are for
-    this user alone. On Linux each process may have `max_memory_bytes` of address space: node and java reserve much more
-    than they use. And this user may have `max_processes` more processes and threads than when the call began, except
-    for root, whom the kernel does not count; it counts this user's processes in other containers, too. On Linux no
-    program gains privileges, as with sudo. None switches a limit off.
+    this user alone. On Linux each process may have `max_memory_bytes` of memory of its own, and 16 times as much address
+    space, which node, java and go reserve without using it. And this user may have `max_processes` more processes and
+    threads than when the call began. The kernel counts those in other containers, too, and does not count root's. On
+    Linux no program gains privileges: sudo does not work. None switches a limit off.
 
     Raises ValueError when `allow` has an empty entry, or `cwd` is not a folder. The module says what an allow-list does
     not protect from.
@@ -78,7 +80,8 @@ def shell(
     limits = {
         "RLIMIT_CPU": int(timeout) + 1,
         "RLIMIT_FSIZE": max_file_bytes,
-        "RLIMIT_AS": max_memory_bytes,
+        "RLIMIT_DATA": max_memory_bytes,
+        "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
         "RLIMIT_NPROC": max_processes,
     }
     runner = _Runner(prefixes, folder, timeout, max_output, limits, {**base, **windows, **(env or {})})

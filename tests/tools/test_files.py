@@ -199,8 +199,8 @@ def test_reading_tells_what_there_is(tools: ToolRegistry, root: Path) -> None:
         (b"\0\0\xfe\xff\0\0\0a", "[f: 1 line, 8 bytes]\n[UTF-32 with a byte order mark, which write_file keeps]\na"),
         (b"caf\xe9 \xff", "[f: 1 line, 6 bytes]\n[not valid utf-8: 2 unreadable characters shown as �]\ncaf� �"),
         (b"\x89PNG\0\0", "[f: a binary file of 6 bytes; not shown]"),
-        (b"a\r\nb\r\n", "[f: 2 lines, 6 bytes]\n[the lines end with CR LF]\na\nb"),
-        (b"a\r\n\n\rb\r", "[f: 3 lines, 7 bytes]\n[the lines end with CR LF]\na\n\n\rb\r"),
+        (b"a\r\nb\r\n", "[f: 2 lines, 6 bytes]\n[the lines end with CR LF, which write_file keeps]\na\nb"),
+        (b"a\r\n\n\rb\r", "[f: 3 lines, 7 bytes]\na\n\n\rb\r"),
         ("a\x0bb\u2028c".encode(), "[f: 1 line, 6 bytes]\na\x0bb\u2028c".replace("6 bytes", "7 bytes")),
     ],
 )

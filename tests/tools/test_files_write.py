@@ -97,6 +97,16 @@ def test_an_encoding_with_a_mark_is_kept(tools: ToolRegistry, root: Path, encodi
     assert (root / "f").read_bytes() == "ü\n".encode(encoding)
 
 
+@pytest.mark.parametrize(("before", "after"), [("a\r\nb\r\n", "x\r\ny\r\n"), ("a\r\nb\nc\n", "x\ny\r\n"), ("", "x\ny\r\n")])
+def test_line_ends_are_kept(tools: ToolRegistry, root: Path, before: str, after: str) -> None:
+    (root / "f").write_bytes(before.encode())
+    tools["write_file"]("f", "x\ny\r\n", "append")
+    assert (root / "f").read_bytes() == (before + after).encode()
+    (root / "f").write_bytes(before.encode("utf-16"))
+    tools["write_file"]("f", "x\ny\r\n", "overwrite")
+    assert (root / "f").read_bytes() == after.encode("utf-16")
+
+
 def test_big_endian_is_kept_too(tools: ToolRegistry, root: Path) -> None:
     (root / "f").write_bytes(b"\xfe\xff\0a")
     tools["write_file"]("f", "b", "append")
@@ -108,7 +118,7 @@ def test_an_unknown_encoding_is_neither_mixed_nor_destroyed(tools: ToolRegistry,
     with pytest.raises(ModelRetry, match="'f' is not UTF-8, and its encoding is unknown; append ASCII alone"):
         tools["write_file"]("f", "né\n", "append")
     shown = tools["read_file"]("f").splitlines()[-1]
-    with pytest.raises(ModelRetry, match="stands for bytes of it that would be lost"):
+    with pytest.raises(ModelRetry, match="each � in the content stands for one of them, which would be lost"):
         tools["write_file"]("f", f"{shown}!", "overwrite")
     tools["write_file"]("f", "plain\n", "append")
     assert (root / "f").read_bytes() == b"caf\xe9\nplain\n"

@@ -69,6 +69,7 @@ def test_the_charset_is_found_in_a_content_type() -> None:
         (b"text/plain; charset=ISO-8859-1", b"h\xe9", "hé"),
         (b'text/plain; x="y"; Charset="windows-1252"', b"\x80", "€"),
         (b"text/plain;charset='utf-8' ; z", "é".encode(), "é"),
+        (b'text/plain; profile="urn:x;charset=utf-16"; charset=ISO-8859-1', b"h\xe9", "hé"),
         (b"text/plain; charset=", b"plain", "plain"),
     ):
         answer = OK + b"content-type: " + header + b"\r\ncontent-length: %d\r\n\r\n" % len(body) + body

@@ -14,6 +14,7 @@ import pytest
 import agentkit_tools
 from agentkit import Tool
 from agentkit_tools import calculator, clock, file_tools, http_tools, shell, sqlite_tools
+from agentkit_tools._child import python_of
 
 SOURCES = sorted(Path(agentkit_tools.__file__).parent.glob("*.py"))
 
@@ -70,6 +71,15 @@ def test_labels_leave_no_way_round_a_policy(tmp_path: Path) -> None:
             assert {*made.sensitive} <= {*made.parameters["properties"]}
         trusted = made.name in ("calculate", "current_time")
         assert made.output == ("trusted" if trusted else "untrusted")
+
+
+def test_the_python_of_a_child_is_found_where_this_one_is_embedded(tmp_path: Path) -> None:
+    assert python_of("/usr/bin/python3.11", "/nowhere") == "/usr/bin/python3.11"
+    with pytest.raises(RuntimeError, match="'/usr/bin/uwsgi' is not Python, and there is none in"):
+        python_of("/usr/bin/uwsgi", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").touch()
+    assert python_of("/usr/bin/uwsgi", str(tmp_path)) == str(tmp_path / "bin" / "python3")
 
 
 def test_every_export_is_there() -> None:

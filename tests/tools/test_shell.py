@@ -183,7 +183,7 @@ def test_it_starts_in_its_folder_with_no_input_and_private_files(tmp_path: Path)
 
 LIMITS = """
 import json, resource
-names = ("CORE", "CPU", "FSIZE", "AS", "NPROC")
+names = ("CORE", "CPU", "FSIZE", "DATA", "AS", "NPROC")
 print(json.dumps({name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in names}))
 """
 
@@ -196,11 +196,13 @@ def test_processes_are_limited(tmp_path: Path) -> None:
 
     found = limits(timeout=7.5, max_file_bytes=1024, max_memory_bytes=500_000_000, max_processes=77)
     processes = found.pop("NPROC")
-    assert found == {"CORE": 0, "CPU": 8, "FSIZE": 1024, "AS": 500_000_000}
+    assert found == {"CORE": 0, "CPU": 8, "FSIZE": 1024, "DATA": 500_000_000, "AS": 8_000_000_000}
     assert 77 < processes < 20_000
-    assert limits()["AS"] == 4_000_000_000
+    assert limits()["DATA"] == 4_000_000_000
     free = limits(max_memory_bytes=None, max_processes=None)
-    assert free["AS"] == resource.getrlimit(resource.RLIMIT_AS)[1]
+    assert (free["AS"], free["DATA"]) == tuple(
+        resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    )
     assert free["NPROC"] == resource.getrlimit(resource.RLIMIT_NPROC)[1]
 
 
