@@ -1,9 +1,9 @@
 """A job in a child process, which can be killed and has limits whatever it is made to do.
 
 Regular expressions and SQL may run for hours or take all memory inside one call into C, where no thread can be stopped.
-The child is this Python without site packages and without the environment (`-I -S`); it starts in about 15 ms and does
-one job. Where `sys.executable` is not Python, as inside uWSGI, the Python of `sys.prefix` is taken; an application that
-is frozen into one file has none.
+The child is this Python without site packages and without the environment (`-I -S`), and does one job. Where
+`sys.executable` is not Python, as inside uWSGI, the Python of `sys.prefix` is taken. An application that is frozen into
+one file has none.
 
 Limits of memory and file size hold where the system enforces them: on Linux. macOS ignores the limit of memory, Windows
 has none of them. The time holds everywhere.

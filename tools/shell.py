@@ -6,9 +6,9 @@ may; `cwd` is where it starts and no wall. Some programs run others when told so
 narrows the subcommand, not the options after it, and a repository's own `.git/config` may name programs that git runs.
 Where that matters, run the agent in a container or a virtual machine.
 
-The environment of this process is not passed on. Whether a program can still read it in another way:
-- Linux with Landlock (5.19 and later, in most distributions): no. `/proc/<pid>/environ` and `mem` of the processes
-  outside of the call are closed to it. Their command lines are not.
+The environment of this process is not passed on. Can a program still read it in another way?
+- On Linux with Landlock (5.19 and later, in most distributions), and for root on any Linux: no. `/proc/<pid>/environ`
+  and `mem` of the processes outside the call are closed to it. Their command lines are not.
 - Elsewhere: yes, with `/proc` or `ps -E`, if it runs as the same user. The process between this one and the program has
   a clean environment, but the program can find this one. Keep keys out of the environment, or use a container.
 """

@@ -1,6 +1,6 @@
 """A SQLite database: its schema, queries, and with `write` statements that change it.
 
-Each statement runs in a child process, which costs about 30 ms and can be killed; see `_child` for what its limits need.
+Each statement runs in a child process, which can be killed; `_child` says where its limits hold.
 """
 
 from __future__ import annotations

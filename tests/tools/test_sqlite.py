@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -117,6 +118,22 @@ def test_an_endless_statement_is_stopped(path: Path) -> None:
             "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
         )
     assert time.monotonic() - started < 5
+
+
+def test_at_most_four_statements_run_at_once(path: Path) -> None:
+    query = sqlite_tools(path, timeout=0.4)["sql_query"]
+
+    def endless() -> None:
+        with pytest.raises(ModelRetry, match="took more than"):
+            query("WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
+
+    threads = [threading.Thread(target=endless) for _ in range(9)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started > 3 * 0.4, "nine take three turns"
 
 
 ONE_LONG_STEP = {
