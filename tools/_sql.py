@@ -25,6 +25,7 @@ _READ = ("SQLITE_SELECT", "SQLITE_READ", "SQLITE_FUNCTION", "SQLITE_RECURSIVE")
 _WRITE = ("SQLITE_INSERT", "SQLITE_UPDATE", "SQLITE_DELETE", "SQLITE_ALTER_TABLE", "SQLITE_REINDEX",
           *(f"SQLITE_{verb}_{noun}" for verb in ("CREATE", "DROP") for noun in ("TABLE", "INDEX", "VIEW")))  # fmt: skip
 _PRAGMAS = ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list")
+_SCHEMA_TABLES = ("sqlite_master", "sqlite_schema")
 _FORBIDDEN_FUNCTIONS = ("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer")
 _STEPS_BETWEEN_CHECKS = 2000
 _MAX_COUNTED = 100_000
@@ -136,9 +137,14 @@ class _Statement:
 
         def authorize(action: int, first: str | None, second: str | None, *_: object) -> int:
             if action == sqlite3.SQLITE_PRAGMA:
-                return sqlite3.SQLITE_OK if first in _PRAGMAS else sqlite3.SQLITE_DENY
-            forbidden = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS
-            return sqlite3.SQLITE_OK if action in allowed and not forbidden else sqlite3.SQLITE_DENY
+                permitted = first in _PRAGMAS
+            elif action == sqlite3.SQLITE_FUNCTION:
+                permitted = (second or "").lower() not in _FORBIDDEN_FUNCTIONS
+            elif action == sqlite3.SQLITE_UPDATE and first in _SCHEMA_TABLES:
+                permitted = True  # asked for by json_each; SQLite itself lets nobody change this table
+            else:
+                permitted = action in allowed and first != "sqlite_dbpage"
+            return sqlite3.SQLITE_OK if permitted else sqlite3.SQLITE_DENY
 
         return authorize
 

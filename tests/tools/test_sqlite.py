@@ -50,6 +50,13 @@ def test_values_that_json_lacks(tools: ToolRegistry) -> None:
     assert json.loads(shown) == ["inf", "�A", -(2**63)]
 
 
+def test_table_valued_functions_can_be_used(tools: ToolRegistry) -> None:
+    query = tools["sql_query"]
+    assert query("SELECT value FROM json_each('[1, 2]')") == '["value"]\n[1]\n[2]'
+    assert query("SELECT name FROM pragma_table_info('city') LIMIT 1") == '["name"]\n["id"]'
+    assert tools["sql_execute"]("INSERT INTO city (name) SELECT value FROM json_each('[\"a\"]')") == "[1 row changed]"
+
+
 def test_no_rows_are_said(tools: ToolRegistry) -> None:
     assert tools["sql_query"]("SELECT id FROM city WHERE id > 9") == '["id"]\n[no rows]'
 
@@ -243,6 +250,7 @@ FORBIDDEN = [
     "BEGIN",
     "SAVEPOINT s",
     "UPDATE sqlite_schema SET sql = ''",
+    "DELETE FROM sqlite_master",
 ]
 WRITES = ["DELETE FROM city", "UPDATE city SET id = 9", "INSERT INTO city (name) VALUES ('x')", "DROP TABLE city",
           "ALTER TABLE city ADD y", "CREATE TABLE t (x)", "INSERT INTO city (id) VALUES (9) RETURNING id"]  # fmt: skip
