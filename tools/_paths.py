@@ -203,7 +203,10 @@ class Root:
         """
         lexical = self._split(given)
         self._check_hidden(given, lexical)
-        real = Path(os.path.realpath(self.path.joinpath(*lexical)))
+        try:
+            real = Path(os.path.realpath(self.path.joinpath(*lexical)))
+        except OSError:  # a link that is replaced at this very moment
+            raise ModelRetry(f"{given!r} is changing; try again") from None
         if not real.is_relative_to(self.path):
             raise ModelRetry(f"{given!r} leads out of the root folder through a link; only what is inside is served")
         parts = real.relative_to(self.path).parts

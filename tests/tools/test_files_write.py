@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,28 @@ def test_a_reader_never_sees_half_a_file(tools: ToolRegistry, root: Path) -> Non
     done.set()
     reader.join()
     assert seen <= whole
+
+
+@posix_only
+def test_a_file_that_changes_into_a_link_and_back_is_never_left_for_the_target(tools: ToolRegistry, root: Path) -> None:
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            (root.parent / "next").symlink_to(root.parent / "secret")
+            (root.parent / "next").replace(root / "a.txt")
+            (root.parent / "next").write_text("inside")
+            (root.parent / "next").replace(root / "a.txt")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(1000):
+            with suppress(ModelRetry):
+                tools["write_file"]("a.txt", "x", "append")
+            with suppress(ModelRetry):
+                assert "canary" not in tools["read_file"]("a.txt")
+    finally:
+        done.set()
+        swapping.join()
+    assert (root.parent / "secret").read_text() == "canary"
