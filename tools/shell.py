@@ -38,6 +38,7 @@ from ._words import split_command
 __all__ = ["shell"]
 
 _RESERVED = 16
+"""How much more address space than memory a process may have."""
 
 
 def shell(
@@ -159,8 +160,9 @@ class _Runner:
         """What the supervisor is told; it goes through a pipe, since others can read a command line."""
         import tempfile
 
-        job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}}
-        return json.dumps({**job, "temp": tempfile.gettempdir()}).encode() + b"\n"
+        temp = "" if "HOME" in self.env else tempfile.gettempdir()
+        job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}, "temp": temp}
+        return json.dumps(job).encode() + b"\n"
 
 
 class _Output(asyncio.SubprocessProtocol):
