@@ -76,8 +76,6 @@ def shell(
     folder = Path(os.path.realpath(cwd))
     if not all(prefixes) or not folder.is_dir():
         raise ValueError(f"shell: an empty entry in allow={list(allow)!r}, or cwd={os.fspath(cwd)!r} is no folder")
-    base = {"PATH": os.environ.get("PATH", os.defpath), "LANG": os.environ.get("LANG", "C.UTF-8")}
-    windows = {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" and name in os.environ}
     limits = {
         "RLIMIT_CPU": int(timeout) + 1,
         "RLIMIT_FSIZE": max_file_bytes,
@@ -85,16 +83,18 @@ def shell(
         "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
         "RLIMIT_NPROC": max_processes,
     }
-    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**base, **windows, **(env or {})})
-    names = ", ".join(" ".join(prefix) for prefix in prefixes)
-    return tool(
-        runner.run_command,
-        description=f"{_DESCRIPTION} Allowed: {names}.",
-        destructive=True,
-        open_world=True,
-        sensitive=("command",),
-        output="untrusted",
-    )
+    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(), **(env or {})})
+    description = f"{_DESCRIPTION} Allowed: {', '.join(' '.join(prefix) for prefix in prefixes)}."
+    labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
+    made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
+    return made
+
+
+def _environment() -> dict[str, str]:
+    """What a program gets of this process's environment."""
+    windows = ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" else ()
+    defaults = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    return {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
 
 
 _DESCRIPTION = (
