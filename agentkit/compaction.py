@@ -3,12 +3,12 @@ that the server found too long."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from .history import DropToolResults, History, mend
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from .model import Model, ModelReply, ModelRequest
 from .spec import Middleware, NextModelCall, NextToolCall
-from .threads import Threads
 from .tool import AnyTool, RunContext, tool
 
 __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
@@ -171,7 +170,6 @@ class SpillOutputs(Middleware):
         if not 0 <= head < most:
             raise SettingsError(f"SpillOutputs: head is {head!r} and most {most!r}; allowed: head from 0 below most")
         self.folder, self._most, self._head = Path(folder), most, head
-        self._threads = Threads()
         self.tool: AnyTool = tool(
             self._read, name="read_output", read_only=True, destructive=False, idempotent=True, open_world=False
         )
@@ -184,7 +182,7 @@ class SpillOutputs(Middleware):
             return value
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
-            await self._threads.run(partial(_write, self.folder / name, text))
+            await asyncio.to_thread(_write, self.folder / name, text)
         except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
             return text
