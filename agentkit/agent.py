@@ -113,14 +113,14 @@ def _check_settings(model: Model, spec: AgentSpec) -> None:
 
 
 def _price_of(model: Model, limits: Limits | None) -> Price | None:
-    """The price that is known; a limit on money needs one, of each of several models. Only models with a profile have it."""
+    """The known price. A limit on money needs one of each model that has a profile, unless its server tells the cost."""
     newest: list[Price] = []
     for one in _each(model):
         profile: Any = getattr(one, "profile", None)
         name = getattr(one, "name", "")
         price_of = getattr(profile, "price_of", None)
         prices = price_of(name) if price_of else ()
-        if limits and limits.cost is not None and price_of and not prices:
+        if limits and limits.cost is not None and price_of and not prices and not profile.cost_in:
             raise SettingsError(
                 f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
                 "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"

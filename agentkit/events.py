@@ -84,6 +84,8 @@ class ModelReplied:
     same_prefix: int = 0
     changed: str = ""
     """What of the last request's beginning this one did not repeat; nothing where it only grew."""
+    price_note: str = ""
+    """Whose prices the cost is made with, where they are not the server's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,8 @@ class ModelRequest:
 class ModelReply:
     """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
     `waited` is how many seconds the request waited for its turn, or between retries; `uncounted` is, by estimate, what
-    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one."""
+    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one;
+    `price_note` says whose prices the cost is made with, where they are not the server's own."""
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
@@ -156,6 +157,7 @@ class ModelReply:
     cost: float | None = None
     waited: float = 0.0
     uncounted: Spent = field(default_factory=Spent)
+    price_note: str = ""
 
 
 @dataclass(slots=True)

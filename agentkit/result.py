@@ -52,8 +52,13 @@ class RunResult(Generic[OutputT]):
 
     @property
     def cost(self) -> float | None:
-        """US dollars by the price table, an estimate; None where a price is not known."""
+        """US dollars: what the server told, else by the price table, an estimate; None where a price is not known."""
         return self.state.cost
+
+    @property
+    def price_note(self) -> str:
+        """Whose prices `cost` is made with, where they are not the server's own; empty where they are."""
+        return self.state.price_note
 
     @property
     def uncounted(self) -> Usage:

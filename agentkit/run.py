@@ -193,7 +193,7 @@ class Run:
         message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared()))
+        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared(), reply.price_note))
 
     def _compared(self) -> tuple[int, int, str]:
         """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""

@@ -75,6 +75,8 @@ class RunState:
         self.context_tokens = 0
         """Prompt and answer of the last model call: about what the next prompt will have at least. 0: nobody has counted."""
         self.finish_reason = ""
+        self.price_note = ""
+        """Whose prices the last known cost is made with, where they are not the server's own."""
         self.steps = 0
         """Model calls that ended with a whole reply."""
         self.calls_made = 0
@@ -234,6 +236,7 @@ class RunState:
         self.waited += event.waited
         self.context_tokens = event.usage.total_tokens
         self.finish_reason = event.finish_reason
+        self.price_note = event.price_note or self.price_note
 
     def _spent(self, usage: Usage, cost: float | None) -> None:
         self.usage += usage

@@ -75,7 +75,8 @@ class Chat:
         self._usage += result.usage
         self._cost = None if self._cost is None or result.cost is None else self._cost + result.cost
         if self._turns > 1:
-            self._screen.line(f"conversation: {self._turns} turns · {tokens(self._usage)} · {money(self._cost)}", "dim")
+            cost = money(self._cost, result.price_note)
+            self._screen.line(f"conversation: {self._turns} turns · {tokens(self._usage)} · {cost}", "dim")
 
 
 def typed_lines(screen: Screen) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _paced(request: SimRequest) -> AnyReply:
 
 
 def _summary(result: RunResult[Any], seconds: float) -> str:
-    return summary(result, seconds).replace(money(result.cost), "$0 (simulated)")
+    return summary(result, seconds).replace(money(result.cost, result.price_note), "$0 (simulated)")
 
 
 def _program() -> str:

@@ -139,7 +139,8 @@ class ChatModel:
         cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
         if parts.uncounted.total_tokens and parts.cost is None:
             cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted)
+        note = self.profile.price_note if parts.cost is None else ""
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted, note)
 
     def _reader(self, request: ModelRequest, sent: int) -> ReplyReader:
         profile, more = self.profile, request.settings.extra_body
