@@ -312,13 +312,16 @@ class Forward:
     """An observer that writes down what its run spends in the run that it is part of."""
 
     deltas = False
+    shielded = False
+    """It needs no protection from a cancellation: what it writes down is in the outer run's state at once."""
 
     def __init__(self, outer: Budget) -> None:
         self._outer = outer
 
-    async def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> Awaitable[None] | None:
         """Write down what the event spent."""
         if isinstance(event, ModelReplied):
-            await self._outer.add(event.usage, event.cost, estimated=False)
-        elif isinstance(event, UsageAdded):
-            await self._outer.add(event.usage, event.cost, estimated=event.estimated)
+            return self._outer.add(event.usage, event.cost, estimated=False)
+        if isinstance(event, UsageAdded):
+            return self._outer.add(event.usage, event.cost, estimated=event.estimated)
+        return None

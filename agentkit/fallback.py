@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,9 +13,12 @@ from .errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance,
 from .events import Retrying
 from .limiter import Limiter
 from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
+from .redact import redact
 from .retry import Retry
 
 __all__ = ["Fallback", "may_help"]
+
+log = logging.getLogger("agentkit")
 
 
 def may_help(error: ModelError) -> bool:
@@ -80,6 +84,7 @@ class Fallback:
                 if request.again:
                     request.again(lost.spent)
                 before.append(f"asked before: {self.models[number - 1]!r}: {text}")
+                log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
                 if on_delta:
                     await on_delta(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:

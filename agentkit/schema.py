@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
-from .annotations import described_as
+from .annotations import described_as, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
 from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
@@ -34,6 +35,8 @@ class Arguments:
     values: dict[str, Any]
     repairs: tuple[str, ...] = ()
     """What was mended in the model's text, in words; empty when it was right as it came."""
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The JSON object that was validated: the model's, with its repairs, without defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,11 @@ class Signature:
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
         """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
-        values, repairs = self.validator.parse(arguments, name)
+        values, repairs, given = self.validator.parse_all(arguments, name)
         if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
             known = ", ".join(self.parameters.get("properties", ())) or "none"
             raise ToolArgumentsInvalid(f"{taken[0]}: not a parameter that can be given; known: {known}")
-        return Arguments(values, repairs)
+        return Arguments(values, repairs, given)
 
 
 def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
@@ -215,6 +218,8 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     """The parameter as one that is passed by name, since a model names its arguments; `*args` becomes a list."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return inspect.Parameter(parameter.name, parameter.KEYWORD_ONLY, default=[], annotation=list[annotation])
+    if parameter.default is not parameter.empty:
+        annotation = without_factory(annotation)
     kind = parameter.VAR_KEYWORD if parameter.kind is parameter.VAR_KEYWORD else parameter.KEYWORD_ONLY
     return parameter.replace(kind=kind, annotation=annotation)
 

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
+from .claims import Claims
 from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall, Usage
@@ -23,6 +25,7 @@ from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
 from .tasks import within
 from .threads import Threads
+from .validate import LONG_TEXT
 
 __all__ = ["AnyTool", "Budget", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
@@ -73,11 +76,21 @@ class RunContext(Generic[DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """A key for this very call, the same when the call is made again after a crash, new after a fork."""
-        return f"{self.run_id}:{self.position}"
+        """A key for this very call: the same when the call is made again after a crash.
+
+        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
+        """
+        call = self.call
+        digest = sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:8]
+        return f"{self.run_id}:{self.position}:{digest}"
 
     def progress(self, data: Any) -> None:
-        """Tell whoever watches how far the tool is: any text or JSON-able value. Callable from any thread."""
+        """Show the watchers how far the tool is: text, or any value that JSON can hold.
+
+        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
+        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
+        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
+        """
         if self.report:
             self.report(data)
 
@@ -210,11 +223,49 @@ class Tool(Generic[P, R]):
                 raise ToolArgumentsInvalid(f"the arguments hold what JSON cannot: {error}") from None
         return self.signature.parse(arguments, self.name)
 
-    def needs_approval(self, call: ToolCall) -> bool:
-        """Whether this call waits for an approval. Raises `ToolArgumentsInvalid` as `parse` does."""
+    async def parsed(self, arguments: str, threads: Threads) -> Arguments:
+        """As `parse`. A long text is read in a thread, so that the event loop goes on meanwhile."""
+        if len(arguments) <= LONG_TEXT:
+            return self.parse(arguments)
+        return await threads.run(partial(self.parse, arguments))
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The approved calls of this tool that have run in this process."""
+        return Claims()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again."""
+        return self.read_only or self.idempotent
+
+    def needs_approval(self, arguments: Arguments) -> bool:
+        """Whether a call with these arguments waits for an approval. Only a predicate that gives False lets it through;
+        one that raises does not."""
         if not callable(self.approval):
             return self.approval
-        return bool(self.approval(**self.parse(call.arguments).values))
+        try:
+            return self.approval(**arguments.values) is not False
+        except Exception:  # noqa: BLE001  of the program's own predicate
+            return True
+
+    def as_it_runs(self, arguments: Arguments) -> str:
+        """The JSON text of a call with these arguments: what the model gave, repaired, and the defaults of the rest.
+
+        A default that JSON cannot hold, or that would not be accepted back, is left out.
+        """
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+        given, full = arguments.given, {**arguments.given}
+        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
+            with contextlib.suppress(PydanticSerializationError, ValueError):
+                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
+        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
+            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
+            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
+            if self.parse(text).values == arguments.values:
+                return text
+        return json.dumps(dict(given), ensure_ascii=False)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
@@ -296,7 +347,8 @@ def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R
 def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
     """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
 
-    A generator is a streaming tool: what it yields is told to watchers as `ToolProgress` and its result is the list of it.
+    A generator is a streaming tool: its result is the list of what it yields, and each item is a report of its progress (see
+    `RunContext.progress`: watchers that are slower than the tool miss some).
     The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
     parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
     parameter or an option cannot be used; it says which and what to do.

@@ -59,6 +59,11 @@ class Validator:
         call that was cut at its first character. Raises `ToolArgumentsInvalid` with a message that names each wrong value,
         where it is, and what is expected.
         """
+        value, repairs, _ = self.parse_all(text, name, words=words)
+        return value, repairs
+
+    def parse_all(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...], Any]:
+        """As `parse`, and the JSON value that was validated: the text's own, with its repairs."""
         try:
             return self._parse(self._text(text), name, words=words)
         except RecursionError:
@@ -76,7 +81,7 @@ class Validator:
         except UnicodeDecodeError as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
 
-    def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
+    def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...], Any]:
         value, repairs = self._read(text, name, words=words)
         is_large = self._check_size(value, text)
         if "bare word" in repairs:
@@ -84,14 +89,14 @@ class Validator:
         try:
             if is_large:
                 self._check_shape(value)
-            return self._validated(value, None if repairs else text), repairs
+            return self._validated(value, None if repairs else text), repairs, value
         except ToolArgumentsInvalid:
             mended, more = coerce(value, self.shape)
             if not more:
                 raise
         if self._check_size(mended, text):  # there may be more in it: what was a text
             self._check_shape(mended)
-        return self._validated(mended, None), (*repairs, *more)
+        return self._validated(mended, None), (*repairs, *more), mended
 
     def _told(self, error: ValidationError, value: Any) -> str:
         """What the model is told of the library's error."""
@@ -120,7 +125,7 @@ class Validator:
             )
         return max(count, 5 * tries) > _LOOKED_AT_FIRST
 
-    def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...]]:
+    def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...], Any]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
         mended, more = coerce(value, self.shape)
         if left := bare_words(mended):
@@ -128,7 +133,7 @@ class Validator:
                 f"the text of the {self.subject} is not valid JSON: {left[0][:_LONGEST_WORD]} stands there without quotes"
             )
         self._check_size(mended, text)
-        return self._validated(mended, None), (*repairs, *more)
+        return self._validated(mended, None), (*repairs, *more), mended
 
     def _read(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
         known = self.schema.get("properties", {})

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "tasks",
         "threads",
         "portal",
+        "progress",
         "redact",
         "repair",
         "coerce",
@@ -39,14 +40,15 @@ LAYERS: list[set[str]] = [
         "typeschema",
         "validate",
         "annotations",
+        "claims",
         "docstrings",
         "names",
         "strict",
     },
     {"state", "tool", "model", "underway"},
-    {"models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
-    {"spec", "execute"},
-    {"budget", "decisions", "loop", "run", "stream"},
+    {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
+    {"spec", "execute", "result"},
+    {"budget", "decisions", "judging", "loop", "run", "stream"},
     {"agent"},
     {
         "compaction",
@@ -66,8 +68,8 @@ LAYERS: list[set[str]] = [
 """From the lowest up; a package is one entry. `__init__` is the public face, which only the edges may use."""
 
 PUBLIC = [
-    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "ChatModel",
-    "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
+    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
+    "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns",
     "LimitReached", "Limiter", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError",
     "ModelReplied",

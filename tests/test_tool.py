@@ -418,8 +418,17 @@ def test_a_context_tells_the_call_its_key_and_takes_progress() -> None:
     ctx = RunContext(None, "run-1", ToolCall("a", "f"), 4, reported.append)
     ctx.progress({"done": 0.5})
     assert reported == [{"done": 0.5}]
-    assert ctx.idempotency_key == "run-1:4"
-    assert RunContext(None, "run-2", ctx.call, 4).idempotency_key == "run-2:4"
+    key = ctx.idempotency_key
+    assert key.startswith("run-1:4:")
+    assert RunContext(None, "run-1", ToolCall("b", "f"), 4).idempotency_key == key, "the same call, made again"
+    assert RunContext(None, "run-2", ctx.call, 4).idempotency_key.startswith("run-2:4:")
+    others = [
+        ("run-2", ctx.call, 4),
+        ("run-1", ctx.call, 5),
+        ("run-1", ToolCall("a", "g"), 4),
+        ("run-1", ToolCall("a", "f", "[]"), 4),
+    ]
+    assert len({key, *(RunContext(None, *other).idempotency_key for other in others)}) == 5
     RunContext(None).progress("nobody watches")
 
 
@@ -533,13 +542,18 @@ def test_invoke_uses_the_threads_that_it_is_given() -> None:
     ("approval", "arguments", "needed"),
     [
         (False, '{"x": 1}', False),
-        (True, "not even JSON", True),
+        (True, '{"x": 1}', True),
         (lambda x, y: x + y > 10, '{"x": 9}', True),
         (lambda x, y: x + y > 10, '{"x": 8}', False),
+        (lambda x, y: None, '{"x": 8}', True),
+        (lambda x, y: 0, '{"x": 8}', True),
+        (lambda x, y: 1 / 0, '{"x": 8}', True),
+        (lambda x: False, '{"x": 8}', True),
     ],
 )
 def test_an_approval_is_needed_always_never_or_by_the_arguments(approval: Any, arguments: str, needed: bool) -> None:
-    assert tool(add, approval=approval).needs_approval(ToolCall("a", "add", arguments)) is needed
+    made = tool(add, approval=approval)
+    assert made.needs_approval(made.parse(arguments)) is needed
 
 
 # ---- the registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -44,10 +45,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatModel"]
 
+log = logging.getLogger("agentkit")
+
 _VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
 _MOST = ("max_tokens", "max_completion_tokens")
 _HEADS = 16
 _CONNECT = 10.0
+_SLOW = 1.0
+"""Seconds of a wait for a turn that the log tells of."""
 
 
 class ChatModel:
@@ -158,7 +163,8 @@ class ChatModel:
         cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
         if parts.uncounted.total_tokens and parts.cost is None:
             cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted)
+        note = self.profile.price_note if parts.cost is None else ""
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted, note)
 
     def _reader(self, request: ModelRequest, sent: int) -> ReplyReader:
         profile, more = self.profile, request.settings.extra_body
@@ -217,6 +223,9 @@ class ChatModel:
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
         sender = self._own_client or await self._clients.current()
+        if turn.waited >= _SLOW:
+            log.info("%s: a request waited %.1f s for its turn", self.endpoint.url, turn.waited)
+        log.debug("POST %s: model %s, %d bytes", self.endpoint.url, self.name, len(body))
         response = await sender.send(body, self._headers, self._waits)
         try:
             reply = ReplyBytes(response, self._max_bytes, self.endpoint.url)
@@ -224,7 +233,10 @@ class ChatModel:
                 body = await read_refusal(reply)
                 raise _refused(response.status_code, body, response.headers, self._clock, self.endpoint.url)
             turn.answered()
-            return await read_reply(reply, on_delta, reader)
+            parts = await read_reply(reply, on_delta, reader)
+            used = parts.usage
+            log.debug("%s: %s, %d and %d tokens", self.endpoint.url, parts.finish_reason, used.input_tokens, used.output_tokens)
+            return parts
         finally:
             await response.aclose()
 

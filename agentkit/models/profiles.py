@@ -86,6 +86,8 @@ class Profile:
     """Path in the usage where the server tells the cost of a reply in US dollars; empty: it does not. It wins over `prices`."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     """Prices by the beginning of the model's name; the longest match counts."""
+    price_note: str = ""
+    """Whose prices these are, where they are not the server's own. It is shown wherever a cost is."""
 
     def price_of(self, model: str) -> tuple[Price, ...]:
         """The prices of a model; empty when they are not known."""
@@ -105,24 +107,28 @@ _DEEPSEEK: dict[str, Any] = {
     "schema_rules": (),
 }
 
+_LIST_PRICES = {"deepseek-v4-flash": DEEPSEEK_FLASH, "deepseek-flash": DEEPSEEK_FLASH, "deepseek-v4-pro": DEEPSEEK_PRO}
+
 DEEPSEEK = Profile(
     name="deepseek",
     hosts=("api.deepseek.com",),
     models=("deepseek",),
     effort_in=("reasoning_effort",),
-    prices={
-        "deepseek-v4-flash": DEEPSEEK_FLASH,
-        "deepseek-flash": DEEPSEEK_FLASH,
-        "deepseek-v4-pro": DEEPSEEK_PRO,
-    },
+    prices=_LIST_PRICES,
     **_DEEPSEEK,
 )
 """DeepSeek's own API, and any server of a DeepSeek model that is not known otherwise."""
 
 ANYFAST = Profile(
-    name="anyfast", hosts=("www.anyfast.ai", "anyfast.ai"), effort_in=("thinking", "reasoning_effort"), **_DEEPSEEK
+    name="anyfast",
+    hosts=("www.anyfast.ai", "anyfast.ai"),
+    effort_in=("thinking", "reasoning_effort"),
+    prices=_LIST_PRICES,
+    price_note="estimated at DeepSeek's list price",
+    **_DEEPSEEK,
 )
-"""The reseller of the DeepSeek V4 Flash page: effort stands inside `thinking`. Its prices are not published."""
+"""The reseller of the DeepSeek V4 Flash page: effort stands inside `thinking`. It publishes no prices, so a cost is estimated
+at those of DeepSeek, which makes `Limits(cost=)` work."""
 
 OPENAI = Profile(
     name="openai",
