@@ -19,7 +19,7 @@ from .state import OpenCall
 from .threads import Threads
 from .tool import AnyTool, RunContext, ToolRegistry
 
-__all__ = ["Outcome", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
+__all__ = ["Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _LONGEST_ERROR = 10_000
@@ -83,11 +83,11 @@ async def execute(
     ctx: RunContext[Any],
     spec: AgentSpec,
     threads: Threads | None = None,
-    arguments: Arguments | None = None,
+    arguments: Arguments | ToolArgumentsInvalid | None = None,
 ) -> Outcome:
     """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
 
-    `arguments` are those of the call, where they were parsed before: they are not parsed again.
+    `arguments` are those of the call, or why it has none, where it was parsed before: it is not parsed again.
 
     The model is told the kind of error and its text, short and with secrets removed; `Outcome.error` has the traceback.
     Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
@@ -115,6 +115,14 @@ async def execute(
     return Outcome(result, plain_text(full), tuple(way.repairs), crashed=crashed)
 
 
+async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:
+    """The arguments of a call, or why it has none."""
+    try:
+        return await tool.parsed(call.arguments, threads)
+    except ToolArgumentsInvalid as error:
+        return error
+
+
 @dataclass(slots=True)
 class _Way:
     """What goes with a call through the middleware."""
@@ -123,8 +131,8 @@ class _Way:
     spec: AgentSpec
     threads: Threads
     call: ToolCall
-    arguments: Arguments | None
-    """Those of `call`, where they are parsed already."""
+    arguments: Arguments | ToolArgumentsInvalid | None
+    """Those of `call`, or why it has none, where it is parsed already."""
     repairs: list[str] = field(default_factory=list)
 
 
@@ -147,6 +155,8 @@ async def _invoke(way: _Way, call: ToolCall, finish: Callable[[Any], Any] | None
     if tool is None:
         raise ModelRetry(unknown_tool(call.name, way.spec.tools))
     known = way.arguments if call == way.call else None
+    if isinstance(known, ToolArgumentsInvalid):
+        raise known
     arguments = await tool.parsed(call.arguments, way.threads) if known is None else known
     way.repairs += arguments.repairs
     return await tool.invoke(arguments, way.ctx, way.threads, finish)

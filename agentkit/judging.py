@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .approvals import answer_of, question
 from .errors import ToolArgumentsInvalid
 from .events import ApprovalRequired, CallJudged
+from .execute import arguments_of
 
 if TYPE_CHECKING:
     from .messages import ToolCall
@@ -22,13 +23,11 @@ async def judge(run: Run, calls: list[OpenCall]) -> None:
     for open_call in calls:
         call = open_call.call
         tool = run.spec.tools[call.name]
-        try:
-            arguments = await tool.parsed(call.arguments, run.threads)
-        except ToolArgumentsInvalid:
+        run.parsed[call.id] = arguments = await arguments_of(call, tool, run.threads)
+        if isinstance(arguments, ToolArgumentsInvalid):
             await run.record(CallJudged(call.id, "allow", call.arguments, "the arguments do not fit"))
             continue
         asks = tool.needs_approval(arguments)
-        run.parsed[call.id] = arguments
         reason = f"{call.name} needs an approval" if asks else ""
         await run.record(CallJudged(call.id, "ask" if asks else "allow", tool.as_it_runs(arguments), reason))
 

@@ -16,7 +16,7 @@ from typing import Any
 from .budget import CallBudget, Forward, Ledger, Reservation
 from .copies import RunFunction
 from .decisions import AskModel, Finish, RunTools
-from .errors import AgentError, LimitReached
+from .errors import AgentError, LimitReached, ToolArgumentsInvalid
 from .events import (
     Delta,
     Event,
@@ -32,7 +32,7 @@ from .events import (
     ToolStarted,
     UsageAdded,
 )
-from .execute import describe_error, execute, own_chain, plan
+from .execute import arguments_of, describe_error, execute, own_chain, plan
 from .history import mend, unique_ids
 from .limits import ahead
 from .messages import Assistant, Message, Spent, ToolCall, ToolResult, checked
@@ -89,7 +89,7 @@ class Run:
         self._untold: deque[LastingEvent] = deque()
         self._observers_end: float | None = None
         """When the observers of a cancelled run must have taken in what is left, by the clock of the event loop."""
-        self.parsed: dict[str, Arguments] = {}
+        self.parsed: dict[str, Arguments | ToolArgumentsInvalid] = {}
         """The arguments of judged calls, by call id: what was decided on is what runs."""
 
     async def record(self, *events: LastingEvent) -> None:
@@ -326,7 +326,9 @@ class Run:
         if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.run_id, call.id)):
             await self._answer(open_call, USED, "denied")
             return
-        arguments = self.parsed.pop(call.id, None)
+        arguments = self.parsed.pop(call.id, None) or (await arguments_of(call, tool, threads) if tool else None)
+        if tool and isinstance(arguments, Arguments) and arguments.repairs:
+            call = replace(call, arguments=tool.as_it_runs(arguments))
         await self.record(ToolStarted(call, open_call.position))
         progress = Progress(partial(self._report, call)) if self._watchers else None
         report = RunFunction(progress.report) if progress else None

@@ -218,6 +218,17 @@ def test_defaults_that_json_cannot_say_are_left_out(fn: Any, arguments: dict[str
     assert told(done) == [arguments.get("day") or {"key": "hush", "x": "None"}[name]], "the tool got its own default"
 
 
+@pytest.mark.parametrize("text", ["{'to': 'ann',}", '{"arguments": {"to": "ann"}}', '{"to": "ann", "amount": "1"}'])
+def test_the_event_of_a_call_that_nobody_approves_has_what_runs_too(text: str) -> None:
+    payments = Payments(approval=False)
+    result = payments.agent(Assistant(tool_calls=(ToolCall("c", "pay", text),))).run_sync("go")
+    (started,) = [event for event in result.events if isinstance(event, ToolStarted)]
+    assert json.loads(started.call.arguments) == {"to": "ann", "amount": 1}
+    assert payments.paid == [("ann", 1)]
+    plain = Payments(approval=False).agent(call("pay", to="ann")).run_sync("go")
+    assert [event.call.arguments for event in plain.events if isinstance(event, ToolStarted)] == ['{"to": "ann"}']
+
+
 def test_arguments_that_do_not_fit_are_told_to_the_model_and_nobody_is_asked() -> None:
     payments, asked = Payments(), list[str]()
     agent = payments.agent(call("pay", amount="many"), approve=noting(asked))
