@@ -386,13 +386,24 @@ class ToolRegistry:
 
     def __init__(self, tools: ToolLike = ()) -> None:
         self._tools: dict[str, AnyTool] = {}
+        self._sent_as: dict[str, str] = {}
         self.add(tools)
 
     def add(self, tools: ToolLike) -> None:
-        """Add tools or functions. Raises `ToolDefinitionError` when a name is taken by another tool."""
+        """Add tools or functions.
+
+        Raises `ToolDefinitionError` when another tool has the name, or has the same name in requests (`wire_name`): the
+        model could not tell them apart.
+        """
         for item in as_tools(tools):
-            if self._tools.setdefault(item.name, item) is not item:
+            if self._tools.get(item.name, item) is not item:
                 raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
+            sent = wire_name(item.name)
+            if (other := self._sent_as.setdefault(sent, item.name)) != item.name:
+                raise ToolDefinitionError(
+                    f"the tools {other!r} and {item.name!r} would both be sent as {sent!r}; rename one with tool(fn, name=...)"
+                )
+            self._tools[item.name] = item
 
     @overload
     def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
