@@ -26,6 +26,11 @@ def test_the_ready_made_tools_are_the_folder_tools() -> None:
     assert Path(agentkit_tools.__file__).parent == ROOT / "tools"
 
 
+def test_the_pytest_plugin_stands_outside_the_package_that_it_must_not_load() -> None:
+    assert PROJECT["project"]["entry-points"]["pytest11"] == {"agentkit": "agentkit_pytest"}
+    assert "agentkit_pytest" in PROJECT["tool"]["setuptools"]["py-modules"]
+
+
 def test_the_lock_names_every_dependency_of_the_checks() -> None:
     locked = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
     groups = PROJECT["project"]["optional-dependencies"]
