@@ -22,6 +22,7 @@ __all__ = ["refusal"]
 
 MAX_TOKENS = 393_216
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_JSON_TYPE = re.compile(r"application/([^/;]+\+)?json", re.IGNORECASE)
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{0,512}")
 
 Rule: TypeAlias = Callable[[SimRequest, Behaviour], Iterator[Failure]]
@@ -30,6 +31,12 @@ Rule: TypeAlias = Callable[[SimRequest, Behaviour], Iterator[Failure]]
 def refusal(request: SimRequest, behaviour: Behaviour) -> Failure | None:
     """The first thing that is wrong with `request`, or None. A later rule may rely on the earlier ones."""
     return next(chain.from_iterable(rule(request, behaviour) for rule in _RULES), None)
+
+
+def _content_type(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+    kind = request.headers.get("content-type")
+    if kind is not None and not _JSON_TYPE.fullmatch(kind.partition(";")[0].strip()):
+        yield Failure(415, "Expected request with `Content-Type: application/json`")
 
 
 def _json(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
@@ -169,6 +176,7 @@ def _context(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
 
 
 _RULES: tuple[Rule, ...] = (
+    _content_type,
     _json,
     _effort_type,
     _shape,
