@@ -43,7 +43,7 @@ def _json(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
     if request.body:
         return
     try:
-        parsed = json.loads(request.raw)
+        parsed = request.parse()
     except (ValueError, RecursionError) as error:
         yield Failure(400, f"Failed to parse the request body as JSON: {error}")
         return
@@ -132,7 +132,7 @@ def _tools(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
         yield Failure(400, "Tool names must be unique")
 
 
-def _strict(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+def _strict(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
     strict = [function.get("strict") is True for function in request.tools]
     if not any(strict):
         return
@@ -141,7 +141,7 @@ def _strict(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
     if not all(strict):
         yield Failure(400, "mixed values for 'strict': either all functions of a request are strict or none is")
     for function in request.tools:
-        for error in schema_errors(function.get("parameters")):
+        for error in schema_errors(function.get("parameters"), null=not behaviour.refuse_strict_null):
             yield Failure(400, f"Invalid tool parameters schema : {error}")
 
 
