@@ -46,6 +46,7 @@ sys.addaudithook(_refuse_network)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; the processes that tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("any machine")
 
 

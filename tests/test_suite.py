@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.nightly import commands, property_tests
+
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
@@ -35,3 +37,11 @@ def test_tests_that_interrupt_a_process_pass_where_the_parent_ignores_sigint() -
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_nightly_run_covers_every_property_test_and_can_be_repeated() -> None:
+    files = property_tests()
+    assert {"tests/test_sse.py", "tests/models/test_replies.py", "tests/tools/test_files.py"} <= {*files}
+    pytest_run, *rest = commands(seed=7, runs=60)
+    assert {*files, "--hypothesis-seed=7", "--hypothesis-profile=nightly"} <= {*pytest_run}
+    assert [command[-2:] for command in rest] == [["--seed", "7"]] * (sys.platform != "win32")
