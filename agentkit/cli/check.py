@@ -58,6 +58,10 @@ def _summary(report: Report, console: Console) -> None:
     console.print(
         Text(f"\n{report.requests} requests, {usage.input_tokens:,} tokens in and {usage.output_tokens:,} out{spent}", "dim")
     )
+    if report.sent_again:
+        console.print(Text(f"{report.sent_again} of them a second time, because the connection failed", "dim"))
+    if report.mark:
+        console.print(Text(f"the server says what it is ({clean(report.mark)}): profile={report.profile.name!r}", "bold"))
     if not report.settings:
         console.print(Text(f"the profile {report.profile.name} fits", "bold"))
         return
@@ -74,9 +78,11 @@ def _data(model: ChatModel, report: Report) -> dict[str, object]:
         "model": model.name,
         "base_url": model.endpoint.base_url,
         "profile": report.profile.name,
+        "mark": report.mark,
         "settings": report.settings,
         "findings": [asdict(finding) for finding in report.findings],
         "requests": report.requests,
+        "sent_again": report.sent_again,
         "usage": asdict(report.usage),
         "cost": report.cost,
     }

@@ -31,6 +31,9 @@ class Profile:
     """Host names of its base URLs; one that begins with a dot stands for all hosts below it, ":1234" for any host's port."""
     models: tuple[str, ...] = ()
     """Beginnings of the model names that it serves, in lower case."""
+    marks: tuple[str, ...] = ()
+    """By what a server that is found by none of these shows itself to `check-endpoint`: `server: value` (a header), `header
+    name`, `owned_by: value` (in the list of models), or `GET /path: key` (a key of the JSON there)."""
 
     thinking_default: bool | None = None
     """What is sent when the settings do not say; None sends nothing."""
@@ -113,6 +116,7 @@ DEEPSEEK = Profile(
     name="deepseek",
     hosts=("api.deepseek.com",),
     models=("deepseek",),
+    marks=("header x-ds-trace-id",),
     effort_in=("reasoning_effort",),
     prices=_LIST_PRICES,
     **_DEEPSEEK,
@@ -169,21 +173,43 @@ MISTRAL = Profile(
 _GRAMMARS: tuple[SchemaRule, ...] = ("root", "keywords", "patterns", "tuples", "types")
 """For servers that make a grammar of a schema: they follow references, and know few keywords."""
 
-VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True, schema_rules=_GRAMMARS)
-"""A vLLM server; found by its name only, as it has no port or model names of its own. The field of the thinking text was
+VLLM = Profile(
+    name="vllm",
+    marks=("owned_by: vllm", "GET /version: version"),
+    reasoning_back="reasoning",
+    markup_calls=True,
+    schema_rules=_GRAMMARS,
+)
+"""A vLLM server; found by its marks only, as it has no port or model names of its own. The field of the thinking text was
 renamed in 2025; newer versions take both."""
 
 SGLANG = Profile(
-    name="sglang", hosts=(":30000",), reasoning_back="reasoning_content", markup_calls=True, schema_rules=_GRAMMARS
+    name="sglang",
+    hosts=(":30000",),
+    marks=("owned_by: sglang", "GET /get_server_info: tokenizer_path"),
+    reasoning_back="reasoning_content",
+    markup_calls=True,
+    schema_rules=_GRAMMARS,
 )
 
-LLAMA_CPP = Profile(name="llama.cpp", reasoning_back="reasoning_content", schema_rules=_GRAMMARS)
-"""The server of llama.cpp, which needs --jinja for tools; found by its name only."""
+LLAMA_CPP = Profile(
+    name="llama.cpp",
+    marks=("server: llama.cpp", "owned_by: llamacpp", "GET /props: default_generation_settings"),
+    reasoning_back="reasoning_content",
+    schema_rules=_GRAMMARS,
+)
+"""The server of llama.cpp, which needs --jinja for tools; found by its marks only."""
 
-OLLAMA = Profile(name="ollama", hosts=(":11434", "ollama.com"), effort_in=("reasoning_effort",), forced_choice="auto")
+OLLAMA = Profile(
+    name="ollama",
+    hosts=(":11434", "ollama.com"),
+    marks=("owned_by: library", "GET /api/version: version"),
+    effort_in=("reasoning_effort",),
+    forced_choice="auto",
+)
 """It ignores `tool_choice`."""
 
-LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), forced_choice="required")
+LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), marks=("owned_by: organization_owner",), forced_choice="required")
 """It refuses a choice by name."""
 
 DASHSCOPE = Profile(
