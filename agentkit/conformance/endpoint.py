@@ -20,6 +20,9 @@ from .marks import identify
 
 __all__ = ["check_endpoint", "estimate"]
 
+_SECONDS = 300.0
+"""The longest wait for a whole answer: a model on a processor may write a few tokens a second."""
+
 
 def estimate(model: ChatModel) -> tuple[int, Usage, float | None]:
     """The most requests of all checks, the most tokens (the output if each answer were as long as it may be), the cost.
@@ -48,7 +51,7 @@ async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | Non
     model.endpoint.require_key()
     findings: list[Finding] = []
     limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=120, limits=limits, trust_env=not model.endpoint.is_loopback) as client:
+    async with httpx.AsyncClient(timeout=_SECONDS, limits=limits, trust_env=not model.endpoint.is_loopback) as client:
         named = await identify(model, client) if _is_guess(model) else None
         is_other = named is not None and named[0].name != model.profile.name
         profile, mark = named if named and is_other else (model.profile, "")
