@@ -15,7 +15,7 @@ from agentkit import AgentError, ChatModel
 from agentkit.conformance import CHECKS, Finding, Report, check_endpoint
 from agentkit.conformance.asking import Passing, Server
 from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile
-from agentkit.testing import DeepSeekSimulator, Failure, Late, SimRequest, call
+from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
 from tests.cli.helpers import cli
 from tests.test_conformance import good, only, verdicts
 
@@ -195,6 +195,38 @@ def test_the_command_names_the_profile_of_the_mark() -> None:
     assert "the server says what it is (header x-ds-trace-id): profile='deepseek'" in result.stdout
     assert result.stdout.splitlines()[-1] == "the profile deepseek fits"
     assert (data["profile"], data["mark"], data["sent_again"]) == ("deepseek", "header x-ds-trace-id", 0)
+
+
+# --- the choice of a tool ---------------------------------------------------------------------------------------------
+
+REFUSED = Failure(400, "Invalid tool_choice")
+WEATHER, TIME = call("get_weather", city="Paris"), call("get_time", city="Paris")
+
+
+@pytest.mark.parametrize(
+    ("required", "named", "verdicts_", "forced"),
+    [
+        (TIME, TIME, ("yes", "yes"), None),
+        (WEATHER, REFUSED, ("yes", "no"), "required"),
+        (WEATHER, "Hello.", ("yes", "broken"), "required"),
+        (WEATHER, WEATHER, ("yes", "broken"), "required"),
+        (REFUSED, TIME, ("no", "yes"), "named only"),
+        ("Hello.", "Hello.", ("broken", "broken"), "auto"),
+        (Reply("", "length"), TIME, ("unknown", "yes"), None),
+        (WEATHER, Reply("", "length"), ("yes", "unknown"), None),
+        (Reply("Hello Hello", "length"), TIME, ("broken", "yes"), "named only"),
+    ],
+)
+def test_what_a_server_enforces_of_a_choice_is_a_setting(
+    required: Any, named: Any, verdicts_: tuple[str, str], forced: str | None
+) -> None:
+    def answer(request: SimRequest) -> Any:
+        choice = request.body.get("tool_choice")
+        return required if choice == "required" else named if isinstance(choice, dict) else good(request)
+
+    report = checked(Around(simulator(answer)), profile=DEEPSEEK)
+    assert tuple(found(report, f"tool_choice {kind}").verdict for kind in ("required", "by name")) == verdicts_
+    assert report.settings.get("forced_choice") == forced
 
 
 # --- accepted, and enforced ---------------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ class Server:
         self.usage = Usage()
         self.sent = self.sent_again = 0
         self.max_tokens_field = profile.max_tokens_field
+        self.forces_any: bool | None = None
+        """Whether the choice "required" is enforced; None until that is known."""
 
     async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = OUT, **fields: Any) -> Seen:
         """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""

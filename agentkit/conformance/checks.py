@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from .asking import OUT, Message, Seen, Server
@@ -23,6 +24,10 @@ _WEATHER: dict[str, Any] = {
             "additionalProperties": False,
         },
     },
+}
+_TIME: dict[str, Any] = {
+    "type": "function",
+    "function": {**_WEATHER["function"], "name": "get_time", "description": "Current time in a city."},
 }
 _ASK_WEATHER = "What is the weather in Paris now? Use the tool."
 _LONG = "This line is here to fill the prompt, so that its beginning can be found in a cache. " * 60
@@ -183,26 +188,40 @@ def _is_json(text: str) -> bool:
 
 
 async def _forces(server: Server, name: str, choice: Any) -> Finding:
-    prompt = "Say hello in one word."
-    seen = await server.ask(prompt, tools=[_WEATHER], tool_choice=choice)
+    """A choice that a server takes may not be enforced. The second tool shows whether the name counts."""
+    prompt, tools = "Say hello in one word.", [_WEATHER, _TIME]
+    seen = await server.ask(prompt, tools=tools, tool_choice=choice)
     if not seen.parts:
         return Finding(name, "no", seen.error)
+    if not seen.calls and seen.parts.finish_reason == "length" and not seen.text.strip():
+        return Finding(name, "unknown", "the answer was cut before a call came")
     if not seen.calls:
         return Finding(name, "broken", "accepted, but not enforced; agentkit asks once more in words")
+    if isinstance(choice, dict) and {call.name for call in seen.calls} != {choice["function"]["name"]}:
+        return Finding(name, "broken", f"another function was called: {seen.calls[0].name[:40]}")
     if not server.profile.thinking_on or not server.profile.forced_choice_while_thinking:
         return Finding(name, "yes", "enforced")
-    thinking = await server.ask(prompt, thinking=True, tools=[_WEATHER], tool_choice=choice)
+    thinking = await server.ask(prompt, thinking=True, tools=tools, tool_choice=choice)
     if thinking.parts:
         return Finding(name, "yes", "enforced, also while thinking")
     return Finding(name, "yes", "enforced, but not while thinking", {"forced_choice_while_thinking": False})
 
 
 async def _forces_any(server: Server) -> Finding:
-    return await _forces(server, "tool_choice required", "required")
+    found = await _forces(server, "tool_choice required", "required")
+    server.forces_any = None if found.verdict == "unknown" else found.verdict == "yes"
+    return found
 
 
 async def _forces_one(server: Server) -> Finding:
-    return await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_weather"}})
+    """The second of the two, so it knows what the profile needs."""
+    found = await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_time"}})
+    if found.verdict == "unknown" or server.forces_any is None:
+        return found
+    by_name = found.verdict == "yes"
+    needed = ("named" if server.forces_any else "named only") if by_name else ("required" if server.forces_any else "auto")
+    settings = {} if needed == server.profile.forced_choice else {"forced_choice": needed}
+    return replace(found, settings={**found.settings, **settings})
 
 
 async def _obeys_none(server: Server) -> Finding:
