@@ -14,7 +14,10 @@ import pytest
 from agentkit import AgentError, ChatModel
 from agentkit.conformance import CHECKS, Finding, Report, check_endpoint
 from agentkit.conformance.asking import Passing, Server
-from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile
+from agentkit.messages import User
+from agentkit.model import ModelRequest, ModelSettings, ToolSpec
+from agentkit.models import wire
+from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile, profile_named
 from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
 from tests.cli.helpers import cli
 from tests.test_conformance import good, only, verdicts
@@ -227,6 +230,13 @@ def test_what_a_server_enforces_of_a_choice_is_a_setting(
     report = checked(Around(simulator(answer)), profile=DEEPSEEK)
     assert tuple(found(report, f"tool_choice {kind}").verdict for kind in ("required", "by name")) == verdicts_
     assert report.settings.get("forced_choice") == forced
+
+
+def test_a_choice_by_name_is_sent_to_llama_cpp_as_one_that_it_enforces() -> None:
+    spec = ToolSpec("get_time", "Time.", {"type": "object", "properties": {}})
+    request = ModelRequest([User("Hi")], (spec,), "get_time", ModelSettings())
+    head = wire.head(request, profile_named("llama.cpp"), "m", stream=False)
+    assert b'"tool_choice":"required"' in head
 
 
 # --- accepted, and enforced ---------------------------------------------------------------------------------------------

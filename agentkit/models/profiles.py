@@ -196,9 +196,10 @@ LLAMA_CPP = Profile(
     name="llama.cpp",
     marks=("server: llama.cpp", "owned_by: llamacpp", "GET /props: default_generation_settings"),
     reasoning_back="reasoning_content",
+    forced_choice="required",
     schema_rules=_GRAMMARS,
 )
-"""The server of llama.cpp, which needs --jinja for tools; found by its marks only."""
+"""The server of llama.cpp, which needs --jinja for tools; found by its marks only. It takes a choice by name as "auto"."""
 
 OLLAMA = Profile(
     name="ollama",
