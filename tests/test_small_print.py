@@ -196,7 +196,12 @@ def test_progress_of_a_thread_of_the_tools_own_is_told_at_once_and_in_its_call()
     @tool
     async def works(ctx: RunContext[None]) -> str:
         """Work in a thread of its own."""
-        thread = threading.Thread(target=lambda: [ctx.progress(part) for part in range(3)])
+
+        def report() -> None:
+            for part in range(3):
+                ctx.progress(part)
+
+        thread = threading.Thread(target=report)
         thread.start()
         told = await asyncio.to_thread(seen.wait, 10)  # the event loop has nothing else to wake up for
         thread.join()
