@@ -186,3 +186,18 @@ def test_every_scenario_works_without_tools(name: str, stream: bool) -> None:
 )
 def test_examples_fit_the_schema(schema: dict[str, Any], value: Any) -> None:
     assert example(schema, {"$defs": {"day": {"enum": ["mon"]}}}) == value
+
+
+def test_out_of_resources() -> None:
+    sim = DeepSeekSimulator("out_of_resources")
+    first = choice(sim, **TOOLS)
+    assert (first["message"]["content"], first["finish_reason"]) == ("", "insufficient_system_resource")
+    answers_after_one_call(sim)
+
+
+def test_whitespace() -> None:
+    sim = DeepSeekSimulator("whitespace")
+    first = choice(sim, **TOOLS)
+    assert first["message"]["content"].isspace() and len(first["message"]["content"]) == 100_000
+    assert first["finish_reason"] == "length"
+    answers_after_one_call(sim)
