@@ -51,7 +51,8 @@ class Around:
             self.seen.append((method, path, headers))
             writer.write(self._answer(method, path, headers, body))
             await writer.drain()
-        writer.close()  # without a word: the next request on this connection gets no answer
+            await reader.read(1)  # the client closes, or asks again
+        writer.close()  # without a word: a second request on this connection gets no answer
 
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
         if method == "GET" and self._pages is not None:
@@ -59,7 +60,7 @@ class Around:
             return _response(200 if found else 404, json.dumps(self._pages.get(path, {})).encode(), self._headers)
         self.posts += 1
         if self._breaks(self.posts):
-            return b""
+            raise ConnectionError
         answer = self._sim.respond(method, path, headers, body)
         content = b"".join(part for part in answer.parts if isinstance(part, bytes))
         return _response(answer.status, content, {**answer.headers, "x-ds-trace-id": "", **self._headers})
@@ -113,7 +114,9 @@ def test_a_feature_whose_connection_always_breaks_is_broken() -> None:
 
     class Breaking(Around):
         def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-            return b"" if b"json_object" in body else super()._answer(method, path, headers, body)
+            if b"json_object" in body:
+                raise ConnectionError
+            return super()._answer(method, path, headers, body)
 
     report = checked(Breaking(sim), profile=DEEPSEEK)
     broken = [finding for finding in report.findings if finding.verdict == "broken"]

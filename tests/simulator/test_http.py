@@ -137,7 +137,7 @@ def test_connection_close_is_honoured() -> None:
     ],
 )
 def test_what_is_not_http_is_refused(sent: bytes, status: bytes) -> None:
-    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim)) as raw:
+    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim), timeout=10) as raw:
         raw.sendall(sent)
         assert raw.recv(12) == b"HTTP/1.1 " + status
         assert sim.requests == []
@@ -182,7 +182,7 @@ def test_web_pages_are_refused_and_use_up_no_answer(headers: dict[str, str], sta
 
 
 def test_a_body_that_is_too_long_is_not_kept() -> None:
-    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim)) as raw:
+    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim), timeout=10) as raw:
         raw.sendall(b"POST /chat/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n")
         with suppress(ConnectionError):
             assert raw.recv(12) == b"HTTP/1.1 413"

@@ -76,6 +76,13 @@ def test_without_thinking_no_text_is_compared() -> None:
     assert status(sim, [USER, {**messages[1], "reasoning_content": "x"}, messages[2]], **OFF) == (200, "")
 
 
+def test_a_message_that_was_made_without_thinking_may_come_back_with_any_text() -> None:
+    sim = DeepSeekSimulator([CALL, END])
+    message = post(sim, tools=[tool()], **OFF).json()["choices"][0]["message"]
+    given = {**message, "reasoning_content": "Thoughts of another model."}
+    assert status(sim, [USER, given, result(message["tool_calls"][0]["id"])]) == (200, "")
+
+
 @make_tool
 def get_weather(city: str) -> str:
     """Current weather in a city."""
