@@ -39,10 +39,14 @@ class Around:
     ) -> None:
         self._sim, self._breaks, self._headers, self._pages = sim, breaks, headers or {}, pages
         self.posts = self.connections = 0
+        self.serving: set[asyncio.Task[Any]] = set()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = head[0].split(" ")
@@ -76,7 +80,10 @@ def checked(around: Around, name: str = "some-model", profile: Profile | str | N
         server = await asyncio.start_server(around.serve, "127.0.0.1", 0)
         async with server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}"
-            return await check_endpoint(ChatModel(name, base_url=url, api_key="sk-a-key-of-16-ch", profile=profile))
+            try:
+                return await check_endpoint(ChatModel(name, base_url=url, api_key="sk-a-key-of-16-ch", profile=profile))
+            finally:
+                await asyncio.wait_for(asyncio.gather(*around.serving), 10)
 
     return asyncio.run(main())
 
