@@ -322,7 +322,7 @@ def test_deepseeks_beta_address_checks_strict_schemas() -> None:
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [('{"city": "Paris"}', "yes"), ('{"capital": "Paris"}', "broken"), ("Paris", "broken"), ("[1]", "broken")],
+    [('{"city": "Paris"}', "yes"), ('{"capital": "Paris"}', "no"), ("Paris", "no"), ("[1]", "no")],
 )
 def test_a_json_schema_that_is_accepted_may_not_be_enforced(text: str, verdict: str) -> None:
     sim = NoRules(only("only key capital", text), models={"some-model": "some-model"})

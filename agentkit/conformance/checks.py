@@ -249,7 +249,7 @@ async def _takes_json_schema(server: Server) -> Finding:
         return Finding("JSON schema", "no", f"{seen.error}; agentkit does not need it")
     if _fits(seen.text, "city"):
         return Finding("JSON schema", "yes", f"enforced: {seen.text.strip()[:40]!r}")
-    return Finding("JSON schema", "broken", f"accepted, but not enforced: {seen.text.strip()[:40]!r}")
+    return Finding("JSON schema", "no", f"accepted, but not enforced: {seen.text.strip()[:40]!r}; agentkit does not need it")
 
 
 def _fits(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
