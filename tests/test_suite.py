@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,17 @@ pytestmark = pytest.mark.slow
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "-o", "addopts=")
 
 
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command without the options of the pytest around it."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
 def test_results_can_be_written_as_junit_xml(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     tests = ["tests/faults/test_faults.py", "tests/faults/test_payload.py", "-k", "args_nul_and or disallowed_tool"]
     command = [sys.executable, *PYTEST, *tests, f"--junitxml={report}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stdout
     cases = [*ElementTree.parse(report).getroot().iter("testcase")]
     named = {found.get("value") for case in cases for found in case.iter("property") if found.get("name") == "fault"}
@@ -34,7 +41,7 @@ def test_results_can_be_written_as_junit_xml(tmp_path: Path) -> None:
 def test_tests_that_interrupt_a_process_pass_where_the_parent_ignores_sigint() -> None:
     tests = "tests/test_portal.py -k ctrl_c"
     command = f"trap '' INT; exec '{sys.executable}' {' '.join(PYTEST)} -n 1 {tests}"
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = run(["sh", "-c", command])
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
