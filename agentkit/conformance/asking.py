@@ -11,9 +11,9 @@ import httpx
 
 from ..errors import ModelError
 from ..messages import Usage
+from ..models.bodies import read_chunk, read_whole
 from ..models.chat import ChatModel
 from ..models.profiles import Profile
-from ..models.bodies import read_chunk, read_whole
 from ..models.refusals import read_error
 from ..models.replies import Parts, ReplyReader
 from ..sse import SSEParser
