@@ -55,7 +55,8 @@ class _Mending:
     def __init__(self, shape: Shape, *, wraps: bool = True, fits: Fits | None = None) -> None:
         self._shape, self._wraps = shape, wraps
         self._fits = fits or Fits(shape)
-        self._made: dict[tuple[int, int, bool], tuple[Any, list[str], Any]] = {}
+        self._made: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
+        self._wrapping: frozenset[int] = frozenset()
         self._plain: _Mending | None = None
 
     def mend(self, value: Any, part: Any, path: Path, *, is_item: bool = False) -> tuple[Any, list[str]]:
@@ -63,7 +64,7 @@ class _Mending:
         node = self._shape.node(part)
         if not isinstance(value, list | dict):
             return self._mend(value, node, path, is_item)
-        place = id(value), id(node), is_item
+        place = id(value), id(node), is_item, self._wrapping
         if place not in self._made:  # the value is kept, so that its id stays its own
             self._made[place] = *self._mend(value, node, path, is_item), value
         return self._made[place][:2]
@@ -159,13 +160,25 @@ class _Mending:
             case "object" | "array" if text[:1] in ("{", "["):
                 return self._read(name, text, node, path, is_item)
             case "array" if value is not None and self._may_wrap(node, is_item) and not _is_list_like(value):
-                mended, done = self.mend(value, node.of_item(0), path, is_item=True)
-                return [mended], done
+                return self._list_of(value, node, path)
         return _NO, []
 
     def _may_wrap(self, node: Node, is_item: bool) -> bool:
-        """Whether a value may become a list of one: not a list of fixed places, nor a list inside a list."""
-        return self._wraps and not is_item and not node.places
+        """Whether a value may become a list of one: not a list of fixed places, a list in a list, or the same list again.
+
+        A tree whose children are made lists on each level is a guess on each level.
+        """
+        return self._wraps and not is_item and not node.places and id(node) not in self._wrapping
+
+    def _list_of(self, value: Any, node: Node, path: Path) -> tuple[list[Any], list[str]]:
+        """A list of one value."""
+        around = self._wrapping
+        self._wrapping = around | {id(node)}
+        try:
+            mended, done = self.mend(value, node.of_item(0), path, is_item=True)
+        finally:
+            self._wrapping = around
+        return [mended], done
 
     def _read(self, name: str, text: str, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
         """The object or list that is written in a text."""
@@ -174,7 +187,8 @@ class _Mending:
         except NotJson:
             return _NO, []
         if name == "array" and isinstance(value, dict) and self._may_wrap(node, is_item):
-            value = [value]
+            mended, done = self._list_of(value, node, path)
+            return mended, [*(f"{_name(path)}: {repair}" for repair in repairs), *done]
         if not is_of_type(value, name):
             return _NO, []
         mended, done = self._mend(value, node, path, is_item)
