@@ -6,6 +6,7 @@ does no work and loads no extra; `ChatModel` and `ScriptedModel` are loaded when
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .agent import Agent
@@ -39,6 +40,7 @@ from .errors import (
 from .events import (
     ApprovalGiven,
     ApprovalRequired,
+    CallJudged,
     Event,
     MessageAdded,
     ModelReplied,
@@ -62,8 +64,8 @@ from .limiter import Limiter
 from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from .model import Model, ModelReply, ModelRequest, ModelSettings
+from .result import RunResult
 from .retry import Retry
-from .run import RunResult
 from .spec import Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
@@ -82,6 +84,7 @@ __all__ = [
     "Assistant",
     "AuthError",
     "BadRequest",
+    "CallJudged",
     "ChatModel",
     "CircuitOpen",
     "ConnectionFailed",
@@ -148,6 +151,8 @@ __all__ = [
     "User",
     "tool",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a program decides what it sees
 
 _LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}
 

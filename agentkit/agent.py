@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
-from typing import Any, Generic, TypeAlias, TypedDict, Unpack, cast, overload
+from typing import Any, Generic, TypedDict, Unpack, cast, overload
 from uuid import uuid4
 
 from . import portal
 from ._typing import OutputT
-from .errors import ModelRetry, SettingsError, ToolArgumentsInvalid, ToolDefinitionError
-from .events import ApprovalGiven, LastingEvent, RunResumed, RunStarted
+from .approvals import Approvals, answers
+from .errors import ModelRetry, SettingsError, ToolDefinitionError
+from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
 from .loop import drive
-from .messages import Assistant, Message, System, ToolResult, User
+from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
 from .model import Model, ModelRequest, ModelSettings
 from .models.prices import Price
 from .output import Output, output_of
+from .result import RunResult
 from .retry import Retry
-from .run import Run, RunResult
+from .run import Run
 from .spec import AgentSpec, Approve, Middleware, Observer
 from .state import RunState
 from .stream import RunStream, SyncRunStream
-from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, tool
+from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
 from .underway import as_run
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
-
-Approvals: TypeAlias = Mapping[str, bool | Mapping[str, Any]]
 
 
 class RunOptions(TypedDict, total=False):
@@ -54,7 +55,7 @@ class AgentParts(TypedDict, total=False):
     retry: Retry | None
     approve: Approve | None
     history: History | None
-    middleware: Sequence[Middleware]
+    middleware: Iterable[Middleware]
     output_retries: int
     deps_type: type[Any] | None
 
@@ -67,7 +68,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "retry": (Retry, NoneType),
     "approve": (Callable, NoneType),
     "history": (Callable, NoneType),
-    "middleware": (list, tuple),
+    "middleware": (tuple,),
     "output_retries": (int,),
     "deps_type": (type, NoneType),
 }
@@ -87,6 +88,17 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
             raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
 
 
+def _model_of(model: object) -> Model:
+    """The model of a name, or the model itself."""
+    if model is None or isinstance(model, str):
+        from .models.chat import ChatModel
+
+        return ChatModel(model)
+    if isinstance(model, type) or not hasattr(model, "reply"):
+        raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
+    return cast("Model", model)
+
+
 def _each(model: Model) -> list[Model]:
     """The model, or those that it chooses among."""
     several: Sequence[Model] | None = getattr(model, "models", None)
@@ -103,14 +115,14 @@ def _check_settings(model: Model, spec: AgentSpec) -> None:
 
 
 def _price_of(model: Model, limits: Limits | None) -> Price | None:
-    """The price that is known; a limit on money needs one, of each of several models. Only models with a profile have it."""
+    """The known price. A limit on money needs one of each model that has a profile, unless its server tells the cost."""
     newest: list[Price] = []
     for one in _each(model):
         profile: Any = getattr(one, "profile", None)
         name = getattr(one, "name", "")
         price_of = getattr(profile, "price_of", None)
         prices = price_of(name) if price_of else ()
-        if limits and limits.cost is not None and price_of and not prices:
+        if limits and limits.cost is not None and price_of and not prices and not profile.cost_in:
             raise SettingsError(
                 f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
                 "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
@@ -153,43 +165,37 @@ class Agent(Generic[OutputT]):
         retry: Retry | None = Retry(),  # noqa: B008  a frozen value
         approve: Approve | None = None,
         history: History | None = None,
-        middleware: Sequence[Middleware] = (),
+        middleware: Iterable[Middleware] = (),
         output_retries: int = 2,
         deps_type: type[Any] | None = None,
     ) -> None:
+        tools = tuple(as_tools(tools))  # once, as it may be a generator
+        middleware = tuple(middleware) if isinstance(middleware, Iterable) else middleware
         self._parts = {name: value for name, value in locals().items() if name != "self"}
         _check_parts(self._parts)
-        if model is None or isinstance(model, str):
-            from .models.chat import ChatModel
-
-            model = ChatModel(model)
-        if isinstance(model, type) or not hasattr(model, "reply"):
-            raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
-        self.model: Model = model
+        self.model: Model = _model_of(model)
         self.deps_type = deps_type
-        output = output_of(output_type, getattr(getattr(model, "profile", None), "output_mode", "tool"))
-        registry = ToolRegistry(tools)
-        if output.tool is not None:  # a request is strict with all of its tools or with none
-            registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
+        output = output_of(output_type, getattr(getattr(self.model, "profile", None), "output_mode", "tool"))
+        registry = _with_answer(ToolRegistry(tools), output)
         names = _names(registry)
         if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
             raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
         self.spec = AgentSpec(
-            model=retry.wrap(model) if retry else model,
+            model=retry.wrap(self.model) if retry else self.model,
             tools=registry,
             offered=tuple(item.spec for item in registry),
             instructions="\n\n".join(part for part in (instructions, output.instructions) if part),
             settings=replace(settings or ModelSettings(), **_format_of(output)),
             limits=limits or Limits(),
-            price=_price_of(model, limits),
+            price=_price_of(self.model, limits),
             output=output,
             output_retries=output_retries,
             tool_choice=tool_choice,
             history=history,
             approve=approve,
-            middleware=tuple(middleware),
+            middleware=middleware,
         )
-        _check_settings(model, self.spec)
+        _check_settings(self.model, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
         """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
@@ -197,6 +203,25 @@ class Agent(Generic[OutputT]):
         if unknown:
             raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
         return Agent(**{**self._parts, **changes})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Agent[OutputT]:
+        """Another agent: with a model of its own, and the same tools and functions."""
+        shared = {name for name, part in self._parts.items() if name == "output_type" or inspect.isroutine(part)}
+        parts = {name: part if name in shared else copy.deepcopy(part, memo) for name, part in self._all_parts.items()}
+        return _made_of(type(self), parts, copy.deepcopy(self._more, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has what the agent is made of. Its parts must allow it."""
+        return _made_of, (type(self), self._all_parts, self._more)
+
+    @property
+    def _all_parts(self) -> dict[str, Any]:
+        return {**self._parts, "model": self.model}
+
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What a subclass has put into it."""
+        return {name: value for name, value in vars(self).items() if name not in ("_parts", "model", "deps_type", "spec")}
 
     def __repr__(self) -> str:
         return f"Agent({self.model!r}, tools=[{', '.join(_names(self.spec.tools))}])"
@@ -234,16 +259,18 @@ class Agent(Generic[OutputT]):
     ) -> RunResult[OutputT]:
         """Go on with a run that was paused, cancelled or broken off, from its state or the JSON data of it.
 
-        `approvals` answers pending calls by id: True, False, or `{"args": {...}}` to run a call with other arguments. A
-        call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given state
-        is not changed. Raises `SettingsError` for an approval of a call that is not open.
+        `approvals` answers pending calls by id: True, False, `{"deny": "why"}` to refuse a call with a reason that the model
+        reads, or `{"args": {...}}` to run it with other arguments. What runs is what `result.pending` showed. In one process an
+        approval counts once: a state that is resumed again with it is refused. A call that was started and not finished runs
+        again only if its tool is `read_only` or `idempotent`. The given state is not changed. Raises `SettingsError` for an
+        answer of another form, and for a call that does not wait, or that is not what the model asked for.
         """
         self._check(options)
         if options.get("messages"):
             raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
         known = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
-        answers = _answers(approvals or {}, known, self.spec.tools)
-        return await self._drive(known, [RunResumed(), *answers], options)
+        given = answers(approvals or {}, known, self.spec.tools)
+        return await self._drive(known, [RunResumed(), *given], options)
 
     def resume_sync(
         self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
@@ -284,8 +311,12 @@ class Agent(Generic[OutputT]):
         if unknown:
             raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
         observers = options.get("observers") or ()
-        if callable(observers) or not all(callable(observer) for observer in observers):
+        options["observers"] = () if callable(observers) or not isinstance(observers, Iterable) else tuple(observers)
+        if (observers and not options["observers"]) or not all(map(callable, options["observers"])):
             raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
+        run_id = options.get("run_id")
+        if run_id is not None and not (isinstance(run_id, str) and run_id):
+            raise SettingsError(f"run_id is {run_id!r:.80}; allowed: a text that is not empty, or None")
         within = options.get("within")
         if within is not None and not isinstance(within, RunContext):
             raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
@@ -298,27 +329,34 @@ class Agent(Generic[OutputT]):
         if prompt is not None and not isinstance(prompt, str):
             raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
         given = options.get("messages") or ()
-        for message in given:
-            if not isinstance(message, Message):
-                raise SettingsError(f"messages hold {message!r:.80}; allowed: System, User, Assistant and ToolResult")
-        history = mend(given)
+        try:
+            history = mend([checked(message) for message in given])
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"messages: {error}") from None
         if prompt is None and not history:
             raise SettingsError("there is nothing to say: give a prompt, or messages")
         if self.spec.instructions:
             rest = history[1:] if history and isinstance(history[0], System) else history
             history = [System(self.spec.instructions), *rest]
-        new: list[Message] = [] if prompt is None else [User(prompt)]
+        new: list[Message] = [] if prompt is None else [User(plain_text(prompt))]
         run_id = options.get("run_id") or _id_within(options.get("within")) or uuid4().hex
         return RunStarted(run_id, (*history, *new), len(history))
 
     async def _drive(
         self, state: RunState, first: Iterable[LastingEvent], options: RunOptions, watcher: Observer | None = None
     ) -> RunResult[OutputT]:
-        observers = (*options.get("observers", ()), *((watcher,) if watcher else ()))
+        observers = (*(options.get("observers") or ()), *((watcher,) if watcher else ()))
         outer = getattr(options.get("within"), "budget", None)
         run = Run(self.spec, state, options.get("deps"), observers, outer)
         with as_run():
             return cast("RunResult[OutputT]", await drive(run, first))
+
+
+def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]) -> Agent[Any]:
+    made = kind.__new__(kind)
+    Agent.__init__(made, **parts)
+    vars(made).update(more)
+    return made
 
 
 def _is_last_answer(result: RunResult[Any]) -> bool:
@@ -336,27 +374,12 @@ def _id_within(within: RunContext[Any] | None) -> str | None:
     return f"{within.idempotency_key}.{before}" if before else within.idempotency_key
 
 
+def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:
+    """The tools, with the one that gives the answer; a request is strict with all of its tools or with none."""
+    if output.tool is not None:
+        registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
+    return registry
+
+
 def _names(registry: ToolRegistry) -> list[str]:
     return [item.name for item in registry]
-
-
-def _answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[ApprovalGiven]:
-    waiting = [open_call.call.id for open_call in state.open_calls]
-    unknown = sorted({*approvals} - {*waiting})
-    if unknown:
-        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
-    return [_answer(call_id, answer, tools.get(state.calls[call_id].call.name)) for call_id, answer in approvals.items()]
-
-
-def _answer(call_id: str, answer: bool | Mapping[str, Any], wanted: AnyTool | None) -> ApprovalGiven:
-    match answer:
-        case bool():
-            return ApprovalGiven(call_id, answer)
-        case {"args": dict(args)} if len(answer) == 1:
-            try:
-                if wanted is not None:
-                    wanted.parse(args)
-            except ToolArgumentsInvalid as error:
-                raise SettingsError(f"the approval of {call_id} has arguments that do not fit: {error}") from None
-            return ApprovalGiven(call_id, True, json.dumps(args))
-    raise SettingsError(f'the approval of {call_id} is {answer!r}; allowed: True, False, {{"args": {{...}}}}')

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-__all__ = ["described_as"]
+__all__ = ["described_as", "without_factory"]
 
 _LISTS = (
     collections.abc.Iterable,
@@ -46,6 +46,19 @@ def described_as(annotation: Any) -> Any:
     if origin is typing.Final:
         return described_as(args[0])
     return _rebuilt(annotation, origin, args) if args else annotation
+
+
+def without_factory(annotation: Any) -> Any:
+    """The annotation of a parameter that has a default of its own: it wins over a `default_factory` in its `Field`."""
+    if not any(getattr(note, "default_factory", None) for note in getattr(annotation, "__metadata__", ())):
+        return annotation
+    from pydantic.fields import FieldInfo
+
+    notes = [
+        FieldInfo.merge_field_infos(note, default_factory=None) if isinstance(note, FieldInfo) else note
+        for note in annotation.__metadata__
+    ]
+    return Annotated[(typing.get_args(annotation)[0], *notes)]
 
 
 def _rebuilt(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from .copies import OfRun
 from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
@@ -248,7 +249,7 @@ def _wake(turn: asyncio.Future[None]) -> None:
         turn.set_result(None)
 
 
-class CallBudget:
+class CallBudget(OfRun):
     """The budget of one tool call, for the runs that it makes. `record` takes an event into its run, on its event loop."""
 
     def __init__(
@@ -311,13 +312,16 @@ class Forward:
     """An observer that writes down what its run spends in the run that it is part of."""
 
     deltas = False
+    shielded = False
+    """It needs no protection from a cancellation: what it writes down is in the outer run's state at once."""
 
     def __init__(self, outer: Budget) -> None:
         self._outer = outer
 
-    async def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> Awaitable[None] | None:
         """Write down what the event spent."""
         if isinstance(event, ModelReplied):
-            await self._outer.add(event.usage, event.cost, estimated=False)
-        elif isinstance(event, UsageAdded):
-            await self._outer.add(event.usage, event.cost, estimated=event.estimated)
+            return self._outer.add(event.usage, event.cost, estimated=False)
+        if isinstance(event, UsageAdded):
+            return self._outer.add(event.usage, event.cost, estimated=event.estimated)
+        return None

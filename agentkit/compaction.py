@@ -3,6 +3,8 @@ that the server found too long."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -28,6 +30,8 @@ _OF_A_RESULT = 4_000
 """Characters of a tool's result that a summary is made from."""
 _SMALLEST = 1_000
 """A piece of so many characters is not made smaller."""
+_PIECE = 1_000_000
+"""Characters of a file that are read at once."""
 _ASKED = User("Summarise our conversation so far.")
 """The summary is its answer: there are servers on which user and assistant must take turns."""
 
@@ -156,15 +160,19 @@ class SpillOutputs(Middleware):
         agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
 
     A result of more than `most` characters is written to a file in `folder`, which is made if it is missing, and whose files
-    are never removed here. The file is named after the run and the call, so that the same call writes the same file. Where it
-    cannot be written the model gets the result as it would without, and a RuntimeWarning says why.
+    are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
+    writes the same file, also after a resume. The tool reads the outputs of its own run only: neither another user's run nor
+    the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
+    without, and a RuntimeWarning says why.
     """
 
     def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
         if not 0 <= head < most:
             raise SettingsError(f"SpillOutputs: head is {head!r} and most {most!r}; allowed: head from 0 below most")
         self.folder, self._most, self._head = Path(folder), most, head
-        self.tool: AnyTool = tool(self._read, name="read_output", read_only=True, open_world=False)
+        self.tool: AnyTool = tool(
+            self._read, name="read_output", read_only=True, destructive=False, idempotent=True, open_world=False
+        )
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The value, or the head of it and where the whole is."""
@@ -172,11 +180,9 @@ class SpillOutputs(Middleware):
         text = value if call.name == self.tool.name else render(value)
         if call.name == self.tool.name or len(text) <= self._most:
             return value
-        of_run = re.sub(r"[^A-Za-z0-9-]+", "_", ctx.run_id)[:40]
-        name = f"{of_run}-{sha256(ctx.run_id.encode(errors='replace')).hexdigest()[:8]}-{ctx.position}.txt"
+        name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_text(text, encoding="utf-8", errors="replace", newline="")
+            await asyncio.to_thread(_write, self.folder / name, text)
         except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
             return text
@@ -185,7 +191,7 @@ class SpillOutputs(Middleware):
             f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
         )
 
-    def _read(self, name: str, start: int = 0, length: int = 10_000) -> str:
+    def _read(self, ctx: RunContext[Any], name: str, start: int = 0, length: int = 10_000) -> str:
         """Read a part of a large result.
 
         Args:
@@ -194,9 +200,29 @@ class SpillOutputs(Middleware):
             length: How many characters, at most 20,000.
         """
         file = self.folder / name
-        if not re.fullmatch(r"[A-Za-z0-9_-]+\.txt", name) or file.is_symlink() or not file.is_file():
-            raise ModelRetry(f"there is no output {name!r}; give the name as the result has it")
-        text = file.read_bytes().decode("utf-8")
-        part = text[max(0, start) : max(0, start) + min(max(0, length), self._most)]
-        end = max(0, start) + len(part)
-        return f"{part}\n[characters {start:,} to {end:,} of {len(text):,}]"
+        of_this_run = re.fullmatch(rf"{_prefix(ctx.run_id)}-\d+\.txt", name)
+        if not of_this_run or file.is_symlink() or not file.is_file():
+            raise ModelRetry(f"there is no output {name!r} of this run; give the name as the result has it")
+        start = max(0, start)
+        end = start + min(max(0, length), self._most)
+        part, total = "", 0
+        with file.open(encoding="utf-8", newline="") as opened:
+            while piece := opened.read(_PIECE):
+                part += piece[max(0, start - total) : max(0, end - total)]
+                total += len(piece)
+        return f"{part}\n[characters {start:,} to {start + len(part):,} of {total:,}]"
+
+
+def _prefix(run_id: str) -> str:
+    """What the names of a run's outputs begin with; the hash tells runs apart whose ids look alike."""
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', run_id)[:40]}-{sha256(run_id.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the file for this user alone, and through no link."""
+    file.parent.mkdir(0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as opened:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+        opened.write(text)

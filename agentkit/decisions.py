@@ -9,7 +9,7 @@ from .errors import AgentError
 from .messages import Message, ToolCall
 from .state import OpenCall
 
-__all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools"]
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "RunTools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,19 @@ class AskModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """Find out whether these calls may run, or somebody has to approve them."""
+
+    calls: list[OpenCall]
+
+
+@dataclass(frozen=True, slots=True)
 class RunTools:
-    """Answer these calls: run them, or tell the model why they are not run."""
+    """Answer these calls: run them, or tell the model why they are not run (`refusal`; `refused` is its short name)."""
 
     calls: list[OpenCall]
     refusal: str | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +53,4 @@ class Finish:
     error: AgentError | None = None
 
 
-Decision: TypeAlias = AskModel | RunTools | Pause | Finish
+Decision: TypeAlias = AskModel | Judge | RunTools | Pause | Finish

@@ -23,7 +23,7 @@ _UNDERLINE = re.compile(r"(?:-{3,}|={3,})\s*")
 _CODE = re.compile(r"\s*(```|~~~)")
 _FIELD = re.compile(
     r"([:@])(param|parameter|arg|argument|key|keyword|kwarg|type|returns?|rtype|raises?|except|exception|yields?|ytype"
-    r"|attribute|cvar|ivar)\b([^:\n]*(?:\[[^\]\n]*\][^:\n]*)?):(?!\S*`)"
+    r"|attribute|cvar|ivar)\b((?:[^:\[\n]|\[[^\]\n]{0,200}\]|\[(?![^\]\n]{0,200}\]))*+):(?!\S*`)"
 )
 _PARAMETER_FIELDS = {"parameter", "arg", "argument", "key", "keyword", "kwarg", "attribute", "ivar", "cvar"}
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
@@ -125,7 +125,8 @@ def _read(block: _Block, found: Docstring) -> list[str]:
     if block.style != "google":
         return block.lines
     header, *lines = block.lines
-    left = [line for entry in _entries(lines) if not _noted("google", [_usual(block)[0], *entry], found) for line in entry]
+    usual = _usual(_Block(block.style, [header]))
+    left = [line for entry in _entries(lines) if not _noted("google", [*usual, *entry], found) for line in entry]
     return [header, *left] if left else []
 
 
@@ -184,10 +185,10 @@ def _joined(text: str) -> str:
     lines = [line.rstrip() for line in text.strip().splitlines()]
     if not any(_ITEM.match(line) for line in lines):
         return " ".join(" ".join(lines).split())
-    joined: list[str] = []
+    joined: list[list[str]] = []
     for line in lines:
         if joined and line.strip() and not _ITEM.match(line):
-            joined[-1] = f"{joined[-1]} {line.strip()}"
+            joined[-1].append(line.strip())
         elif line.strip():
-            joined.append(line)
-    return "\n".join(joined)
+            joined.append([line])
+    return "\n".join(" ".join(parts) for parts in joined)

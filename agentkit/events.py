@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApprovalGiven",
     "ApprovalRequired",
+    "CallJudged",
     "Delta",
     "Event",
     "LastingEvent",
@@ -83,11 +84,16 @@ class ModelReplied:
     same_prefix: int = 0
     changed: str = ""
     """What of the last request's beginning this one did not repeat; nothing where it only grew."""
+    price_note: str = ""
+    """Whose prices the cost is made with, where they are not the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool call is about to run. `position` counts the calls of the run from 0 and is stable over a resume."""
+    """A tool call is about to run. `position` counts the calls of the run from 0 and is stable over a resume.
+
+    `call.arguments` are those that the tool gets: the model's own, or what was repaired in them or given with an approval.
+    """
 
     call: ToolCall
     position: int
@@ -114,6 +120,8 @@ class ToolFinished:
 
     `error` is the full text of what went wrong, without secrets; the model does not see it. `repairs` is what was mended in the
     text of the arguments before the tool ran; `output` the whole result, where the model was told its head and tail only.
+    `refused` says why a call was answered without being run: "cut", "excess", "forbidden", "denied", "lost" (it may have run
+    before a crash), "failed" (too often before), "ended", or the limit that stood in its way; empty for a call that ran.
     """
 
     call: ToolCall
@@ -122,15 +130,33 @@ class ToolFinished:
     error: str | None = None
     repairs: tuple[str, ...] = ()
     output: str | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallJudged:
+    """Whether a call may run was decided: it may ("allow"), or somebody has to approve it ("ask"), for this `reason`.
+
+    `arguments` is the JSON text of the call as it will run, repaired and with its defaults. It is what an approval shows.
+    """
+
+    call_id: str
+    verdict: Literal["allow", "ask"]
+    arguments: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalGiven:
-    """Somebody answered an approval: run the call, refuse it, or run it with other `arguments` (JSON text)."""
+    """Somebody answered an approval: run the call, refuse it, or run it with other `arguments` (JSON text).
+
+    The model is told the `reason` of a refusal.
+    """
 
     call_id: str
     approved: bool
     arguments: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +217,8 @@ class ToolProgress:
 
     call: ToolCall
     data: Any
+    replaced: int = 0
+    """Reports before this one that no watcher got, as the tool reported faster than the watchers took them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +245,7 @@ LastingEvent: TypeAlias = (
     | ToolStarted
     | UsageAdded
     | ToolFinished
+    | CallJudged
     | ApprovalGiven
     | RunPaused
     | RunResumed
@@ -256,5 +285,7 @@ def load_event(data: dict[str, Any]) -> LastingEvent:
     kind = data.get("type")
     if kind not in _LASTING:
         raise ValueError(f"unknown event type {kind!r}; known: {', '.join(sorted(_LASTING))}")
+    if kind == "ApprovalGiven" and not isinstance(data.get("approved"), bool):
+        raise ValueError(f"approved is {data.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
     event: LastingEvent = _adapter(kind).validate_python({k: v for k, v in data.items() if k != "type"})
     return event

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
 from .events import Retrying
 from .limiter import Limiter
 from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
+from .redact import redact
 from .retry import Retry
 
 __all__ = ["Fallback", "may_help"]
+
+log = logging.getLogger("agentkit")
 
 
 def may_help(error: ModelError) -> bool:
@@ -52,6 +57,11 @@ class Fallback:
         retries = [*[hasty] * (len(self.models) - 1), retry]
         self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, has models of its own, and looks at those."""
+        retry, when, patience = self._how
+        return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
+
     @property
     def profile(self) -> Any:
         """The first model's profile, by which an agent chooses how typed output is asked for; None if it has none."""
@@ -74,6 +84,7 @@ class Fallback:
                 if request.again:
                     request.again(lost.spent)
                 before.append(f"asked before: {self.models[number - 1]!r}: {text}")
+                log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
                 if on_delta:
                     await on_delta(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from .errors import SettingsError
-from .messages import Assistant, Message, System, ToolCall, ToolResult, User
+from .messages import Assistant, Message, System, ToolResult, User
 
 __all__ = ["DropToolResults", "History", "KeepTurns", "mend", "unique_ids"]
 
@@ -155,5 +155,5 @@ def unique_ids(message: Assistant, taken: set[str]) -> Assistant:
             number += 1
             new = f"{call.id or 'call'}_{number}"
         taken.add(new)
-        calls.append(call if new == call.id else ToolCall(new, call.name, call.arguments))
+        calls.append(call if new == call.id else replace(call, id=new))
     return message if tuple(calls) == message.tool_calls else replace(message, tool_calls=tuple(calls))

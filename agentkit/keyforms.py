@@ -1,6 +1,6 @@
 """Keys that are known by their form alone: the prefixes that services give them, and a few whole shapes.
 
-Prefixes and lengths are those that services document, and those in the rules of gitleaks, detect-secrets and trufflehog. A
+Prefixes and lengths are those that services document, and those in the rules of gitleaks and detect-secrets. A
 minimum here is smaller than a real key, as a text may have been cut.
 """
 

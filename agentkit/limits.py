@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from .errors import SettingsError
@@ -49,14 +50,18 @@ class Limits:
     """How deep runs may be inside others: an agent that calls itself as a tool is stopped here."""
     repeats: int | None = None
     """The same call with the same result, this often in the run: the model is in a loop. "limit:repeats"."""
+    refusals: int | None = 5
+    """The same call denied by whoever approves calls, this often in the run: the model does not give up. "limit:refusals"."""
     on_limit: Literal["stop", "answer", "raise"] = "stop"
     """"answer": one last model call without tools writes an answer first. "raise": `LimitReached` is raised."""
 
     def __post_init__(self) -> None:
         for name in Limits.__slots__[:-1]:
-            value, least = getattr(self, name), 1 if name.startswith("calls_") else 0
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
-                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a number of at least {least}")
+            value, least = getattr(self, name), 1 if name in ("calls_per_reply", "calls_at_once", "refusals") else 0
+            kind = int | float if name in ("cost", "seconds") else int
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not least <= value < inf):
+                number = "number" if kind is not int else "whole number"
+                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a {number} of at least {least}")
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
@@ -68,6 +73,8 @@ class Limits:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"
+        if self.refusals is not None and state.refusals >= self.refusals:
+            return "limit:refusals"
         if not self.bind_spending:
             return None
         messages = view(state.messages, state.new_from) if view else state.messages

@@ -7,22 +7,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any, assert_never
 
 from .budget import OverBudget
-from .decisions import AskModel, Decision, Finish, Pause, RunTools
+from .decisions import AskModel, Decision, Finish, Judge, Pause, RunTools
 from .errors import OutputInvalid
 from .events import LastingEvent
+from .judging import ask_approval, judge
 from .messages import Assistant, Message, ToolResult, User
 from .output import Answer, Wrong
-from .run import Run, RunResult
+from .result import RunResult
+from .run import Run, beyond
 from .spec import AgentSpec
 from .state import OpenCall, RunState
 
-__all__ = ["AskModel", "Decision", "Finish", "Pause", "RunTools", "decide", "drive"]
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "RunTools", "decide", "drive"]
 
 LAST_ANSWER = "You have reached the limit of this run. Do not call tools any more; answer now with what you have."
 CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
 EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in the next reply"
 FORBIDDEN_CALL = "not run: no tool may be called here; answer in words"
-BEYOND_CALL = "not run: the run has reached its limit of tool calls"
+SECOND_ANSWER = "not run: the answer can be given once"
 REFUSED_CALL = "not run: the call was not approved"
 LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
@@ -47,42 +49,55 @@ def decide(state: RunState, spec: AgentSpec) -> Decision:
     if state.limit:
         unanswered = isinstance(state.messages[-1], User)
         return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
-    return _ask(state, spec)
+    return _at_limit(state.reached, state, spec) if state.reached else _ask(state, spec)
 
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
-    if state.finish_reason == "length":
-        return RunTools(calls, CUT_CALL)
-    for never, why in _never_run(calls, spec):
+    for never, why, refused in _never_run(calls, state, spec):
         if never:
-            return RunTools(never, why)
+            return RunTools(never, why, refused)
     ready = _within_limit(calls, state, spec)
-    waiting = tuple(c.call for c in ready if c.approved is None and spec.needs_approval(c.call))
+    if not ready:
+        reached = state.limit or "limit:tool_calls"
+        return RunTools(calls, beyond(reached), reached)
+    unjudged = [c for c in ready if not c.verdict and not c.started and spec.is_judged(c.call)]
+    if unjudged:
+        return Judge(unjudged)
+    waiting = tuple(c.call for c in ready if c.verdict == "ask" and c.approved is None and not c.started)
     if waiting:
         return Pause(waiting)
-    refused = [c for c in calls if c.approved is False]
-    if refused:
-        return RunTools(refused, REFUSED_CALL)
-    if ready:
-        return RunTools(ready)
-    if any(c.result and not c.result.is_error and c.call.name == spec.answering for c in state.calls.values()):
-        return RunTools(calls, BEYOND_CALL)  # the answer is there
-    return _at_limit(state.limit or "limit:tool_calls", state, spec)
+    denied = [c for c in calls if c.approved is False]
+    if denied:
+        why = denied[0].why
+        same = [c for c in denied if c.why == why]
+        return RunTools(same, f"{REFUSED_CALL}: {why}" if why else REFUSED_CALL, "denied")
+    return RunTools(ready)
 
 
-def _never_run(calls: list[OpenCall], spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str]]:
-    """Calls that are answered without being run, and what the model is told."""
+def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:
+    """Calls that are answered without being run, what the model is told, and the short name of the reason."""
     most = spec.limits.calls_per_reply
-    yield calls[most:] if most else [], EXCESS_CALL.format(most)
-    yield [c for c in calls if c.started and not spec.may_repeat(c.call)], LOST_CALL
-    yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL
+    yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
+    yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
+    yield [c for c in calls if c.started and not spec.may_repeat(c.call)], LOST_CALL, "lost"
+    if state.reached:  # after a crash while the run was ending
+        yield calls, beyond(state.reached), state.reached
+    yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
+    answers = [c for c in calls if c.call.name == spec.answering]
+    yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
-    """The calls that may run: those that the limit leaves room for, and always the one that gives the answer."""
+    """The calls that may run: those that the limit leaves room for, and always the one that gives the answer.
+
+    A call that is run again after a crash has its room already.
+    """
     left = 0 if state.limit else spec.limits.tool_calls_left(state)
-    if left is None or len(calls) <= left:
+    if left is None:
+        return calls
+    left += sum(call.started for call in calls)
+    if len(calls) <= left:
         return calls
     return [c for c in calls if c.call.name == spec.answering] or calls[:left]
 
@@ -149,6 +164,8 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
     except BaseException as error:
         await run.abandon("cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
         raise
+    finally:
+        run.end_threads()
 
 
 async def _ask_model(run: Run, ask: AskModel) -> None:
@@ -166,21 +183,29 @@ async def _until_end(run: Run) -> Pause | Finish:
     try:
         async with clock:
             while True:
-                match decide(run.state, run.spec):
-                    case AskModel() as ask:
-                        await _ask_model(run, ask)
-                    case RunTools() as todo:
-                        await run.run_tools(todo)
-                    case Pause(calls) as pause:
-                        if not await run.ask_approval(calls):
-                            return pause
-                    case Finish() as finish:
-                        return finish
-                    case other:
-                        assert_never(other)
+                decision = decide(run.state, run.spec)
+                if isinstance(decision, Finish) or (
+                    isinstance(decision, Pause) and not await ask_approval(run, decision.calls)
+                ):
+                    return decision
+                await _do(run, decision)
     except OverBudget as refused:
         return Finish(refused.stop_reason)
     except TimeoutError:
         if not clock.expired():
             raise
         return Finish("limit:seconds")
+
+
+async def _do(run: Run, decision: AskModel | Judge | RunTools | Pause) -> None:
+    match decision:
+        case AskModel():
+            await _ask_model(run, decision)
+        case Judge(calls):
+            await judge(run, calls)
+        case RunTools():
+            await run.run_tools(decision)
+        case Pause():
+            pass  # the approvals are given
+        case _:
+            assert_never(decision)

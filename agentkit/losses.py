@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from datetime import date, time, timedelta
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from numbers import Number
 from typing import Any
 
-from .coerce import joined, shown
+from .paths import Path, inside, shown, written
 from .repair import LongNumber
+from .shape import Node, Shape
 
 __all__ = ["Rules", "losses"]
 
@@ -42,76 +44,64 @@ class Rules:
     """There are only closed objects, lists and plain types, so strict validation is all that is needed."""
 
 
-def losses(value: Any, result: Any, schema: Mapping[str, Any], rules: Rules) -> list[str]:
+def losses(value: Any, result: Any, shape: Shape, rules: Rules) -> list[str]:
     """What is in the JSON value and not in the validated one, in words for the model, each with its path."""
-    return list(_Comparison(rules, schema.get("$defs", {})).of(value, result, schema, ""))
+    return list(islice(_Comparison(rules, shape).of(value, result, shape.schema, None), _MOST))
 
 
 class _Comparison:
-    def __init__(self, rules: Rules, definitions: Mapping[str, Any]) -> None:
-        self._rules, self._definitions = rules, definitions
+    def __init__(self, rules: Rules, shape: Shape) -> None:
+        self._rules, self._shape = rules, shape
 
-    def of(self, value: Any, result: Any, node: Any, path: str) -> Iterator[str]:
-        """`node` is the schema of the value; None inside a union, where it is not known which branch was taken."""
-        node = self._resolved(node)
+    def of(self, value: Any, result: Any, part: Any, path: Path) -> Iterator[str]:
+        """`part` is the schema of the value; None inside a union, where it is not known which branch was taken."""
+        node = None if part is None else self._shape.node(part)
+        node = None if node is None or node.branches else node
         if getattr(type(result), "__pydantic_root_model__", False):
             result = result.root
         match value:
             case LongNumber() if self._rules.is_exact and not isinstance(result, float):
-                yield f"{path}: the number {value.text[:80]} has more digits than a JSON number can keep; send it as a text"
+                digits = value.text[:80]
+                yield f"{written(path)}: the number {digits} has more digits than a JSON number can keep; send it as a text"
             case list():
                 yield from self._of_list(value, result, node, path)
             case dict() if isinstance(result, Mapping):
                 yield from self._of_mapping(value, result, node, path)
             case dict():
                 if not self._rules.is_closed and (dropped := _dropped(value, type(result))):
-                    yield f"{joined(path, dropped[0])}: unknown key of {type(result).__name__}"
+                    yield f"{written(inside(path, dropped[0]))}: unknown key of {type(result).__name__}"
                 for key, item in value.items():
-                    yield from self.of(item, getattr(result, key, None), _property(node, key), joined(path, key))
+                    yield from self.of(item, getattr(result, key, None), node and node.of_key(key), inside(path, key))
             case bool() | int() | float() | str() if node is None and not _is_alike(value, result):
-                yield f"{path}: {shown(value)} would be taken for {result!r:.80}"
+                yield f"{written(path)}: {shown(value)} would be taken for {result!r:.80}"
 
-    def _resolved(self, node: Any) -> Any:
-        seen = 0
-        while isinstance(node, Mapping) and "$ref" in node and seen < 20:
-            node = self._definitions.get(node["$ref"].rpartition("/")[2])
-            seen += 1
-        return None if isinstance(node, Mapping) and ("anyOf" in node or "oneOf" in node) else node
-
-    def _of_list(self, value: list[Any], result: Any, node: Any, path: str) -> Iterator[str]:
+    def _of_list(self, value: list[Any], result: Any, node: Node | None, path: Path) -> Iterator[str]:
         if isinstance(result, set | frozenset) and len(result) < len(value):
-            yield f"{path}: several of its items mean the same: {shown(value)}"
+            yield f"{written(path)}: several of its items mean the same: {shown(value)}"
             return
         in_order = isinstance(result, list | tuple) and len(result) == len(value)
         for place, item in enumerate(value):
-            prefix = node.get("prefixItems", ()) if isinstance(node, Mapping) else ()
-            inner = prefix[place] if place < len(prefix) else node.get("items") if isinstance(node, Mapping) else None
             made = result[place] if in_order else _UNKNOWN
-            yield from self.of(item, made, inner, f"{path}[{place}]")
+            yield from self.of(item, made, node and node.of_item(place), inside(path, place))
 
-    def _of_mapping(self, value: dict[str, Any], result: Mapping[Any, Any], node: Any, path: str) -> Iterator[str]:
+    def _of_mapping(self, value: dict[str, Any], result: Mapping[Any, Any], node: Node | None, path: Path) -> Iterator[str]:
         if len(result) < len(value) and not (self._rules.drops and result.keys() <= value.keys()):
             or_lost = "" if self._rules.is_closed else ", or are unknown"
-            yield f"{path or 'arguments'}: several of its keys mean the same{or_lost}: {shown([*value])}"
+            yield f"{written(path) or 'arguments'}: several of its keys mean the same{or_lost}: {shown([*value])}"
         elif all(isinstance(key, str) for key in result):
             for key, item in value.items():
-                yield from self.of(item, result.get(key, _UNKNOWN), _property(node, key), joined(path, key))
+                yield from self.of(item, result.get(key, _UNKNOWN), node and node.of_key(key), inside(path, key))
         else:
             for (text, item), (key, made) in zip(value.items(), result.items(), strict=False):
                 if not _says(text, key):
-                    yield f"{joined(path, text)}: the key is not written as {type(key).__name__}"
-                yield from self.of(item, made, _property(node, text), joined(path, text))
+                    yield f"{written(inside(path, text))}: the key is not written as {type(key).__name__}"
+                yield from self.of(item, made, node and node.of_key(text), inside(path, text))
 
 
 _UNKNOWN: Any = object()
 """A result that cannot be found."""
-
-
-def _property(node: Any, key: str) -> Any:
-    """The schema of a key; None where the object is one of several in a union."""
-    if not isinstance(node, Mapping):
-        return None
-    return node.get("properties", {}).get(key, node.get("additionalProperties", True))
+_MOST = 20
+"""Losses that are looked for."""
 
 
 def _is_alike(value: Any, result: Any) -> bool:

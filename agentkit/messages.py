@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, cast
 
-__all__ = ["BYTES_PER_TOKEN", "Assistant", "Message", "Spent", "System", "ToolCall", "ToolResult", "Usage", "User"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "Assistant",
+    "Message",
+    "Spent",
+    "System",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+    "User",
+    "checked",
+    "plain_text",
+]
 
 BYTES_PER_TOKEN = 4
 """By which tokens are estimated where nobody has counted them; about right for English text and for JSON."""
+
+
+def plain_text(text: str) -> str:
+    """The text as a `str` of its own, which UTF-8 can hold.
+
+    A subclass (a page's node, a markup) would keep all that hangs on it alive; half of a character becomes U+FFFD.
+    """
+    text = str.__str__(text)  # of a subclass, this is the text itself
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class _Encoded:
@@ -50,21 +77,31 @@ class User(_Encoded):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it."""
+    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it.
+
+    `opaque` holds the fields of the call that agentkit does not know, such as a signature, as one JSON object; empty for none.
+    """
 
     id: str
     name: str
     arguments: str = "{}"
+    opaque: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Assistant(_Encoded):
-    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came."""
+    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came.
+
+    `opaque` holds the fields of the reply that agentkit does not know, as one JSON object; empty for none. `origin` names the
+    profile of the server that sent such fields, here or in a call: they go back, as they came, to servers of that profile.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     role: Literal["assistant"] = "assistant"
+    opaque: str = field(default="", repr=False)
+    origin: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +116,41 @@ class ToolResult(_Encoded):
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
+
+_TEXTS: dict[type, tuple[str, ...]] = {
+    System: ("content",),
+    User: ("content",),
+    Assistant: ("text", "reasoning", "opaque", "origin"),
+    ToolResult: ("call_id", "name", "content"),
+    ToolCall: ("id", "name", "arguments", "opaque"),
+}
+
+
+def checked(message: object) -> Message:
+    """The message, with its texts as `plain_text`. Raises ValueError, which names the field, for what is no message."""
+    kind = type(message)
+    if kind not in _TEXTS or kind is ToolCall:
+        raise ValueError(f"{message!r:.80} is no message; allowed: System, User, Assistant and ToolResult")
+    found: Any = _with_plain_texts(message)
+    if isinstance(found, User) and not isinstance(found.name, str | None):
+        raise ValueError(f"User.name is {found.name!r:.60}; allowed: text or None")
+    if isinstance(found, Assistant):
+        if not isinstance(found.tool_calls, tuple | list) or not all(type(call) is ToolCall for call in found.tool_calls):
+            raise ValueError(f"Assistant.tool_calls is {found.tool_calls!r:.60}; allowed: a tuple of ToolCall")
+        calls = tuple(_with_plain_texts(call) for call in found.tool_calls)
+        found = found if calls == found.tool_calls else replace(found, tool_calls=calls)
+    return cast("Message", found)
+
+
+def _with_plain_texts(value: Any) -> Any:
+    changed = {}
+    for name in _TEXTS[type(value)]:
+        text = getattr(value, name)
+        if not isinstance(text, str):
+            raise ValueError(f"{type(value).__name__}.{name} is {text!r:.60}; allowed: text")
+        if (plain := plain_text(text)) is not text:
+            changed[name] = plain
+    return replace(value, **changed) if changed else value
 
 
 @dataclass(frozen=True, slots=True)

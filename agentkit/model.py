@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .errors import SettingsError
 from .events import Delta
@@ -45,8 +46,9 @@ class ModelSettings:
     """Above 0, up to 1."""
     stop: str | Sequence[str] | None = None
     """Text, or up to 16 texts, at which the answer ends."""
-    response_format: Literal["text", "json_object"] | None = None
-    """"json_object": the answer is one JSON object. The word json is put into the prompt if it is not there."""
+    response_format: Literal["text", "json_object"] | Mapping[str, Any] | None = None
+    """"json_object": the answer is one JSON object. The word json is put into the prompt if it is not there. It may also be
+    written as the API has it: {"type": "json_object"}."""
     user_id: str | None = None
     """1 to 512 of A-Z a-z 0-9 _ -. On DeepSeek it also separates prompt caches."""
     stream: bool | None = None
@@ -55,13 +57,14 @@ class ModelSettings:
     """More fields for the request body, sent as they are; they win over the fields above."""
 
     def __post_init__(self) -> None:
+        self._read_api_forms()
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value is not None and value not in allowed:
+            if value is not None and not (isinstance(value, bool | str) and value in allowed):
                 raise SettingsError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
         _check_range("max_tokens", self.max_tokens, 1, None)
         if isinstance(self.max_tokens, float):
-            raise SettingsError(f"max_tokens is {self.max_tokens!r}; allowed: a whole number")
+            raise SettingsError(f"max_tokens is {self.max_tokens!r}; allowed: a whole number of at least 1")
         _check_range("temperature", self.temperature, 0, 2)
         _check_range("top_p", self.top_p, 0, 1, above=True)
         if self.thinking is False and self.reasoning_effort is not None:
@@ -74,8 +77,27 @@ class ModelSettings:
                     raise SettingsError(f"stop is {self.stop!r}; allowed: a text, or 1 to 16 texts")
                 object.__setattr__(self, "stop", tuple(self.stop))
             _check_stop((self.stop,) if isinstance(self.stop, str) else self.stop)
-        if not isinstance(self.extra_body, Mapping) or "messages" in self.extra_body:
-            raise SettingsError("extra_body is not a mapping of fields without messages; allowed: such a mapping")
+        _check_extra(self.extra_body)
+
+    def _read_api_forms(self) -> None:
+        """Take in the forms of the API's own page, such as `response_format={"type": "json_object"}`."""
+        if isinstance(self.response_format, Mapping):
+            kind = self.response_format.get("type")
+            if kind == "json_schema":
+                raise SettingsError("response_format: json_schema is not used here; give the agent an output_type=")
+            object.__setattr__(self, "response_format", kind if len(self.response_format) == 1 else self.response_format)
+        for name, thinking in (("enabled", True), ("disabled", False)):
+            if cast("Any", self.thinking) == {"type": name}:
+                object.__setattr__(self, "thinking", thinking)
+
+
+def _check_extra(fields: Any) -> None:
+    if not isinstance(fields, Mapping) or "messages" in fields:
+        raise SettingsError("extra_body is not a mapping of fields without messages; allowed: such a mapping")
+    try:
+        json.dumps(dict(fields), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SettingsError(f"extra_body cannot be written as JSON: {error}") from None
 
 
 def _check_stop(texts: Sequence[str]) -> None:
@@ -95,14 +117,33 @@ def _check_range(name: str, value: float | None, low: float, high: float | None,
         raise SettingsError(f"{name} is {value!r}; allowed: {span}")
 
 
+class _Formed:
+    """Room for a tool's form on the wire: it is made once for a profile, and stays with the tool."""
+
+    __slots__ = ("_form",)
+    _form: tuple[object, dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(_Formed):
     """A tool as the model sees it: name, description and the JSON Schema of its arguments."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     strict: bool = False
+
+    def form(self, dialect: object, make: Callable[[ToolSpec], dict[str, Any]]) -> dict[str, Any]:
+        """This tool as `dialect` has it; `make` is called only when that is not there yet."""
+        try:
+            made_for, form = self._form
+            if made_for is dialect:
+                return form
+        except AttributeError:
+            pass
+        form = make(self)
+        object.__setattr__(self, "_form", (dialect, form))
+        return form
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +166,8 @@ class ModelRequest:
 class ModelReply:
     """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
     `waited` is how many seconds the request waited for its turn, or between retries; `uncounted` is, by estimate, what
-    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one."""
+    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one;
+    `price_note` says whose prices the cost is made with, where they are not the server's own."""
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
@@ -134,6 +176,7 @@ class ModelReply:
     cost: float | None = None
     waited: float = 0.0
     uncounted: Spent = field(default_factory=Spent)
+    price_note: str = ""
 
 
 @dataclass(slots=True)

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 
-__all__ = ["known_name", "nine_characters", "wire_name"]
+__all__ = ["known_name", "nearest_names", "nine_characters", "wire_name"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MOST = 2_000
+"""Names that are compared with what was said."""
 _PREFIXES = ("functions.", "functions/", "functions:", "tools.", "default_api.")
 
 
@@ -41,6 +44,22 @@ def known_name(said: str, names: Iterable[str]) -> str:
         if said.startswith(prefix) and bare in by_wire:
             return by_wire[bare]
     return said
+
+
+def nearest_names(said: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names that share most pairs of letters with what was said, at least half of them; the nearest first.
+
+    Its time is in proportion to the text; difflib's may grow with the square of it, and a model chooses what it says.
+    """
+    wanted = _pairs(said)
+    shares = {name: 2 * len(wanted & (own := _pairs(name))) / (len(wanted) + len(own)) for name in islice(names, _MOST)}
+    near = [name for name, share in shares.items() if share >= 0.5]
+    return sorted(near, key=shares.__getitem__, reverse=True)[:count]
+
+
+def _pairs(name: str) -> set[str]:
+    text = f" {name.casefold()} "
+    return {text[at : at + 2] for at in range(len(text) - 1)}
 
 
 @lru_cache(maxsize=4096)

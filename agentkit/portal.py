@@ -1,4 +1,4 @@
-"""The way from sync code into async code: one event loop in a background thread, made when it is first needed."""
+"""Sync code that calls async code: one event loop in a background thread, started by the first call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Caller", "caller", "holds_up", "run"]
+__all__ = ["Caller", "caller", "finish", "holds_up", "run"]
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _POLL = 0.1 if sys.platform == "win32" else None
 
 
 class _Portal:
-    """A running event loop and its thread. It belongs to one process: a fork needs another."""
+    """A running event loop and its thread. It belongs to one process; after a fork, the child makes its own."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -40,12 +40,12 @@ class _Portal:
                 self.loop.run_forever()
 
     def tell(self, stop: Callable[[], object]) -> None:
-        """Have the loop call it, unless the program is about to exit, which cancels all."""
+        """Call `stop` in the loop. Does nothing when the program is about to exit, which cancels everything."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(stop)
 
     def close(self) -> None:
-        """Cancel what still runs, close what asynchronous generators hold, and end the thread."""
+        """Cancel all tasks, close all asynchronous generators, and end the thread."""
         if self.pid != os.getpid() or self.loop.is_closed():
             return
 
@@ -65,18 +65,18 @@ class _Portal:
 
 
 class Caller:
-    """A function in a thread, which may be given up: what it waits for here is cancelled then, or what it waits for next.
+    """Cancel scope of a worker thread: cancels the sync call that the thread is blocked in, or the next one that it makes.
 
-    As in a task, that is once: what it does to tidy up is not cancelled.
+    As in a task, that is once: what the thread does to tidy up is not cancelled.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection may make a sync call in the middle of one
         self._is_due = False
         self._waits: list[Callable[[], object]] = []
 
     def give_up(self) -> None:
-        """Cancel what the function waits for, or will."""
+        """Cancel the sync call in progress, or else the next one."""
         with self._lock:
             waits = [*self._waits]
             self._is_due = not waits
@@ -85,7 +85,7 @@ class Caller:
 
     @contextlib.contextmanager
     def waiting(self, stop: Callable[[], object]) -> Iterator[None]:
-        """While the function waits; `stop` is called when it is given up, or at once if that is due."""
+        """Register a sync call for as long as it waits. `stop` cancels it, at once if the thread was given up before."""
         with self._lock:
             self._waits.append(stop)
             is_due, self._is_due = self._is_due, False
@@ -99,15 +99,15 @@ class Caller:
 
 
 caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit_caller", default=None)
-"""The function that runs in this thread, where somebody waits for it who may give it up."""
+"""The cancel scope of this worker thread; None in a thread that nobody waits for."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _portal: _Portal | None = None
 _held_up: set[asyncio.AbstractEventLoop] = set()
 
 
 def holds_up(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a sync call was made in this event loop, which stands still until the call has ended."""
+    """Whether this event loop is blocked by a sync call that was made in it."""
     return loop in _held_up
 
 
@@ -126,7 +126,7 @@ def _holding_up() -> Iterator[None]:
 def _current() -> _Portal:
     global _portal, _lock
     if _portal is not None and _portal.pid != os.getpid():
-        _lock = threading.Lock()  # another thread may have held it when the process was forked
+        _lock = threading.RLock()  # another thread may have held it when the process was forked
         _portal = None
     with _lock:
         if _portal is None:
@@ -135,12 +135,12 @@ def _current() -> _Portal:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns or raises, run in the background loop with the caller's context variables.
+    """What the coroutine returns or raises. It runs in the background loop, with the caller's context variables.
 
-    Works in plain code, in threads, after a fork, and inside a running event loop (which it blocks meanwhile). Ctrl-C, or
-    what another signal handler raises, cancels the coroutine, waits until it has ended, and is then raised. Where the
-    `caller` is given up, the coroutine is cancelled, and CancelledError is raised. Raises
-    RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
+    Works in scripts, in threads, after a fork, and inside a running event loop, which it blocks. Ctrl-C, or an exception of
+    another signal handler, cancels the coroutine and is raised when the coroutine has ended. In a worker thread that is
+    given up, the coroutine is cancelled and CancelledError is raised. Raises RuntimeError in the background loop itself,
+    where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
     if threading.current_thread() is portal.thread or portal.loop.is_closed():
@@ -153,7 +153,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
-        if done.done():  # given up before it began
+        if done.done():  # cancelled before it began
             return
         task = portal.loop.create_task(coroutine, context=context)
         tasks.append(task)
@@ -162,7 +162,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     def stop() -> None:
         for task in tasks:
             task.cancel()
-        if not tasks:  # before `start` was on its way
+        if not tasks:  # `start` has not run yet
             coroutine.close()
             with contextlib.suppress(InvalidStateError):  # twice
                 done.set_exception(asyncio.CancelledError())
@@ -179,6 +179,35 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
                 with contextlib.suppress(BaseException):
                     _wait(done)
             raise
+
+
+def finish(coroutine: Coroutine[Any, Any, object], seconds: float) -> None:
+    """Run a coroutine that tidies up in the background loop, and wait for its end for at most so many seconds.
+
+    A garbage collection may make this call, in any thread and at any time. So it never raises what the coroutine raises, and
+    it does not wait where that cannot end: in the background loop itself, in a forked process, and when the program exits.
+    """
+    portal = _portal
+    if portal is None or portal.pid != os.getpid() or portal.loop.is_closed():
+        coroutine.close()
+        return
+    ended = threading.Event()
+
+    def start() -> None:
+        portal.loop.create_task(coroutine).add_done_callback(end)
+
+    def end(task: asyncio.Task[object]) -> None:
+        ended.set()
+        if not task.cancelled():
+            task.exception()
+
+    try:
+        portal.loop.call_soon_threadsafe(start)
+    except RuntimeError:  # it has closed just now
+        coroutine.close()
+        return
+    if threading.current_thread() is not portal.thread:
+        ended.wait(seconds)
 
 
 def _hand_over(task: asyncio.Task[T], done: Future[T]) -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from .unwrap import unwrapped
+
 __all__ = ["BareWord", "LongNumber", "NotJson", "read_json"]
 
-_FENCE = re.compile(r"```[ \t]*(?:json[c5]?|python|javascript|js)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
-_TOKEN = r"(?:<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>)"
-_TOKENS_BEFORE = re.compile(rf"(?:\s*(?:{_TOKEN}|</think>))+\s*")
-_TOKENS_AFTER = re.compile(rf"\s*(?:{_TOKEN}\s*)+\Z")
 _SPACE = re.compile(r"[ \t\r\n\u00a0]+")
 _COMMENT = re.compile(r"//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
 _OPERAND = re.compile(r"//[ \t]*[\d(.+-]")
@@ -27,7 +24,9 @@ _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
 _GOES_ON = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
 """What follows a quote that ends a text."""
+_NEXT_KEY = re.compile(r"""(["'])[\w$.-]{1,64}\1\s*:""")
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_QUOTES = "\"'“”‘’"
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _DEEPEST = 100
@@ -56,12 +55,13 @@ class LongNumber(float):
         return made
 
 
-def read_json(text: str) -> tuple[Any, tuple[str, ...]]:
+def read_json(text: str, *, name: str = "", keys: Iterable[str] | None = (), words: bool = True) -> tuple[Any, tuple[str, ...]]:
     """The value of JSON text, and what had to be mended in it: nothing for JSON as the standard has it.
 
     A word without quotes comes as a `BareWord`, which the caller must resolve or refuse; a number that a float rounds as a
-    `LongNumber`. Raises `NotJson` for anything with more than one meaning: a cut text, a key twice with different values,
-    NaN, a number that is too large or too small for a float, text before or after the value.
+    `LongNumber`. For `name`, `keys` and `words` see `unwrapped`. Raises `NotJson` for anything with more than one meaning: a
+    cut text, a key twice with different values, NaN, a number that is too large or too small for a float, text after the
+    value.
     """
     try:
         return _strictly(text), ()
@@ -71,7 +71,7 @@ def read_json(text: str) -> tuple[Any, tuple[str, ...]]:
         raise NotJson("nested too deeply") from None
     except ValueError as error:
         problem = str(error)
-    inner, repairs = _bare(text)
+    inner, repairs = unwrapped(text, name, keys, words=words)
     if repairs:
         try:
             return _strictly(inner), tuple(repairs)
@@ -101,6 +101,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if not isinstance(one, list | dict):
+        return type(one) is type(other) and bool(one == other)
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)  # 1, 1.0 and true are not the same
 
 
@@ -128,40 +130,6 @@ def _int(text: str) -> int:
         raise NotJson(f"a number of {len(text)} digits is too large") from None
 
 
-def _bare(text: str) -> tuple[str, list[str]]:
-    """The text without what chat templates leave round it, and the names of what was taken off."""
-    repairs = []
-    if text.startswith("\ufeff"):
-        text = text.removeprefix("\ufeff")
-        repairs.append("byte order mark")
-    for _ in range(3):  # one may be inside another
-        for name, take_off in _WRAPPERS:
-            inner = take_off(text.strip()).strip()
-            if inner != text.strip():
-                text = inner
-                if name not in repairs:
-                    repairs.append(name)
-    return text, repairs
-
-
-def _without_thought(text: str) -> str:
-    found = _THOUGHT.match(text)
-    return text[found.end() :] if found else text
-
-
-def _without_tokens(text: str) -> str:
-    before = _TOKENS_BEFORE.match(text)
-    return _TOKENS_AFTER.sub("", text[before.end() :] if before else text)
-
-
-def _without_fence(text: str) -> str:
-    found = _FENCE.fullmatch(text)
-    return found[1] if found else text
-
-
-_WRAPPERS = (("thinking text", _without_thought), ("special tokens", _without_tokens), ("code fence", _without_fence))
-
-
 class _Tolerant:
     """A reader of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's words."""
 
@@ -177,6 +145,10 @@ class _Tolerant:
         self._skip()
         value = self._value()
         self._skip()
+        if isinstance(value, dict) and self._peek() == "}":
+            self._at += 1
+            self._mend("one closing brace too many")
+            self._skip()
         if self._at < len(self._text):
             self._fail("text after the value")
         return value
@@ -244,6 +216,9 @@ class _Tolerant:
 
     def _read_object(self) -> dict[str, Any]:
         pairs: list[tuple[str, Any]] = []
+        self._skip()
+        if self._peek() == "{":
+            return self._doubled()
         while self._goes_on("}", bool(pairs)):
             key = self._key()
             self._skip()
@@ -253,6 +228,16 @@ class _Tolerant:
             self._skip()
             pairs.append((key, self._value()))
         return _object(pairs)
+
+    def _doubled(self) -> dict[str, Any]:
+        """The object in `{{...}}`, as templates write a brace."""
+        value: dict[str, Any] = self._value()
+        self._skip()
+        if self._peek() != "}":
+            self._fail("an object where a key belongs")
+        self._at += 1
+        self._mend("doubled braces")
+        return value
 
     def _read_list(self) -> list[Any]:
         items: list[Any] = []
@@ -275,8 +260,15 @@ class _Tolerant:
         if not self._peek():
             self._fail("the text ends too early")
         if has_items and not comma:
-            self._fail(f"no comma before {self._peek()!r}")
+            if closing != "}" or not self._is_at_key():
+                self._fail(f"no comma before {self._peek()!r}")
+            self._mend("missing comma")
         return True
+
+    def _is_at_key(self) -> bool:
+        """Whether a key in quotes stands here, apart from the value before it: two quotes in a row may be one in a text."""
+        is_apart = self._text[self._at - 1] not in _QUOTES
+        return is_apart and _NEXT_KEY.match(self._text, self._at) is not None
 
     def _key(self) -> str:
         if self._peek() in _CLOSING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 from .errors import CircuitOpen, ModelError, SettingsError
 from .events import Retrying
 from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
+from .redact import redact
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
 __all__ = ["Retry", "RetryingModel", "may_pass"]
+
+log = logging.getLogger("agentkit")
 
 _REFUSALS = 20
 """The most refusals of one call, for which nothing was sent, that are no attempts."""
@@ -133,10 +137,12 @@ class _Again:
             return state.attempt_number - self._unsent >= retry.attempts or since + state.upcoming_sleep > retry.total
 
         async def tell(state: RetryCallState) -> None:
+            failed = _failure(state)
+            attempt, seconds = state.attempt_number, state.upcoming_sleep
+            text = f"{type(failed).__name__}: {failed}"
+            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, redact(text))
             if self._on_delta:
-                failed = _failure(state)
-                text = f"{type(failed).__name__}: {failed}"
-                await self._on_delta(Retrying(state.attempt_number, state.upcoming_sleep, text))
+                await self._on_delta(Retrying(attempt, seconds, text))
 
         return tenacity.AsyncRetrying(
             stop=is_over,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from typing import Any, Generic
+from typing import Any
 
-from ._typing import OutputT
 from .budget import CallBudget, Forward, Ledger, Reservation
+from .copies import RunFunction
 from .decisions import AskModel, Finish, RunTools
-from .errors import AgentError, LimitReached
+from .errors import AgentError, LimitReached, ToolArgumentsInvalid
 from .events import (
-    ApprovalGiven,
-    ApprovalRequired,
     Delta,
     Event,
     LastingEvent,
@@ -34,99 +32,34 @@ from .events import (
     ToolStarted,
     UsageAdded,
 )
-from .execute import describe_error, execute, plan
+from .execute import arguments_of, describe_error, execute, own_chain, plan
 from .history import mend, unique_ids
 from .limits import ahead
-from .messages import Message, Spent, ToolCall, ToolResult, Usage
+from .messages import Assistant, Message, Spent, ToolCall, ToolResult, checked
 from .model import DeltaSink, ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
-from .prefix import CacheMiss, cache_misses, change
+from .prefix import change
+from .progress import Progress
+from .result import RunResult
+from .schema import Arguments
 from .spec import AgentSpec, Observer
 from .state import OpenCall, RunState
+from .threads import Threads
 from .tool import Budget, RunContext
 from .veil import Pieces, Veil
 
-__all__ = ["Run", "RunResult"]
+__all__ = ["OBSERVER_GRACE", "Run", "beyond"]
+
+log = logging.getLogger("agentkit")
 
 NOT_RUN = "not run: the run ended before this call"
+USED = "not run: the approval of this call was used already"
+OBSERVER_GRACE = 5.0
+"""Seconds that the observers of a cancelled run have for what is left."""
 _OF_OBSERVERS = (Exception, asyncio.CancelledError)
 """What they raise, or a second cancellation while they are told, must not hide the error that ends a run."""
 GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult(Generic[OutputT]):
-    """What a run came to.
-
-    `output` is the answer; when the run ended without one (a limit, a pause, a cancellation) it is None, or the text so
-    far where a text was asked for. `state` has everything else, and can be stored and resumed.
-    """
-
-    output: OutputT
-    state: RunState
-
-    @property
-    def stop_reason(self) -> str:
-        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled" or "error"."""
-        return "pending_approval" if self.state.pending else self.state.stop_reason or "unfinished"
-
-    @property
-    def messages(self) -> list[Message]:
-        """The whole transcript; pass it to the next run as `messages=` to go on with the conversation."""
-        return list(self.state.messages)
-
-    @property
-    def new_messages(self) -> list[Message]:
-        """What this run added to the messages that it was given."""
-        return self.state.messages[self.state.new_from :]
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens, cache hits and calls of the whole run; for a step, see the `ModelReplied` events."""
-        return self.state.usage
-
-    @property
-    def cost(self) -> float | None:
-        """US dollars by the price table, an estimate; None where a price is not known."""
-        return self.state.cost
-
-    @property
-    def uncounted(self) -> Usage:
-        """What the server did not count, by estimate, and which is not in `usage` and `cost`: replies that broke off, and
-        those of a server that counts nothing. Limits hold it as well."""
-        return self.state.uncounted
-
-    @property
-    def waited(self) -> float:
-        """Seconds that model calls waited for their turn at the server (see `Limiter`), between retries, or for room beside
-        other calls under a limit that they share."""
-        return self.state.waited
-
-    @property
-    def steps(self) -> int:
-        """How many model calls were answered."""
-        return self.state.steps
-
-    @property
-    def cache_misses(self) -> list[CacheMiss]:
-        """The steps whose prompt the server's cache did not serve as far as it was sent before, and why."""
-        return cache_misses(self.state.events)
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.state.run_id
-
-    @property
-    def pending(self) -> tuple[ToolCall, ...]:
-        """The calls that wait for an approval; answer them with `agent.resume(result.state, approvals={id: True})`."""
-        return self.state.pending
-
-    @property
-    def events(self) -> list[LastingEvent]:
-        """The lasting events: the run itself."""
-        return list(self.state.events)
 
 
 class Run:
@@ -148,12 +81,17 @@ class Run:
         self._ledger = Ledger(spec.limits, state, spec.kind, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
+        self._own_thread, self.threads = Threads(), Threads()
         self._turn = asyncio.Lock()
         self._sent: Sequence[Message] | int = state.sent_whole
         """The messages of the last request; of one that had the whole transcript, how many it had."""
         self._last: ModelRequest | None = None
         self._step = _Step()
         self._untold: deque[LastingEvent] = deque()
+        self._observers_end: float | None = None
+        """When the observers of a cancelled run must have taken in what is left, by the clock of the event loop."""
+        self.parsed: dict[str, Arguments | ToolArgumentsInvalid] = {}
+        """The arguments of judged calls, by call id: what was decided on is what runs."""
 
     async def record(self, *events: LastingEvent) -> None:
         """Take lasting events into the state, then tell the observers; each is told of all events in the state's order."""
@@ -184,7 +122,8 @@ class Run:
             try:
                 waiting = observer(event)
                 if waiting is not None:
-                    await waiting
+                    lasts = isinstance(event, LastingEvent) and getattr(observer, "shielded", True)
+                    await (self._finished(waiting, observer) if lasts else waiting)
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task and task.cancelling():
@@ -201,6 +140,33 @@ class Run:
             self._step.watchers_error = raised
             raise _OfWatcher from raised
 
+    async def _finished(self, waiting: Awaitable[None], observer: Observer) -> None:
+        """Wait for an observer to take a lasting event in, also when the run is cancelled meanwhile.
+
+        An observer that writes events down then has each of them. One that is not done `OBSERVER_GRACE` after the cancellation
+        is told of no other event, and a warning says so.
+        """
+        task, loop = asyncio.ensure_future(waiting), asyncio.get_running_loop()
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            left = None if self._observers_end is None else self._observers_end - loop.time()
+            if left is not None and left <= 0:
+                task.cancel()
+                self._drop(observer)
+                log.warning("the observer %.80r did not take an event in within %g s and lost it", observer, OBSERVER_GRACE)
+                break
+            try:
+                await asyncio.wait((task,), timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._observers_end = self._observers_end or loop.time() + OBSERVER_GRACE
+        if cancelled is None and task.done():
+            return task.result()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if cancelled is not None:
+            raise cancelled
+        return None
+
     def _drop(self, observer: Observer) -> None:
         """It missed an event, so it is told of no later one."""
         self._observers = tuple(o for o in self._observers if o is not observer)
@@ -209,7 +175,6 @@ class Run:
     async def ask_model(self, ask: AskModel) -> None:
         """One model call, and its reply into the state."""
         if ask.prompt is not None:
-            await self._close_calls()
             await self.record(MessageAdded(ask.prompt, ask.reason))
         state, spec = self.state, self.spec
         if self._watchers:
@@ -223,14 +188,15 @@ class Run:
         self._step = step = _Step()
         try:
             reply = await self._reply(request)
+            said = _answer_of(reply, spec.model)
         except BaseException:
             with contextlib.suppress(*_OF_OBSERVERS):
                 await self._end_step(step)
             raise
-        message = unique_ids(reply.message, set(state.call_ids)) if reply.message.tool_calls else reply.message
+        message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared()))
+        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared(), reply.price_note))
 
     def _compared(self) -> tuple[int, int, str]:
         """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
@@ -332,84 +298,80 @@ class Run:
         """Answer the calls, as many at once as `plan` allows."""
         if todo.refusal is not None:
             for call in todo.calls:
-                await self._answer(call, todo.refusal)
+                await self._answer(call, todo.refusal, todo.refused)
             return
         for stage in plan(todo.calls, self.spec.tools):
             if len(stage) == 1:
-                await self._run_chain(stage[0])
+                await self._run_chain(stage[0], self._own_thread)
                 continue
+            own = own_chain(stage, self.spec.tools)
             turns = asyncio.Semaphore(self.spec.limits.calls_at_once or len(stage))
             try:
                 async with asyncio.TaskGroup() as together:
                     for chain in stage:
-                        together.create_task(self._run_chain(chain, turns))
+                        threads = self._own_thread if chain is own else self.threads
+                        together.create_task(self._run_chain(chain, threads, turns))
             except BaseExceptionGroup as failed:  # an observer's error comes out as it is, however many calls there are
                 raise failed.exceptions[0] from None
 
-    async def _run_chain(self, chain: list[OpenCall], turns: asyncio.Semaphore | None = None) -> None:
+    async def _run_chain(self, chain: list[OpenCall], threads: Threads, turns: asyncio.Semaphore | None = None) -> None:
         for call in chain:
             async with turns or contextlib.nullcontext():
-                await self.run_tool(call)
+                await self.run_tool(call, threads)
 
-    async def run_tool(self, open_call: OpenCall) -> None:
+    async def run_tool(self, open_call: OpenCall, threads: Threads) -> None:
         """One tool call: started, executed, finished."""
         call, state = open_call.call, self.state
         tool = self.spec.tools.get(call.name)
         if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
             failed = state.failures[call.name]
-            await self._answer(open_call, f"not run: {wire_name(call.name)} failed {failed} times in a row; go on without it")
+            text = f"not run: {wire_name(call.name)} failed {failed} times in a row; go on without it"
+            await self._answer(open_call, text, "failed")
             return
+        if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.run_id, call.id)):
+            await self._answer(open_call, USED, "denied")
+            return
+        arguments = self.parsed.pop(call.id, None) or (await arguments_of(call, tool, threads) if tool else None)
+        if tool and isinstance(arguments, Arguments) and arguments.repairs:
+            call = replace(call, arguments=tool.as_it_runs(arguments))
         await self.record(ToolStarted(call, open_call.position))
-        told: list[asyncio.Task[None]] = []
-        report = self._reporter(call, told) if self._watchers else None
+        progress = Progress(partial(self._report, call)) if self._watchers else None
+        report = RunFunction(progress.report) if progress else None
         budget = CallBudget(call.id, self._ledger, self.depth, self.record, self._outer)
         ctx = RunContext(self.deps, state.run_id, call, open_call.position, report, budget)
         started = time.perf_counter()
-        outcome = await execute(call, ctx, self.spec)
-        seconds, result = time.perf_counter() - started, outcome.result
+        try:
+            outcome = await execute(call, ctx, self.spec, threads, arguments)
+        except BaseException:
+            if progress:
+                progress.drop()
+            raise
+        seconds = time.perf_counter() - started
+        result = outcome.result
+        if outcome.crashed:
+            log.warning("the tool %s failed in run %s (call %s)\n%s", call.name, state.run_id, call.id, outcome.error)
         if open_call.edited:  # the model reads its own arguments in the history, not these
             told_first = f"[run with other arguments, given with the approval: {call.arguments}]"
             result = replace(result, content=f"{told_first}\n{result.content}")
         try:
-            if told:
-                await asyncio.gather(*told)
+            if progress:
+                await progress.end()
         finally:  # the call has had its effect, whatever a watcher makes of its progress
             await self.record(ToolFinished(call, result, seconds, outcome.error, outcome.repairs, outcome.whole))
         budget.check()
 
-    def _reporter(self, call: ToolCall, told: list[asyncio.Task[None]]) -> Any:
-        """A function that any thread may call to report progress."""
-        loop, home = asyncio.get_running_loop(), threading.get_ident()
+    async def _report(self, call: ToolCall, data: Any, replaced: int) -> None:
+        await self.emit(ToolProgress(call, data, replaced))
 
-        def tell(data: Any) -> None:
-            if not any(open_call.call.id == call.id for open_call in self.state.open_calls):
-                return  # from a thread that outlived its call
-            told.append(loop.create_task(self.emit(ToolProgress(call, data))))
-
-        def report(data: Any) -> None:
-            if threading.get_ident() == home:  # at once, so that it comes before the end of the call
-                tell(data)
-            else:
-                loop.call_soon_threadsafe(tell, data)
-
-        return report
-
-    async def _answer(self, open_call: OpenCall, text: str) -> None:
+    async def _answer(self, open_call: OpenCall, text: str, refused: str) -> None:
         call = open_call.call
         result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
-        await self.record(ToolFinished(call, result, error=text))
+        await self.record(ToolFinished(call, result, error=text, refused=refused))
 
-    async def ask_approval(self, calls: tuple[ToolCall, ...]) -> bool:
-        """Ask `approve` about each call. False when there is nobody to ask."""
-        for call in calls:
-            await self.emit(ApprovalRequired(call, f"{call.name} needs an approval"))
-        if self.spec.approve is None:
-            return False
-        for call in calls:
-            answer = await self.spec.threads.run(partial(self.spec.approve, call))  # it may wait for a person
-            approved = await answer if isinstance(answer, Awaitable) else answer
-            await self.record(ApprovalGiven(call.id, bool(approved)))
-        return True
+    def end_threads(self) -> None:
+        """End the run's threads: the idle ones now, the others when their function has returned."""
+        self._own_thread.close()
+        self.threads.close()
 
     async def pause(self, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
         """Stop here until the approvals are given to `agent.resume`."""
@@ -419,7 +381,7 @@ class Run:
 
     async def finish(self, finish: Finish) -> RunResult[Any]:
         """End the run: answer what is open, and give the result, or raise what was asked to be raised."""
-        await self._close_calls()
+        await self._close_calls(finish.stop_reason if finish.stop_reason.startswith("limit:") else "ended")
         output = self._text_so_far() if finish.output is None and finish.stop_reason != "answer" else finish.output
         result: RunResult[Any] = RunResult(output, self.state)
         error: AgentError | None = finish.error
@@ -436,6 +398,8 @@ class Run:
 
     async def abandon(self, stop_reason: str, error: BaseException) -> None:
         """Leave a whole state behind when a run is cancelled or fails; the error gets it as `.state`."""
+        if isinstance(error, asyncio.CancelledError):
+            self._observers_end = self._observers_end or asyncio.get_running_loop().time() + OBSERVER_GRACE
         if isinstance(error, AgentError):
             error.state = self.state
         if self.state.stop_reason is not None:
@@ -447,12 +411,29 @@ class Run:
         with contextlib.suppress(*_OF_OBSERVERS):
             await self.record(RunFinished(stop_reason, text, RunResult(self._text_so_far(), self.state)))
 
-    async def _close_calls(self) -> None:
+    async def _close_calls(self, refused: str) -> None:
         for call in self.state.open_calls:
-            await self._close(call)
+            await self._close(call, refused)
 
-    async def _close(self, call: OpenCall) -> None:
-        await self._answer(call, GIVEN_UP if call.started else NOT_RUN)
+    async def _close(self, call: OpenCall, refused: str = "ended") -> None:
+        never = beyond(refused) if refused.startswith("limit:") else NOT_RUN
+        await self._answer(call, GIVEN_UP if call.started else never, refused)
+
+
+def _answer_of(reply: ModelReply, model: object) -> Assistant:
+    """The message of a reply. Raises TypeError where a model, or a middleware, gives something else."""
+    try:
+        message = checked(reply.message)
+        if not isinstance(message, Assistant):
+            raise ValueError(f"a {type(message).__name__}")
+    except (ValueError, AttributeError) as error:
+        raise TypeError(f"the model {model!r:.80} replied with something that is no answer: {error}") from None
+    return message
+
+
+def beyond(limit: str) -> str:
+    """What the model is told of a call that a limit, by its stop reason, does not let run."""
+    return f"not run: the run has reached its limit of {limit.removeprefix('limit:').replace('_', ' ')}"
 
 
 class _OfWatcher(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -9,12 +10,13 @@ import typing
 import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
-from .annotations import described_as
+from .annotations import described_as, without_factory
+from .context import filled
 from .docstrings import Docstring, read_docstring
 from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
 from .typeschema import json_schema, validator_of
@@ -23,7 +25,7 @@ from .validate import Validator
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema", "result_type", "yields"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Arguments:
     values: dict[str, Any]
     repairs: tuple[str, ...] = ()
     """What was mended in the model's text, in words; empty when it was right as it came."""
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The JSON object that was validated: the model's, with its repairs, without defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,12 @@ class Signature:
     """A function as a model sees it.
 
     `validator` has the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
-    `description` the docstring without its sections; `context` the names of the parameters that the framework fills.
+    `description` the docstring without its sections; `context` the parameters that the framework fills, with their classes.
     """
 
     description: str
     validator: Validator
-    context: tuple[str, ...] = ()
+    context: Mapping[str, type] = field(default_factory=dict)
     returns: str = ""
     """What the docstring says of the result."""
     _positional: tuple[str, ...] = ()
@@ -59,38 +63,43 @@ class Signature:
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with, `fn(*positional, **keyword)`; context parameters get `context`."""
-        keyword = {**arguments.values, **dict.fromkeys(self.context, context)}
+        keyword = {**arguments.values, **{name: filled(kind, context) for name, kind in self.context.items()}}
         positional = tuple(keyword.pop(name) for name in self._positional)
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
         """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
-        values, repairs = self.validator.parse(arguments, name)
+        values, repairs, given = self.validator.parse_all(arguments, name)
         if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
             known = ", ".join(self.parameters.get("properties", ())) or "none"
             raise ToolArgumentsInvalid(f"{taken[0]}: not a parameter that can be given; known: {known}")
-        return Arguments(values, repairs)
+        return Arguments(values, repairs, given)
 
 
-def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lambda annotation: False) -> Signature:
+def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
     """What a model has to know of `fn`, built once.
 
-    Parameters whose annotation satisfies `is_context` are left out, and those that a partial binds by name. Raises
+    Parameters whose annotation means a class to `context_of` are left out, and those that a partial binds by name. Raises
     `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
     remedy.
     """
-    label = getattr(fn, "__qualname__", None) or repr(fn)
+    label = _label(fn)
     signature, hints = _read(label, fn)
     docstring = _docstring(fn)
     parameters = signature.parameters.values()
     variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     by_position = {inspect.Parameter.POSITIONAL_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if variadic else set())
     bound = fn.keywords if isinstance(fn, functools.partial) else {}
-    context, fields = [], []
+    context: dict[str, type] = {}
+    fields = []
     for parameter in parameters:
         annotation = _described(hints.get(parameter.name, _inferred(parameter)))
-        if is_context(annotation):
-            context.append(parameter.name)
+        try:
+            kind = context_of(annotation)
+        except TypeError as error:
+            raise ToolDefinitionError(f"{label}: parameter {parameter.name!r}: {error}") from None
+        if kind is not None:
+            context[parameter.name] = kind
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
     validator = _compile_what_can_be(label, fn, fields)
@@ -98,23 +107,23 @@ def describe(fn: Callable[..., Any], *, is_context: Callable[[Any], bool] = lamb
     _check_aliases(label, fields)
     _warn_of_strangers(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
-    return Signature(docstring.text, validator, tuple(context), docstring.returns, positional, variadic, frozenset(bound))
+    return Signature(docstring.text, validator, context, docstring.returns, positional, variadic, frozenset(bound))
 
 
 def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
     """An alias is the only name of its parameter; `**kwargs` would take the other one."""
-    names = {field.name: field.name for field in fields}
-    for field in fields:
-        for note in getattr(field.annotation, "__metadata__", ()):
+    names = {parameter.name: parameter.name for parameter in fields}
+    for parameter in fields:
+        for note in getattr(parameter.annotation, "__metadata__", ()):
             alias = getattr(note, "validation_alias", None) or getattr(note, "alias", None)
             if alias is None:
                 continue
             if not isinstance(alias, str) or alias in names or any(f.kind is f.VAR_KEYWORD for f in fields):
                 raise ToolDefinitionError(
-                    f"{label}: parameter {field.name!r}: its alias {alias!r} does not work here; use one text that no other "
-                    "parameter has, in a function without **kwargs, or rename the parameter"
+                    f"{label}: parameter {parameter.name!r}: its alias {alias!r} does not work here; use one text that no "
+                    "other parameter has, in a function without **kwargs, or rename the parameter"
                 )
-            names[alias] = field.name
+            names[alias] = parameter.name
 
 
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
@@ -209,6 +218,8 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     """The parameter as one that is passed by name, since a model names its arguments; `*args` becomes a list."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return inspect.Parameter(parameter.name, parameter.KEYWORD_ONLY, default=[], annotation=list[annotation])
+    if parameter.default is not parameter.empty:
+        annotation = without_factory(annotation)
     kind = parameter.VAR_KEYWORD if parameter.kind is parameter.VAR_KEYWORD else parameter.KEYWORD_ONLY
     return parameter.replace(kind=kind, annotation=annotation)
 
@@ -282,29 +293,43 @@ def one_key(name: str, annotation: Any) -> Validator:
 _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator)
 
 
+def result_type(fn: Callable[..., Any]) -> Any:
+    """The type that the function is annotated to return; None where it is not. A generator returns a list.
+
+    Raises `ToolDefinitionError` where the annotation cannot be read.
+    """
+    kind = _type_hints(fn, result=True).get("return")
+    if isinstance(kind, Exception):
+        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(kind)}") from kind
+    if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
+        return typing.get_args(kind)[-1]
+    if origin in _GENERATORS and yields(fn):
+        return list[typing.get_args(kind)[0]]  # type: ignore[misc]
+    return kind
+
+
 def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of what the function returns, as it is written to the model; a generator returns a list.
+    """The JSON Schema of what the function returns, as it is written to the model.
 
     It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
     """
     from pydantic import TypeAdapter
 
-    label = getattr(fn, "__qualname__", None) or repr(fn)
+    kind = result_type(fn)
     try:
-        kind = _type_hints(fn, result=True).get("return", Any)
-        if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
-            kind = typing.get_args(kind)[-1]
-        elif origin in _GENERATORS and _yields(_annotated(fn)):
-            kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
-        if isinstance(kind, Exception):
-            raise kind
-        return json_schema(TypeAdapter(kind), mode="serialization")
+        return json_schema(TypeAdapter(Any if kind is None else kind), mode="serialization")
     except Exception as error:
-        raise ToolDefinitionError(f"{label}: its result cannot be described: {brief(error)}") from error
+        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(error)}") from error
 
 
-def _yields(fn: Callable[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+def yields(fn: Callable[..., Any]) -> bool:
+    """Whether calling it gives a generator."""
+    source = _annotated(fn)
+    return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
+
+
+def _label(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", None) or repr(fn)
 
 
 def _type_name(annotation: Any) -> str:

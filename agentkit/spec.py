@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .errors import ToolArgumentsInvalid
+from .approvals import Answer
 from .events import Event
 from .history import History
 from .limits import Limits
@@ -14,7 +14,6 @@ from .messages import ToolCall
 from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
 from .models.prices import Price
 from .output import Output, TextOutput
-from .threads import Threads
 from .tool import RunContext, ToolRegistry
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
@@ -23,7 +22,10 @@ Observer: TypeAlias = Callable[[Event], Awaitable[None] | None]
 """Told of every event, before the run goes on; it may be async. With an attribute `deltas = False` it is told of lasting
 events only, and does not make the run stream."""
 
-Approve: TypeAlias = Callable[[ToolCall], "bool | Awaitable[bool]"]
+Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
+"""Asked about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
+
+The call has its arguments as they will run. Only True lets it run; the other answers are those of `Agent.resume`."""
 NextModelCall: TypeAlias = Callable[[ModelRequest], Awaitable[ModelReply]]
 NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
 
@@ -62,7 +64,6 @@ class AgentSpec:
     price: Price | None = None
     """What the model costs, where it is known."""
     middleware: tuple[Middleware, ...] = ()
-    threads: Threads = field(default_factory=Threads)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -75,20 +76,12 @@ class AgentSpec:
         """The name of the tool that gives the answer."""
         return self.output.tool.name if self.output.tool else None
 
-    def needs_approval(self, call: ToolCall) -> bool:
-        """Whether the call waits for an approval. One that cannot run (unknown tool, bad arguments) needs none.
-
-        A predicate that raises lets no call through: it waits for an approval.
-        """
+    def is_judged(self, call: ToolCall) -> bool:
+        """Whether the call has to be judged before it runs."""
         found = self.tools.get(call.name)
-        try:
-            return found is not None and found.needs_approval(call)
-        except ToolArgumentsInvalid:
-            return False
-        except Exception:  # noqa: BLE001  of a predicate, or of a validator, of the program's own
-            return True
+        return found is not None and found.approval is not False
 
     def may_repeat(self, call: ToolCall) -> bool:
-        """Whether a call that was started, and perhaps done, may be run again."""
+        """Whether a call that was started, and perhaps done, may be run again: not if its tool is gone."""
         found = self.tools.get(call.name)
-        return found is None or found.read_only or found.idempotent
+        return found is not None and found.may_repeat

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, assert_never
+from uuid import uuid4
 
 from .events import (
     ApprovalGiven,
+    CallJudged,
     LastingEvent,
     MessageAdded,
     ModelReplied,
@@ -32,10 +34,18 @@ _VERSION = 1
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call of the last reply, until all calls of that reply are answered. `position` counts the calls of the run."""
+    """A call of the last reply, until all calls of that reply are answered. `position` counts the calls of the run.
+
+    `call` is the call as it runs: the model's own, then as it was judged, then with the arguments of its approval.
+    """
 
     call: ToolCall
     position: int
+    judged: ToolCall | None = None
+    """The call as it was judged: repaired and with its defaults."""
+    verdict: str = ""
+    why: str = ""
+    """Why it has to be approved, or why it was not."""
     approved: bool | None = None
     edited: bool = False
     started: bool = False
@@ -65,6 +75,8 @@ class RunState:
         self.context_tokens = 0
         """Prompt and answer of the last model call: about what the next prompt will have at least. 0: nobody has counted."""
         self.finish_reason = ""
+        self.price_note = ""
+        """Whose prices the last known cost is made with, where they are not the server's own."""
         self.steps = 0
         """Model calls that ended with a whole reply."""
         self.calls_made = 0
@@ -75,6 +87,12 @@ class RunState:
         """Failing calls in a row, by tool; only calls that were run count."""
         self.pending: tuple[ToolCall, ...] = ()
         self.stop_reason: str | None = None
+        self.reached: str | None = None
+        """The stop reason of a limit for which calls were answered without being run: the run ends with it."""
+        self.refusals = 0
+        """How often the same call was denied in the run, the most frequent one."""
+        self._denied: dict[tuple[str, str], int] = {}
+        self._unanswered = 0
         self._exchanges: dict[tuple[str, str, str], int] = {}
         self._repeats = 0
         self._uncounted: list[tuple[str, str, str]] = []
@@ -147,12 +165,13 @@ class RunState:
             case ModelReplied():
                 self._replied(event)
             case ToolStarted():
-                self._open(event.call.id).started = True
-                self.usage += Usage(tool_calls=1)
+                self._began(event)
             case UsageAdded():
                 self._added(event)
             case ToolFinished():
                 self._finished(event)
+            case CallJudged():
+                self._judged(event)
             case ApprovalGiven():
                 self._approved(event)
             case RunPaused() | RunResumed() | RunFinished():
@@ -164,12 +183,23 @@ class RunState:
     def _check(self, event: LastingEvent) -> None:
         if isinstance(event, RunStarted) == bool(self.events):
             raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
-        if isinstance(event, ModelReplied | MessageAdded) and self.open_calls:
+        if isinstance(event, ModelReplied | MessageAdded) and self._unanswered:
             raise ValueError(f"{type(event).__name__} before an answer to the tool calls {', '.join(self.calls)}")
         if isinstance(event, ModelReplied):
             ids = [call.id for call in event.message.tool_calls]
             if len({*ids} - self.call_ids) < len(ids):
                 raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")
+        if isinstance(event, ApprovalGiven) and self.pending:
+            raise ValueError("an ApprovalGiven while the run is paused; RunResumed comes before it")
+        if isinstance(event, RunPaused):
+            self._check_pending(event.pending)
+
+    def _check_pending(self, pending: tuple[ToolCall, ...]) -> None:
+        """The calls of a pause are those that wait; another call would be approved in the place of the one that was shown."""
+        for call in pending:
+            waiting = self._open(call.id)
+            if waiting.verdict != "ask" or waiting.approved is not None or waiting.call != call:
+                raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
 
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
@@ -187,6 +217,11 @@ class RunState:
     def _resumed(self) -> None:
         if self.stop_reason is not None:  # the limit that ended the run may be another one now
             self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
+            self.reached, self._denied, self.refusals = None, {}, 0
+        if not self.pending:  # approvals that no pause has confirmed are asked for again
+            for waiting in self.open_calls:
+                if waiting.judged is not None and not waiting.started:
+                    waiting.call, waiting.approved, waiting.edited = waiting.judged, None, False
         self.pending, self.stop_reason = (), None
 
     def _replied(self, event: ModelReplied) -> None:
@@ -196,10 +231,12 @@ class RunState:
             self.call_ids.add(call.id)
             self.calls[call.id] = OpenCall(call, self.calls_made)
             self.calls_made += 1
+        self._unanswered = len(event.message.tool_calls)
         self._spent(event.usage, event.cost)
         self.waited += event.waited
         self.context_tokens = event.usage.total_tokens
         self.finish_reason = event.finish_reason
+        self.price_note = event.price_note or self.price_note
 
     def _spent(self, usage: Usage, cost: float | None) -> None:
         self.usage += usage
@@ -222,24 +259,47 @@ class RunState:
             raise ValueError(f"tool call {call_id!r} is answered already")
         return found
 
+    def _judged(self, event: CallJudged) -> None:
+        judged = self._open(event.call_id)
+        judged.verdict, judged.why = event.verdict, event.reason
+        judged.call = judged.judged = replace(judged.call, arguments=event.arguments)
+
+    def _began(self, event: ToolStarted) -> None:
+        call = self._open(event.call.id)
+        if not call.started:  # a rerun after a crash counts once
+            self.usage += Usage(tool_calls=1)
+        call.started, call.call = True, event.call
+
     def _finished(self, event: ToolFinished) -> None:
         answered = self._open(event.call.id)
         if event.result.call_id != event.call.id:
             raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
         answered.result = event.result
+        self._unanswered -= 1
+        self._refused(event)
         if answered.started:
             name = event.call.name
             self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
             self._uncounted.append((name, answered.call.arguments, event.result.content))
-        if not self.open_calls:
+        if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}
+
+    def _refused(self, event: ToolFinished) -> None:
+        if event.refused.startswith("limit:"):
+            self.reached = event.refused
+        if event.refused == "denied":
+            call = event.call.name, _canonical(event.call.arguments)
+            self._denied[call] = self._denied.get(call, 0) + 1
+            self.refusals = max(self.refusals, self._denied[call])
 
     def _approved(self, event: ApprovalGiven) -> None:
         waiting = self._open(event.call_id)
         waiting.approved = event.approved
+        if not event.approved:
+            waiting.why = event.reason
         if event.arguments is not None:
-            waiting.call, waiting.edited = ToolCall(waiting.call.id, waiting.call.name, event.arguments), True
+            waiting.call, waiting.edited = replace(waiting.call, arguments=event.arguments), True
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the form."""
@@ -253,6 +313,17 @@ class RunState:
         if data.get("version") != _VERSION:
             raise ValueError(f"a run state of version {data.get('version')!r}; this agentkit reads version {_VERSION}")
         return cls.replay(load_event(event) for event in data["events"])
+
+    def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:
+        """Another run that began as this one: the state after its first `until` events (None: all), under a new id.
+
+        The fork and this run can both go on. Their calls have different idempotency keys, and an approval of the one is none
+        of the other. Raises ValueError where `until` leaves no event.
+        """
+        first, *rest = self.events[:until] if self.events[:until] else [None]
+        if not isinstance(first, RunStarted):
+            raise ValueError(f"a fork needs at least the first event of {len(self.events)}; until is {until}")
+        return RunState.replay([replace(first, run_id=run_id or uuid4().hex), *rest])
 
 
 def _canonical(arguments: str) -> str:

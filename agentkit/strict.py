@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .loosen import is_plain_pattern
+
 __all__ = ["NotStrict", "strict_schema"]
 
 _KEPT = ("type", "description", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _FORMATS = ("email", "hostname", "ipv4", "ipv6", "uuid")
 _NULL = {"type": "null"}
+_MOST = 2_000
+"""References that are written out; classes that share classes would grow without a bound."""
 
 
 class NotStrict(ValueError):
@@ -28,6 +32,7 @@ def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 class _Strict:
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
+        self._left = _MOST
 
     def node(self, node: Any, path: str, inside: tuple[str, ...]) -> dict[str, Any]:
         """The strict form of a part of the schema; `inside` are the definitions that it stands in."""
@@ -36,6 +41,9 @@ class _Strict:
             name = node["$ref"].rpartition("/")[2]
             if name in inside:
                 raise NotStrict(f"{where}: {name} holds itself, and references must be inline")
+            self._left -= 1
+            if self._left < 0:
+                raise NotStrict(f"{where}: the schema is too large with its references inline")
             kept = {key: value for key, value in node.items() if key != "$ref"}
             return self.node({**self._definitions[name], **kept}, path, (*inside, name))
         if not isinstance(node, Mapping) or not {"type", "anyOf", "oneOf", "enum", "const"} & node.keys():
@@ -49,7 +57,7 @@ class _Strict:
         return {**made, "description": node["description"]} if "description" in node else made
 
     def _plain(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
-        made = {key: node[key] for key in _KEPT if key in node}
+        made = {key: node[key] for key in _KEPT if key in node and (key != "pattern" or is_plain_pattern(node[key]))}
         if "const" in node:
             made["enum"] = [node["const"]]
         if "type" not in made:

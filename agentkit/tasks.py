@@ -1,4 +1,4 @@
-"""A tool's own task: it can be given up, whatever it does with its cancellation."""
+"""A task for an async function that must end in bounded time, even if it ignores its cancellation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["GRACE", "within"]
 T = TypeVar("T")
 
 GRACE = 1.0
-"""Seconds for a cancelled function to clean up; then it is left to itself, with a RuntimeWarning."""
+"""Seconds that a cancelled function has to clean up. Then nobody waits for it any more, and a RuntimeWarning says so."""
 
 
 async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
-    """What `work` returns or raises; it runs in a task, with a copy of the context variables.
+    """What `work` returns or raises. It runs in a task of its own, with a copy of the context variables.
 
-    It is cancelled when the caller is, or after `seconds`: then TimeoutError is raised. What it still returns or raises
-    after that is dropped. Its GeneratorExit is a RuntimeError.
+    The task is cancelled when the caller is, and after `seconds`, which raises TimeoutError. What it returns or raises after
+    that is dropped. A GeneratorExit becomes a RuntimeError.
     """
     task = asyncio.create_task(work)
     try:
@@ -30,7 +30,7 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
     if task.done():
         try:
             return task.result()
-        except GeneratorExit as error:  # it would end the coroutines that await it, as if they had been closed
+        except GeneratorExit as error:  # it would end every coroutine that awaits this, as if it had been closed
             raise RuntimeError(f"the function raised {error!r}") from error
     await _stop(task)
     raise TimeoutError(f"no result within {seconds:g} seconds")
@@ -44,9 +44,10 @@ async def _stop(task: asyncio.Task[Any]) -> None:
         task.add_done_callback(_drop)
     if not task.done():
         text = f"{task.get_coro()!r:.200} goes on though it was cancelled; what it comes to is dropped"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        # in a callback: where warnings are errors, it must not take the place of the cancellation
+        asyncio.get_running_loop().call_soon(warnings.warn, text, RuntimeWarning)
 
 
 def _drop(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # seen, so that asyncio does not report it
+        task.exception()  # retrieved, so that asyncio does not report it as lost

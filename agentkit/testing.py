@@ -2,7 +2,7 @@
 
     from agentkit.testing import DeepSeekSimulator, call
 
-With pytest, the fixture `deepseek` (`agentkit.pytest_plugin`) starts and stops the simulator, and points the environment at
+With pytest, the fixture `deepseek` (`agentkit_pytest`) starts and stops the simulator, and points the environment at
 it; the fixture `cassette` replays the exchanges that `pytest --record-cassettes` recorded.
 """
 

@@ -1,7 +1,7 @@
-"""Threads for sync tools: as many as run at once, kept a while for the next call, never joined at exit.
+"""Worker threads for the sync functions of one run.
 
-asyncio's own executor has cores + 4 threads, which makes twenty waiting tools queue, and holds the interpreter back at
-exit until a hung tool returns. These are daemon threads, and a tool that overran its time blocks nobody.
+asyncio's own executor has cores + 4 threads, so twenty blocked tools would queue in it, and it holds the interpreter back at
+exit until a hung tool returns. These are daemon threads. They belong to one run, and end with it.
 """
 
 from __future__ import annotations
@@ -9,51 +9,50 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
+import heapq
 import threading
-from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
 from .portal import Caller, caller
 
-__all__ = ["Threads", "Waiting"]
+__all__ = ["Threads"]
 
 T = TypeVar("T")
-_Job: TypeAlias = Callable[[], None]
-_Inbox: TypeAlias = SimpleQueue[_Job | None]
-
-
-class Waiting(deque[_Inbox]):
-    """The inboxes of idle threads; `is_over` when nobody will give them a job any more."""
-
-    is_over = False
+_Inbox: TypeAlias = "SimpleQueue[Callable[[], None] | None]"
 
 
 class Threads:
-    """A set of worker threads that grows with the calls under way and shrinks after `idle` seconds without work."""
+    """As many threads as functions run at the same time. Each is kept for the next function until `close`.
 
-    def __init__(self, *, idle: float = 5.0) -> None:
-        self._idle_seconds = idle
-        self._waiting = Waiting()
-        self._pid = os.getpid()
+    The oldest idle thread comes first, so functions that run one after another all run in the same thread. Not thread-safe:
+    it is used from one event loop at a time.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, _Inbox]] = []
+        """A heap: the inboxes of idle threads, by the number of their thread."""
+        self._started = 0
+        self._closed = False
 
     async def run(self, fn: Callable[[], T]) -> T:
         """What `fn()` returns or raises, run in a thread with the caller's context variables.
 
-        When the caller is cancelled the thread goes on to its end (a thread cannot be stopped) and its result is dropped.
-        Only a run that it waits for ends: `run_sync` raises CancelledError in it.
+        When the caller is cancelled, the thread goes on to its end (a thread cannot be stopped), its result is dropped, and
+        it gets no other function. Only a `run_sync` that it waits in ends: it raises CancelledError there.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
         within = Caller()
         context.run(caller.set, within)
+        number, inbox = self._take()
 
         def settle(result: T | None, error: BaseException | None) -> None:
             if done.done():
                 return
+            self._give_back(number, inbox)
             if error is None:
                 done.set_result(result)  # type: ignore[arg-type]
             else:
@@ -72,48 +71,43 @@ class Threads:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(settle, result, error)
 
-        self._start(job)
+        inbox.put(job)
         try:
             return await done
         except asyncio.CancelledError:
-            within.give_up()
+            if done.cancelled():  # else the function itself raised it
+                within.give_up()
+                inbox.put(None)
             raise
 
-    def _start(self, job: _Job) -> None:
-        if self._pid != os.getpid():  # after a fork the other process's threads are not here
-            self._waiting, self._pid = Waiting(), os.getpid()
-        try:
-            self._waiting.pop().put(job)
-        except IndexError:
-            inbox: _Inbox = SimpleQueue()
-            inbox.put(job)
-            arguments = (inbox, self._waiting, self._idle_seconds)
-            threading.Thread(target=_work, args=arguments, name="agentkit-tool", daemon=True).start()
+    def close(self) -> None:
+        """End the idle threads now, and each of the others when its function has returned."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop()[1].put(None)
 
     def __del__(self) -> None:
-        waiting = self._waiting
-        waiting.is_over = True
-        while self._pid == os.getpid() and waiting:
-            with contextlib.suppress(IndexError):
-                waiting.pop().put(None)
+        self.close()
+
+    def _take(self) -> tuple[int, _Inbox]:
+        if self._idle:
+            return heapq.heappop(self._idle)
+        self._started += 1
+        inbox: _Inbox = SimpleQueue()
+        threading.Thread(target=_work, args=(inbox,), name="agentkit-tool", daemon=True).start()
+        return self._started, inbox
+
+    def _give_back(self, number: int, inbox: _Inbox) -> None:
+        if self._closed:
+            inbox.put(None)
+        else:
+            heapq.heappush(self._idle, (number, inbox))
 
 
-def _work(inbox: _Inbox, waiting: Waiting, idle: float) -> None:
-    """Do the jobs of an inbox until none comes for `idle` seconds, or None, which ends the thread.
-
-    It does not know the `Threads`, so that these can go, and end their idle threads.
-    """
+def _work(inbox: _Inbox) -> None:
+    """Do the jobs of an inbox until None comes. It does not reference the `Threads`, so these can be garbage-collected."""
     job = inbox.get()
     while job is not None:
         job()
         job = None  # what it holds is free while this thread waits
-        waiting.append(inbox)
-        if waiting.is_over:
-            return
-        try:
-            job = inbox.get(timeout=idle)
-        except Empty:
-            try:
-                waiting.remove(inbox)
-            except ValueError:  # taken by a caller just now: its job is on the way
-                job = inbox.get()
+        job = inbox.get()

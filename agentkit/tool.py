@@ -8,20 +8,24 @@ import functools
 import inspect
 import json
 import re
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
+from .claims import Claims
+from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall, Usage
 from .model import ToolSpec
 from .names import wire_name
+from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
 from .tasks import within
 from .threads import Threads
+from .validate import LONG_TEXT
 
 __all__ = ["AnyTool", "Budget", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
@@ -72,35 +76,23 @@ class RunContext(Generic[DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """A key for this very call, the same when the call is made again after a crash, new after a fork."""
-        return f"{self.run_id}:{self.position}"
+        """A key for this very call: the same when the call is made again after a crash.
+
+        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
+        """
+        call = self.call
+        digest = sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:8]
+        return f"{self.run_id}:{self.position}:{digest}"
 
     def progress(self, data: Any) -> None:
-        """Tell whoever watches how far the tool is: any text or JSON-able value. Callable from any thread."""
+        """Show the watchers how far the tool is: text, or any value that JSON can hold.
+
+        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
+        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
+        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
+        """
         if self.report:
             self.report(data)
-
-
-class ToolOptions(TypedDict, total=False):
-    """The options of `@tool`; their meaning is written at the fields of `Tool`."""
-
-    name: str
-    description: str
-    timeout: float | None
-    retries: int | None
-    max_output: int | None
-    returns: bool
-    parallel: bool
-    sequential: bool
-    strict: bool
-    approval: bool | Callable[..., bool]
-    read_only: bool
-    destructive: bool
-    idempotent: bool
-    open_world: bool
-    sensitive: Sequence[str]
-    output: Literal["untrusted", "trusted"]
-    trusted_fields: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +127,10 @@ class Tool(Generic[P, R]):
     destructive: bool = True
     idempotent: bool = False
     open_world: bool = True
-    sensitive: Sequence[str] = ()
-    """Arguments that choose a destination or a victim."""
+    sensitive: Iterable[str] = ()
+    """Arguments that choose a destination or a victim; a tuple, whatever was given."""
     output: Literal["untrusted", "trusted"] = "untrusted"
-    trusted_fields: Sequence[str] = ()
+    trusted_fields: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         self._check_options()
@@ -151,23 +143,26 @@ class Tool(Generic[P, R]):
             raise ToolDefinitionError(
                 f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
             )
-        if isinstance(self.sensitive, str) or isinstance(self.trusted_fields, str):
-            raise ToolDefinitionError(f"tool {self.name!r}: sensitive and trusted_fields are tuples of names, not one text")
+        for option in ToolOptions.__annotations__:
+            check_option(self.name, option, getattr(self, option))
+        for option in ("sensitive", "trusted_fields"):
+            object.__setattr__(self, option, names_of(self.name, option, getattr(self, option)))
         unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
         if unknown:
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
-        if self.timeout is not None and not (_is_number(self.timeout) and self.timeout > 0):
-            raise ToolDefinitionError(f"tool {self.name!r}: timeout is {self.timeout!r}; allowed: None or seconds above 0")
-        if self.retries is not None and not (_is_number(self.retries) and self.retries >= 0):
-            raise ToolDefinitionError(f"tool {self.name!r}: retries is {self.retries!r}; allowed: None or at least 0")
-        if self.max_output is not None and not (_is_number(self.max_output) and self.max_output >= 100):
-            raise ToolDefinitionError(f"tool {self.name!r}: max_output is {self.max_output!r}; allowed: None or at least 100")
-        if self.output not in ("untrusted", "trusted"):
-            raise ToolDefinitionError(f"tool {self.name!r}: output is {self.output!r}; allowed: untrusted, trusted")
-        if not isinstance(self.approval, bool) and (not callable(self.approval) or inspect.iscoroutinefunction(self.approval)):
-            raise ToolDefinitionError(
-                f"tool {self.name!r}: approval is {self.approval!r}; allowed: True, False, or a plain function of the arguments"
-            )
+
+    def __copy__(self) -> Tool[P, R]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tool[P, R]:
+        return self  # as a function is
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name, as a function, where it stands in its module under it; else made anew, if its function can be."""
+        found = _standing_for(self.function)
+        if found is self:
+            return str(found.__qualname__)  # type: ignore[attr-defined]
+        return _made_of, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -228,11 +223,49 @@ class Tool(Generic[P, R]):
                 raise ToolArgumentsInvalid(f"the arguments hold what JSON cannot: {error}") from None
         return self.signature.parse(arguments, self.name)
 
-    def needs_approval(self, call: ToolCall) -> bool:
-        """Whether this call waits for an approval. Raises `ToolArgumentsInvalid` as `parse` does."""
+    async def parsed(self, arguments: str, threads: Threads) -> Arguments:
+        """As `parse`. A long text is read in a thread, so that the event loop goes on meanwhile."""
+        if len(arguments) <= LONG_TEXT:
+            return self.parse(arguments)
+        return await threads.run(partial(self.parse, arguments))
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The approved calls of this tool that have run in this process."""
+        return Claims()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again."""
+        return self.read_only or self.idempotent
+
+    def needs_approval(self, arguments: Arguments) -> bool:
+        """Whether a call with these arguments waits for an approval. Only a predicate that gives False lets it through;
+        one that raises does not."""
         if not callable(self.approval):
             return self.approval
-        return bool(self.approval(**self.parse(call.arguments).values))
+        try:
+            return self.approval(**arguments.values) is not False
+        except Exception:  # noqa: BLE001  of the program's own predicate
+            return True
+
+    def as_it_runs(self, arguments: Arguments) -> str:
+        """The JSON text of a call with these arguments: what the model gave, repaired, and the defaults of the rest.
+
+        A default that JSON cannot hold, or that would not be accepted back, is left out.
+        """
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+        given, full = arguments.given, {**arguments.given}
+        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
+            with contextlib.suppress(PydanticSerializationError, ValueError):
+                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
+        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
+            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
+            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
+            if self.parse(text).values == arguments.values:
+                return text
+        return json.dumps(dict(given), ensure_ascii=False)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
@@ -289,19 +322,22 @@ def _reported(item: Any, ctx: RunContext[Any]) -> Any:
     return item
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _standing_for(function: Any) -> AnyTool | None:
+    """The tool that has taken the function's place in its module."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Tool) and found.function is function else None
+
+
+def _made_of(source: Any, options: ToolOptions) -> AnyTool:
+    """A tool from its pickle."""
+    made: AnyTool = tool(source, **options)
+    return made
 
 
 AnyTool: TypeAlias = Tool[..., Any]
 ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
-
-
-def _is_context(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Annotated, typing.Union, types.UnionType):
-        return any(map(_is_context, typing.get_args(annotation)))
-    return RunContext in (annotation, origin)
 
 
 @overload
@@ -311,7 +347,8 @@ def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R
 def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
     """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
 
-    A generator is a streaming tool: what it yields is told to watchers as `ToolProgress` and its result is the list of it.
+    A generator is a streaming tool: its result is the list of what it yields, and each item is a report of its progress (see
+    `RunContext.progress`: watchers that are slower than the tool miss some).
     The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
     parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
     parameter or an option cannot be used; it says which and what to do.
@@ -325,7 +362,7 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
         return replace(fn, **options)
     if not callable(fn):
         raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
-    signature = describe(fn, is_context=_is_context)
+    signature = describe(fn, context_of=partial(context_class, base=RunContext))
     target = fn.func if isinstance(fn, functools.partial) else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
@@ -349,13 +386,24 @@ class ToolRegistry:
 
     def __init__(self, tools: ToolLike = ()) -> None:
         self._tools: dict[str, AnyTool] = {}
+        self._sent_as: dict[str, str] = {}
         self.add(tools)
 
     def add(self, tools: ToolLike) -> None:
-        """Add tools or functions. Raises `ToolDefinitionError` when a name is taken by another tool."""
+        """Add tools or functions.
+
+        Raises `ToolDefinitionError` when another tool has the name, or has the same name in requests (`wire_name`): the
+        model could not tell them apart.
+        """
         for item in as_tools(tools):
-            if self._tools.setdefault(item.name, item) is not item:
+            if self._tools.get(item.name, item) is not item:
                 raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
+            sent = wire_name(item.name)
+            if (other := self._sent_as.setdefault(sent, item.name)) != item.name:
+                raise ToolDefinitionError(
+                    f"the tools {other!r} and {item.name!r} would both be sent as {sent!r}; rename one with tool(fn, name=...)"
+                )
+            self._tools[item.name] = item
 
     @overload
     def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from .coerce import bare_words, coerce, joined, misfits, shown
+from .coerce import bare_words, coerce
 from .errors import ToolArgumentsInvalid
+from .fits import Fits, readings
 from .losses import Rules, losses
+from .names import wire_name
+from .paths import inside, shown, written
 from .redact import redact
 from .repair import NotJson, read_json
+from .shape import Shape
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
-__all__ = ["LONGEST_TEXT", "Validator"]
+__all__ = ["LONGEST_TEXT", "LONG_TEXT", "Validator"]
 
-LONGEST_TEXT = 8 * 2**20
-"""A longer text is refused unread. Far more than a model can write in one reply, or a context window holds."""
+LONGEST_TEXT = 2 * 2**20
+"""Characters; a longer text is refused unread. A model that writes 400,000 tokens in one reply does not get there."""
+LONG_TEXT = 2 * 2**10
+"""Characters; a longer text is better read in a thread, as mending it may take more than a few milliseconds."""
+_LOOKED_AT_FIRST = 5_000
+"""The shape of more values is compared with the schema before the library validates them: it makes an error of each wrong
+one, and nothing else of the process runs meanwhile."""
+_MOST_VALUES = 200_000
+_MOST_READINGS = 10_000
+"""How often parts of a value may be compared with parts of a type that holds itself in a union."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +46,26 @@ class Validator:
     """Raises pydantic's ValidationError."""
     rules: Rules = field(default_factory=Rules)
     subject: str = "arguments"
+    shape: Shape = field(init=False, repr=False, compare=False)
 
-    def parse(self, text: str | bytes, name: str = "") -> tuple[Any, tuple[str, ...]]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", Shape(self.schema))
+
+    def parse(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...]]:
         """The validated value, and what was mended in the text: nothing when it was right as it came.
 
-        `name` is the tool's, for calls that repeat it in their arguments. Empty text counts as an empty object where the
-        schema knows no key, and is refused elsewhere: it may be a call that was cut at its first character. Raises
-        `ToolArgumentsInvalid` with a message that names each wrong value, where it is, and what is expected.
+        `name` is the tool's, for calls that repeat it in their arguments; `words` says whether words may stand before the
+        object. Empty text counts as an empty object where the schema knows no key, and is refused elsewhere: it may be a
+        call that was cut at its first character. Raises `ToolArgumentsInvalid` with a message that names each wrong value,
+        where it is, and what is expected.
         """
+        value, repairs, _ = self.parse_all(text, name, words=words)
+        return value, repairs
+
+    def parse_all(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...], Any]:
+        """As `parse`, and the JSON value that was validated: the text's own, with its repairs."""
         try:
-            return self._parse(self._text(text), name)
+            return self._parse(self._text(text), name, words=words)
         except RecursionError:
             raise ToolArgumentsInvalid(f"the {self.subject} are nested too deeply") from None
 
@@ -56,28 +81,61 @@ class Validator:
         except UnicodeDecodeError as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not UTF-8: {error}") from None
 
-    def _parse(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
-        value, repairs = self._read(text, name)
+    def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...], Any]:
+        value, repairs = self._read(text, name, words=words)
+        is_large = self._check_size(value, text)
         if "bare word" in repairs:
-            return self._with_bare_words(value, repairs)
+            return self._with_bare_words(value, repairs, text)
         try:
-            return self._validated(value, None if repairs else text), repairs
+            if is_large:
+                self._check_shape(value)
+            return self._validated(value, None if repairs else text), repairs, value
         except ToolArgumentsInvalid:
-            mended, more = coerce(value, self.schema)
+            mended, more = coerce(value, self.shape)
             if not more:
                 raise
-        return self._validated(mended, None), (*repairs, *more)
+        if self._check_size(mended, text):  # there may be more in it: what was a text
+            self._check_shape(mended)
+        return self._validated(mended, None), (*repairs, *more), mended
 
-    def _with_bare_words(self, value: Any, repairs: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    def _told(self, error: ValidationError, value: Any) -> str:
+        """What the model is told of the library's error."""
+        found = error.errors(include_url=False, include_context=False)
+        wrong = Fits(self.shape).misfits(value) if _has_strange_key(found) else []
+        return "; ".join(wrong[:_SHOWN]) or _explain(found, self.schema, self.subject)
+
+    def _check_shape(self, value: Any) -> None:
+        if wrong := Fits(self.shape).misfits(value):
+            raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
+
+    def _check_size(self, value: Any, text: str) -> bool:
+        """Refuse what would take long to validate: more values than a model writes, and types with too many readings.
+
+        True where the library would make many errors of a value that does not fit.
+        """
+        count = text.count(",") + text.count(":")
+        if count > _LOOKED_AT_FIRST:  # they may be in texts
+            count = _values(value)
+        if count > _MOST_VALUES:
+            raise ToolArgumentsInvalid(f"the {self.subject} hold {count:,} values; at most {_MOST_VALUES:,} are read")
+        tries = readings(value, self.shape) if self.shape.holds_itself else 0
+        if tries > _MOST_READINGS + 50 * count:
+            raise ToolArgumentsInvalid(
+                f"the {self.subject} are nested too deeply for a type that can be read in several ways on each level"
+            )
+        return max(count, 5 * tries) > _LOOKED_AT_FIRST
+
+    def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...], Any]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
-        mended, more = coerce(value, self.schema)
+        mended, more = coerce(value, self.shape)
         if left := bare_words(mended):
             raise ToolArgumentsInvalid(
-                f"the text of the {self.subject} is not valid JSON: {left[0]} stands there without quotes"
+                f"the text of the {self.subject} is not valid JSON: {left[0][:_LONGEST_WORD]} stands there without quotes"
             )
-        return self._validated(mended, None), (*repairs, *more)
+        self._check_size(mended, text)
+        return self._validated(mended, None), (*repairs, *more), mended
 
-    def _read(self, text: str, name: str) -> tuple[Any, tuple[str, ...]]:
+    def _read(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
         known = self.schema.get("properties", {})
         takes_any = self.schema.get("additionalProperties") is not False
         if not text.strip() or text.strip() == "null":
@@ -86,8 +144,9 @@ class Validator:
             if not text.strip():
                 raise ToolArgumentsInvalid(f"the text of the {self.subject} is empty; send one JSON object, at least {{}}")
         try:
-            value, repairs = read_json(text)
-            opened, taken_off = _opened(value, None if takes_any else known, name)
+            keys = None if takes_any else known
+            value, repairs = read_json(text, name=name, keys=keys, words=words)
+            opened, taken_off = _opened(value, keys, name)
         except NotJson as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not valid JSON: {error}") from None
         return opened, (*repairs, *taken_off)
@@ -100,17 +159,28 @@ class Validator:
         except RecursionError:
             raise
         except ValidationError as error:
-            strange = misfits(value, self.schema) if _has_strange_key(error) else []
-            raise ToolArgumentsInvalid("; ".join(strange[:5]) or _explain(error, self.schema, self.subject)) from None
+            raise ToolArgumentsInvalid(self._told(error, value)) from None
         except Exception as error:  # of a validator or a constraint of the program's own
             told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
             raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
         if self.rules.is_plain and isinstance(value, dict):  # a list would pass for arguments by position
             return result
-        wrong = misfits(value, self.schema) or losses(value, result, self.schema, self.rules)
+        wrong = Fits(self.shape).misfits(value) or losses(value, result, self.shape, self.rules)
         if wrong:  # a library passes over keys and digits, and takes true for 1
-            raise ToolArgumentsInvalid("; ".join(wrong[:5]))
+            raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
         return result
+
+
+def _values(value: Any) -> int:
+    """How many values are in it, itself included."""
+    count, left = 1, [value]
+    while left:
+        outer = left.pop()
+        if isinstance(outer, list | dict):
+            count += len(outer)
+            items = outer.values() if isinstance(outer, dict) else outer
+            left += [item for item in items if isinstance(item, list | dict)]
+    return count
 
 
 def _opened(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any, list[str]]:
@@ -122,86 +192,90 @@ def _opened(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any
     for _ in range(5):
         match value:
             case str() if value.strip()[:1] in ("{", "[", '"'):
-                value, more = read_json(value)
+                value, more = read_json(value, name=name, keys=known)
                 taken_off += [*more, "JSON inside a JSON text"]
             case [dict() as only]:
                 value = only
                 taken_off.append("a list of one object")
             case dict() if known is not None and (envelope := _envelope(value, known, name)):
-                value = value[envelope[0]]
-                taken_off.append(envelope[1])
+                value, what = envelope
+                taken_off.append(what)
             case _:
                 break
     return value, taken_off
 
 
-def _envelope(value: Mapping[Any, Any], known: Mapping[str, Any], name: str) -> tuple[str, str] | None:
-    """The key of the envelope's content, and what the envelope is; None for an object that is none."""
+_CONTENTS = ("arguments", "args", "parameters", "input", "kwargs", "properties")
+"""The keys under which models put the arguments."""
+_TITLES = ("name", "tool", "tool_name", "function", "function_name")
+"""The keys beside them that name the tool."""
+
+
+def _envelope(value: Mapping[str, Any], known: Mapping[str, Any], name: str) -> tuple[Any, str] | None:
+    """What is in the envelope, and what the envelope is; None for an object that is none."""
+    if any(key in known for key in value) or not 1 <= len(value) <= 3:
+        return None
     match value:
-        case {"name": str() as said, **rest} if said == name and "name" not in known and (inner := _inner(rest, known)):
-            return inner, "an envelope with the tool's name"
-        case {"arguments": dict() | str(), **rest} if not rest and "arguments" not in known:
-            return "arguments", "an envelope 'arguments'"
-        case {"args": dict() | str(), **rest} if not rest and "args" not in known:
-            return "args", "an envelope 'args'"
-    return None
+        case {"type": "function", "function": dict() as inner} if len(value) == 2:
+            return inner, "an envelope 'function'"
+    contents = [key for key in value if key in _CONTENTS]
+    titles = [key for key in value if key in _TITLES]
+    others = [key for key in value if key not in (*contents, *titles)]
+    is_type = all(key == "type" and value[key] in ("function", "object") for key in others)
+    is_own = all(value[key] in (name, wire_name(name)) for key in titles)
+    if len(contents) != 1 or len(titles) > 1 or not is_type or not is_own or not isinstance(value[contents[0]], dict | str):
+        return None
+    return value[contents[0]], "an envelope with the tool's name" if titles else f"an envelope {contents[0]!r}"
 
 
-def _inner(rest: Mapping[Any, Any], known: Mapping[str, Any]) -> str:
-    """The key under which an envelope holds the arguments; empty if it is none."""
-    found = [key for key in rest if key in ("arguments", "args", "parameters") and key not in known]
-    return found[0] if len(rest) == len(found) == 1 else ""
-
-
+_REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _LONGEST_HINT = 2000
+_LONGEST_WORD = 80
+_SHOWN = 5
+"""Problems of a call that the model is told."""
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
 
 
-def _has_strange_key(error: ValidationError) -> bool:
+def _has_strange_key(found: list[ErrorDetails]) -> bool:
     """Whether a nested object has a key that is not known there; pydantic does not say which are."""
     kinds = ("extra_forbidden", "unexpected_keyword_argument")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
     return any(item["type"] in kinds and len(item["loc"]) > 1 for item in found)
 
 
-def _explain(error: ValidationError, schema: Mapping[str, Any], subject: str) -> str:
+def _explain(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
     """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
     known = list(schema.get("properties", {}))
-    found = error.errors(include_url=False, include_context=False)
     if any(item["type"] in _NO_OBJECT for item in found):
         keys = ", ".join(known) or ("none" if schema.get("additionalProperties") is False else "any")
         return f"the {subject} must be one JSON object with these keys: {keys}"
-    for item in found[:5]:
+    for item in found[:_SHOWN]:
         if item["type"] == "json_invalid" and not item["loc"]:
             why = item["msg"].removeprefix("Invalid JSON: ")
             why = "a text holds half of a surrogate pair" if "hex escape" in why or "surrogate" in why else why
             return f"the text of the {subject} is not valid JSON: {why}"
         path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
-        problems.append(_problem(item, _written(path) or subject, known))
+        problems.append(_problem(item, written(reduce(inside, path, None)) or subject, known))
         if path and path[0] in known:
             schemas[str(path[0])] = schema["properties"][path[0]]
-    hint = json.dumps(_with_definitions(schemas, schema.get("$defs", {})), ensure_ascii=False)
-    return "; ".join(problems) + (f"\nschema: {hint}" if schemas and len(hint) <= _LONGEST_HINT else "")
+    return "; ".join(problems) + _hint(schemas, schema.get("$defs", {}))
 
 
-def _written(path: Iterable[str | int]) -> str:
-    text = ""
-    for part in path:
-        text = f"{text}[{part}]" if isinstance(part, int) else joined(text, part)
-    return text
-
-
-def _with_definitions(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schemas with the definitions that they refer to, also by way of others."""
+def _hint(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> str:
+    """The schemas with the definitions that they refer to, also by way of others, unless they are long."""
     needed: dict[str, Any] = {}
-    while True:
-        text = json.dumps([schemas, needed])
-        more = {name: d for name, d in definitions.items() if name not in needed and f'"#/$defs/{name}"' in text}
-        if not more:
-            return {**schemas, **({"$defs": needed} if needed else {})}
-        needed |= more
+    left: list[Any] = [schemas]
+    size = 0
+    while left and size <= _LONGEST_HINT:
+        text = json.dumps(left.pop(), ensure_ascii=False)
+        size += len(text)
+        for name in _REFERENCE.findall(text) if size <= _LONGEST_HINT else ():
+            if name in definitions and name not in needed:
+                needed[name] = definitions[name]
+                left.append(definitions[name])
+    hint = json.dumps({**schemas, **({"$defs": needed} if needed else {})}, ensure_ascii=False) if size <= _LONGEST_HINT else ""
+    return f"\nschema: {hint}" if schemas and 0 < len(hint) <= _LONGEST_HINT else ""
 
 
 def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:

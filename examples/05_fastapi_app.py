@@ -35,6 +35,6 @@ async def ask(question: str) -> dict[str, str]:
 
 
 @app.get("/stream")
-async def stream(question: str) -> StreamingResponse:
+async def stream(question: str) -> StreamingResponse:  # a client that leaves ends the run
     texts = (event.text async for event in agent.stream(question) if isinstance(event, TextDelta))
     return StreamingResponse(texts, media_type="text/plain")

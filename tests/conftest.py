@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,7 +43,10 @@ def _refuse_network(event: str, args: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_refuse_network)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; the processes that tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("any machine")
 
 

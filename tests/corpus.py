@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -21,6 +21,11 @@ __all__ = ["CASES", "Case", "outcome", "tools"]
 class Color(Enum):
     RED = "red"
     GREEN = "green"
+
+
+class Spot(NamedTuple):
+    x: int
+    y: int = 0
 
 
 class Place(BaseModel):
@@ -76,6 +81,10 @@ def anything(value: Any) -> None: ...
 
 @tools.tool
 def matrix(rows: list[list[int]]) -> None: ...
+
+
+@tools.tool
+def mark(at: Spot, path: list[Spot] = []) -> None: ...  # noqa: B006
 
 
 @tools.tool

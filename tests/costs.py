@@ -17,7 +17,7 @@ import httpx
 from agentkit import Agent, ChatModel, Limits, Usage, tool
 from agentkit.models.prices import cost_of
 from agentkit.models.profiles import DEEPSEEK
-from agentkit.models.replies import read_usage
+from agentkit.models.usage import read_usage
 from agentkit.testing import DeepSeekSimulator, SimRequest, call
 
 STEPS = 100

@@ -283,7 +283,7 @@ def main() -> None:
             ended, errors, tasks = asyncio.run(leaks(simulator.base_url, number))
             seconds = time.perf_counter() - began
         gc.collect()
-        for thread in tool_threads():  # an idle thread ends when its agent has gone
+        for thread in tool_threads():  # they have been told to end with their runs
             thread.join(timeout=10)
         seen.append(descriptors())
     left = seen[1] - seen[0]

@@ -1,7 +1,7 @@
 """Many runs at once in one process, against a simulator in another that fails one request in twenty: `python -m tests.load`.
 
 Prints how many ended right, what they took, and what was left behind; whole and streamed, each in a process of its own.
-`--runs 500` for fewer. Exits with 1 if anything is otherwise than it should be, and says what.
+`--runs 500` for fewer, `--seed 7` for other faults. Exits with 1 if anything is otherwise than it should be, and says what.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Client:
     """What was closed by the collection of garbage only."""
 
 
-def serve(pipe: Any) -> None:
+def serve(pipe: Any, seed: int) -> None:
     """The server process: each run calls a tool twice, then answers; one request in twenty fails."""
-    chance, kinds, faults = random.Random(SEED), cycle(KINDS), Counter(dict.fromkeys(KINDS, 0))
+    chance, kinds, faults = random.Random(seed), cycle(KINDS), Counter(dict.fromkeys(KINDS, 0))
     seen = most = before = 0
 
     def answer(request: Any) -> Any:
@@ -207,13 +207,15 @@ def main() -> None:
     """Run it streamed and not, and print the figures."""
     options = argparse.ArgumentParser()
     options.add_argument("--runs", type=int, default=2000)
-    runs = options.parse_args().runs
+    options.add_argument("--seed", type=int, default=SEED)
+    given = options.parse_args()
+    runs, seed = given.runs, given.seed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 8192), hard), hard))
     failed = False
     for watched in (False, True):
-        print(f"== {runs:,} runs at once, {'streamed' if watched else 'whole'}, seed {SEED}, {os.cpu_count()} processors")
-        serving, server = started(serve)
+        print(f"== {runs:,} runs at once, {'streamed' if watched else 'whole'}, seed {seed}, {os.cpu_count()} processors")
+        serving, server = started(serve, seed)
         running, client = started(part, server.recv(), runs, watched)
         found: Client = client.recv()
         running.join()

@@ -406,6 +406,7 @@ KINDS = [
     Kind("default that JSON cannot hold", _of(int, object()), {"x": 1}, 1),
     Kind("Field with a default", _of(Annotated[int, Field(ge=1)], Field(default=3)), {}, 3),
     Kind("Field with a default factory", _of(list[int], Field(default_factory=list)), {}, []),
+    Kind("a factory and a default", _of(Annotated[list[int], Field(default_factory=lambda: [1], max_length=3)], [7]), {}, [7]),
     Kind("optional that no schema describes", _of(Callable[[], int] | None, None), {}, None),
     Kind("Iterator", iterates, {"x": [1, 2]}, [1, 2]),
     Kind("keyword-only", keyword_only, {"a": 1, "b": "z"}, (1, "z")),

@@ -16,7 +16,7 @@ import agentkit
 ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
-    {"_typing", "errors", "messages"},
+    {"_typing", "copies", "errors", "messages"},
     {
         "events",
         "schema",
@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "tasks",
         "threads",
         "portal",
+        "progress",
         "redact",
         "keyforms",
         "secretnames",
@@ -31,18 +32,26 @@ LAYERS: list[set[str]] = [
         "repair",
         "coerce",
         "losses",
+        "loosen",
+        "unwrap",
+        "paths",
+        "shape",
+        "fits",
+        "context",
+        "options",
         "closed",
         "typeschema",
         "validate",
         "annotations",
+        "claims",
         "docstrings",
         "names",
         "strict",
     },
     {"state", "tool", "model", "underway", "veil"},
-    {"models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
-    {"spec", "execute"},
-    {"budget", "decisions", "loop", "run", "stream"},
+    {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
+    {"spec", "execute", "result"},
+    {"budget", "decisions", "judging", "loop", "run", "stream"},
     {"agent"},
     {
         "compaction",
@@ -62,8 +71,8 @@ LAYERS: list[set[str]] = [
 """From the lowest up; a package is one entry. `__init__` is the public face, which only the edges may use."""
 
 PUBLIC = [
-    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "ChatModel",
-    "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
+    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
+    "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns",
     "LimitReached", "Limiter", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError",
     "ModelReplied",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -196,7 +197,7 @@ def test_a_sub_agent_gets_the_deps_and_a_name_that_stays_over_a_crash() -> None:
 
     @tool(idempotent=True)
     async def look(ctx: RunContext[str], task: str) -> str:
-        seen.append((ctx.deps, ctx.idempotency_key))
+        seen.append((ctx.deps, re.sub(":[0-9a-f]{8}", "", ctx.idempotency_key)))
         return "seen"
 
     def outer() -> Agent[str]:
@@ -320,7 +321,7 @@ def test_the_runs_of_one_call_have_keys_of_their_own() -> None:
     @tool
     async def pay(ctx: RunContext[None], task: str) -> str:
         """Pay."""
-        keys.append(ctx.idempotency_key)
+        keys.append(re.sub(":[0-9a-f]{8}", "", ctx.idempotency_key))
         return "paid"
 
     @tool

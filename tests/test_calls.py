@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import enum
 import functools
 import json
+import threading
+import time
 import typing
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -16,10 +19,12 @@ import typing_extensions as te
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-from agentkit import RunContext, Tool, ToolArgumentsInvalid, tool
+from agentkit import Agent, Assistant, RunContext, ScriptedModel, Tool, ToolArgumentsInvalid, ToolCall, ToolResult, tool
+from agentkit.model import ModelReply
 from agentkit.repair import NotJson, read_json
+from agentkit.validate import LONG_TEXT
 from tests.corpus import CASES, Case, outcome, tools
 
 
@@ -387,3 +392,124 @@ def test_keys_that_are_unpacked_from_either_library_are_keys_of_the_call() -> No
         for wrong in ('{"a": 1, "dryRun": true, "dry_run": false}', '{"a": 1, "x": {"a": 2, "q": 5}}'):
             with pytest.raises(ToolArgumentsInvalid):
                 made.parse(wrong)
+
+
+class All(BaseModel):
+    op: Literal["all"]
+    of: list[All | Some]
+
+
+class Some(BaseModel):
+    op: Literal["some"]
+    of: list[All | Some]
+
+
+Tagged = Annotated["AllTagged | SomeTagged", Field(discriminator="op")]
+
+
+class AllTagged(BaseModel):
+    op: Literal["all"]
+    of: list[Tagged]
+
+
+class SomeTagged(BaseModel):
+    op: Literal["some"]
+    of: list[Tagged]
+
+
+def nested(levels: int, inmost: str = "") -> str:
+    return '{"x": ' + '{"op": "some", "of": [' * levels + inmost + "]}" * levels + "}"
+
+
+def test_a_union_that_holds_itself_is_refused_before_the_library_tries_all_paths() -> None:
+    made = a_tool(All | Some)
+    assert made.parse(nested(6)).values["x"].of[0].op == "some"
+    with pytest.raises(ToolArgumentsInvalid, match=r"x\.All\.op: Input should be 'all'"):
+        made.parse('{"x": {"op": "none", "of": []}}')
+    inner = nested(40)[6:-1]
+    for text in (nested(40), nested(40, "5"), json.dumps({"x": inner}), f"{{'x': {inner}}}", f"{{x: {json.dumps(inner)}}}"):
+        begun = time.process_time()
+        with pytest.raises(ToolArgumentsInvalid, match="nested too deeply for a type that can be read in several ways"):
+            made.parse(text)
+        assert time.process_time() - begun < 1, "the library would take hours"
+
+
+def test_a_discriminator_leaves_one_path() -> None:
+    made = a_tool(Tagged)
+    assert made.parse(nested(40)).values["x"].op == "some"
+    with pytest.raises(ToolArgumentsInvalid):
+        made.parse(nested(40, "5"))
+    mended = made.parse('{"x": {"op": "all", "of": "[]"}}')
+    assert mended.values["x"] == AllTagged(op="all", of=[]) and mended.repairs == ("x.of: string taken as array",)
+
+
+def test_a_long_text_is_read_in_a_thread_and_told_alike() -> None:
+    home = threading.get_ident()
+    seen: list[int] = []
+
+    def note(value: list[int]) -> list[int]:
+        seen.append(threading.get_ident())
+        return value
+
+    @tool
+    async def total(x: Annotated[list[int], AfterValidator(note)]) -> int:
+        return sum(x)
+
+    short, long = '{"x": [1, 2]}', json.dumps({"x": [1] * LONG_TEXT})
+    for text in (short, long):
+        model = ScriptedModel([ModelReply(Assistant("", "", (ToolCall("a", "total", text),))), "ok"])
+        told = asyncio.run(Agent(model, tools=[total]).run("hi")).messages[-2]
+        assert isinstance(told, ToolResult) and told.content == str(sum(json.loads(text)["x"]))
+    assert (seen[0] == home, seen[-1] == home) == (True, False)
+
+
+def test_more_values_than_a_model_writes_are_refused_unread() -> None:
+    with pytest.raises(ToolArgumentsInvalid, match=r"hold 300,00\d values; at most 200,000 are read"):
+        a_tool(list[int]).parse('{"x": [' + "1," * 299_999 + "1]}")
+    prose = "a, b: c, " * 200_000
+    assert a_tool(str).parse(json.dumps({"x": prose})).values["x"] == prose
+    with pytest.raises(ToolArgumentsInvalid, match="too large: 2,100,011 of at most 2,097,152 characters"):
+        a_tool(str).parse(json.dumps({"x": "a" * 2_100_002}))
+
+
+def test_what_was_mended_is_named_up_to_a_bound() -> None:
+    found = a_tool(list[int]).parse(json.dumps({"x": ["5"] * 200}))
+    assert found.values["x"] == [5] * 200
+    assert len(found.repairs) == 51 and found.repairs[-1] == "and others"
+
+
+def test_a_message_shows_the_beginning_of_a_value_and_of_a_key() -> None:
+    with pytest.raises(ToolArgumentsInvalid) as caught:
+        a_tool(dict[str, int]).parse(json.dumps({"x": {"k" * 50_000: ["y" * 50_000] * 20}}))
+    assert len(str(caught.value)) < 1000 and "k" * 80 + "...:" in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", [r"^(a+)+$", r"^(a|aa)+$"])
+def test_a_pattern_for_keys_takes_no_longer_than_the_key(pattern: str) -> None:
+    made = a_tool(dict[Annotated[str, Field(pattern=pattern)], int])
+    begun = time.process_time()
+    with pytest.raises(ToolArgumentsInvalid):
+        made.parse(json.dumps({"x": {"a" * 5_000 + "!": 1}}))
+    assert time.process_time() - begun < 1
+    assert made.parse('{"x": {"aaa": "5"}}').values["x"] == {"aaa": 5}
+
+
+def test_an_envelope_and_markup_may_name_the_tool_as_servers_know_it() -> None:
+    def look(city: str) -> None: ...
+
+    made = tool(look, name="look up")
+    known = made.schema()["function"]["name"]
+    assert known != "look up"
+    for text in (
+        json.dumps({"name": known, "arguments": {"city": "Rome"}}),
+        f'<｜DSML｜invoke name="{known}">{{"city": "Rome"}}</｜DSML｜invoke>',
+    ):
+        assert made.parse(text).values == {"city": "Rome"}
+
+
+def test_words_before_an_object_are_its_key_where_any_key_may_be_given() -> None:
+    def any_key(**more: Any) -> None: ...
+
+    with pytest.raises(ToolArgumentsInvalid):
+        tool(any_key).parse('city: {"a": 1}')
+    assert tool(any_key).parse('Here it is: {"a": 1}').values == {"a": 1}

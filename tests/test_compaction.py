@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import stat
 from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise, takewhile
@@ -369,7 +371,7 @@ def test_what_cannot_be_shortened_is_the_error_it_was(how: How) -> None:
 # --- outputs in files ---------------------------------------------------------------------------------------------------
 
 
-HASH = sha256(b"r/1").hexdigest()[:8]
+HASH = sha256(b"r/1").hexdigest()[:16]
 
 
 def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_path: Path) -> None:
@@ -409,17 +411,88 @@ def test_only_outputs_can_be_read(how: How, tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     model = ScriptedModel([call("read_output", name=name), "Done."])
     result = how(Agent(model, tools=[spill.tool], middleware=[spill]), "go")
-    assert told(result.messages) == [f"error: there is no output {name!r}; give the name as the result has it"]
+    assert told(result.messages) == [f"error: there is no output {name!r} of this run; give the name as the result has it"]
 
 
 def test_a_link_among_the_outputs_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret", encoding="utf-8")
     spill = SpillOutputs(tmp_path / "out")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "link.txt").symlink_to(tmp_path / "secret")
-    model = ScriptedModel([call("read_output", name="link.txt"), "Done."])
-    result = Agent(model, tools=[spill.tool], middleware=[spill]).run_sync("go")
+    name = f"r_1-{HASH}-5.txt"
+    (tmp_path / "out" / name).symlink_to(tmp_path / "secret")
+    model = ScriptedModel([call("read_output", name=name), "Done."])
+    result = Agent(model, tools=[spill.tool], middleware=[spill]).run_sync("go", run_id="r/1")
     assert told(result.messages)[0].startswith("error: there is no output")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such links")
+def test_an_output_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("as it was", encoding="utf-8")
+    (tmp_path / f"r_1-{HASH}-0.txt").symlink_to(tmp_path / "victim")
+    spill = SpillOutputs(tmp_path, most=900, head=100)
+    agent = Agent(ScriptedModel([call("fetch", n=7), "Done."]), tools=[fetch], middleware=[spill])
+    with pytest.warns(RuntimeWarning, match="the output of fetch is not written to"):
+        result = agent.run_sync("go", run_id="r/1")
+    assert told(result.messages) == ["7" * 1000]
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "as it was"
+
+
+def spilled(spill: SpillOutputs, run_id: str, *more: Any) -> list[str]:
+    """What the model is told in a run that fetches a large output, and then does more."""
+    model = ScriptedModel([call("fetch", n=7), *more, "Done."])
+    return told(Agent(model, tools=[fetch, spill.tool], middleware=[spill]).run_sync("go", run_id=run_id).messages)
+
+
+def test_a_run_reads_its_own_outputs_only(tmp_path: Path) -> None:
+    spill = SpillOutputs(tmp_path, most=900, head=100)
+    (first,) = spilled(spill, "r/1")
+    (name,) = re.findall(r"the whole is in (\S+),", first)
+    again = call("read_output", name=name, start=990)
+    assert spilled(spill, "r/1", again)[1] == "7777777777\n[characters 990 to 1,000 of 1,000]"
+    for other in ("r/2", "r 1", "r_1"):
+        assert spilled(spill, other, again)[1].startswith(f"error: there is no output {name!r} of this run")
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "shown", "span"),
+    [
+        (-5, 3, "777", "0 to 3"),
+        (-(10**30), 2, "77", "0 to 2"),
+        (998, 50, "77", "998 to 1,000"),
+        (5000, 10, "", "5,000 to 5,000"),
+        (0, -1, "", "0 to 0"),
+    ],
+)
+def test_a_part_outside_of_an_output_is_cut_to_what_there_is(
+    tmp_path: Path, start: int, length: int, shown: str, span: str
+) -> None:
+    spill = SpillOutputs(tmp_path, most=900, head=100)
+    part = call("read_output", name=f"r_1-{HASH}-0.txt", start=start, length=length)
+    assert spilled(spill, "r/1", part)[1] == f"{shown}\n[characters {span} of 1,000]"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_outputs_are_for_this_user_alone(tmp_path: Path) -> None:
+    old = tmp_path / "out" / f"r_1-{HASH}-0.txt"
+    spill = SpillOutputs(tmp_path / "out", most=900, head=100)
+    spilled(spill, "r/1")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (old.parent, old)] == [0o700, 0o600]
+    old.chmod(0o644)
+    spilled(spill, "r/1")
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+
+
+def test_a_part_of_an_output_longer_than_one_read(tmp_path: Path) -> None:
+    @tool
+    async def long() -> str:
+        """Much."""
+        return "é" * 1_500_000 + "x" * 700_000
+
+    spill = SpillOutputs(tmp_path)
+    part = call("read_output", name=f"r_1-{HASH}-0.txt", start=1_499_995, length=10)
+    model = ScriptedModel([call("long"), part, "Done."])
+    result = Agent(model, tools=[long, spill.tool], middleware=[spill]).run_sync("go", run_id="r/1")
+    assert told(result.messages)[1] == "éééééxxxxx\n[characters 1,499,995 to 1,500,005 of 2,200,000]"
 
 
 def test_other_values_stay_what_they_are(how: How, tmp_path: Path) -> None:

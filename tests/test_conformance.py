@@ -29,7 +29,8 @@ def good(request: SimRequest) -> Any:
     if request.tools and wanted != "none" and ("Use the tool" in prompt or "Call the tool" in prompt or wanted != "auto"):
         cities = ["Paris", "Rome"] if "Rome" in prompt else ["Paris"]
         thought = "I ask the tool." if request.body.get("thinking", {}).get("type") == "enabled" else ""
-        return Assistant("", thought, tuple(call("get_weather", city=city) for city in cities))
+        name = wanted["function"]["name"] if isinstance(wanted, dict) else "get_weather"
+        return Assistant("", thought, tuple(call(name, city=city) for city in cities))
     return "one two three four five six seven eight nine ten eleven" if "Count" in prompt else "Hello."
 
 
@@ -129,7 +130,7 @@ def test_the_command_prints_cost_before_and_after_and_the_profile() -> None:
         result = cli("check-endpoint", "--base-url", sim.base_url, "--model", "deepseek-v4-flash")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 23 requests")
+    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 25 requests")
     assert "✓ tools" in result.stdout and "– JSON schema" in result.stdout
     assert lines[-1] == "the profile deepseek fits"
 
@@ -140,14 +141,15 @@ def test_the_command_as_json_and_as_a_dry_run() -> None:
         assert (found["profile"], found["settings"], len(found["findings"])) == ("deepseek", {}, len(CHECKS))
         sent = len(sim.requests)
         dry = cli("check-endpoint", "--dry-run", "--base-url", sim.base_url)
-        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 23 requests" in dry.stdout
+        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 25 requests" in dry.stdout
 
 
 def test_the_command_fails_where_something_is_broken_and_names_the_settings() -> None:
     with DeepSeekSimulator(lambda request: "Hello." if "required" in json.dumps(request.body) else NO_OPTIONS(request)) as sim:
         result = cli("check-endpoint", "--base-url", sim.base_url, "-m", "deepseek-v4-flash")
     assert result.exit_code == 1
-    assert "dataclasses.replace(agentkit.models.profiles.profile_named('deepseek'), stream_usage=False)" in result.stdout
+    assert "dataclasses.replace(agentkit.models.profiles.profile_named('deepseek'), stream_usage=False, " in result.stdout
+    assert "forced_choice='auto')" in result.stdout
     assert cli("check-endpoint", "--base-url", "https://example.com/v1", "-m", "x").exit_code == 2
 
 

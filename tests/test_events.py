@@ -12,6 +12,7 @@ from agentkit import (
     ApprovalGiven,
     ApprovalRequired,
     Assistant,
+    CallJudged,
     Event,
     MessageAdded,
     ModelReplied,
@@ -43,7 +44,8 @@ LASTING: list[LastingEvent] = [
     UsageAdded("a", Usage(1, 2, 3), 0.5),
     ToolFinished(CALL, ToolResult("a", "f", "lone \ud800 surrogate"), 0.5, "Traceback ..."),
     ApprovalGiven("a", True, '{"x": 2}'),
-    ApprovalGiven("a", False),
+    ApprovalGiven("a", False, reason="too dear"),
+    CallJudged("a", "ask", '{"x": 1}', "f needs an approval"),
     RunPaused((CALL,)),
     RunResumed(),
     RunFinished("error", "boom"),
@@ -78,7 +80,10 @@ def test_the_result_of_a_last_event_is_not_stored(event: Event) -> None:
     [
         (TextDelta("x"), {"type": "TextDelta", "text": "x"}),
         (ToolProgress(ToolCall("a", "f"), {"done": 1}), {"data": {"done": 1}}),
-        (ApprovalRequired(ToolCall("a", "f"), "why"), {"reason": "why", "call": {"id": "a", "name": "f", "arguments": "{}"}}),
+        (
+            ApprovalRequired(ToolCall("a", "f"), "why"),
+            {"reason": "why", "call": {"id": "a", "name": "f", "arguments": "{}", "opaque": ""}},
+        ),
     ],
 )
 def test_passing_events_can_be_shown_as_json(event: Event, data: dict[str, Any]) -> None:
@@ -88,8 +93,10 @@ def test_passing_events_can_be_shown_as_json(event: Event, data: dict[str, Any])
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"type": "TextDelta", "text": "x"}, "unknown event type 'TextDelta'; known: ApprovalGiven, MessageAdded"),
+        ({"type": "TextDelta", "text": "x"}, "unknown event type 'TextDelta'; known: ApprovalGiven, CallJudged"),
         ({"type": "Nope"}, "unknown event type 'Nope'"),
+        ({"type": "ApprovalGiven", "call_id": "a", "approved": "yes"}, "approved is 'yes' in an ApprovalGiven event"),
+        ({"type": "ApprovalGiven", "call_id": "a"}, "approved is None in an ApprovalGiven event"),
         ({}, "unknown event type None"),
         ({"type": "RunStarted"}, "run_id"),
         ({"type": "ToolStarted", "call": {"id": 1, "name": "f"}, "position": 0}, "call.id"),

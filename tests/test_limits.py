@@ -129,7 +129,17 @@ def test_tool_calls_left(limit: int | None, left: int | None) -> None:
 @pytest.mark.parametrize("name", ["max_steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"])
 @pytest.mark.parametrize("value", [-1, -0.5, True, "3", float("nan")])
 def test_a_value_that_is_no_limit_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=re.escape(f"limits: {name} is {value!r}; allowed: None or a number of at least 0")):
+    kind = "number" if name in ("cost", "seconds") else "whole number"
+    with pytest.raises(SettingsError, match=re.escape(f"limits: {name} is {value!r}; allowed: None or a {kind} of at least 0")):
+        SameLimits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["max_steps", "tool_calls", "calls_per_reply", "calls_at_once", "depth", "repeats", "refusals"]
+)
+@pytest.mark.parametrize("value", [1.5, 2.0, float("inf")])
+def test_counts_are_whole_numbers(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"limits: {name} is .*allowed: None or a whole number of at least [01]$"):
         SameLimits(**{name: value})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -34,8 +34,8 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.events import ApprovalGiven, LastingEvent, RunFinished, RunPaused, RunStarted
-from agentkit.loop import LAST_ANSWER, AskModel, Decision, Finish, Pause, RunTools, decide
+from agentkit.events import ApprovalGiven, CallJudged, LastingEvent, RunFinished, RunPaused, RunStarted
+from agentkit.loop import LAST_ANSWER, AskModel, Decision, Finish, Judge, Pause, RunTools, decide
 from agentkit.testing import DeepSeekSimulator, Reply, call
 from agentkit.tool import AnyTool
 
@@ -83,6 +83,9 @@ LOOK, RISKY = ToolCall("c1", "look", '{"text": "a"}'), ToolCall("c2", "risky", '
 ANSWERED = [said("", LOOK), *answered(LOOK)]
 STOP = Limits(max_steps=1)
 LAST = Limits(max_steps=1, on_limit="answer")
+LATE = ToolCall("c3", "look", "{}")
+REFUSED = ToolFinished(LATE, ToolResult("c3", "look", "error: not run", is_error=True), refused="limit:steps")
+DENIED = ToolFinished(RISKY, ToolResult("c2", "risky", "error: not run", is_error=True), refused="denied")
 ASKED_LAST = [*ANSWERED, MessageAdded(User(LAST_ANSWER), "limit:steps")]
 
 
@@ -97,14 +100,17 @@ ASKED_LAST = [*ANSWERED, MessageAdded(User(LAST_ANSWER), "limit:steps")]
         ({"tool_choice": "look", "limits": STOP}, [said("no")], Finish("limit:steps")),
         ({}, [said("hello")], Finish("answer", "hello")),
         ({}, [said("hel", finish="length")], Finish("limit:max_tokens", "hel")),
-        ({}, [said("", RISKY)], Pause((RISKY,))),
+        ({}, [said("", RISKY), CallJudged("c2", "ask", RISKY.arguments)], Pause((RISKY,))),
+        ({}, [said("", RISKY), CallJudged("c2", "ask", '{"text": "b"}')], Pause((replace(RISKY, arguments='{"text": "b"}'),))),
         ({"limits": Limits(max_steps=0, on_limit="answer")}, [], Finish("limit:steps")),
         ({"limits": STOP}, ANSWERED, Finish("limit:steps")),
         ({"limits": LAST}, ANSWERED, AskModel("none", User(LAST_ANSWER), "limit:steps")),
         ({"limits": LAST}, ASKED_LAST, AskModel("none")),
         ({"limits": LAST, "output_type": int}, ASKED_LAST, AskModel("final_answer")),
         ({"limits": LAST}, [*ASKED_LAST, said("enough")], Finish("limit:steps", "enough")),
-        ({"limits": LAST}, [*ASKED_LAST, said("", ToolCall("c3", "look", "{}"))], Finish("limit:steps")),
+        ({"limits": LAST}, [*ASKED_LAST, said("", LATE), REFUSED], Finish("limit:steps")),
+        ({"limits": Limits(tool_calls=1)}, [*ANSWERED, said("", LATE), REFUSED], Finish("limit:steps")),
+        ({"limits": Limits(refusals=1)}, [said("", RISKY), DENIED], Finish("limit:refusals")),
         ({"limits": LAST, "output_type": int}, [*ASKED_LAST, said("seven")], Finish("limit:steps")),
         ({"output_type": int}, [said("7")], Finish("answer", 7)),
         ({"output_type": int, "output_retries": 1, "limits": STOP}, [said("seven")], Finish("limit:steps")),
@@ -122,6 +128,9 @@ def test_decisions(options: dict[str, Any], events: list[LastingEvent], decision
         ([said("", LOOK, finish="length")], "cut off at max_tokens"),
         ([said("", ToolCall("c4", "act", '{"number": 1}')), ToolStarted(ToolCall("c4", "act", '{"number": 1}'), 0)], "unknown"),
         ([said("", LOOK), ToolStarted(LOOK, 0)], None),
+        ([said("", ToolCall("c5", "gone", "{}")), ToolStarted(ToolCall("c5", "gone", "{}"), 0)], "outcome unknown"),
+        ([said("", RISKY), CallJudged("c2", "ask", "{}"), ApprovalGiven("c2", False, reason="too dear")], "too dear"),
+        ([said("", RISKY), CallJudged("c2", "allow", "{}")], None),
     ],
 )
 def test_what_becomes_of_open_calls(events: list[LastingEvent], refusal: str | None) -> None:
@@ -231,8 +240,10 @@ def follows(decision: Decision, event: LastingEvent) -> bool:
             return isinstance(decision, AskModel) and decision.prompt is None
         case ToolStarted():
             return isinstance(decision, RunTools)
-        case ToolFinished():  # Finish and AskModel close what is open
+        case ToolFinished():  # Finish closes what is open
             return not isinstance(decision, Pause)
+        case CallJudged():
+            return isinstance(decision, Judge)
         case ApprovalGiven() | RunPaused():
             return isinstance(decision, Pause)
         case RunFinished():

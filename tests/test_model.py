@@ -39,6 +39,12 @@ from agentkit.models.scripted import ScriptedModel
         ("stop", ["x", ""], "stop has the entry ''; allowed"),
         ("stop", [1], "stop has the entry 1; allowed"),
         ("extra_body", ["x"], "extra_body is not a mapping"),
+        ("extra_body", {"x": object()}, "extra_body cannot be written as JSON"),
+        ("extra_body", {"x": float("nan")}, "extra_body cannot be written as JSON"),
+        ("response_format", {"type": "json_schema", "json_schema": {}}, "give the agent an output_type="),
+        ("response_format", {"type": "json_object", "more": 1}, "response_format is {'type'"),
+        ("thinking", {"type": "adaptive"}, "thinking is {'type'"),
+        ("thinking", 0, "thinking is 0; allowed: True, False"),
         ("extra_body", {"messages": []}, "extra_body is not a mapping of fields without messages"),
     ],
 )
@@ -89,3 +95,11 @@ def test_a_model_is_whatever_has_reply() -> None:
 def test_a_setting_that_is_no_text_is_refused(setting: str) -> None:
     with pytest.raises(SettingsError, match=f"^{setting} is 5; allowed: "):
         ModelSettings(**{setting: 5})  # type: ignore[arg-type]
+
+
+def test_settings_may_be_written_as_the_pages_of_the_api_have_them() -> None:
+    assert ModelSettings(response_format={"type": "json_object"}) == ModelSettings(response_format="json_object")
+    assert ModelSettings(response_format={"type": "text"}) == ModelSettings(response_format="text")
+    assert ModelSettings(thinking={"type": "enabled"}) == ModelSettings(thinking=True)  # type: ignore[arg-type]
+    assert ModelSettings(thinking={"type": "disabled"}) == ModelSettings(thinking=False)  # type: ignore[arg-type]
+    assert ModelSettings(stop=(text for text in ("a", "b"))) == ModelSettings(stop=("a", "b"))  # type: ignore[arg-type]

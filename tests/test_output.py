@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -18,7 +20,9 @@ from agentkit import (
     Assistant,
     Middleware,
     ModelReplied,
+    ModelRetry,
     OutputInvalid,
+    RunContext,
     RunStarted,
     RunState,
     ScriptedModel,
@@ -28,6 +32,7 @@ from agentkit import (
     ToolResult,
     Usage,
     User,
+    tool,
 )
 from agentkit.events import LastingEvent, ToolFinished
 from agentkit.model import ModelReply, ModelRequest
@@ -308,3 +313,201 @@ def test_a_type_that_cannot_be_described_is_refused(kind: Any) -> None:
     with pytest.raises(ToolDefinitionError, match=r"output_type .* cannot be described to a model") as caught:
         output_of(kind, "tool")
     assert "pydantic.dev" not in str(caught.value)
+
+
+# ---- functions
+
+
+class Ticket(BaseModel):
+    number: int
+    title: str
+
+
+class Desk:
+    """Counts what it did."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def file(self, ctx: RunContext[str], title: str, urgent: bool = False) -> Ticket:
+        """File a ticket.
+
+        Args:
+            title: What it is about.
+        """
+        if title == "?":
+            raise ModelRetry("say what it is about")
+        self.done.append((ctx.deps, title, urgent))
+        return Ticket(number=len(self.done), title=title)
+
+    async def later(self, title: str) -> Ticket | None:
+        """File it later."""
+        self.done.append(title)
+        return None
+
+
+def close(number: int, how: str = "fixed") -> str:
+    """Close it."""
+    return f"{number} {how}"
+
+
+def answers(*calls: dict[str, Any]) -> ScriptedModel:
+    script: list[ScriptItem] = [call("final_answer", **arguments) for arguments in calls]
+    return ScriptedModel([*script, "done"])
+
+
+def test_a_function_as_output_type_runs_once_and_gives_the_answer() -> None:
+    desk = Desk()
+    agent = Agent(answers({"title": "?"}, {"title": "broken", "urgent": "yes"}, {"title": "broken"}), output_type=desk.file)
+    result = agent.run_sync("go", deps="me")
+    assert (result.output, result.stop_reason, desk.done) == (
+        Ticket(number=1, title="broken"),
+        "answer",
+        [("me", "broken", False)],
+    )
+    offered = agent.spec.offered[0]
+    assert offered.name == "final_answer" and offered.description.endswith("complete.\n\nFile a ticket.")
+    assert offered.parameters["properties"]["title"]["description"] == "What it is about."
+    assert list(offered.parameters["properties"]) == ["title", "urgent"]
+    told = [message.content for message in result.messages if isinstance(message, ToolResult)]
+    assert told[0] == "error: say what it is about" and "urgent: Input should be a valid boolean" in told[1]
+    assert [type(event).__name__ for event in result.events[-3:]] == ["ToolStarted", "ToolFinished", "RunFinished"]
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "output"),
+    [
+        (lambda desk: close, {"number": 5}, "5 fixed"),
+        (lambda desk: functools.partial(close, how="not mine"), {"number": "5"}, "5 not mine"),
+        (lambda desk: functools.partial(desk.later, "menu"), {}, None),
+        (lambda desk: desk.later, {"title": "menu"}, None),
+        (lambda desk: tool(close, description="Shut.", timeout=5), {"number": 5}, "5 fixed"),
+    ],
+)
+def test_functions_of_all_kinds_give_the_answer(make: Any, arguments: Any, output: Any) -> None:
+    for kind in (ScriptedModel, JsonModel):
+        desk = Desk()
+        result = run(kind([call("final_answer", **arguments), "x"]), make(desk))
+        assert (result.output, result.stop_reason, result.steps) == (output, "answer", 1)
+        assert desk.done in ([], ["menu"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (str, "5"),
+        (str | int, "5"),
+        (str | int, 5),
+        (float, 0.5),
+        (list[date], [date(2026, 1, 2)]),
+        (Size, Size(1)),
+        (None, None),
+    ],
+)
+def test_the_answer_has_the_annotated_type_also_after_a_resume(kind: Any, value: Any) -> None:
+    def give() -> Any:
+        ran.append(1)
+        return value
+
+    ran: list[int] = []
+    give.__annotations__["return"] = kind
+    agent = Agent(answers({}), output_type=give)
+    result = agent.run_sync("go")
+    stored = RunState.replay(result.events[:-1]).to_json()
+    again = agent.resume_sync(json.loads(json.dumps(stored)))
+    assert result.output == again.output == value and type(result.output) is type(again.output) is type(value)
+    assert ran == [1]
+
+
+def test_a_crash_while_the_function_ran_is_told_and_nothing_runs_again_by_itself() -> None:
+    desk = Desk()
+    agent = Agent(answers({"title": "broken"}), output_type=desk.file)
+    events = agent.run_sync("go", deps="me").events
+    started = next(place for place, event in enumerate(events) if type(event).__name__ == "ToolStarted")
+    other = agent.copy(model=ScriptedModel([call("final_answer", title="again"), "x"]))
+    result = other.resume_sync(RunState.replay(events[: started + 1]), deps="me")
+    told = [message.content for message in result.messages if isinstance(message, ToolResult)]
+    assert told[0].startswith("error: outcome unknown")
+    assert [title for _, title, _ in desk.done] == ["broken", "again"], "the model was told, and called again"
+
+
+def test_a_watched_run_calls_the_function_once_as_well() -> None:
+    desk = Desk()
+    stream = Agent(answers({"title": "a"}), output_type=desk.file).stream_sync("go", deps="me")
+    assert len(list(stream)) > 5 and stream.result.output == Ticket(number=1, title="a") and len(desk.done) == 1
+
+
+def test_of_two_answers_in_one_reply_one_runs() -> None:
+    desk = Desk()
+    model = ScriptedModel([[call("final_answer", title="a"), call("final_answer", title="b")], "x"])
+    result = run(model, desk.file)
+    assert result.output == Ticket(number=1, title="a") and len(desk.done) == 1
+    assert [m.content for m in result.messages if isinstance(m, ToolResult)][
+        1
+    ] == "error: not run: the answer can be given once"
+
+
+def test_a_text_is_no_call_of_the_function() -> None:
+    desk = Desk()
+    model = ScriptedModel(['{"title": "a"}', call("final_answer", title="b")])
+    assert run(model, desk.file).output == Ticket(number=1, title="b") and len(desk.done) == 1
+    corrected = model.requests[1].messages[-1]
+    assert (
+        isinstance(corrected, User) and corrected.content == "Give your answer by calling the tool final_answer, not as text."
+    )
+
+
+class Loop:
+    """Says that it is a list, and holds itself."""
+
+
+def test_a_function_that_returns_what_it_does_not_say_is_not_called_again() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for value, output in ((b"\xff", None), ("x", "x"), (Loop, None), ("\ud800", None), (endless, None), ({1: 2}, {"1": 2})):
+        ran: list[int] = []
+
+        def give(value: Any = value, ran: list[int] = ran) -> int:
+            ran.append(1)
+            return value  # type: ignore[no-any-return]
+
+        result = run(ScriptedModel([call("final_answer"), call("final_answer"), "x"]), functools.partial(give, value, ran))
+        assert ran == [1] and result.stop_reason == "answer"
+        assert output is None or result.output == output
+
+
+def unannotated(x: int):  # type: ignore[no-untyped-def]
+    return x
+
+
+def odd() -> Odd:
+    return Odd()
+
+
+def takes_odd(x: Odd) -> int:
+    return 1
+
+
+def many() -> Iterator[int]:
+    yield 1
+
+
+def unknown() -> Missing: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (unannotated, "unannotated does not say what it returns; annotate it"),
+        (lambda x: x, "does not say what it returns"),
+        (len, "does not say what it returns"),
+        (odd, "odd: its result cannot be described"),
+        (takes_odd, "parameter 'x' of type Odd cannot be described"),
+        (many, "many yields; a function returns the answer"),
+        (unknown, "its result cannot be described"),
+        (Desk.file, "a method has no object yet"),
+    ],
+)
+def test_a_function_that_cannot_give_the_answer_is_refused_when_the_agent_is_made(function: Any, says: str) -> None:
+    with pytest.raises(ToolDefinitionError, match=says):
+        Agent(ScriptedModel([]), output_type=function)

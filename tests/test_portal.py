@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from agentkit import (
     Assistant,
     AuthError,
     ChatModel,
+    ModelReply,
     ModelRequest,
     RunFinished,
     RunResult,
     ScriptedModel,
+    TextDelta,
     ToolCall,
     ToolFinished,
     ToolResult,
@@ -512,3 +514,179 @@ def test_an_error_comes_out_of_a_sync_call_without_anothers_context() -> None:
     with pytest.raises(AuthError) as caught:
         Agent(ScriptedModel([AuthError("no")])).run_sync("hi")
     assert caught.value.__context__ is None
+
+
+# --- streams that are abandoned -------------------------------------------------------------------
+
+
+class Hanging:
+    """A model that says one piece and then waits until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+        try:
+            await on_delta(TextDelta("piece"))
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        raise AssertionError
+
+
+def by_loop(agent: Agent[Any]) -> Iterator[str]:
+    for event in agent.stream_sync("go"):
+        if isinstance(event, TextDelta):
+            yield event.text
+
+
+def by_with(agent: Agent[Any]) -> Iterator[str]:
+    with agent.stream_sync("go") as stream:
+        for event in stream:
+            if isinstance(event, TextDelta):
+                yield event.text
+
+
+def by_finally(agent: Agent[Any]) -> Iterator[str]:
+    stream = agent.stream_sync("go")
+    try:
+        yield from (event.text for event in stream if isinstance(event, TextDelta))
+    finally:
+        stream.close()
+
+
+class InCycle:
+    """Garbage that only a collection finds."""
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.itself = held, self
+
+
+def drop_here(garbage: list[Any]) -> None:
+    garbage.clear()
+    gc.collect()
+
+
+def drop_in_a_thread(garbage: list[Any]) -> None:
+    thread = threading.Thread(target=drop_here, args=(garbage,))
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def drop_in_a_loop(garbage: list[Any]) -> None:
+    async def drop() -> None:
+        drop_here(garbage)
+
+    asyncio.run(drop())
+
+
+def drop_in_the_portal(garbage: list[Any]) -> None:
+    async def drop() -> None:
+        drop_here(garbage)
+
+    portal.run(asyncio.wait_for(drop(), 10))
+
+
+@pytest.mark.parametrize("drop", [drop_here, drop_in_a_thread, drop_in_a_loop, drop_in_the_portal])
+@pytest.mark.parametrize("in_cycle", [False, True])
+@pytest.mark.parametrize("texts", [by_loop, by_with, by_finally])
+def test_a_generator_around_a_stream_can_be_collected_in_any_thread(texts: Any, in_cycle: bool, drop: Any) -> None:
+    model = Hanging()
+    generator = texts(Agent(model))
+    assert next(generator) == "piece"
+    garbage: list[Any] = [InCycle(generator) if in_cycle else generator]
+    del generator
+    drop(garbage)  # what a finalizer raises is a warning, and warnings are errors
+    assert model.ended.wait(10)
+
+
+def test_closing_a_generator_waits_for_the_end_of_the_run() -> None:
+    ends: list[str] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            ends.append(event.stop_reason)
+
+    def texts() -> Iterator[str]:
+        with Agent(Hanging()).stream_sync("go", observers=[watch]) as stream:
+            for event in stream:
+                if isinstance(event, TextDelta):
+                    yield event.text
+
+    generator = texts()
+    next(generator)
+    generator.close()  # type: ignore[attr-defined]
+    assert ends == ["cancelled"]
+
+
+def test_closing_a_stream_does_not_wait_for_a_background_loop_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.stream._CLOSING", 0.05)
+    release, blocked = threading.Event(), threading.Event()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            blocked.set()
+            release.wait(30)
+
+    stream = Agent(Hanging()).stream_sync("go", observers=[watch])
+    while not isinstance(next(stream), TextDelta):
+        pass
+    stream.close()
+    assert blocked.wait(10) and not release.is_set()
+    release.set()
+
+
+def test_a_stream_that_is_closed_before_it_began_does_not_begin() -> None:
+    model = ScriptedModel(["never"])
+    stream = Agent(model).stream_sync("go")
+    stream.close()
+    assert list(stream) == [] and model.requests == []
+
+
+@pytest.mark.parametrize("form", ["for event in stream", "for event in open(stream)"])
+def test_a_generator_that_is_still_held_at_exit(form: str) -> None:
+    assert script(f"""
+        def open(stream):
+            with stream:
+                yield from stream
+
+        def texts(stream):
+            {form}:
+                yield type(event).__name__
+
+        sim = DeepSeekSimulator(["a long answer"]).start()
+        generator = texts(Agent(ChatModel(base_url=sim.base_url)).stream_sync("go"))
+        print(next(generator))
+    """) == ["RunStarted"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_drops_the_streams_of_its_parent_and_leaves_their_runs_alone() -> None:
+    assert script("""
+        import gc
+
+        def texts(stream):
+            with stream:
+                yield from stream
+
+        release = threading.Event()
+
+        async def wait() -> str:
+            "Wait."
+            await asyncio.to_thread(release.wait, 10)
+            return "waited"
+
+        generator = texts(Agent(ScriptedModel([call("wait"), "Done."]), tools=[wait]).stream_sync("go"))
+        while type(next(generator)).__name__ != "ToolStarted":
+            pass
+        pid = os.fork()
+        if pid == 0:
+            del generator
+            gc.collect()
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        release.set()
+        *_, last = generator
+        print(last.stop_reason)
+    """) == ["0", "answer"]

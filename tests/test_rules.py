@@ -51,7 +51,7 @@ class Ledger:
 
         def effect(text: str, ctx: RunContext[None]) -> str:
             """Do something."""
-            self.done.append((ctx.call.name, ctx.idempotency_key))
+            self.done.append((ctx.call.name, ctx.idempotency_key.rpartition(":")[0]))
             return f"did {text}"
 
         names: dict[str, Any] = {"plain": {}, "reads": {"read_only": True}, "repeats": {"idempotent": True}}
@@ -222,7 +222,7 @@ def test_rule_4_calls_beyond_the_limit_are_answered_without_being_run(how: How, 
     sim = simulate([[call("plain", text=str(n)) for n in range(4)], "Enough."])
     agent = Agent(chat(sim), tools=ledger.tools, limits=Limits(tool_calls=2, on_limit="answer"))
     result = how(agent, "go")
-    assert results(result) == ["did 0", "did 1", *["error: not run: the run ended before this call"] * 2]
+    assert results(result) == ["did 0", "did 1", *["error: not run: the run has reached its limit of tool calls"] * 2]
     assert (result.stop_reason, result.output, len(ledger.done)) == ("limit:tool_calls", "Enough.", 2)
     assert sim.requests[1].body["tool_choice"] == "none"
 

@@ -318,7 +318,10 @@ def test_an_observer_that_fails_leaves_no_gap_for_the_others(how: How) -> None:
 
 
 @pytest.mark.parametrize("by_limit", [False, True])
-def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(by_limit: bool) -> None:
+def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
+    by_limit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.run.OBSERVER_GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:
@@ -343,7 +346,8 @@ def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(by_
     assert [m.content for m in state.messages if isinstance(m, ToolResult)] == ["0", "1", "2"], "what was done is not unknown"
 
 
-def test_a_second_cancellation_does_not_cut_the_end_of_a_run() -> None:
+def test_a_second_cancellation_does_not_cut_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.run.OBSERVER_GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:
@@ -355,18 +359,15 @@ def test_a_second_cancellation_does_not_cut_the_end_of_a_run() -> None:
             started.set()
             await asyncio.Event().wait()
 
-        async def slow(event: Any) -> None:
+        async def stuck(event: Any) -> None:
             if isinstance(event, ToolFinished):
                 closing.set()
                 await asyncio.Event().wait()
 
         agent = Agent(ScriptedModel([[call("wait"), call("wait")], "never"]), tools=[wait])
-        task = asyncio.create_task(agent.run("x", observers=[slow, lasting(got)]))
+        task = asyncio.create_task(agent.run("x", observers=[stuck, lasting(got)]))
         await started.wait()
         task.cancel()
-        await closing.wait()
-        task.cancel()
-        closing.clear()
         await closing.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,6 +13,7 @@ from agentkit import (
     Agent,
     ApprovalGiven,
     Assistant,
+    CallJudged,
     Event,
     Limits,
     MessageAdded,
@@ -201,7 +202,8 @@ def test_positions_count_the_calls_of_the_whole_run() -> None:
 
 
 def test_an_approval_with_other_arguments_changes_the_call_that_runs() -> None:
-    state = RunState.replay([START, ASKED, RunPaused((CALL,)), RunResumed(), ApprovalGiven("a", True, '{"x": 1}')])
+    asks = CallJudged("a", "ask", CALL.arguments)
+    state = RunState.replay([START, ASKED, asks, RunPaused((CALL,)), RunResumed(), ApprovalGiven("a", True, '{"x": 1}')])
     assert state.calls["a"].call == ToolCall("a", "f", '{"x": 1}')
     assert state.calls["a"].approved is True and state.calls["b"].approved is None
     assert state.pending == ()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 
 from agentkit import (
@@ -413,26 +414,201 @@ def test_two_tasks_cannot_wait_on_one_stream() -> None:
     asyncio.run(main())
 
 
-def test_a_reader_with_a_timeout_does_not_cancel_the_run() -> None:
+def waiting_tool(begun: asyncio.Event, release: asyncio.Event) -> Any:
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        begun.set()
+        await release.wait()
+        return "waited"
+
+    return wait
+
+
+def test_to_look_for_an_event_for_some_time_does_not_cancel_the_run() -> None:
     async def main() -> None:
-        release = asyncio.Event()
-
-        @tool
-        async def wait() -> str:
-            """Wait."""
-            await release.wait()
-            return "waited"
-
-        stream = Agent(ScriptedModel([call("wait"), "Done."]), tools=[wait]).stream("go")
+        begun, release = asyncio.Event(), asyncio.Event()
+        stream = Agent(ScriptedModel([call("wait"), "Done."]), tools=[waiting_tool(begun, release)]).stream("go")
         while not isinstance(await anext(stream), ToolStarted):
             pass
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(anext(stream), 0.01)
+        looking = asyncio.ensure_future(anext(stream))
+        assert await asyncio.wait([looking], timeout=0.01) == (set(), {looking})
         release.set()
+        assert isinstance(await looking, ToolFinished)
         assert kinds([event async for event in stream])[-1] == "RunFinished"
         assert stream.result.output == "Done."
 
     asyncio.run(main())
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def cancelled_by_a_time_limit(task: asyncio.Task[Any]) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(task, 0)
+
+
+async def cancelled_by_a_task_group(task: asyncio.Task[Any]) -> None:
+    async def wait() -> None:
+        await task
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            await asyncio.sleep(0)
+            raise LookupError
+
+
+async def in_the_iteration(stream: Any, begun: asyncio.Event) -> None:
+    async for _event in stream:
+        ...
+
+
+async def in_the_body(stream: Any, begun: asyncio.Event) -> None:
+    async for event in stream:
+        if isinstance(event, ToolStarted):
+            await asyncio.Event().wait()
+
+
+async def in_the_body_of_a_second_task(stream: Any, begun: asyncio.Event) -> None:
+    await asyncio.ensure_future(anext(stream))
+    await in_the_body(stream, begun)
+
+
+async def in_a_generator_around_it(stream: Any, begun: asyncio.Event) -> None:
+    async for _text in (str(event) async for event in stream):
+        ...
+
+
+async def in_a_with_block(stream: Any, begun: asyncio.Event) -> None:
+    async with stream:
+        await in_the_body(stream, begun)
+
+
+@pytest.mark.parametrize("how", [cancelled, cancelled_by_a_time_limit, cancelled_by_a_task_group])
+@pytest.mark.parametrize(
+    "iterate",
+    [in_the_iteration, in_the_body, in_the_body_of_a_second_task, in_a_generator_around_it, in_a_with_block],
+)
+def test_cancelling_the_task_that_iterates_cancels_the_run(iterate: Any, how: Any) -> None:
+    ends: list[str] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            ends.append(event.stop_reason)
+
+    async def main() -> None:
+        begun, release = asyncio.Event(), asyncio.Event()
+        agent = Agent(ScriptedModel([call("wait"), "never"]), tools=[waiting_tool(begun, release)])
+        stream = agent.stream("go", observers=[watch])  # held: nothing here is garbage
+        task = asyncio.ensure_future(iterate(stream, begun))
+        await begun.wait()
+        await others()  # the events so far are taken
+        await how(task)
+        if iterate is in_the_iteration:
+            assert ends == ["cancelled"], "it waits for the end of the run"
+        assert await others() == 0
+        assert ends == ["cancelled"]
+        assert stream.result.stop_reason == "cancelled"
+
+    asyncio.run(main())
+
+
+def test_a_task_that_has_left_a_stream_to_another_can_be_cancelled() -> None:
+    async def main() -> None:
+        begun, release, handed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        agent = Agent(ScriptedModel([call("wait"), "Done."]), tools=[waiting_tool(begun, release)])
+        stream = agent.stream("go")
+
+        async def begin() -> None:
+            await anext(stream)
+            handed.set()
+            await asyncio.Event().wait()
+
+        first = asyncio.ensure_future(begin())
+        await handed.wait()
+        second = asyncio.ensure_future(in_the_iteration(stream, begun))
+        await begun.wait()
+        await cancelled(first)
+        release.set()
+        await second
+        assert stream.result.output == "Done."
+
+    asyncio.run(main())
+
+
+def test_a_task_that_iterates_over_many_streams_holds_none_of_them() -> None:
+    async def main() -> None:
+        states: list[weakref.ref[Any]] = []
+
+        def watch(event: Any) -> None:
+            if isinstance(event, RunFinished):
+                states.append(weakref.ref(event.result.state))
+
+        for model in (ScriptedModel(["Hello."]), Waiting()):
+            async for event in Agent(model).stream("go", observers=[watch]):
+                if isinstance(event, TextDelta) and isinstance(model, Waiting):
+                    break
+            del event
+            await others()
+        gc.collect()
+        assert [state() for state in states] == [None, None]
+
+    asyncio.run(main())
+
+
+async def in_a_with_block_in_scope(stream: Any, scope: anyio.CancelScope) -> None:
+    with scope:
+        async with stream:
+            async for _event in stream:
+                ...
+
+
+async def in_the_iteration_in_scope(stream: Any, scope: anyio.CancelScope) -> None:
+    with scope:
+        async for _event in stream:
+            ...
+
+
+@pytest.mark.parametrize("iterate", [in_a_with_block_in_scope, in_the_iteration_in_scope])
+def test_the_run_waits_for_what_its_calls_do_to_tidy_up(iterate: Any) -> None:
+    """A cancel scope of anyio, as web servers have it, cancels whatever its task waits for again and again."""
+    log: list[str] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RunFinished):
+            log.append(event.stop_reason)
+
+    async def main() -> None:
+        begun, scope = asyncio.Event(), anyio.CancelScope()
+
+        @tool
+        async def work() -> None:
+            """Work until cancelled, then tidy up."""
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                log.append("tidied")
+
+        stream = Agent(ScriptedModel([call("work"), "never"]), tools=[work]).stream("go", observers=[watch])
+        task = asyncio.ensure_future(iterate(stream, scope))
+        await begun.wait()
+        await others()
+        scope.cancel()
+        await task
+        assert log == []
+        while len(log) < 2:  # noqa: ASYNC110  the run ends by itself
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert log == ["tidied", "cancelled"]
 
 
 def test_progress_of_a_cancelled_call_leaves_no_tasks() -> None:

@@ -1,21 +1,32 @@
-"""Sync functions in threads: context, errors, cancellation, growth, reuse, fork."""
+"""Sync functions in threads: context, errors, cancellation, growth, the same thread for all, and their end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
-import os
-import signal
+import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from agentkit import (
+    Agent,
+    Limits,
+    Middleware,
+    RunContext,
+    RunResult,
+    ScriptedModel,
+    ToolCall,
+    ToolResult,
+    tool,
+)
 from agentkit.portal import Caller
-from agentkit.threads import Threads, Waiting
+from agentkit.spec import NextToolCall
+from agentkit.testing import call
+from agentkit.threads import Threads
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
 
@@ -82,24 +93,39 @@ def test_an_order_to_stop_reaches_the_caller(error: BaseException) -> None:
     assert caught.value is error
 
 
-def test_a_thread_is_used_again_and_survives_an_error() -> None:
+def test_functions_one_after_another_run_in_one_thread_whatever_they_raise() -> None:
     async def main() -> set[int]:
-        threads = Threads()
-        ids = set()
+        threads, ids = Threads(), set[int]()
 
-        def fail() -> None:
+        def fail(error: BaseException) -> None:
             ids.add(threading.get_ident())
-            raise ValueError("x")
+            raise error
 
-        for _ in range(20):
+        for error in (ValueError("x"), asyncio.CancelledError("mine"), SystemExit(3), StopIteration(3)) * 5:
             ids.add(await threads.run(threading.get_ident))
-            with pytest.raises(ValueError, match="x"):
-                await threads.run(fail)
-            while len(threads._waiting) < len(ids):  # noqa: ASYNC110  a worker puts itself back after its result is on the way
-                await asyncio.sleep(0)
+            with pytest.raises((type(error), RuntimeError)):
+                await threads.run(functools.partial(fail, error))
         return ids
 
-    assert len(asyncio.run(main())) <= 2  # the second call of a round may come before the first worker is back
+    assert len(asyncio.run(main())) == 1
+
+
+def test_after_functions_that_ran_together_it_is_the_first_thread_again() -> None:
+    together = threading.Barrier(5, timeout=30)
+
+    def meet() -> threading.Thread:
+        together.wait()
+        return threading.current_thread()
+
+    async def main() -> None:
+        threads = Threads()
+        first = await threads.run(threading.current_thread)
+        for _ in range(3):
+            met = await asyncio.gather(*(threads.run(meet) for _ in range(5)))
+            assert len({*met}) == 5 and met[0] is first
+            assert [await threads.run(threading.current_thread) for _ in range(3)] == [first] * 3
+
+    asyncio.run(main())
 
 
 def test_fifty_calls_run_at_once() -> None:
@@ -113,50 +139,47 @@ def test_fifty_calls_run_at_once() -> None:
     asyncio.run(main())
 
 
-def test_an_idle_thread_ends() -> None:
-    async def main() -> threading.Thread:
-        return await Threads(idle=0.01).run(threading.current_thread)
+@pytest.mark.parametrize("end", ["close", "del"])
+def test_idle_threads_end_with_their_run(end: str) -> None:
+    async def main() -> list[threading.Thread]:
+        threads, together = Threads(), threading.Barrier(3, timeout=30)
 
-    thread = asyncio.run(main())
-    thread.join(10)
-    assert not thread.is_alive()
+        def meet() -> threading.Thread:
+            together.wait()
+            return threading.current_thread()
 
+        met = await asyncio.gather(*(threads.run(meet) for _ in range(3)))
+        assert all(thread.is_alive() for thread in met)
+        if end == "close":
+            threads.close()
+        else:
+            del threads
+        for thread in met:
+            await asyncio.to_thread(thread.join, 10)
+        return met
 
-class Contested(Waiting):
-    """A deque in which a worker that wants to end comes second to a caller that takes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ending, self.taken = threading.Event(), threading.Event()
-
-    def pop(self) -> Any:  # type: ignore[override]
-        item = super().pop()
-        self.taken.set()
-        return item
-
-    def remove(self, item: Any) -> None:
-        self.ending.set()
-        self.taken.wait(30)
-        super().remove(item)
+    assert not any(thread.is_alive() for thread in asyncio.run(main()))
 
 
-def test_a_call_that_takes_a_thread_at_its_end_is_run() -> None:
-    async def main() -> str:
-        threads, contested = Threads(idle=0.0), Contested()
-        threads._waiting = contested
-        await threads.run(lambda: "first")
-        await asyncio.to_thread(contested.ending.wait, 30)
-        return await asyncio.wait_for(threads.run(lambda: "second"), 10)
+def test_a_function_that_outlives_close_comes_back_and_its_thread_ends() -> None:
+    started, release = threading.Event(), threading.Event()
 
-    assert asyncio.run(main()) == "second"
+    def work() -> threading.Thread:
+        started.set()
+        release.wait(30)
+        return threading.current_thread()
 
+    async def main() -> None:
+        threads = Threads()
+        task = asyncio.create_task(threads.run(work))
+        await asyncio.to_thread(started.wait, 30)
+        threads.close()
+        release.set()
+        thread = await task
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
 
-def test_calls_that_meet_the_end_of_idle_threads_are_all_run() -> None:
-    async def main() -> list[int]:
-        threads = Threads(idle=0.0)
-        return [await asyncio.wait_for(threads.run(functools.partial(int, number)), 10) for number in range(300)]
-
-    assert asyncio.run(main()) == list(range(300))
+    asyncio.run(main())
 
 
 def test_a_cancelled_caller_goes_on_at_once_and_the_thread_to_its_end() -> None:
@@ -174,14 +197,15 @@ def test_a_cancelled_caller_goes_on_at_once_and_the_thread_to_its_end() -> None:
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, details: wrong.append(details))
-        threads = Threads(idle=0.0)
+        threads = Threads()
         task = asyncio.create_task(threads.run(hang))
         await asyncio.to_thread(started.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not ended.is_set()
-        assert await threads.run(lambda: "another thread") == "another thread"
+        others = [await threads.run(threading.current_thread) for _ in range(3)]
+        assert len({*others}) == 1 and others[0] not in workers, "the next functions share another thread"
         release.set()
         await asyncio.to_thread(workers[0].join, 30)  # its late result is in the loop's queue by now, before what follows
         await asyncio.sleep(0)
@@ -200,7 +224,7 @@ def test_a_result_after_the_end_of_the_loop_harms_nothing() -> None:
         release.wait(30)
 
     async def main() -> None:
-        task = asyncio.create_task(Threads(idle=0.01).run(hang))
+        task = asyncio.create_task(Threads().run(hang))
         await asyncio.to_thread(started.wait, 30)
         task.cancel()
 
@@ -219,35 +243,6 @@ def test_one_set_of_threads_serves_several_loops() -> None:
     assert [asyncio.run(main()) for _ in range(3)] == [3, 3, 3]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_starts_threads_of_its_own() -> None:
-    threads = Threads()
-
-    async def main() -> int:
-        return await threads.run(lambda: 7)
-
-    assert asyncio.run(main()) == 7
-    deadline = time.monotonic() + 10
-    while not threads._waiting and time.monotonic() < deadline:
-        time.sleep(0)
-    assert threads._waiting  # a thread that the other process will not have
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)  # a hanging child must not outlive the test
-        os._exit(asyncio.run(main()))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-
-
-def test_threads_that_go_end_their_idle_threads() -> None:
-    async def main() -> threading.Thread:
-        return await Threads(idle=3600).run(threading.current_thread)
-
-    thread = asyncio.run(main())
-    thread.join(timeout=10)
-    assert not thread.is_alive()
-
-
 def test_a_wait_that_is_over_is_not_cancelled() -> None:
     within, stopped = Caller(), list[int]()
     with within.waiting(lambda: stopped.append(1)):
@@ -258,3 +253,205 @@ def test_a_wait_that_is_over_is_not_cancelled() -> None:
         with within.waiting(lambda: stopped.append(2)):
             pass
     assert stopped == [2], "the next one, and only that"
+
+
+# --- in a run -------------------------------------------------------------------------------------
+
+
+class Calls:
+    """Sync tools with each label, which note the threads that they run in."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        options: list[tuple[str, dict[str, bool]]] = [
+            ("write", {}), ("read", {"read_only": True}), ("scan", {"parallel": True}), ("alone", {"sequential": True}),
+        ]  # fmt: skip
+        self.tools: list[Any] = [tool(self.query, name=name, **labels) for name, labels in options]  # type: ignore[call-overload]
+
+    def query(self, n: int) -> int:
+        """Ask for a number."""
+        self.threads.append(threading.current_thread())
+        return n
+
+
+class Database(Calls):
+    """The same with a SQLite connection that the first call opens. By SQLite's rule, it serves that call's thread only."""
+
+    connection: sqlite3.Connection | None = None
+
+    def query(self, n: int) -> int:
+        """Ask for a number; 0 closes the connection."""
+        if self.connection is None:
+            self.connection = sqlite3.connect(":memory:")
+        (found,) = self.connection.execute("select ?", (n,)).fetchone()
+        if n == 0:
+            self.connection.close()
+        return super().query(int(found))
+
+
+@tool(read_only=True)
+def free(n: int) -> int:
+    """Do something without the database, beside the others."""
+    return n
+
+
+@tool
+async def elsewhere(n: int) -> int:
+    """Do something else."""
+    await asyncio.sleep(0)
+    return n
+
+
+def asked(names: str) -> list[ToolCall]:
+    return [call(name, n=number) for number, name in enumerate(names.split(), 1)]
+
+
+def told(result: RunResult[Any]) -> list[str]:
+    return [message.content for message in result.messages if isinstance(message, ToolResult)]
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        ["write", "write", "write"],
+        ["write write write"],
+        ["write", *["free write free free write", "write", "read", "free write free"] * 5],
+        ["write", "read", "scan", "write"],
+        ["read", "write", "alone", "read"],
+        ["elsewhere write elsewhere", "elsewhere read", "read elsewhere"],
+        ["write alone write", "read"],
+        ["elsewhere", "elsewhere read elsewhere", "write write elsewhere"],
+        ["no_such_tool write", "no_such_tool read", "write"],
+    ],
+)
+def test_sync_calls_one_after_another_run_in_one_thread(replies: list[str]) -> None:
+    database = Database()
+    agent = Agent(
+        ScriptedModel([*map(asked, replies), call("read", n=0), "Done."]),
+        tools=[*database.tools, free, elsewhere],
+        limits=Limits(max_steps=30),
+    )
+    wrong = [text for text in told(agent.run_sync("go")) if not text.isdecimal() and "no_such_tool" not in text]
+    assert not wrong
+    assert len({*database.threads}) == 1
+
+
+def test_beside_labelled_calls_the_others_keep_the_runs_thread() -> None:
+    together = threading.Barrier(3, timeout=30)
+    threads: dict[str, list[threading.Thread]] = {"write": [], "read": []}
+
+    def meet(name: str, wait: bool) -> None:
+        """Meet the others."""
+        threads[name].append(threading.current_thread())
+        if wait:
+            together.wait()
+
+    write = tool(lambda wait: meet("write", wait), name="write", description="Write.")
+    read = tool(lambda wait: meet("read", wait), name="read", description="Read.", read_only=True)
+    mixed = [call("read", wait=True), call("write", wait=True), call("read", wait=True), call("write", wait=False)]
+    script: list[Any] = [call("write", wait=False), mixed, call("read", wait=False), "Done."]
+    Agent(ScriptedModel(script), tools=[write, read]).run_sync("go")
+    own = threads["write"][0]
+    assert threads["write"] == [own] * 3
+    assert own not in threads["read"][:2] and threads["read"][2] is own
+
+
+def test_after_a_call_that_timed_out_the_next_ones_share_another_thread() -> None:
+    release, threads = threading.Event(), list[threading.Thread]()
+
+    @tool(timeout=0.05)
+    def work(hang: bool) -> None:
+        """Work."""
+        threads.append(threading.current_thread())
+        if hang:
+            release.wait(30)
+
+    script = [call("work", hang=hang) for hang in (False, True, False, False)]
+    try:
+        result = Agent(ScriptedModel([*script, "Done."]), tools=[work]).run_sync("go")
+        assert ["no result within" in text for text in told(result)] == [False, True, False, False]
+        assert threads[0] is threads[1] and threads[2] is threads[3] and threads[1] is not threads[2]
+        assert threads[1].is_alive()
+    finally:
+        release.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def tool_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "agentkit-tool"}
+
+
+LAST: dict[str, Any] = {
+    "answer": "Done.", "error": LookupError("broken"), "pending_approval": call("ask"), "limit:steps": call("write", n=1),
+    "cancelled": call("hang"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", LAST)
+def test_the_threads_of_a_run_end_with_it(ending: str) -> None:
+    @tool(approval=True)
+    def ask() -> None:
+        """Wait for an approval."""
+
+    @tool
+    async def hang() -> None:
+        """Hang."""
+        hanging.set()
+        await asyncio.Event().wait()
+
+    before, calls, hanging = tool_threads(), Calls(), asyncio.Event()
+    model = ScriptedModel([asked("write"), asked("read scan"), LAST[ending]])
+    agent = Agent(model, tools=[*calls.tools, ask, hang], limits=Limits(max_steps=3), retry=None)
+
+    async def main() -> set[threading.Thread]:
+        task = asyncio.ensure_future(agent.run("go"))
+        if ending == "cancelled":
+            await hanging.wait()
+            assert len(tool_threads() - before) == 2
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return tool_threads() - before
+
+    left = asyncio.run(main())
+    assert len({*calls.threads}) == 2
+    for thread in left:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_an_agent_inside_a_sync_tool_has_a_thread_of_its_own() -> None:
+    inner, outer = Calls(), Calls()
+    model = ScriptedModel(lambda request: "Helped." if len(request.messages) > 1 else asked("write write"))
+    helper = Agent(model, tools=inner.tools)
+
+    @tool
+    def ask(ctx: RunContext[None]) -> str:
+        """Ask the helper, from the thread of this run."""
+        outer.query(1)
+        return helper.run_sync("go", within=ctx).output
+
+    script: list[Any] = [asked("write"), call("ask"), call("helper", task="go"), asked("write"), "Done."]
+    agent = Agent(ScriptedModel(script), tools=[*outer.tools, ask, helper.as_tool("helper", "Helps.")])
+    assert told(agent.run_sync("go")) == ["1", "Helped.", "Helped.", "1"]
+    assert len({*outer.threads}) == 1 and outer.threads[0] not in inner.threads
+
+
+def test_a_middleware_that_makes_a_call_twice_at_once_does_not_wait_for_the_runs_thread() -> None:
+    together, threads = threading.Barrier(2, timeout=30), list[threading.Thread]()
+
+    class Twice(Middleware):
+        async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+            first, _ = await asyncio.gather(next(call), next(call))
+            return first
+
+    @tool
+    def meet() -> None:
+        """Meet the other call."""
+        threads.append(threading.current_thread())
+        together.wait()
+
+    agent = Agent(ScriptedModel([call("meet"), call("meet"), "Done."]), tools=[meet], middleware=[Twice()])
+    assert told(agent.run_sync("go")) == ["null", "null"]
+    assert len(threads) == 4 and len({*threads}) == 2

@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import inspect
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NewType, Optional, TypeVar
 
 import pytest
+import typing_extensions as te
 from pydantic import BaseModel
 
-from agentkit import RunContext, Tool, ToolArgumentsInvalid, ToolCall, ToolDefinitionError, ToolRegistry, tool
+from agentkit import (
+    Agent,
+    RunContext,
+    ScriptedModel,
+    Tool,
+    ToolArgumentsInvalid,
+    ToolCall,
+    ToolDefinitionError,
+    ToolProgress,
+    ToolRegistry,
+    tool,
+)
+from agentkit.testing import call
 from agentkit.threads import Threads
 from agentkit.tool import AnyTool, ToolOptions, as_tools
+
+T = TypeVar("T")
+NAN, INF = float("nan"), float("inf")
+
+
+class Later:
+    async def __call__(self, **arguments: Any) -> bool:
+        return False
 
 
 class Point(BaseModel):
@@ -196,6 +219,24 @@ def test_a_method_is_refused_where_it_has_no_object() -> None:
                 return path
 
 
+def given(**options: Any) -> Any:
+    """Options as a caller without a type checker gives them."""
+    return options
+
+
+OPTIONS: list[tuple[str, list[Any], str]] = [
+    ("timeout", [0, -1, NAN, INF, -INF, True, "5", 1j], "None or seconds above 0"),
+    ("retries", [-1, 1.5, 2.0, NAN, INF, True, "1"], "None or a whole number of at least 0"),
+    ("max_output", [99, 1e3, 100.5, NAN, INF, True, "500"], "None or a whole number of at least 100"),
+    ("read_only", [1, None, "no"], "True, False"),
+    ("strict", ["yes"], "True, False"),
+    ("parallel", [0], "True, False"),
+    ("description", [None, b"x", 3], "text"),
+    ("output", ["safe", None, True], "untrusted, trusted"),
+    ("approval", [1, "always", None], "True, False, or a plain function of the arguments"),
+]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -213,17 +254,32 @@ def test_a_method_is_refused_where_it_has_no_object() -> None:
         (lambda: tool(NO_FUNCTION), "a tool is made of a function, not of int 3"),
         (lambda: tool(CLASS_METHOD), "a tool is made of a function, not of classmethod"),
         (lambda: tool(add, sensitive=("z", "x")), "tool 'add': sensitive names no parameter of it: z"),
-        (lambda: tool(add, sensitive="x"), "tool 'add': sensitive and trusted_fields are tuples of names"),
-        (lambda: tool(add, trusted_fields="id"), "tool 'add': sensitive and trusted_fields are tuples of names"),
-        (lambda: tool(add, timeout=0), "tool 'add': timeout is 0; allowed: None or seconds above 0"),
-        (lambda: tool(add, timeout=float("nan")), "tool 'add': timeout is nan"),
-        (lambda: tool(add, retries=-1), "tool 'add': retries is -1; allowed: None or at least 0"),
+        (lambda: tool(add, sensitive="x"), "tool 'add': sensitive is 'x'; allowed: names, as a tuple or a list"),
+        (lambda: tool(add, **given(trusted_fields=b"id")), "tool 'add': trusted_fields is b'id'; allowed: names"),
+        (lambda: tool(add, **given(sensitive=3)), "tool 'add': sensitive is 3; allowed: names"),
+        (lambda: tool(add, sensitive=(n for n in ("z",))), "tool 'add': sensitive names no parameter of it: z"),
+        (lambda: tool(add, **given(trusted_fields=["a", 1])), "tool 'add': trusted_fields holds 1; allowed: names"),
+        *(
+            (functools.partial(tool, add, **given(**{option: value})), f"tool 'add': {option} is {value!r}; allowed: {allowed}")
+            for option, values, allowed in OPTIONS
+            for value in values
+        ),
+        (lambda: tool(add, **given(approval=Later())), "allowed: True, False, or a plain function of the arguments"),
+        (lambda: tool(add, **given(approval=functools.partial(Later().__call__))), "allowed: True, False, or a plain function"),
     ],
 )
 def test_what_cannot_be_a_tool_is_refused_at_once(make: Callable[[], Any], says: str) -> None:
     with pytest.raises(ToolDefinitionError) as caught:
         make()
     assert says in str(caught.value)
+
+
+def test_names_may_come_in_any_iterable() -> None:
+    for given in (["y", "x"], ("y", "x"), (name for name in "yx"), {"y": 1, "x": 2}, iter(["y", "x"])):
+        made = tool(add, sensitive=given, trusted_fields=(name for name in ["id"]))
+        assert (made.sensitive, made.trusted_fields) == (("y", "x"), ("id",))
+    assert tool(add, sensitive={"y", "x"}).sensitive == ("x", "y"), "a set has no order that lasts"
+    assert ToolRegistry(one for one in (add, twice)).schemas() == ToolRegistry([add, twice]).schemas()
 
 
 # ---- the context
@@ -257,9 +313,97 @@ async def of_async(x: int, ctx: RunContext[str]) -> Any:
     return ctx.deps, x
 
 
-@pytest.mark.parametrize("fn", [first, last, before_the_slash, optional, noted, starred, of_async])
+class Own(RunContext[str]):
+    """The program's own name for it."""
+
+    @property
+    def shouted(self) -> str:
+        return self.deps.upper()
+
+
+@dataclasses.dataclass(frozen=True)
+class More(RunContext[str]):
+    extra: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs(RunContext[str]):
+    extra: int = dataclasses.field(kw_only=True)
+
+
+class OwnInit(RunContext[str]):
+    def __init__(self, deps: str, *, connection: object) -> None: ...
+
+
+Alias = RunContext[str]
+TypeAlias = te.TypeAliasType("TypeAlias", RunContext[str])
+OfOwn = te.TypeAliasType("OfOwn", Own)
+OfDeps = te.TypeAliasType("OfDeps", RunContext[T], type_params=(T,))
+New = NewType("New", RunContext[str])
+NewOwn = NewType("NewOwn", Own)
+Bound = TypeVar("Bound", bound=RunContext[str])
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        RunContext, Alias, TypeAlias, OfOwn, OfDeps[str], New, NewOwn, Bound, Own, More, Own | None, TypeAlias | None,
+        Optional[More], Annotated[Own, "not for the model"], Annotated[TypeAlias | None, "x"],  # noqa: UP045
+        "Own", "TypeAlias", "Optional[New]", "Alias",
+    ],
+)  # fmt: skip
+def test_the_context_is_known_by_every_name(annotation: Any) -> None:
+    def look(ctx: Any, x: int) -> Any:
+        return ctx
+
+    look.__annotations__["ctx"] = annotation
+    made = tool(look)
+    assert list(made.parameters["properties"]) == ["x"]
+    found = run(made, {"x": 1}, deps="deps")
+    assert isinstance(found, RunContext) and found.deps == "deps"
+
+
+def test_a_subclass_of_the_context_gets_an_instance_of_it() -> None:
+    @tool
+    def look(own: Own, more: More, plain: RunContext[str]) -> str:
+        own.progress(own.call.name)
+        return f"{own.shouted} {more.deps} {more.extra} {type(plain).__name__} {own.budget is plain.budget}"
+
+    stream = Agent(ScriptedModel([call("look"), "end"]), tools=[look]).stream_sync("go", deps="d")
+    told = [event.data for event in stream if isinstance(event, ToolProgress)]
+    assert told == ["look"]
+    assert stream.result.messages[-2].content == "D d 3 RunContext True"  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax of PEP 695 needs Python 3.12")
+def test_the_context_by_a_type_statement() -> None:
+    scope: dict[str, Any] = {"RunContext": RunContext, "tool": tool}
+    exec("type Ctx[D] = RunContext[D]\ntype Mine = Ctx[str] | None\ndef look(ctx: Mine, x: int): return ctx.deps", scope)
+    made = tool(scope["look"])
+    assert list(made.parameters["properties"]) == ["x"] and run(made, {"x": 1}, deps="deps") == "deps"
+
+
+@pytest.mark.parametrize("kind", [Needs, OwnInit])
+def test_a_subclass_that_needs_more_than_a_run_has_is_refused(kind: Any) -> None:
+    def look(ctx: Any) -> None: ...
+
+    look.__annotations__["ctx"] = kind
+    with pytest.raises(
+        ToolDefinitionError, match=f"parameter 'ctx': {kind.__name__} is a RunContext that needs more than a run"
+    ):
+        tool(look)
+
+
+class OfObject:
+    def __call__(self, x: int, ctx: RunContext[str]) -> Any:
+        return ctx.deps, x
+
+
+@pytest.mark.parametrize(
+    "fn", [first, last, before_the_slash, optional, noted, starred, of_async, OfObject(), OfObject().__call__]
+)
 def test_the_context_is_filled_wherever_it_stands_and_not_shown(fn: Any) -> None:
-    made = tool(fn)
+    made = tool(fn, name="f")
     assert "ctx" not in str(made.parameters)
     assert run(made, {"x": 1}, deps="deps") == ("deps", 1)
 
@@ -274,8 +418,17 @@ def test_a_context_tells_the_call_its_key_and_takes_progress() -> None:
     ctx = RunContext(None, "run-1", ToolCall("a", "f"), 4, reported.append)
     ctx.progress({"done": 0.5})
     assert reported == [{"done": 0.5}]
-    assert ctx.idempotency_key == "run-1:4"
-    assert RunContext(None, "run-2", ctx.call, 4).idempotency_key == "run-2:4"
+    key = ctx.idempotency_key
+    assert key.startswith("run-1:4:")
+    assert RunContext(None, "run-1", ToolCall("b", "f"), 4).idempotency_key == key, "the same call, made again"
+    assert RunContext(None, "run-2", ctx.call, 4).idempotency_key.startswith("run-2:4:")
+    others = [
+        ("run-2", ctx.call, 4),
+        ("run-1", ctx.call, 5),
+        ("run-1", ToolCall("a", "g"), 4),
+        ("run-1", ToolCall("a", "f", "[]"), 4),
+    ]
+    assert len({key, *(RunContext(None, *other).idempotency_key for other in others)}) == 5
     RunContext(None).progress("nobody watches")
 
 
@@ -389,13 +542,18 @@ def test_invoke_uses_the_threads_that_it_is_given() -> None:
     ("approval", "arguments", "needed"),
     [
         (False, '{"x": 1}', False),
-        (True, "not even JSON", True),
+        (True, '{"x": 1}', True),
         (lambda x, y: x + y > 10, '{"x": 9}', True),
         (lambda x, y: x + y > 10, '{"x": 8}', False),
+        (lambda x, y: None, '{"x": 8}', True),
+        (lambda x, y: 0, '{"x": 8}', True),
+        (lambda x, y: 1 / 0, '{"x": 8}', True),
+        (lambda x: False, '{"x": 8}', True),
     ],
 )
 def test_an_approval_is_needed_always_never_or_by_the_arguments(approval: Any, arguments: str, needed: bool) -> None:
-    assert tool(add, approval=approval).needs_approval(ToolCall("a", "add", arguments)) is needed
+    made = tool(add, approval=approval)
+    assert made.needs_approval(made.parse(arguments)) is needed
 
 
 # ---- the registry

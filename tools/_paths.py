@@ -1,12 +1,13 @@
 """A folder that a path written by a model cannot leave.
 
-A path is checked in two steps. Its links are resolved, and what comes out has to lie in the root. Then that resolved
-path is walked folder by folder with descriptors that follow no link, so a link that is put in its place between the
-check and the opening is refused too. Where the system has no such descriptors (Windows), the second step checks the
-real path of each folder again; a race of a few microseconds is left there.
+A path is checked in two steps. First its links are resolved, and the result has to lie in the root. Then the resolved
+path is walked folder by folder with descriptors that follow no link, so a link put in its place after the check is
+refused too. Windows has no such descriptors: there the real path of each folder is checked again, which leaves a race of
+a few microseconds.
 
-Not covered: a hard link looks like any other file, and a mount inside the root belongs to it. Names are compared as the
-file system does: where it ignores case or Unicode forms, so does this.
+Not covered: a hard link looks like any other file when it is read or overwritten (overwriting replaces the name and
+leaves the other one alone; appending to it is refused), and a mount inside the root belongs to it. Names are compared as
+the file system does: where it ignores case or Unicode forms, so do the tools.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import IO, TypeAlias
 
 from agentkit import ModelRetry
 
-from ._text import nearest
+from ._text import nearest, visible
 
 __all__ = ["Entry", "Folder", "Parts", "Root"]
 
@@ -32,6 +33,7 @@ HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
 _WINDOWS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)\s*(\..*)?|.*[. ]|.*[:<>\"|?*].*")
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "folder"), (stat.S_ISLNK, "link"), (stat.S_ISFIFO, "named pipe"),
@@ -53,16 +55,17 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Its path as a model reads and writes it."""
-        return "/".join(self.parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        """Its path as the model sees it: control characters are escaped, bytes that are not UTF-8 become U+FFFD."""
+        return visible("/".join(self.parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """An open folder: `fd` where the system has folder descriptors, else its real path."""
+    """An open folder: `fd` where the system has folder descriptors, else its real path. New files get `mode`."""
 
     path: Path
     fd: int | None
+    mode: int = 0o600
 
     def at(self, name: str) -> str:
         """What to give to an `os` function as the path, next to `dir_fd=folder.fd`."""
@@ -76,13 +79,13 @@ class Folder:
         """The folder of that name in this one; a link is refused with OSError."""
         if create:
             with suppress(FileExistsError):
-                os.mkdir(self.at(name), dir_fd=self.fd)
+                os.mkdir(self.at(name), self.mode | (self.mode & 0o444) >> 2, dir_fd=self.fd)
         path = self.path / name
         if self.fd is not None:
-            return Folder(path, os.open(name, _FOLDER, dir_fd=self.fd))
+            return Folder(path, os.open(name, _FOLDER, dir_fd=self.fd), self.mode)
         if not stat.S_ISDIR(self.status(name).st_mode) or os.path.realpath(path) != str(path):
             raise NotADirectoryError(name)
-        return Folder(path, None)
+        return Folder(path, None, self.mode)
 
     def scan(self) -> Iterator[tuple[str, os.stat_result]]:
         """Names and statuses of what is in the folder, in no order; what vanishes meanwhile is left out."""
@@ -93,20 +96,47 @@ class Folder:
 
     def read(self, name: str) -> IO[bytes]:
         """The regular file of that name, open for reading. Raises OSError for a link, ModelRetry for anything else."""
-        before = self.status(name)
-        if not stat.S_ISREG(before.st_mode):
+        return os.fdopen(self._open(name, _READ, self.status(name)), "rb")
+
+    def _open(self, name: str, flags: int, before: os.stat_result | None) -> int:
+        """The descriptor of a regular file; `before` is its status, None if it is new."""
+        if before and not stat.S_ISREG(before.st_mode):
             raise ModelRetry(f"is a {kind_of(before.st_mode)}, not a file")
-        fd = os.open(self.at(name), _READ, dir_fd=self.fd)
+        fd = os.open(self.at(name), flags, self.mode, dir_fd=self.fd)
         after = os.fstat(fd)
-        if not stat.S_ISREG(after.st_mode) or (self.fd is None and not os.path.samestat(before, after)):
+        if not stat.S_ISREG(after.st_mode) or (self.fd is None and before and not os.path.samestat(before, after)):
             os.close(fd)
             raise ModelRetry("is not the regular file that it was a moment ago")
-        return os.fdopen(fd, "rb")
+        return fd
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of the file of that name, which is made if it is missing. What others add meanwhile stays.
+
+        Raises OSError, or ModelRetry where the name is a device, a link, or a hard link: its other name may lie outside.
+        """
+        before = None
+        with suppress(FileNotFoundError):
+            before = self.status(name)
+            if stat.S_ISDIR(before.st_mode):
+                raise IsADirectoryError(name)
+        fd = self._open(name, _APPEND, before)
+        try:
+            if before is None and hasattr(os, "fchmod"):
+                os.fchmod(fd, self.mode)
+            if os.fstat(fd).st_nlink > 1:
+                raise ModelRetry("is a hard link, which is not appended to; mode 'overwrite' replaces it with a new file")
+            left = memoryview(data)
+            while left:
+                left = left[os.write(fd, left) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def put(self, name: str, data: bytes, *, replace: bool) -> None:
         """Make or, with `replace`, replace the file of that name in one step: nobody ever sees half of it.
 
-        A crash leaves at most a file `.<hex>.new`. Raises OSError, or ModelRetry where the name is a device or a link.
+        A file that is replaced keeps its mode. A crash leaves at most a file `.<hex>.new`. Raises OSError, or ModelRetry
+        where the name is a device or a link.
         """
         with suppress(FileNotFoundError):
             old = self.status(name).st_mode
@@ -115,16 +145,16 @@ class Folder:
             if not stat.S_ISREG(old):
                 raise IsADirectoryError(name) if stat.S_ISDIR(old) else ModelRetry(f"is a {kind_of(old)}, not a file")
             return self._put(name, data, replace=True, mode=stat.S_IMODE(old))
-        return self._put(name, data, replace=replace, mode=None)
+        return self._put(name, data, replace=replace, mode=self.mode)
 
-    def _put(self, name: str, data: bytes, *, replace: bool, mode: int | None) -> None:
+    def _put(self, name: str, data: bytes, *, replace: bool, mode: int) -> None:
         beside = f".{os.urandom(8).hex()}.new"
         try:
-            with os.fdopen(os.open(self.at(beside), _CREATE, 0o666, dir_fd=self.fd), "wb") as file:
+            with os.fdopen(os.open(self.at(beside), _CREATE, 0o600, dir_fd=self.fd), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                if mode is not None and hasattr(os, "fchmod"):
+                if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), mode)
             self._move(beside, name, replace=replace)
         finally:
@@ -141,26 +171,30 @@ class Folder:
             os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self.fd is not None:
             os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The folder that is served. `path` is its real path; with `hidden` names that begin with a dot are served too."""
+    """The folder that is served. `path` is its real path; with `hidden` names that begin with a dot are served too.
+
+    New files get `mode`, new folders the same and the right to enter them for whoever may read.
+    """
 
     path: Path
     hidden: bool = False
+    mode: int = 0o600
     dir_fds: bool = HAS_DIR_FD
 
     @classmethod
-    def of(cls, folder: str | os.PathLike[str], *, hidden: bool = False) -> Root:
+    def of(cls, folder: str | os.PathLike[str], *, hidden: bool = False, mode: int = 0o600) -> Root:
         """The root at that folder; raises ValueError when there is none."""
         path = Path(os.path.realpath(Path(folder).expanduser()))
         if not path.is_dir():
             raise ValueError(f"the root {os.fspath(folder)!r} is not an existing folder; create it or name another one")
-        return cls(path, hidden)
+        return cls(path, hidden, mode)
 
     def resolve(self, given: str) -> Parts:
         """Where the path leads, links resolved, as names below the root; () is the root itself.
@@ -169,7 +203,10 @@ class Root:
         """
         lexical = self._split(given)
         self._check_hidden(given, lexical)
-        real = Path(os.path.realpath(self.path.joinpath(*lexical)))
+        try:
+            real = Path(os.path.realpath(self.path.joinpath(*lexical)))
+        except OSError:  # a link that is replaced at this very moment
+            raise ModelRetry(f"{given!r} is changing; try again") from None
         if not real.is_relative_to(self.path):
             raise ModelRetry(f"{given!r} leads out of the root folder through a link; only what is inside is served")
         parts = real.relative_to(self.path).parts
@@ -195,7 +232,7 @@ class Root:
     @contextmanager
     def enter(self, parts: Parts, *, create: bool = False) -> Iterator[Folder]:
         """The folder at those names, open; with `create` folders that are missing are made. Follows no link."""
-        folder = Folder(self.path, os.open(self.path, _FOLDER) if self.dir_fds else None)
+        folder = Folder(self.path, os.open(self.path, _FOLDER) if self.dir_fds else None, self.mode)
         try:
             for name in parts:
                 deeper = folder.enter(name, create=create)
@@ -223,7 +260,7 @@ class Root:
         except OSError as error:
             raise ModelRetry(f"{given!r} cannot be used: {error.strerror or type(error).__name__}") from None
         except ModelRetry as error:
-            raise ModelRetry(f"{given!r} {error}" if str(error).startswith("is ") else str(error)) from None
+            raise ModelRetry(f"{given!r} {error}" if str(error).startswith(("is ", "has ")) else str(error)) from None
 
     def _missing(self, given: str) -> str:
         parts = self.resolve(given)
@@ -231,8 +268,8 @@ class Root:
             with suppress(OSError), self.enter(parts[:depth]) as folder:
                 here = {entry for entry, _ in folder.scan() if self.hidden or not entry.startswith(".")}
                 if name not in here:
-                    known = ["/".join((*parts[:depth], entry)) for entry in here]
-                    return f"{given!r} does not exist{nearest('/'.join(parts[: depth + 1]), known)}"
+                    before = "".join(f"{part}/" for part in parts[:depth])
+                    return f"{given!r} does not exist{nearest(name, here, before=before)}"
         return f"{given!r} does not exist"
 
 

@@ -1,58 +1,38 @@
-"""Walking a root folder, matching names, and searching lines: all of it bounded in time and amount."""
+"""Walks a root folder, matches names, searches lines: all of it bounded in time and amount."""
 
 from __future__ import annotations
 
 import fnmatch
-import json
-import os
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentkit import ModelRetry
 
+from ._child import run_child
 from ._paths import Entry, Parts, Root, kind_of
 from ._text import count
 
-__all__ = ["Budget", "Hit", "matches", "search", "walk"]
+__all__ = ["Budget", "Hit", "checked_glob", "matches", "search", "walk"]
 
 _DEEPEST = 64
-
-# Python's regular expressions can take exponential time and hold the interpreter meanwhile. A process can be killed.
-_WORKER = """
-import json, re, sys
-job = json.load(sys.stdin)
-try:
-    found = re.compile(job["pattern"], re.IGNORECASE if job["ignore_case"] else 0).search
-except (re.error, OverflowError, RecursionError, MemoryError) as error:
-    sys.exit(json.dump({"error": str(error) or type(error).__name__}, sys.stdout))
-hits, total = [], 0
-for index, text in enumerate(job["texts"]):
-    for number, line in enumerate(text.split("\\n")):
-        match = found(line)
-        if match:
-            total += 1
-            if total <= job["most"]:
-                hits.append([index, number, match.start()])
-json.dump({"hits": hits, "total": total}, sys.stdout)
-"""
+_LONGEST_GLOB = 1000
+_LONGEST_HIT = 300
+_CHILD_MEMORY = 150_000_000
 
 
 class Hit(NamedTuple):
-    """A line that matches: the index of its text, its number from 0, and the column from 0."""
+    """A line that matches: the index of its text, its number from 0, and the line, or the part of it round the match."""
 
     text: int
     line: int
-    column: int
+    shown: str
 
 
 @dataclass(slots=True)
 class Budget:
-    """What one walk may cost. `spent` says, when it is over, what ran out; empty before that."""
+    """What one walk may cost. `spent` says what ran out; it is empty until then."""
 
     seconds: float
     entries: int
@@ -65,11 +45,11 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds that are left, never below a tenth."""
+        """The seconds left, at least 0.1."""
         return max(0.1, self.started + self.seconds - time.monotonic())
 
     def take(self) -> bool:
-        """Account for one more entry; False when the budget is spent."""
+        """Count one more entry; False when the budget is spent."""
         self.seen += 1
         if self.seen > self.entries:
             self.spent = f"after {count(self.entries, 'name')}"
@@ -79,15 +59,15 @@ class Budget:
 
     @property
     def note(self) -> str:
-        """The note for the model when the walk was cut short, else nothing."""
+        """A note for the model when the walk was cut short, else nothing."""
         return f"[cut: stopped {self.spent}; there may be more; name a smaller folder as path]" if self.spent else ""
 
 
 def walk(root: Root, start: Parts, budget: Budget, *, deep: bool = True) -> Iterator[Entry]:
-    """Everything below a folder in the order of the names, a folder before what is in it, until the budget is spent.
+    """Everything below a folder, sorted by name, a folder before its contents, until the budget is spent.
 
-    Links are reported and not followed; below 64 levels nothing is looked at. Raises OSError when `start` cannot be
-    opened; folders below it that cannot be opened are passed over.
+    Links are reported and not followed. The walk goes 64 levels deep. Raises OSError when `start` cannot be opened;
+    folders below it that cannot be opened are skipped.
     """
     stack = _children(root, start, budget)
     while stack:
@@ -112,10 +92,23 @@ def _children(root: Root, parts: Parts, budget: Budget) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.parts, reverse=True)
 
 
+def checked_glob(pattern: str) -> str:
+    """The pattern for `matches`; raises ModelRetry if it is too long.
+
+    A bracket without its partner stands for itself. It is put into brackets, since `fnmatch` looks for the partner of
+    each one up to the end of the pattern.
+    """
+    if len(pattern) > _LONGEST_GLOB:
+        raise ModelRetry(f"the file pattern has {len(pattern):,} characters; allowed: {_LONGEST_GLOB:,}; write a shorter one")
+    head, closing, tail = pattern.rpartition("]")
+    return f"{head}{closing}{tail.replace('[', '[[]')}"
+
+
 def matches(parts: Sequence[str], pattern: str) -> bool:
     """Whether a path fits a glob: `*`, `?`, `[a-z]` within a name, `**` for any number of folders.
 
-    A pattern without a slash is tried on the last name alone. Takes at most the product of both lengths in steps.
+    A pattern without a slash is matched with the last name alone. The number of steps is at most the product of the
+    numbers of parts, and a path of `walk` has at most 64.
     """
     globs = [part for part in pattern.split("/") if part not in ("", ".")]
     if "/" not in pattern and pattern != "**":
@@ -137,42 +130,27 @@ def matches(parts: Sequence[str], pattern: str) -> bool:
 
 
 def search(
-    texts: Sequence[str], pattern: str, *, regex: bool, ignore_case: bool, most: int, seconds: float
+    texts: Sequence[bytes], pattern: str, *, regex: bool, ignore_case: bool, most: int, seconds: float
 ) -> tuple[list[Hit], int]:
-    """The first `most` lines that contain the pattern, and how many there are in all.
+    """The first `most` lines that match, and how many match in all.
 
-    A regular expression runs in a process of its own that is killed after `seconds`; ModelRetry says so, or what is
-    wrong with the expression.
+    A child process searches. It is killed after `seconds`, and its memory is limited; ModelRetry says so, or what is
+    wrong with a regular expression.
     """
-    if regex:
-        return _search_regex(texts, pattern, ignore_case=ignore_case, most=most, seconds=seconds)
-    find = re.compile(re.escape(pattern), re.IGNORECASE if ignore_case else 0).search  # a literal takes linear time
-    hits: list[Hit] = []
-    total = 0
-    for index, text in enumerate(texts):
-        for number, line in enumerate(text.split("\n")):
-            if match := find(line):
-                total += 1
-                if total <= most:
-                    hits.append(Hit(index, number, match.start()))
-    return hits, total
-
-
-def _search_regex(texts: Sequence[str], pattern: str, **options: Any) -> tuple[list[Hit], int]:
-    seconds = options["seconds"]
-    job = json.dumps({"texts": texts, "pattern": pattern, **options})
-    env = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
-    command = [sys.executable, "-I", "-S", "-c", _WORKER]
+    job = {"pattern": pattern, "regex": regex, "ignore_case": ignore_case, "most": most, "line": _LONGEST_HIT}
+    sizes = [len(text) for text in texts]
+    shown = f"the {'regular expression' if regex else 'search for'} {pattern[:200]!r}"
+    advice = "avoid nested repeats such as (a+)+, search fewer files, or use regex=false" if regex else "search fewer files"
+    memory = _CHILD_MEMORY + 8 * sum(sizes)
     try:
-        done = subprocess.run(command, input=job.encode(), capture_output=True, timeout=seconds, env=env, check=True)
-    except subprocess.TimeoutExpired:
-        raise ModelRetry(
-            f"the regular expression {pattern!r} took more than {seconds:.1f} seconds; avoid nested repeats, (a+)+, "
-            "search fewer files, or use regex=false"
-        ) from None
-    except (OSError, subprocess.CalledProcessError):
-        raise ModelRetry(f"the regular expression {pattern!r} cannot be run here; use regex=false") from None
-    answer = json.loads(done.stdout)
+        answer = run_child("_grep", {**job, "sizes": sizes}, texts, seconds=seconds, memory=memory)
+    except TimeoutError:
+        raise ModelRetry(f"{shown} took more than {seconds:.1f} seconds; {advice}") from None
+    except ChildProcessError as error:
+        raise ModelRetry(f"{shown} failed here; {advice}") from error
+    if answer.get("error") == "memory":
+        raise ModelRetry(f"{shown} needs more memory than it may have; {advice}")
     if "error" in answer:
-        raise ModelRetry(f"{pattern!r} is not a regular expression: {answer['error']}; mend it or use regex=false")
+        problem = answer["error"][:200]
+        raise ModelRetry(f"{pattern[:200]!r} is not a regular expression: {problem}; correct it or use regex=false")
     return [Hit(*hit) for hit in answer["hits"]], answer["total"]

@@ -1,7 +1,10 @@
-"""HTTP for a model. It chooses the URL: each address is checked, on each redirect, and the checked one is connected to.
+"""HTTP for a model. The model chooses the URL, so every address is checked, on each redirect, before it is connected to.
 
 What is sent: no cookies, no credentials, none of the proxy settings of the environment. A proxy would resolve names
-itself and void the check of addresses, so there is no way to set one.
+itself and bypass the check of addresses, so there is no way to set one.
+
+A call runs in an event loop of its own, in a thread. A hostile server can make a parser work for a second without a
+pause, and the program's loop has to go on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json as jsonlib
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
@@ -16,8 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agentkit import ModelRetry, ToolRegistry
 
-from ._address import Resolve, address_of, host_problem, is_public, system_resolve
+from ._address import Resolve, address_of, host_problem, is_public, system_resolver
 from ._text import count, decode, looks_binary
+from ._threads import in_own_loop
 
 if TYPE_CHECKING:
     import ssl
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["http_tools"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LONGEST_URL = 8000
+_PARAMETER = re.compile(r""";\s*([A-Za-z-]+)\s*=\s*("[^"]*"|[^;]*)""")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TEXT_TYPES = ("text/", *(f"application/{kind}" for kind in ("json", "xml", "javascript", "yaml", "toml", "x-ndjson")))
 
@@ -40,35 +47,36 @@ def http_tools(
     max_bytes: int = 200_000,
     timeout: float = 20.0,
     max_redirects: int = 5,
-    resolve: Resolve = system_resolve,
+    resolve: Resolve | None = None,
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
 ) -> ToolRegistry:
     """Tools that fetch from the web: http_get, and http_post when "POST" is among `methods`.
 
     Refused: schemes other than http and https, credentials in the URL, addresses that are not public (unless
-    `allow_private`), other ports than `ports` (None: any), and a redirect to any of these or from https to http.
+    `allow_private`), ports other than `ports` (None: any), and a redirect to any of these or from https to http.
 
     `allow_hosts`: only these hosts, None for all. "example.com" is that host alone, "*.example.com" every host below
-    it, "example.com:8080" permits that port too; an address written out with its port there ("127.0.0.1:8080") may be
-    private. `max_bytes`: how much of a body is shown, after decompression. `timeout`: seconds for the whole call,
-    redirects included.
-    `resolve(host, port)` gives the host's addresses and `transport()` the connection; both have their use in tests.
+    it, "example.com:8080" permits that port too; an address written out with its port ("127.0.0.1:8080") may be private.
+    `max_bytes`: how much of a body is shown, after decompression. `timeout`: seconds for the whole call, redirects
+    included. `resolve(host, port)` returns the host's addresses and `transport()` a new connection; tests use them. Both
+    are called in an event loop that lasts for one call.
+
+    http_get is not labelled `read_only`: whoever chooses a URL can send data in it. It is idempotent and not destructive.
 
     Raises ValueError for a method that is neither GET nor POST.
     """
     wanted = {method.upper() for method in methods}
     if not wanted or wanted - {"GET", "POST"}:
         raise ValueError(f"methods is {sorted(methods)}; allowed: GET, POST")
-    rules = _Rules(
-        None if allow_hosts is None else frozenset(host.lower() for host in allow_hosts), allow_private, ports, resolve
-    )
+    hosts = None if allow_hosts is None else frozenset(host.lower() for host in allow_hosts)
+    rules = _Rules(hosts, allow_private, ports, resolve or system_resolver())
     web = _Web(rules, max_bytes, timeout, max_redirects, transport or _transports())
     registry = ToolRegistry()
     if "GET" in wanted:
-        labels: Any = {"read_only": True, "destructive": False, "idempotent": True, "open_world": True}
+        labels: Any = {"destructive": False, "idempotent": True, "open_world": True}
         registry.tool(web.http_get, sensitive=("url",), output="untrusted", **labels)
     if "POST" in wanted:
-        registry.tool(web.http_post, sensitive=("url",), output="untrusted")
+        registry.tool(web.http_post, destructive=True, open_world=True, sensitive=("url",), output="untrusted")
     return registry
 
 
@@ -113,6 +121,8 @@ class _Rules:
             return host
         try:
             addresses = await self.resolve(host, port)
+        except BlockingIOError:
+            raise ModelRetry("too many name look-ups are running; try again in a minute") from None
         except OSError:
             addresses = []
         if not addresses:
@@ -170,12 +180,14 @@ class _Web:
         return await self._fetch("POST", url, jsonlib.dumps(json).encode())
 
     async def _fetch(self, method: str, given: str, body: bytes | None) -> str:
+        return await in_own_loop(lambda: self._within_time(method, given, body))
+
+    async def _within_time(self, method: str, given: str, body: bytes | None) -> str:
         import httpx
 
-        scope = asyncio.timeout(self.timeout)
         try:
-            async with scope, self.transport() as transport:
-                return await self._follow(transport, method, httpx.URL(given), body)
+            async with asyncio.timeout(self.timeout), self.transport() as transport:
+                return await self._follow(transport, method, _url(given), body)
         except (httpx.InvalidURL, ValueError):  # urljoin's complaint about a broken location is a ValueError
             raise ModelRetry("that is not a valid URL; write it like 'https://example.com/page'") from None
         except httpx.HTTPError as error:
@@ -191,7 +203,7 @@ class _Web:
                     return await self._described(response, url)
             finally:
                 await response.aclose()
-            target = url.join(response.headers["location"])
+            target = url.join(_url(response.headers["location"]))
             if url.scheme == "https" and target.scheme == "http":
                 raise ModelRetry(f"{url.host!r} redirects from https to http, which is not followed")
             if method == "POST" and response.status_code in (301, 302, 303):
@@ -215,7 +227,8 @@ class _Web:
         return httpx.Request(method, pinned, headers=headers, content=body, extensions=extensions)
 
     async def _described(self, response: httpx.Response, url: httpx.URL) -> str:
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        content_type = response.headers.get("content-type", "")[:200]
+        kind = content_type.partition(";")[0].strip().lower()
         head = f"[HTTP {response.status_code} {url}; {kind or 'no content type'}]"
         if kind and not (kind.startswith(_TEXT_TYPES) or kind.endswith(("+json", "+xml"))):
             return f"{head}\n[the body is not text ({_length(response)}); not shown]"
@@ -226,9 +239,18 @@ class _Web:
                 break
         if looks_binary(bytes(data)):
             return f"{head}\n[the body is not text ({_length(response)}); not shown]"
-        text, note = decode(bytes(data[: self.max_bytes]), response.charset_encoding or "utf-8")
+        charsets = [value.strip(" '\"") for name, value in _PARAMETER.findall(content_type) if name.lower() == "charset"]
+        text, note = decode(bytes(data[: self.max_bytes]), charsets[0] if charsets else "utf-8")
         cut = f"[cut: showed the first {self.max_bytes:,} of {_length(response)}]" if len(data) > self.max_bytes else ""
         return "\n".join(filter(None, [head, note, text, cut]))
+
+
+def _url(given: str) -> httpx.URL:
+    import httpx
+
+    if len(given) > _LONGEST_URL:
+        raise ModelRetry(f"the URL has {len(given):,} characters; allowed: {_LONGEST_URL:,}")
+    return httpx.URL(given)
 
 
 def _length(response: httpx.Response) -> str:

@@ -3,35 +3,42 @@
 What this does not protect from: an allowed program may read, write and connect to whatever the user of this process
 may; `cwd` is where it starts and no wall. Some programs run others when told so (`find -exec`, `git -c core.pager=...`,
 `env`, `xargs`, `ssh`, every interpreter, build tools): allowing them allows everything. A prefix such as "git status"
-narrows the subcommand, not the options after it. Where that matters, run the agent in a container or a virtual machine.
+narrows the subcommand, not the options after it, and a repository's own `.git/config` may name programs that git runs.
+Where that matters, run the agent in a container or a virtual machine.
+
+The environment of this process is not passed on. Can a program still read it in another way?
+- On Linux with Landlock (5.19 and later, in most distributions), and for root on any Linux: no. `/proc/<pid>/environ`
+  and `mem` of the processes outside the call are closed to it. Their command lines are not.
+- Elsewhere: yes, with `/proc` or `ps -E`, if it runs as the same user. The process between this one and the program has
+  a clean environment, but the program can find this one. Keep keys out of the environment, or use a container.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import shutil
 import signal
 from asyncio import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agentkit import ModelRetry, Tool, tool
 
+from ._child import child_command, child_environment
 from ._text import count, decode
+from ._threads import in_thread
+from ._words import split_command
 
 __all__ = ["shell"]
 
-_MARK = "AGENTKIT_SHELL_CALL"
-_SYNTAX = frozenset(";|&<>()`$\n")
-_SYNTAX_IN_QUOTES = frozenset("`$")
-# Set before the program starts, without Python code between fork and exec. The program and its words are parameters.
-_LIMITED = 'ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; shift 2; exec "$@"'
-_BLOCK = 512
+_RESERVED = 16
+"""How much more address space than memory a process may have."""
 
 
 def shell(
@@ -41,38 +48,53 @@ def shell(
     timeout: float = 30.0,
     max_output: int = 30_000,
     max_file_bytes: int = 1_000_000_000,
+    max_memory_bytes: int | None = 4_000_000_000,
+    max_processes: int | None = 1000,
     env: Mapping[str, str] | None = None,
 ) -> Tool[[str], Any]:
-    """A tool `run_command` that runs one program of `allow`, and gives back its exit code and output.
+    """A tool `run_command` that runs one program of `allow`, and returns its exit code and output.
 
     `allow`: names of programs ("ls") or the words that a command starts with ("git status"). No shell reads the
     command: pipes, redirections, variables and the like are refused, wildcards are not expanded. The program gets no
-    input, the folder `cwd`, and an environment of PATH, HOME (which is `cwd`), LANG and `env`, nothing else of this
-    process's.
+    input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty, private folder for
+    each call, so no settings of a user or of the folder `cwd` are read from it; `env` may name another one.
 
-    After `timeout` seconds, and when the run is cancelled, its whole process group is killed; so is what it left
-    running. Programs that leave the group are found by a mark in their environment, on Linux. `max_output`: bytes of
-    output that are shown, half from its start and half from its end. On POSIX systems a process may use `timeout`
-    seconds of processor time (rounded up), and write files of `max_file_bytes`; new files are for this user alone.
+    After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it:
+    on Linux all of it, on other POSIX systems what stays in its process group, on Windows nothing but the program.
 
-    Raises ValueError when `allow` has an entry that is no command, or `cwd` is no folder. The module says what an
-    allow-list does not protect from.
+    `max_output`: bytes of output that are shown, half from its start and half from its end. On POSIX systems each process
+    may use `timeout` seconds of processor time (rounded up) and write files of `max_file_bytes`, and new files are for
+    this user alone. On Linux each process may have `max_memory_bytes` of memory of its own, and 16 times as much address
+    space, which node, java and go reserve without using it. And this user may have `max_processes` more processes and
+    threads than when the call began. The kernel counts those in other containers, too, and does not count root's. On
+    Linux no program gains privileges: sudo does not work. None switches a limit off.
+
+    Raises ValueError when `allow` has an empty entry, or `cwd` is not a folder. The module says what an allow-list does
+    not protect from.
     """
     prefixes = tuple(tuple(shlex.split(entry)) for entry in ([allow] if isinstance(allow, str) else allow))
     folder = Path(os.path.realpath(cwd))
     if not all(prefixes) or not folder.is_dir():
         raise ValueError(f"shell: an empty entry in allow={list(allow)!r}, or cwd={os.fspath(cwd)!r} is no folder")
-    base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LANG": os.environ.get("LANG", "C.UTF-8")}
-    windows = {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" and name in os.environ}
-    runner = _Runner(prefixes, folder, timeout, max_output, max_file_bytes, {**base, **windows, **(env or {})})
-    names = ", ".join(" ".join(prefix) for prefix in prefixes)
-    return tool(
-        runner.run_command,
-        description=f"{_DESCRIPTION} Allowed: {names}.",
-        destructive=True,
-        open_world=True,
-        output="untrusted",
-    )
+    limits = {
+        "RLIMIT_CPU": int(timeout) + 1,
+        "RLIMIT_FSIZE": max_file_bytes,
+        "RLIMIT_DATA": max_memory_bytes,
+        "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
+        "RLIMIT_NPROC": max_processes,
+    }
+    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(), **(env or {})})
+    description = f"{_DESCRIPTION} Allowed: {', '.join(' '.join(prefix) for prefix in prefixes)}."
+    labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
+    made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
+    return made
+
+
+def _environment() -> dict[str, str]:
+    """What a program gets of this process's environment."""
+    windows = ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" else ()
+    defaults = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    return {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
 
 
 _DESCRIPTION = (
@@ -87,7 +109,7 @@ class _Runner:
     cwd: Path
     timeout: float
     max_output: int
-    max_file_bytes: int
+    limits: Mapping[str, int | None]
     env: Mapping[str, str] = field(repr=False)
 
     async def run_command(self, command: str) -> str:
@@ -96,44 +118,36 @@ class _Runner:
         Args:
             command: The program and its arguments; quote an argument that has blanks or special characters.
         """
-        words = self._checked(command)
-        mark = os.urandom(16).hex()
+        job = await in_thread(lambda: self._job(self._checked(command)))
         output = _Output(self.max_output)
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: output,
-            *self._limited(words),
-            stdin=subprocess.DEVNULL,
+            *child_command("_supervise"),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=self.cwd,
-            env={**self.env, _MARK: mark},
+            env=child_environment(),
             start_new_session=True,
-            umask=0o077,
         )
+        lifeline = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
+            lifeline.write(job)
             ended = await _within(self.timeout, output.exited)
         finally:
-            _kill(transport, mark)
+            lifeline.close()  # the supervisor ends all that it has started, and itself
             try:
                 await _within(2.0, output.exited)
                 await _within(0.5, output.closed)  # a process that could not be killed may hold the pipe open
             finally:
+                with suppress(ProcessLookupError):
+                    transport.kill()
                 transport.close()
         status = _status(transport.get_returncode()) if ended else f"killed: still running after {self.timeout:g} seconds"
         return f"[{status}; {count(output.total, 'byte')} of output]\n{output.text()}".rstrip("\n")
 
     def _checked(self, command: str) -> list[str]:
         """The words of an allowed command, its program as a whole path; raises ModelRetry for any other."""
-        if "\0" in command:
-            raise ModelRetry("the command has a NUL character, which no program can be given; leave it out")
-        if syntax := _shell_syntax(command):
-            raise ModelRetry(
-                f"{syntax!r} is shell syntax, and there is no shell; run one program, or put the text in single quotes"
-            )
-        try:
-            words = shlex.split(command)
-        except ValueError as error:
-            raise ModelRetry(f"the command cannot be split into words: {error}") from None
+        words = split_command(command)
         if not any(tuple(words[: len(prefix)]) == prefix for prefix in self.allow):
             names = ", ".join(" ".join(prefix) for prefix in self.allow)
             raise ModelRetry(f"{command[:200]!r} is not allowed; a command starts with one of: {names or 'nothing'}")
@@ -142,11 +156,13 @@ class _Runner:
             raise ModelRetry(f"{words[0]!r} is allowed but not installed here; use another program")
         return [program, *words[1:]]
 
-    def _limited(self, words: list[str]) -> list[str]:
-        if os.name != "posix":
-            return words
-        limits = [str(int(self.timeout) + 1), str(-(-self.max_file_bytes // _BLOCK))]
-        return ["/bin/sh", "-c", _LIMITED, "sh", *limits, *words]
+    def _job(self, words: list[str]) -> bytes:
+        """What the supervisor is told; it goes through a pipe, since others can read a command line."""
+        import tempfile
+
+        temp = "" if "HOME" in self.env else tempfile.gettempdir()
+        job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}, "temp": temp}
+        return json.dumps(job).encode() + b"\n"
 
 
 class _Output(asyncio.SubprocessProtocol):
@@ -203,45 +219,3 @@ def _status(code: int | None) -> str:
         with suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
-
-
-def _shell_syntax(command: str) -> str:
-    """The first character that a shell would act on, outside of quotes that take it literally; or nothing."""
-    quote = ""
-    escaped = False
-    for char in command:
-        if escaped:
-            escaped = False
-        elif char == "\\" and quote != "'":
-            escaped = True
-        elif char == quote:
-            quote = ""
-        elif not quote and char in "'\"":
-            quote = char
-        elif (not quote and char in _SYNTAX) or (quote == '"' and char in _SYNTAX_IN_QUOTES):
-            return char
-    return ""
-
-
-def _kill(transport: asyncio.SubprocessTransport, mark: str) -> None:
-    """Kill the process, its group, and whatever carries the mark."""
-    if os.name == "posix":
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(transport.get_pid(), signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        transport.kill()
-    for _ in range(3):  # a process may be forking while the list is read
-        for pid in (marked := [*_marked(mark)]):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not marked:
-            break
-
-
-def _marked(mark: str) -> Iterator[int]:
-    """Processes that were started with the mark in their environment; none where there is no /proc."""
-    wanted = f"{_MARK}={mark}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)

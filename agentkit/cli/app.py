@@ -107,7 +107,7 @@ def chat(
         from .chat import HELP, Chat, typed_lines
         from .render import LiveView
         from .screen import open_screen
-        from .session import AgentOptions, asker, build_agent
+        from .session import AgentOptions, asker, build_agent, is_terminal
 
         screen = open_screen()
         options = AgentOptions(
@@ -115,7 +115,7 @@ def chat(
             max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
         )  # fmt: skip
         built = build_agent(options, asker(screen))
-        if sys.stdin.isatty():
+        if is_terminal(sys.stdin):
             screen.line(HELP, "dim")
         code = Chat(built, screen, LiveView(screen)).talk(typed_lines(screen))
     raise typer.Exit(code)
@@ -177,7 +177,7 @@ def demo(
 
 
 def _prompt(task: str) -> str:
-    prompt = sys.stdin.read() if task == "-" else task
+    prompt = task if task != "-" else sys.stdin.read() if sys.stdin else ""
     if not prompt.strip():
         raise UsageError('the task is empty; say what to do: agentkit run "..."')
     return prompt

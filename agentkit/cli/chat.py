@@ -11,11 +11,11 @@ from typing import Any
 from ..agent import Agent
 from ..errors import AgentError
 from ..messages import Message, Usage
-from ..run import RunResult
+from ..result import RunResult
 from .exits import Exit, complain, exit_for
 from .render import View
 from .screen import Screen
-from .session import Session
+from .session import Session, is_terminal
 from .text import money, tokens
 
 __all__ = ["HELP", "Chat", "typed_lines"]
@@ -75,13 +75,14 @@ class Chat:
         self._usage += result.usage
         self._cost = None if self._cost is None or result.cost is None else self._cost + result.cost
         if self._turns > 1:
-            self._screen.line(f"conversation: {self._turns} turns · {tokens(self._usage)} · {money(self._cost)}", "dim")
+            cost = money(self._cost, result.price_note)
+            self._screen.line(f"conversation: {self._turns} turns · {tokens(self._usage)} · {cost}", "dim")
 
 
 def typed_lines(screen: Screen) -> Iterator[str]:
     """Lines from the terminal, with a prompt and the keys of readline; or the lines of a pipe or a file."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        yield from sys.stdin
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        yield from sys.stdin or ()
         return
     with contextlib.suppress(ImportError):  # not on Windows, where the console edits lines itself
         import readline  # noqa: F401

@@ -20,7 +20,10 @@ _MARKS = {"yes": ("✓", "green"), "no": ("–", "dim"), "broken": ("✗", "red"
 
 
 def run_checks(name: str | None, base_url: str | None, console: Console, *, dry_run: bool, as_json: bool) -> Exit:
-    """Say what the checks will cost, run them, and say what was found and what it cost. FAILED if something is broken."""
+    """Say what the checks will cost, run them, and say what was found and what it cost.
+
+    FAILED if something is broken, or nothing could be checked.
+    """
     model = ChatModel(name, base_url=base_url)
     model.endpoint.require_key()
     if not as_json:
@@ -32,7 +35,8 @@ def run_checks(name: str | None, base_url: str | None, console: Console, *, dry_
         console.file.write(json.dumps(_data(model, report), indent=2, ensure_ascii=False) + "\n")
     else:
         _summary(report, console)
-    return Exit.FAILED if any(finding.verdict == "broken" for finding in report.findings) else Exit.ANSWER
+    is_broken = any(finding.verdict == "broken" for finding in report.findings)
+    return Exit.FAILED if is_broken or not report.usage.requests else Exit.ANSWER
 
 
 def _plan(model: ChatModel, console: Console) -> None:
@@ -58,6 +62,13 @@ def _summary(report: Report, console: Console) -> None:
     console.print(
         Text(f"\n{report.requests} requests, {usage.input_tokens:,} tokens in and {usage.output_tokens:,} out{spent}", "dim")
     )
+    if report.sent_again:
+        console.print(Text(f"{report.sent_again} of them a second time, because the connection failed", "dim"))
+    if report.mark:
+        console.print(Text(f"the server says what it is ({clean(report.mark)}): profile={report.profile.name!r}", "bold"))
+    if not report.usage.requests:
+        console.print(Text("no answer, so nothing else was checked", "bold"))
+        return
     if not report.settings:
         console.print(Text(f"the profile {report.profile.name} fits", "bold"))
         return
@@ -74,9 +85,11 @@ def _data(model: ChatModel, report: Report) -> dict[str, object]:
         "model": model.name,
         "base_url": model.endpoint.base_url,
         "profile": report.profile.name,
+        "mark": report.mark,
         "settings": report.settings,
         "findings": [asdict(finding) for finding in report.findings],
         "requests": report.requests,
+        "sent_again": report.sent_again,
         "usage": asdict(report.usage),
         "cost": report.cost,
     }

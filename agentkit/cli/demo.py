@@ -12,7 +12,7 @@ import httpx
 
 from ..agent import Agent
 from ..models.chat import ChatModel
-from ..run import RunResult
+from ..result import RunResult
 from ..simulator.replies import AnyReply
 from ..testing import DeepSeekSimulator, Late, SimRequest
 from .demo_model import next_move
@@ -117,7 +117,7 @@ def _paced(request: SimRequest) -> AnyReply:
 
 
 def _summary(result: RunResult[Any], seconds: float) -> str:
-    return summary(result, seconds).replace(money(result.cost), "$0 (simulated)")
+    return summary(result, seconds).replace(money(result.cost, result.price_note), "$0 (simulated)")
 
 
 def _program() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from ..errors import AgentError, MissingKey, SettingsError, ToolDefinitionError
-from ..run import RunResult
+from ..result import RunResult
 from .text import clean
 
 __all__ = ["Exit", "UsageError", "complain", "exit_for", "reported"]

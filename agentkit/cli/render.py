@@ -26,7 +26,7 @@ from ..events import (
     dump_event,
 )
 from ..messages import ToolCall
-from ..run import RunResult
+from ..result import RunResult
 from .screen import Screen
 from .text import clean, duration, one_line, shown_call, summary
 
@@ -251,6 +251,7 @@ def _result_data(result: RunResult[Any], error: str | None, seconds: float) -> d
         "steps": result.steps,
         "usage": result.usage,
         "cost": result.cost,
+        "price_note": result.price_note,
         "cache_misses": [str(miss) for miss in result.cache_misses],
         "seconds": round(seconds, 3),
         "run_id": result.run_id,

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 from ..agent import Agent
 from ..limits import Limits
 from ..messages import Message, ToolCall
 from ..model import ModelSettings
 from ..models.chat import ChatModel
-from ..run import RunResult
+from ..result import RunResult
 from ..spec import Approve
+from .approval import escaped, fresh_key, show_call
 from .load import file_tools, load_agent, load_tools
 from .render import View
 from .screen import Screen
-from .text import clean
 
-__all__ = ["AgentOptions", "Session", "asker", "build_agent"]
+__all__ = ["AgentOptions", "Session", "asker", "build_agent", "is_terminal"]
 
 T = TypeVar("T")
 
@@ -108,32 +109,60 @@ class Session:
 
 
 def asker(screen: Screen) -> Approve | None:
-    """Asks whoever sits at the terminal about a call, which is shown whole; None when nobody does."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    """Asks whoever sits at the terminal about each call. None when nobody does: then the run waits for an approval."""
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return None
 
-    async def ask(call: ToolCall) -> bool:  # async, so that it is called in the main thread; it is meant to block the loop
-        return _approved(screen, call)
+    async def ask(call: ToolCall, reason: str = "") -> bool:
+        # async, so that it is called in the main thread; it is meant to block the loop
+        return _approved(screen, call, reason)
 
     return ask
 
 
-def _approved(screen: Screen, call: ToolCall) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody sits there; a closed stream, or none at all, is no terminal."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool:
+    """Show the call and ask. Only the key y approves, alone, and pressed at a terminal after the question is shown."""
     screen.still()
-    screen.line(f"? {call.name} {clean(call.arguments)}", "bold yellow")
+    if reason:
+        screen.line(f"! {escaped(reason[:300])}", "yellow")
+    screen.line(show_call(call.name, _arguments(call), screen.width), "bold yellow")
     with _interruptible():
-        # not input(): a Ctrl-C between its prompt and its read would wait for the next key
-        print("  run this call? [y/N] ", end="", flush=True)  # noqa: T201
-        answer = sys.stdin.readline()
-    if not answer:
-        screen.line()
-    return answer.strip().lower() in ("y", "yes")
+        key = fresh_key("  run this call? [y/N] ")
+    approved = key in ("y", "Y")
+    said = "yes" if approved else "no"
+    if key is None:
+        said = "  not approved: only a key at a terminal approves a call"
+    elif len(key) > 1:
+        said = "no: that was more than one key, as of a paste; only the key y approves"
+    print(said)  # noqa: T201
+    return approved
+
+
+def _arguments(call: ToolCall) -> Mapping[str, Any]:
+    """The arguments by name; a text that is no JSON object is shown as it is."""
+    try:
+        values = json.loads(call.arguments or "{}", strict=False)
+    except (ValueError, RecursionError):
+        values = None
+    return values if isinstance(values, dict) else {"arguments": call.arguments}
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C interrupts a blocking read at once; the event loop's own handler would only cancel a task after it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ctrl-C interrupts a blocking read at once; the event loop's own handler would only cancel a task after it.
+
+    A program that was started with SIGINT ignored goes on ignoring it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before in (None, signal.SIG_IGN):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from ..messages import ToolCall, Usage
-from ..run import RunResult
+from ..result import RunResult
+from .approval import escaped
 
 __all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
 
@@ -41,7 +42,7 @@ def shown_call(call: ToolCall, length: int = 100) -> str:
         shown = ", ".join(f"{name}={one_line(_as_json(value), _LONGEST_VALUE)}" for name, value in arguments.items())
     else:
         shown = call.arguments
-    return f"{one_line(call.name, 64)}({one_line(shown, length)})"
+    return escaped(f"{one_line(call.name, 64)}({one_line(shown, length)})")
 
 
 def _as_json(value: Any) -> str:
@@ -55,13 +56,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def money(cost: float | None) -> str:
-    """US dollars, with as many digits as matter."""
+def money(cost: float | None, note: str = "") -> str:
+    """US dollars, with as many digits as matter, and with a note on the prices if there is one."""
     if cost is None:
         return "cost unknown"
+    after = f" ({note})" if note else ""
     if 0 < cost < 0.00005:
-        return "< $0.0001"
-    return f"${cost:.4f}" if cost < 1 else f"${cost:,.2f}"
+        return f"< $0.0001{after}"
+    return f"${cost:.4f}{after}" if cost < 1 else f"${cost:,.2f}{after}"
 
 
 def tokens(usage: Usage) -> str:
@@ -75,7 +77,7 @@ def summary(result: RunResult[Any], seconds: float) -> str:
     """One line on what a run took."""
     calls = result.usage.tool_calls
     counts = f"{_count(result.steps, 'step')} · {_count(calls, 'tool call')}"
-    return f"{counts} · {tokens(result.usage)} · {money(result.cost)} · {duration(seconds)}"
+    return f"{counts} · {tokens(result.usage)} · {money(result.cost, result.price_note)} · {duration(seconds)}"
 
 
 def _count(number: int, word: str) -> str:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import warnings
+import logging
+import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from warnings import warn
 
 from ..errors import (
     AuthError,
     BadRequest,
-    ConnectionFailed,
     ContentFiltered,
     ContextTooLong,
     EmptyReply,
     EndpointWarning,
     ModelError,
     Overloaded,
-    ReplyTooLarge,
     SettingsError,
-    StreamBroken,
     TimedOut,
 )
 from ..keys import Hider, Secret, Unseen, clean_error
 from ..limiter import Limiter, Turn, limiter_for
-from ..messages import BYTES_PER_TOKEN, Assistant, Spent, ToolCall, Usage
+from ..messages import BYTES_PER_TOKEN, Spent, Usage
 from ..model import DeltaSink, Lost, ModelReply, ModelRequest
-from ..names import known_name, wire_name
 from ..redact import redact
-from ..sse import SSEParser
 from ..threads import Threads
 from . import wire
 from .clients import LoopClients
@@ -41,27 +35,29 @@ from .connections import own_sender
 from .credentials import endpoint_with, payer
 from .deadline import Deadline
 from .endpoint import KeyFunction
-from .headers import checked_headers
-from .markup import BrokenMarkup, looks_like_a_call, read_markup
+from .headers import Headers, checked_headers
+from .offered import with_offered_calls
 from .prices import cost_of
 from .profiles import Profile, find_profile, profile_named
-from .replies import Parts, ReplyReader, read_chunk, read_error, read_whole
+from .receive import ReplyBytes, read_refusal, read_reply
+from .refusals import read_error
+from .replies import Parts, ReplyReader
 from .senders import ClientSender, Response
-from .waits import asked_wait
 
 if TYPE_CHECKING:
     import httpx
 
 __all__ = ["ChatModel"]
 
+log = logging.getLogger("agentkit")
+
 _HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-_INTERRUPTED = ("insufficient_system_resource", "aborted", "error", "network_error")
-_EVENT_STARTS = (b":", b"d", b"e", b"i", b"r", b"\xef")
-"""First bytes of a stream: a comment, data, event, id, retry, a byte order mark. JSON begins with none of them."""
+_VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
+_MOST = ("max_tokens", "max_completion_tokens")
 _HEADS = 16
 _CONNECT = 10.0
-_DRAIN = 0.5
-_ERROR_BYTES = 65_536
+_SLOW = 1.0
+"""Seconds of a wait for a turn that the log tells of."""
 
 
 class ChatModel:
@@ -93,14 +89,18 @@ class ChatModel:
         limiter: Limiter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        parts = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
+        self._own_parts = [name for name, part in parts.items() if part is not None]
         key, place, extra = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
-        del api_key, base_url, headers  # the traceback of an error must not show them
+        del api_key, base_url, headers, parts  # the traceback of an error must not show them
         for argument, given in (("model", Unseen(model)), ("base_url", place)):
             if given.reveal() is not None and not isinstance(given.reveal(), str):
                 raise SettingsError(f"{argument} is a {type(given.reveal()).__name__}; allowed: text or None")
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
+        defaults = ChatModel.__init__.__kwdefaults__ or {}
+        self._given = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
         if isinstance(profile, str):
             profile = profile_named(profile)
         if profile is not None and not isinstance(profile, Profile):
@@ -116,14 +116,37 @@ class ChatModel:
         if isinstance(self.endpoint.key, Secret):
             self._headers = self._headers.bearing(self.endpoint.key)
             self.hider.add(self.endpoint.key)
+        self.client = client
         self._own_client = None if client is None else ClientSender(client, self.endpoint.url, learn=self.hider.add)
         self.limiter = limiter or limiter_for(self.endpoint.url, self.name, payer(self.endpoint, own, client))
-        is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
-        self._clients = LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
+        self._clients = self._own_connections()
         self._waits = {"connect": min(_CONNECT, timeout), "read": timeout}
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
+
+    def _own_connections(self) -> LoopClients:
+        is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
+        return LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
+
+    def __copy__(self) -> ChatModel:
+        """Another model of the same server: with connections of its own, and the same limiter and client if one was given."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), _heads={}, _clients=self._own_connections())
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ChatModel:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has what the model is made of; its key is that of the environment where it is loaded."""
+        if self._own_parts:
+            what = self._own_parts[0]
+            raise TypeError(
+                f"a ChatModel with its own {what} cannot be pickled; make it where it is used (a pickle has no keys)"
+            )
+        given = {**self._given, "base_url": self.endpoint.base_url}
+        return partial(type(self), self.name, **given), ()
 
     def check(self, request: ModelRequest) -> None:
         """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
@@ -137,31 +160,45 @@ class ChatModel:
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
-        reader = ReplyReader(think_tags=self.profile.think_tags, sent=len(body))
+        reader = self._reader(request, len(body))
         turn = self.limiter.turn(len(body) // BYTES_PER_TOKEN)
         try:
             parts = await self._paced(body, on_delta, reader, turn)
             message = parts.message
             if request.tools:
-                readable = request.tool_choice != "none" and parts.finish_reason != "length"
-                message = self._with_calls(message, [tool.name for tool in request.tools], readable=readable)
+                url, cut = self.endpoint.base_url, parts.ending == "length"
+                message = with_offered_calls(message, request, url, markup=self.profile.markup_calls, cut=cut)
         except BaseException as error:  # a cancellation tells as well what it cost
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            Lost(Spent(used, self._cost(used)), turn.waited).tell(error)
+            Lost(Spent(used, self._cost(used, reader.cost)), turn.waited).tell(error)
             raise
-        cost, uncounted = self._cost(parts.usage), Spent()
-        if parts.uncounted.total_tokens:
+        cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
+        if parts.uncounted.total_tokens and parts.cost is None:
             cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted)
+        note = self.profile.price_note if parts.cost is None else ""
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted, note)
+
+    def _reader(self, request: ModelRequest, sent: int) -> ReplyReader:
+        profile, more = self.profile, request.settings.extra_body
+        most = next((more[name] for name in (profile.max_tokens_field, *_MOST) if name in more), request.settings.max_tokens)
+        return ReplyReader(
+            think_tags=profile.think_tags,
+            sent=sent,
+            max_tokens=most if isinstance(most, int) else None,
+            origin=profile.name,
+            endings=profile.finish_reasons,
+            cost_in=profile.cost_in,
+        )
 
     async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
         """The reply, in its turn and in time."""
         try:
             async with turn, Deadline(self._deadline) as deadline:
                 turn.shown_for = deadline.shown_for
-                parts = _judged(await self._exchange(body, on_delta and deadline.showing(on_delta), reader, turn))
+                shown = on_delta and deadline.showing(on_delta)
+                parts = _judged(await self._exchange(body, shown, reader, turn), self.endpoint.base_url)
                 turn.used = parts.usage.total_tokens or None
         except TimeoutError:
             if deadline.expired:
@@ -169,7 +206,9 @@ class ChatModel:
             raise
         return parts
 
-    def _cost(self, usage: Usage) -> float | None:
+    def _cost(self, usage: Usage, told: float | None = None) -> float | None:
+        if told is not None:
+            return told
         prices = self.profile.price_of(self.name)
         return cost_of(prices, usage, self._clock()) if prices else None
 
@@ -177,33 +216,6 @@ class ChatModel:
         thinking = request.settings.thinking
         thinks = self.profile.thinking_default if thinking is None else thinking
         return on_delta is not None or (self.profile.thinks_in_streams and thinks is not False)
-
-    def _with_calls(self, message: Assistant, names: list[str], *, readable: bool) -> Assistant:
-        """The message with its calls under the names of the offered tools, and with calls that came as markup in its text."""
-        if not message.tool_calls and message.text:
-            return self._calls_in_text(message, names) if readable else message
-        calls = tuple(
-            call if call.name in names else replace(call, name=known_name(call.name, names)) for call in message.tool_calls
-        )
-        return message if calls == message.tool_calls else replace(message, tool_calls=calls)
-
-    def _calls_in_text(self, message: Assistant, names: list[str]) -> Assistant:
-        if self.profile.markup_calls:
-            try:
-                text, calls = read_markup(message.text, [wire_name(name) for name in names])
-            except BrokenMarkup as error:
-                raise StreamBroken(str(error), body=message.text[:200]) from None
-            if calls:
-                calls = tuple(ToolCall(f"call_{uuid4().hex[:24]}", known_name(c.name, names), c.arguments) for c in calls)
-                return replace(message, text=text, tool_calls=calls)
-        if looks_like_a_call(message.text, [wire_name(name) for name in names]):
-            warnings.warn(
-                f"{self.endpoint.base_url}: the answer is a call written as text, and is not run; check the server's chat "
-                "template and its tool-call parser for this model",
-                EndpointWarning,
-                stacklevel=2,
-            )
-        return message
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. A client that was given is left open."""
@@ -224,25 +236,35 @@ class ChatModel:
         return wire.body(held[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
+        if turn.waited >= _SLOW:
+            log.info("%s: a request waited %.1f s for its turn", self.endpoint.url, turn.waited)
+        log.debug("POST %s: model %s, %d bytes", self.endpoint.url, self.name, len(body))
         response = await self.send(body)
         try:
-            reply = _Reply(response, self._max_bytes, self.endpoint.url)
+            reply = ReplyBytes(response, self._max_bytes, self.endpoint.url)
             if not 200 <= response.status_code < 300:
-                raise _refused(response.status_code, await _error_body(reply), response.headers, self._clock)
+                body = await read_refusal(reply)
+                raise _refused(response.status_code, body, response.headers, self._clock, self.endpoint.url)
             turn.answered()
-            return await _read(reply, on_delta, reader)
+            parts = await read_reply(reply, on_delta, reader)
+            used = parts.usage
+            log.debug("%s: %s, %d and %d tokens", self.endpoint.url, parts.finish_reason, used.input_tokens, used.output_tokens)
+            return parts
         finally:
             await response.aclose()
 
+    async def headers(self) -> Headers:
+        """The headers of this model, with the key of this moment."""
+        if self.endpoint.key is None or isinstance(self.endpoint.key, Secret):
+            return self._headers
+        key = await self.endpoint.ask_key(self.endpoint.key, self._threads)
+        self.hider.add(key)
+        return self._headers.bearing(key)
+
     async def send(self, body: bytes) -> Response:
-        """The server's response to a request's body, with the headers of this model and the key of this moment."""
-        headers = self._headers
-        if self.endpoint.key is not None and not isinstance(self.endpoint.key, Secret):
-            key = await self.endpoint.ask_key(self.endpoint.key, self._threads)
-            self.hider.add(key)
-            headers = headers.bearing(key)
+        """The server's response to a request's body."""
         sender = self._own_client or await self._clients.current()
-        return await sender.send(body, headers, self._waits)
+        return await sender.send(body, await self.headers(), self._waits)
 
     def clean(self, error: BaseException) -> None:
         """Take the key out of an error, and say so where the server refuses a request that had none."""
@@ -251,118 +273,34 @@ class ChatModel:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
 
 
-class _Reply:
-    """The bytes of a reply as they come, at most so many."""
-
-    def __init__(self, response: Response, most: int, url: str) -> None:
-        self._response, self._most, self._left, self._url = response, most, most, url
-
-    async def read(self) -> bytes:
-        """The next bytes; none at the end."""
-        piece = await self._response.read()
-        self._left -= len(piece)
-        if self._left < 0:
-            raise ReplyTooLarge(f"{self._url}: the reply is larger than {self._most:,} bytes (max_bytes)")
-        return piece
-
-
-async def _read(reply: _Reply, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
-    """The reply, streamed or whole. Its first byte tells which: servers ignore `stream`, and name wrong content types."""
-    first = b""
-    while not first and (piece := await reply.read()):
-        first = piece.lstrip()  # blank lines keep the connection of a queued request open
-    if first.startswith(_EVENT_STARTS):
-        return await _read_stream(first, reply, on_delta, reader)
-    pieces = [first]
-    while piece := await reply.read():
-        pieces.append(piece)
-    parts = read_whole(b"".join(pieces), reader)
-    if on_delta:  # a watcher gets the reply in one piece
-        await _show(parts, on_delta)
-    return parts
-
-
-async def _read_stream(piece: bytes, reply: _Reply, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
-    parser = SSEParser()
-    try:
-        while piece:
-            if await _take(parser.feed(piece), reader, on_delta):
-                if on_delta:  # who has seen a piece can still leave, though the rest has come with it
-                    await asyncio.sleep(0)
-                await _drain(reply)
-                return reader.parts()
-            piece = await reply.read()
-        with suppress(StreamBroken):  # of a last line that was cut
-            if await _take(parser.feed(b"\n\n"), reader, on_delta):  # some servers leave out its blank line
-                return reader.parts()
-        if not reader.finished:
-            raise StreamBroken("the stream ended without a finish reason: the reply was cut")
-        return reader.parts()  # some servers leave out [DONE]
-    except ModelError as error:
-        error.partial = error.partial or reader.text
-        raise
-
-
-async def _take(events: list[bytes], reader: ReplyReader, on_delta: DeltaSink | None) -> bool:
-    """Take the data of these events in; whether the last of the stream was among them."""
-    for data in events:
-        if data == b"[DONE]":
-            return True
-        if data:
-            for delta in reader.feed(read_chunk(data)):
-                if on_delta:
-                    await on_delta(delta)
-    return False
-
-
-async def _drain(reply: _Reply) -> None:
-    """Read to the end of a reply that is whole already, so that its connection can be used again."""
-    with suppress(ModelError, TimeoutError):
-        async with asyncio.timeout(_DRAIN):
-            while await reply.read():
-                pass
-
-
-async def _error_body(reply: _Reply) -> bytes:
-    """What can be had of the body of a refusal; the status says enough if it is cut."""
-    body = b""
-    with suppress(ConnectionFailed, StreamBroken):
-        while len(body) <= _ERROR_BYTES and (piece := await reply.read()):
-            body += piece
-    return body
-
-
-async def _show(parts: Parts, on_delta: DeltaSink) -> None:
-    from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
-
-    message = parts.message
-    if message.reasoning:
-        await on_delta(ReasoningDelta(message.reasoning))
-    if message.text:
-        await on_delta(TextDelta(message.text))
-    for index, call in enumerate(message.tool_calls):
-        await on_delta(ToolArgsDelta(index, call.name, call.arguments))
-
-
-def _judged(parts: Parts) -> Parts:
+def _judged(parts: Parts, base_url: str) -> Parts:
     """The reply, if it counts as one; else the error that it amounts to."""
     message, finish = parts.message, parts.finish_reason
-    if finish in ("content_filter", "sensitive"):
-        raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
-    if finish in _INTERRUPTED:
-        raise Overloaded(f"the server broke off ({finish})", partial=message.text)
-    if finish == "model_context_window_exceeded":
-        raise ContextTooLong(f"the reply did not fit the context window ({finish})", partial=message.text)
-    if not message.text.strip() and not message.tool_calls and finish != "length":
-        thought = " but thinking text" if message.reasoning else ""
-        raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
-    return parts
+    match parts.ending:
+        case "filter":
+            raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
+        case "failure":
+            raise Overloaded(f"the server broke off ({finish})", partial=message.text)
+        case "context":
+            raise ContextTooLong(f"the reply did not fit the context window ({finish})", partial=message.text)
+        case "unknown":
+            warn(f"{base_url}: unknown finish reason {finish[:50]!r}; the reply counts as whole", EndpointWarning, stacklevel=2)
+    if message.text.strip() or message.tool_calls or parts.ending == "length":
+        return parts
+    if parts.refusal:
+        raise ContentFiltered(f"the model refused: {parts.refusal}", partial=parts.refusal)
+    thought = " but thinking text" if message.reasoning else ""
+    raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
 
 
-def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callable[[], datetime]) -> ModelError:
+def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callable[[], datetime], url: str) -> ModelError:
     if 300 <= status < 400:
         target = ascii(redact(headers.get("location", "nowhere")))[1:-1][:300]  # it is the server's text
         return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
-    error = read_error(status, body, headers)
-    error.retry_after = asked_wait(headers, clock)
+    error = read_error(status, body, headers, clock)
+    if status in (404, 405):
+        hint = (
+            "" if _VERSION.search(url) or "model" in str(error).lower() else "; most servers want a base_url that ends in /v1"
+        )
+        error.args = (f"{error} (asked: POST {url}{hint})",)
     return error

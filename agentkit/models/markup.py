@@ -11,7 +11,10 @@ from collections.abc import Collection
 
 from ..messages import ToolCall
 
-__all__ = ["BrokenMarkup", "looks_like_a_call", "read_markup"]
+__all__ = ["MARK", "BrokenMarkup", "looks_like_a_call", "read_markup"]
+
+MARK = "DSML"
+"""What every such markup has in it."""
 
 _BAR = r"[｜|]{1,2}"
 _OPEN = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>(?=\s*(?:\Z|<))")

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
+from ..loosen import CAREFUL, SchemaRule
 from .endpoint import is_loopback
+from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
 
 __all__ = [
@@ -29,6 +31,9 @@ class Profile:
     """Host names of its base URLs; one that begins with a dot stands for all hosts below it, ":1234" for any host's port."""
     models: tuple[str, ...] = ()
     """Beginnings of the model names that it serves, in lower case."""
+    marks: tuple[str, ...] = ()
+    """By what a server that is found by none of these shows itself to `check-endpoint`: `server: value` (a header), `header
+    name`, `owned_by: value` (in the list of models), or `GET /path: key` (a key of the JSON there)."""
 
     thinking_default: bool | None = None
     """What is sent when the settings do not say; None sends nothing."""
@@ -68,14 +73,24 @@ class Profile:
     """Whether thinking text may stand in the content, between <think> and </think> at its beginning."""
     user_after_tool: bool = True
     """Whether a user message may follow a tool result. If not, a short assistant message is put between them."""
+    schema_rules: tuple[SchemaRule, ...] = CAREFUL
+    """What its tools' JSON Schemas have to do without (`loosen.py` has the rules); none: it takes all of JSON Schema."""
     strict: bool = False
     """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
     markup_calls: bool = False
     """Whether calls in the markup of DeepSeek V4 may come as text, and then count as calls if they are complete."""
     nine_character_ids: bool = False
     """Whether a call's id must have nine letters and digits. Others are mapped on the wire."""
+    finish_reasons: Mapping[str, Ending] = field(default_factory=dict)
+    """Finish reasons of this server that mean something else than in the table of finish.py; words in lower case."""
+    opaque_back: bool = True
+    """Whether fields of its replies that agentkit does not know go back to it."""
+    cost_in: tuple[str, ...] = ()
+    """Path in the usage where the server tells the cost of a reply in US dollars; empty: it does not. It wins over `prices`."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     """Prices by the beginning of the model's name; the longest match counts."""
+    price_note: str = ""
+    """Whose prices these are, where they are not the server's own. It is shown wherever a cost is."""
 
     def price_of(self, model: str) -> tuple[Price, ...]:
         """The prices of a model; empty when they are not known."""
@@ -92,26 +107,32 @@ _DEEPSEEK: dict[str, Any] = {
     "max_tokens": 393_216,
     "user_field": "user_id",
     "markup_calls": True,
+    "schema_rules": (),
 }
+
+_LIST_PRICES = {"deepseek-v4-flash": DEEPSEEK_FLASH, "deepseek-flash": DEEPSEEK_FLASH, "deepseek-v4-pro": DEEPSEEK_PRO}
 
 DEEPSEEK = Profile(
     name="deepseek",
     hosts=("api.deepseek.com",),
     models=("deepseek",),
+    marks=("header x-ds-trace-id",),
     effort_in=("reasoning_effort",),
-    prices={
-        "deepseek-v4-flash": DEEPSEEK_FLASH,
-        "deepseek-flash": DEEPSEEK_FLASH,
-        "deepseek-v4-pro": DEEPSEEK_PRO,
-    },
+    prices=_LIST_PRICES,
     **_DEEPSEEK,
 )
 """DeepSeek's own API, and any server of a DeepSeek model that is not known otherwise."""
 
 ANYFAST = Profile(
-    name="anyfast", hosts=("www.anyfast.ai", "anyfast.ai"), effort_in=("thinking", "reasoning_effort"), **_DEEPSEEK
+    name="anyfast",
+    hosts=("www.anyfast.ai", "anyfast.ai"),
+    effort_in=("thinking", "reasoning_effort"),
+    prices=_LIST_PRICES,
+    price_note="estimated at DeepSeek's list price",
+    **_DEEPSEEK,
 )
-"""The reseller of the DeepSeek V4 Flash page: effort stands inside `thinking`. Its prices are not published."""
+"""The reseller of the DeepSeek V4 Flash page: effort stands inside `thinking`. It publishes no prices, so a cost is estimated
+at those of DeepSeek, which makes `Limits(cost=)` work."""
 
 OPENAI = Profile(
     name="openai",
@@ -121,6 +142,7 @@ OPENAI = Profile(
     effort_names={"max": "high"},
     max_tokens_field="max_completion_tokens",
     stops=4,
+    schema_rules=("root", "patterns", "tuples"),
     strict=True,
 )
 
@@ -133,6 +155,7 @@ OPENROUTER = Profile(
     effort_names={"max": "high"},
     reasoning_back="reasoning",
     stops=4,
+    cost_in=("cost",),
 )
 
 MISTRAL = Profile(
@@ -143,21 +166,51 @@ MISTRAL = Profile(
     user_after_tool=False,
     temperature=1.5,
     stream_usage=False,
+    opaque_back=False,
+    schema_rules=("root", "patterns", "tuples"),
 )
 
-VLLM = Profile(name="vllm", reasoning_back="reasoning", markup_calls=True)
-"""A vLLM server; found by its name only, as it has no port or model names of its own. The field of the thinking text was
+_GRAMMARS: tuple[SchemaRule, ...] = ("root", "keywords", "patterns", "tuples", "types")
+"""For servers that make a grammar of a schema: they follow references, and know few keywords."""
+
+VLLM = Profile(
+    name="vllm",
+    marks=("owned_by: vllm", "GET /version: version"),
+    reasoning_back="reasoning",
+    markup_calls=True,
+    schema_rules=_GRAMMARS,
+)
+"""A vLLM server; found by its marks only, as it has no port or model names of its own. The field of the thinking text was
 renamed in 2025; newer versions take both."""
 
-SGLANG = Profile(name="sglang", hosts=(":30000",), reasoning_back="reasoning_content", markup_calls=True)
+SGLANG = Profile(
+    name="sglang",
+    hosts=(":30000",),
+    marks=("owned_by: sglang", "GET /get_server_info: tokenizer_path"),
+    reasoning_back="reasoning_content",
+    markup_calls=True,
+    schema_rules=_GRAMMARS,
+)
 
-LLAMA_CPP = Profile(name="llama.cpp", reasoning_back="reasoning_content")
-"""The server of llama.cpp, which needs --jinja for tools; found by its name only."""
+LLAMA_CPP = Profile(
+    name="llama.cpp",
+    marks=("server: llama.cpp", "owned_by: llamacpp", "GET /props: default_generation_settings"),
+    reasoning_back="reasoning_content",
+    forced_choice="required",
+    schema_rules=_GRAMMARS,
+)
+"""The server of llama.cpp, which needs --jinja for tools; found by its marks only. It takes a choice by name as "auto"."""
 
-OLLAMA = Profile(name="ollama", hosts=(":11434", "ollama.com"), effort_in=("reasoning_effort",), forced_choice="auto")
+OLLAMA = Profile(
+    name="ollama",
+    hosts=(":11434", "ollama.com"),
+    marks=("owned_by: library", "GET /api/version: version"),
+    effort_in=("reasoning_effort",),
+    forced_choice="auto",
+)
 """It ignores `tool_choice`."""
 
-LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), forced_choice="required")
+LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), marks=("owned_by: organization_owner",), forced_choice="required")
 """It refuses a choice by name."""
 
 DASHSCOPE = Profile(
@@ -195,7 +248,15 @@ ZHIPU = Profile(
     stops=4,
 )
 
-GROQ = Profile(name="groq", hosts=("api.groq.com",), effort_in=("reasoning_effort",), effort_names={"max": "high"}, stops=4)
+GROQ = Profile(
+    name="groq",
+    hosts=("api.groq.com",),
+    effort_in=("reasoning_effort",),
+    effort_names={"max": "high"},
+    stops=4,
+    opaque_back=False,
+    schema_rules=("root", "patterns", "tuples"),
+)
 
 SILICONFLOW = Profile(
     name="siliconflow",
@@ -209,7 +270,8 @@ MINIMAX = Profile(
 )
 
 GENERIC = Profile(name="generic")
-"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do."""
+"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do. This
+is also the profile for gateways to Gemini, Claude and Bedrock, which refuse the most in schemas."""
 
 PROFILES = (
     ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL, VLLM, SGLANG, LLAMA_CPP, OLLAMA, LM_STUDIO, DASHSCOPE, MOONSHOT, ZHIPU,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from ..errors import AgentError
@@ -29,10 +30,8 @@ def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: in
     message = (
         item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
     )
-    calls = tuple(
-        c if c.id else ToolCall(f"call_{turn:02}_{place}", c.name, c.arguments) for place, c in enumerate(message.tool_calls)
-    )
-    return Assistant(message.text, message.reasoning, calls)
+    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{place}") for place, c in enumerate(message.tool_calls))
+    return replace(message, tool_calls=calls)
 
 
 class ScriptedModel:
@@ -44,18 +43,17 @@ class ScriptedModel:
 
     def __init__(self, script: Iterable[ScriptItem] | Callable[[ModelRequest], ScriptItem]) -> None:
         self.requests: list[ModelRequest] = []
-        self._answer = script if callable(script) else self._next_of(list(script))
+        self._script = script if callable(script) else list(script)
 
     def __repr__(self) -> str:
         return f"ScriptedModel({len(self.requests)} requests answered)"
 
-    def _next_of(self, items: list[ScriptItem]) -> Callable[[ModelRequest], ScriptItem]:
-        def answer(_request: ModelRequest) -> ScriptItem:
-            if len(self.requests) > len(items):
-                raise AgentError(f"the script has {len(items)} replies and the agent asked for one more")
-            return items[len(self.requests) - 1]
-
-        return answer
+    def _answer(self, request: ModelRequest) -> ScriptItem:
+        if not isinstance(self._script, list):
+            return self._script(request)
+        if len(self.requests) > len(self._script):
+            raise AgentError(f"the script has {len(self._script)} replies and the agent asked for one more")
+        return self._script[len(self.requests) - 1]
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The next item, whole; with `on_delta` its text, reasoning and arguments are also sent in small pieces."""

@@ -1,4 +1,4 @@
-"""How long a server asks to wait before the next request, from the headers of its refusal. Pure."""
+"""How long a server asks to wait before the next request, from the headers or the text of its refusal. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, nan
 
-__all__ = ["asked_wait"]
+__all__ = ["asked_wait", "wait_in_text"]
 
 _SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (3600, 60, 1, 0.001)
+_IN_FIELD = re.compile(rb'"retry_?(?:delay|after|in)(_?ms|_?seconds)?"\s*:\s*"?(\d{1,9}(?:\.\d{1,9})?)(ms|s)?"?', re.IGNORECASE)
+"""A field of the body, such as Gemini's `"retryDelay": "23s"` or a gateway's `"retry_after": 7`."""
+_IN_WORDS = re.compile(
+    rb"(?:try again|try your request again|retry|retry your request|wait)(?: in| after| for| at least| about)* "
+    rb"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)?(?![a-z])"
+    rb"(?:(\d{1,2}(?:\.\d{1,9})?)s)?",
+    re.IGNORECASE,
+)
+"""Words for people: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
+_SECONDS = {b"ms": 0.001, b"mi": 60.0, b"m": 60.0, b"h": 3600.0}
 _LONGEST_RESET = 60.0
 
 
@@ -32,6 +42,18 @@ def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> flo
     used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
     spans = [_span(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
     return max((span for span in spans if span is not None and span <= _LONGEST_RESET), default=None)
+
+
+def wait_in_text(body: bytes) -> float | None:
+    """Seconds that the body of a refusal asks to wait, in a field of it or in words; None where it does not say."""
+    if found := _IN_FIELD.search(body):
+        in_ms = b"ms" in (found[1] or b"").lower() or found[3] == b"ms"
+        return float(found[2]) * (0.001 if in_ms else 1.0)
+    if found := _IN_WORDS.search(body):
+        unit = (found[2] or b"s").lower()
+        name = b"ms" if unit in (b"ms",) or unit.startswith(b"milli") else b"m" if unit.startswith(b"m") else unit[:1]
+        return float(found[1]) * _SECONDS.get(name, 1.0) + float(found[3] or 0)
+    return None
 
 
 def _span(text: str) -> float | None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, assert_never
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import EndpointWarning, SettingsError
-from ..messages import Assistant, Message, System, ToolResult, User
+from ..loosen import SchemaRule, loosened
+from ..messages import Assistant, Message, System, ToolCall, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
 from ..strict import NotStrict, strict_schema
@@ -30,11 +31,19 @@ _ASK_FOR_JSON = System("Answer with one JSON object.")
 def encoder(profile: Profile) -> Callable[[Any], bytes]:
     """The function that encodes a message for this profile."""
     call_id = nine_characters if profile.nine_character_ids else None
-    return partial(encode_message, profile.reasoning_back, call_id=call_id)
+    origin = profile.name if profile.opaque_back else None
+    return partial(encode_message, profile.reasoning_back, call_id=call_id, origin=origin)
 
 
-def encode_message(reasoning_back: str | None, message: Message, *, call_id: Callable[[str], str] | None = None) -> bytes:
-    """One message as JSON bytes. `call_id` maps ids to those that the server takes.
+def encode_message(
+    reasoning_back: str | None,
+    message: Message,
+    *,
+    call_id: Callable[[str], str] | None = None,
+    origin: str | None = None,
+) -> bytes:
+    """One message as JSON bytes. `call_id` maps ids to those that the server takes. Opaque fields of a reply and its calls
+    are written if they are of this `origin`.
 
     `reasoning_back` names the field that takes the thinking text back. It then stands on every assistant message, empty if
     there was none: DeepSeek refuses a tool turn without it, and accepts an empty one.
@@ -48,21 +57,26 @@ def encode_message(reasoning_back: str | None, message: Message, *, call_id: Cal
             data = {"role": "assistant", "content": message.text}
             if reasoning_back:
                 data[reasoning_back] = message.reasoning
+            is_ours = message.origin != "" and message.origin == origin
             if message.tool_calls:
-                data["tool_calls"] = [
-                    {
-                        "id": call_id(c.id) if call_id else c.id,
-                        "type": "function",
-                        "function": {"name": wire_name(c.name), "arguments": _short(c.arguments)},
-                    }
-                    for c in message.tool_calls
-                ]
+                data["tool_calls"] = [_call(call, call_id, is_ours=is_ours) for call in message.tool_calls]
+            if is_ours and message.opaque:
+                data |= from_json(message.opaque)
         case ToolResult():
             answered = call_id(message.call_id) if call_id else message.call_id
             data = {"role": "tool", "tool_call_id": answered, "content": message.content or "(no output)"}
         case _:
             assert_never(message)
     return _json(data)
+
+
+def _call(call: ToolCall, call_id: Callable[[str], str] | None, *, is_ours: bool) -> dict[str, Any]:
+    function = {"name": wire_name(call.name), "arguments": _short(call.arguments)}
+    data = {"id": call_id(call.id) if call_id else call.id, "type": "function", "function": function}
+    if is_ours and call.opaque:
+        opaque = from_json(call.opaque)
+        data |= {**opaque, "function": {**function, **opaque.get("function", {})}}
+    return data
 
 
 def _short(arguments: str) -> str:
@@ -136,10 +150,14 @@ def _tools(tools: Sequence[ToolSpec], profile: Profile) -> list[dict[str, Any]]:
     """The tools, all strict or none: DeepSeek refuses a request with both kinds."""
     if any(tool.strict for tool in tools):
         try:
-            return [_tool(tool, _strict(tool, profile)) for tool in tools]
+            return [_tool(tool, _strict(tool, profile), strict=True) for tool in tools]
         except NotStrict as reason:
             warnings.warn(f"the request is not strict: {reason}", EndpointWarning, stacklevel=2)
-    return [_tool(tool, None) for tool in tools]
+    return [tool.form(profile, partial(_loose, rules=profile.schema_rules)) for tool in tools]
+
+
+def _loose(tool: ToolSpec, rules: Sequence[SchemaRule]) -> dict[str, Any]:
+    return _tool(tool, loosened(tool.parameters, rules))
 
 
 def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
@@ -153,8 +171,11 @@ def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
         raise NotStrict(f"the tool {tool.name} cannot be: {reason}") from None
 
 
-def _tool(tool: ToolSpec, strict: dict[str, Any] | None) -> dict[str, Any]:
-    function = {"name": wire_name(tool.name), "description": tool.description, "parameters": strict or tool.parameters}
+def _tool(tool: ToolSpec, parameters: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
+    """A tool without a description is described by its name: Bedrock refuses an empty text, and templates may need one."""
+    name = wire_name(tool.name)
+    description = tool.description if tool.description.strip() else name
+    function = {"name": name, "description": description, "parameters": parameters}
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 

@@ -10,6 +10,7 @@ from ..errors import AgentError
 from ..messages import Assistant, ToolCall
 from .replies import Reply
 from .request import SimRequest
+from .scenarios import example_call
 from .tokens import PrefixCache, count_tokens, message_text
 from .wire import Completion, cut_to, message_dict, usage_of
 
@@ -22,7 +23,8 @@ _THINKING_MAX_TOKENS = 65_536
 class Completer:
     """Makes completions; the prompt cache is its only memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, obey_tool_choice: bool = False) -> None:
+        self._obey = obey_tool_choice
         self._cache = PrefixCache()
 
     def complete(self, reply: Reply, request: SimRequest, number: int, served_model: str) -> Completion:
@@ -34,6 +36,8 @@ class Completer:
             raise AgentError(f"the reply calls {names}, but the request offers no tools; give the agent its tools")
         if not thinking:
             message = replace(message, reasoning="")
+        if self._obey:
+            message = _with_ids(_obedient(message, request), number)
         budget = request.body.get("max_tokens") or _DEFAULT_MAX_TOKENS.get(request.effort, _THINKING_MAX_TOKENS)
         message, was_cut = cut_to(message, budget)
         scope = (request.body.get("user_id"), served_model, request.effort)
@@ -71,6 +75,18 @@ def _as_message(item: object) -> Assistant:
             return Assistant(tool_calls=tuple(item))
         case _:
             raise AgentError(f"{item!r} is not a reply: use a text, call(...), calls, an Assistant, Failure, Raw, ...")
+
+
+def _obedient(message: Assistant, request: SimRequest) -> Assistant:
+    """The message as `tool_choice` wants it: with no call, with some call, or with calls of one function only."""
+    choice = request.body.get("tool_choice")
+    if choice in (None, "auto"):
+        return message
+    if choice == "none":
+        return replace(message, tool_calls=())
+    name = choice["function"]["name"] if isinstance(choice, dict) else None
+    wanted = tuple(call for call in message.tool_calls if name in (None, call.name))
+    return replace(message, tool_calls=wanted or (example_call(request, name),))
 
 
 def _with_ids(message: Assistant, number: int) -> Assistant:

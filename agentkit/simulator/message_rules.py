@@ -8,7 +8,7 @@ from typing import Any
 from .replies import Failure
 from .request import Behaviour, SimRequest
 
-__all__ = ["assistants", "images", "passback", "prefix", "tool_calls"]
+__all__ = ["assistants", "bound_to_think", "images", "passback", "prefix", "tool_calls"]
 
 PASSBACK = "The `reasoning_content` in the thinking mode must be passed back to the API."
 UNSET = "Invalid assistant message: content or tool_calls must be set"
@@ -41,6 +41,8 @@ def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
             if call["id"] in pending:
                 yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{place}]")
             pending.add(call["id"])
+        if "" in pending:
+            yield Failure(400, f"Invalid 'tool_calls' in message[{place}]: the id of a call must not be empty")
     if pending:
         yield Failure(400, INSUFFICIENT)
 
@@ -53,30 +55,39 @@ def _answer(call_id: str, pending: set[str]) -> Iterator[Failure]:
 
 
 def passback(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    """Thinking text comes back, as `behaviour.passback` says; `""` counts, null does not.
-
-    "probe": when the last message is a tool's, the nearest assistant message before it has the key.
-    "every": in a request with tools, every assistant message has it. The vision model is exempt from both.
-    """
-    if not request.thinking or "vision" in request.body["model"]:
-        return
-    spoken = [message for message in request.messages if message["role"] == "assistant"]
-    if behaviour.passback == "probe":
-        spoken = spoken[-1:] if request.last["role"] == "tool" else []
-    elif not request.tools:
-        return
-    if any(message.get("reasoning_content") is None for message in spoken):
+    """Thinking text comes back; `""` counts here, null does not. `Thoughts` compares the text itself."""
+    if any(message.get("reasoning_content") is None for _place, message in bound_to_think(request, behaviour)):
         yield Failure(400, PASSBACK)
 
 
+def bound_to_think(request: SimRequest, behaviour: Behaviour) -> list[tuple[int, Mapping[str, Any]]]:
+    """The messages that must have thinking text, each with its place.
+
+    With the passback "every": each assistant message of a request with tools. Else, when the last message is a tool's: the
+    nearest assistant message before it. None while thinking is off, and none for the vision model.
+    """
+    if not request.thinking or "vision" in request.body["model"]:
+        return []
+    spoken: list[tuple[int, Mapping[str, Any]]] = [
+        (place, message) for place, message in enumerate(request.messages) if message["role"] == "assistant"
+    ]
+    if behaviour.passback == "every":
+        return spoken if request.tools else []
+    return spoken[-1:] if request.last["role"] == "tool" else []
+
+
 def images(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    """Images stand in user messages only, and only a model that sees takes them; V4 Pro does not."""
+    """At most 600 images, in user messages only, and only for a model that sees; V4 Pro does not."""
     sees = behaviour.models[request.body["model"]] != "deepseek-v4-pro"
+    count = 0
     for message in request.messages:
         parts = message.get("content")
-        with_image = isinstance(parts, list) and any(part["type"] == "image_url" for part in parts)
-        if with_image and not (sees and message["role"] == "user"):
+        found = [part for part in parts if part["type"] == "image_url"] if isinstance(parts, list) else []
+        if found and not (sees and message["role"] == "user"):
             yield Failure(400, "Model do not support image input")
+        count += len(found)
+    if count > 600:
+        yield Failure(400, f"Too many images: {count}, at most 600 are allowed")
 
 
 def prefix(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:

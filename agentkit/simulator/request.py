@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .tokens import prompt_bytes
 
-__all__ = ["CONTEXT_LENGTH", "MODELS", "Behaviour", "SimRequest"]
+__all__ = ["CONTEXT_LENGTH", "HALF", "MODELS", "Behaviour", "Passback", "SimRequest"]
 
 MODELS: Mapping[str, str] = {
     "deepseek-v4-pro": "deepseek-v4-pro",
@@ -21,6 +22,9 @@ MODELS: Mapping[str, str] = {
 
 CONTEXT_LENGTH = 1_048_565
 
+Passback: TypeAlias = Literal["probe", "every", "present"]
+
+HALF = re.compile("[\ud800-\udfff]")
 _EFFORT = {"minimal": "low", "medium": "high", "xhigh": "high"}
 
 
@@ -33,10 +37,12 @@ class Behaviour:
     chunk: int = 8
     api_key: str | None = None
     delay: float = 0.0
-    passback: Literal["probe", "every"] = "probe"
+    passback: Passback = "probe"
     context_length: int = CONTEXT_LENGTH
     deserialize_status: Literal[400, 422] = 422
     models: Mapping[str, str] = field(default_factory=lambda: MODELS)
+    refuse_strict_null: bool = False
+    obey_tool_choice: bool = False
 
 
 class SimRequest:
@@ -61,11 +67,22 @@ class SimRequest:
         """The parsed JSON object."""
         if self._body is None:
             try:
-                parsed = json.loads(self.raw)
+                parsed = self.parse()
             except (ValueError, RecursionError):
                 parsed = None
             self._body = parsed if isinstance(parsed, dict) else {}
         return self._body
+
+    def parse(self) -> Any:
+        """The JSON value of `raw`. Raises ValueError or RecursionError where the server's parser fails.
+
+        That parser is stricter than Python's: UTF-8 without a byte-order mark, no NaN or Infinity, and no half of a
+        surrogate pair in an escape.
+        """
+        value = json.loads(self.raw.decode(), parse_constant=_no_number)
+        if b"\\u" in self.raw:
+            _refuse_halves(value, "")
+        return value
 
     def forget(self) -> None:
         """Drop the parsed body; it is parsed again when it is asked for."""
@@ -126,3 +143,22 @@ class SimRequest:
     def thinking(self) -> bool:
         """Whether the model thinks before it answers; it does unless the request says otherwise."""
         return self.effort != "none"
+
+
+def _no_number(_word: str) -> None:
+    raise ValueError("expected value")
+
+
+def _refuse_halves(value: Any, at: str) -> None:
+    """Raise ValueError, with the texts seen from the server, for half of a surrogate pair."""
+    match value:
+        case str() if half := HALF.search(value):
+            text = "unexpected end of hex escape" if half[0] < "\udc00" else "lone leading surrogate in hex escape"
+            raise ValueError(f"{at.removeprefix('.')}: {text}")
+        case dict():
+            for name, inner in value.items():
+                _refuse_halves(name, at)
+                _refuse_halves(inner, f"{at}.{name}")
+        case list():
+            for place, inner in enumerate(value):
+                _refuse_halves(inner, f"{at}[{place}]")

@@ -22,6 +22,7 @@ __all__ = ["refusal"]
 
 MAX_TOKENS = 393_216
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_JSON_TYPE = re.compile(r"application/([^/;]+\+)?json", re.IGNORECASE)
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{0,512}")
 
 Rule: TypeAlias = Callable[[SimRequest, Behaviour], Iterator[Failure]]
@@ -32,11 +33,17 @@ def refusal(request: SimRequest, behaviour: Behaviour) -> Failure | None:
     return next(chain.from_iterable(rule(request, behaviour) for rule in _RULES), None)
 
 
+def _content_type(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+    kind = request.headers.get("content-type")
+    if kind is not None and not _JSON_TYPE.fullmatch(kind.partition(";")[0].strip()):
+        yield Failure(415, "Expected request with `Content-Type: application/json`")
+
+
 def _json(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
     if request.body:
         return
     try:
-        parsed = json.loads(request.raw)
+        parsed = request.parse()
     except (ValueError, RecursionError) as error:
         yield Failure(400, f"Failed to parse the request body as JSON: {error}")
         return
@@ -125,7 +132,7 @@ def _tools(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
         yield Failure(400, "Tool names must be unique")
 
 
-def _strict(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
+def _strict(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
     strict = [function.get("strict") is True for function in request.tools]
     if not any(strict):
         return
@@ -134,7 +141,7 @@ def _strict(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
     if not all(strict):
         yield Failure(400, "mixed values for 'strict': either all functions of a request are strict or none is")
     for function in request.tools:
-        for error in schema_errors(function.get("parameters")):
+        for error in schema_errors(function.get("parameters"), null=not behaviour.refuse_strict_null):
             yield Failure(400, f"Invalid tool parameters schema : {error}")
 
 
@@ -169,6 +176,7 @@ def _context(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
 
 
 _RULES: tuple[Rule, ...] = (
+    _content_type,
     _json,
     _effort_type,
     _shape,

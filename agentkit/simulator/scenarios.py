@@ -12,7 +12,7 @@ from ..models.scripted import call
 from .replies import AnswerFn, Answers, AnyReply, CallStyle, Cut, Failure, Raw, Reply
 from .request import SimRequest
 
-__all__ = ["SCENARIOS", "answer_function", "example"]
+__all__ = ["SCENARIOS", "answer_function", "example", "example_call"]
 
 BUSY = Failure(
     503,
@@ -24,8 +24,8 @@ RATE_LIMIT = Failure(
     "Too many requests. Your current concurrency is 40, which exceeds your concurrency limit of 39 based on your "
     "remaining balance. Please top up your balance to restore your concurrency.",
     type="rate_limit_error",
-    headers={"Retry-After": "0"},
 )
+"""Without a `Retry-After`, as none has been seen from the server."""
 NO_BALANCE = Failure(402, "Insufficient Balance", type="unknown_error")
 
 
@@ -77,14 +77,14 @@ def weather(request: SimRequest) -> AnyReply:
         return Assistant(f"The answer is: {request.last['content']}", "The tool has answered.")
     if not request.tools:
         return Assistant("No tool is offered.", "I cannot look it up.")
-    return Assistant("", "I need the tool.", (_example_call(request),))
+    return Assistant("", "I need the tool.", (example_call(request),))
 
 
 def dsml(request: SimRequest) -> AnyReply:
     """The call of the first tool as DeepSeek's own markup, leaked into the text."""
     if not request.tools:
         return weather(request)
-    wanted = _example_call(request)
+    wanted = example_call(request)
     parameters = [
         f'<｜DSML｜parameter name="{name}" string="{str(isinstance(value, str)).lower()}">'
         f"{value if isinstance(value, str) else json.dumps(value)}</｜DSML｜parameter>\n"
@@ -98,7 +98,7 @@ def length(request: SimRequest) -> AnyReply:
     """A call whose arguments stop in the middle, or half a sentence, with finish_reason "length"."""
     if not request.tools:
         return Reply("The answer is", "length")
-    wanted = _example_call(request)
+    wanted = example_call(request)
     return Reply(ToolCall("", wanted.name, wanted.arguments[: len(wanted.arguments) // 2]), "length")
 
 
@@ -113,13 +113,14 @@ def parallel(style: CallStyle) -> AnswerFn:
     def answer(request: SimRequest) -> AnyReply:
         if request.last["role"] == "tool" or not request.tools:
             return weather(request)
-        return Reply([_example_call(request), _example_call(request)], calls=style)
+        return Reply([example_call(request), example_call(request)], calls=style)
 
     return answer
 
 
-def _example_call(request: SimRequest) -> ToolCall:
-    function = request.tools[0]
+def example_call(request: SimRequest, name: str | None = None) -> ToolCall:
+    """A call of the function of this name, or of the first one, with arguments that fit a simple schema."""
+    function = next(function for function in request.tools if name in (None, function["name"]))
     parameters = function.get("parameters") or {}
     return call(function["name"], **example(parameters, parameters))
 
@@ -167,6 +168,8 @@ SCENARIOS: Mapping[str, Callable[[], AnswerFn]] = {
     "dsml": first(dsml, then=weather),
     "length": first(length, then=weather),
     "content_filter": lambda: lambda _request: Reply("", "content_filter"),
+    "out_of_resources": first(Reply("", "insufficient_system_resource"), then=weather),
+    "whitespace": first(Reply(" \n" * 50_000, "length"), then=weather),
     "stream_error": first(_STREAM_ERROR, then=weather),
     "parallel": lambda: parallel("in_turn"),
     "parallel_index_zero": lambda: parallel("index_zero"),

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from http import HTTPStatus
 from threading import Thread
 
 from ..errors import AgentError
-from .response import Break, Part, Pause, Response
+from .heads import HEAD_LIMIT, Head, not_taken, parsed
+from .replies import Failure
+from .response import Break, Part, Pause, Response, failed
 
 __all__ = ["LoopbackServer"]
 
 Respond = Callable[[str, str, Mapping[str, str], bytes], Response]
-_HEAD_LIMIT = 65_536
 _TURNS_TO_CONNECT = 5
 """Turns of the event loop after which a connection that it has accepted is surely made."""
 
@@ -84,28 +85,13 @@ async def _close(server: asyncio.Server, connections: set[_Connection]) -> None:
     await server.wait_closed()
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    method: str
-    path: str
-    headers: Mapping[str, str]
-
-    @property
-    def length(self) -> int:
-        return int(self.headers.get("content-length", "0"))
-
-    @property
-    def keep_alive(self) -> bool:
-        return self.headers.get("connection", "").lower() != "close"
-
-
 class _Connection(asyncio.Protocol):
     """One connection: requests are answered one after another, waits are timers."""
 
     def __init__(self, respond: Respond, connections: set[_Connection]) -> None:
         self._respond, self._connections = respond, connections
         self._buffer = bytearray()
-        self._head: _Head | None = None
+        self._head: Head | None = None
         self._answering = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
@@ -126,6 +112,8 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         self._next_request()
+        if self._answering and len(self._buffer) > HEAD_LIMIT:
+            self._transport.pause_reading()
 
     def _next_request(self) -> None:
         while not self._answering and not self._transport.is_closing():
@@ -143,31 +131,35 @@ class _Connection(asyncio.Protocol):
     def _read_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._buffer) > _HEAD_LIMIT:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            if len(self._buffer) > HEAD_LIMIT:
+                self._refuse(Failure(431, f"the head of a request has at most {HEAD_LIMIT} bytes"))
             return False
-        head = _parsed(bytes(self._buffer[:end]))
+        head = parsed(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        if head is None or "transfer-encoding" in head.headers:
-            self._refuse(HTTPStatus.LENGTH_REQUIRED if head else HTTPStatus.BAD_REQUEST)
+        if wrong := not_taken(head) if head else Failure(400, "this is not an HTTP request"):
+            self._refuse(wrong)
             return False
-        if head.headers.get("expect", "").lower() == "100-continue":
+        if head and head.headers.get("expect", "").lower() == "100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._head = head
         return True
 
-    def _refuse(self, status: HTTPStatus) -> None:
-        self._transport.write(f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\n\r\n".encode())
+    def _refuse(self, failure: Failure) -> None:
+        """Say why, and close the connection; what else comes on it is not read."""
+        response = failed(replace(failure, headers={"connection": "close"}))
+        body = b"".join(part for part in response.parts if isinstance(part, bytes))
+        self._transport.write(_status_line(response) + body)
         self._transport.close()
+        self._buffer.clear()
 
-    def _answer(self, head: _Head, body: bytes) -> None:
+    def _answer(self, head: Head, body: bytes) -> None:
         response = self._respond(head.method, head.path, head.headers, body)
         if response.wait > 0:
             self._timer = asyncio.get_running_loop().call_later(response.wait, self._begin, head, response)
         else:
             self._begin(head, response)
 
-    def _begin(self, head: _Head, response: Response) -> None:
+    def _begin(self, head: Head, response: Response) -> None:
         if response.hangup:
             self._transport.close()
             return
@@ -194,20 +186,11 @@ class _Connection(asyncio.Protocol):
 
     def _done(self, keep_alive: bool) -> None:
         self._answering = False
+        self._transport.resume_reading()
         if not keep_alive:
             self._transport.close()
         elif self._buffer:
             asyncio.get_running_loop().call_soon(self._next_request)
-
-
-def _parsed(head: bytes) -> _Head | None:
-    """The request line and the headers, names in lower case; None if they are not HTTP."""
-    first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    pairs = [line.partition(":") for line in lines]
-    headers = {name.strip().lower(): value.strip() for name, _colon, value in pairs}
-    well_formed = len(words) == 3 and words[2].startswith("HTTP/1.") and headers.get("content-length", "0").isdecimal()
-    return _Head(words[0], words[1], headers) if well_formed else None
 
 
 def _status_line(response: Response) -> bytes:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["shape_errors"]
+__all__ = ["FIELDS", "shape_errors"]
 
 ROLES = ("system", "user", "assistant", "tool", "latest_reminder")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -19,7 +19,7 @@ def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
     for name in ("messages", "model"):
         if body.get(name) is None:
             yield f"missing field `{name}`"
-    yield from (f"{name}: {wrong}" for name, check in _FIELDS.items() if (wrong := _optional(body.get(name), check)))
+    yield from (f"{name}: {wrong}" for name, check in FIELDS.items() if (wrong := _optional(body.get(name), check)))
     thinking = body.get("thinking") or {}
     if wrong := _optional(thinking.get("reasoning_effort"), _variant(*EFFORTS)):
         yield f"thinking.reasoning_effort: {wrong}"
@@ -74,10 +74,13 @@ def _variant(*allowed: str) -> Check:
     return check
 
 
-def _u8(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return None if 0 <= value <= 255 else f"invalid value: integer `{value}`, expected u8"
-    return invalid_type(value, "u8")
+def _unsigned(bits: int) -> Check:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return invalid_type(value, f"u{bits}")
+        return None if 0 <= value < 1 << bits else f"invalid value: integer `{value}`, expected u{bits}"
+
+    return check
 
 
 def _tagged(*allowed: str) -> Check:
@@ -109,12 +112,12 @@ def _tool_choice(value: Any) -> str | None:
 _STRING, _BOOL, _NUMBER = _is("a string", str), _is("a boolean", bool), _is("f32", int, float)
 _SEQUENCE, _MAP = _is("a sequence", list), _is("a map", dict)
 
-_FIELDS: Mapping[str, Check] = {
+FIELDS: Mapping[str, Check] = {
     "messages": _SEQUENCE,
     "model": _STRING,
     "thinking": _tagged("enabled", "disabled"),
     "reasoning_effort": _variant(*EFFORTS),
-    "max_tokens": _is("u32", int),
+    "max_tokens": _unsigned(32),
     "temperature": _NUMBER,
     "top_p": _NUMBER,
     "presence_penalty": _NUMBER,
@@ -126,7 +129,7 @@ _FIELDS: Mapping[str, Check] = {
     "tools": _SEQUENCE,
     "tool_choice": _tool_choice,
     "logprobs": _BOOL,
-    "top_logprobs": _u8,
+    "top_logprobs": _unsigned(8),
     "user_id": _STRING,
 }
 
@@ -160,11 +163,24 @@ def _content(at: str, content: Any, *, parts: bool) -> Iterator[str]:
     if not (parts and isinstance(content, list)):
         yield f"{at}: {invalid_type(content, 'a string or a sequence' if parts else 'a string')}"
     for place, part in enumerate(content):
-        if wrong := _tagged("text", "image_url", "file")(part):
+        if wrong := _tagged("text", "image_url", "file")(part) or _part(part):
             yield f"{at}[{place}]: {wrong}"
         detail = part["image_url"].get("detail") if isinstance(part.get("image_url"), dict) else None
         if wrong := _optional(detail, _variant("low", "high", "original", "auto")):
             yield f"{at}[{place}].image_url.detail: {wrong}"
+
+
+def _part(part: Mapping[str, Any]) -> str | None:
+    kind = part["type"]
+    if kind != "file" and part.get(kind) is None:
+        return f"missing field `{kind}`"
+    if kind == "text":
+        return _STRING(part["text"])
+    if kind == "image_url":
+        return _MAP(part["image_url"]) or (
+            _STRING(part["image_url"]["url"]) if part["image_url"].get("url") else "missing field `url`"
+        )
+    return None
 
 
 def _call(at: str, call: Any) -> Iterator[str]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from ..errors import AgentError
 from .completing import Completer, fixed_id
+from .notes import notes
 from .replies import Answers, AnyReply, Cut, Failure, Hangup, Late, Raw, Reply
-from .request import CONTEXT_LENGTH, MODELS, Behaviour, SimRequest
+from .request import CONTEXT_LENGTH, MODELS, Behaviour, Passback, SimRequest
 from .response import Response, cut, failed, late, raw, whole
 from .rules import refusal
 from .scenarios import answer_function
 from .server import LoopbackServer
+from .thoughts import Thoughts
 
 if TYPE_CHECKING:
     from .transport import SimulatorTransport
@@ -41,17 +43,21 @@ class DeepSeekSimulator:
     `usage_place`: where a stream carries usage: on the "finish" chunk (today's way), or "alone" in one without choices.
     `keep_alive`: how many comments (stream) or blank lines (body) come first. `chunk`: characters in each delta.
     `api_key`: another key gets a 401; None: any key or none will do. `delay`: seconds before each answer.
-    `passback`: when thinking text must come back, see `message_rules.passback`; both rules have been seen.
+    `passback`: when thinking text must come back. "probe", as measured: on the assistant message before tool results.
+    "every", as documented: on all assistant messages of a request with tools. With both it must be the text that was sent;
+    "present" is "probe" with any text.
     `context_length`: tokens of prompt and `max_tokens` together. A token is four bytes here.
     `deserialize_status`: 422 or 400 for a body of the wrong shape; both have been seen.
     `models`: names that are accepted, each with the name that the answer carries.
+    `refuse_strict_null`: refuse the type null in the schemas of strict functions; it is not documented.
+    `obey_tool_choice`: make replies fit `tool_choice`: drop calls, or call the function with simple arguments.
     `keep_requests`: False keeps none, for load tests.
 
     A mistake in the test itself (a script that is used up, a scripted tool call for a request that offers no tools, a
     function that raises) is answered with status 400 and type "simulator_error", so that clients do not retry it. A
     call of a tool that is not among those offered is sent as it is: models do that.
 
-    Not simulated: `stop` texts, log probabilities, images' sizes, queueing, and the quality of a model's answers.
+    docs/testing.md says what is not simulated, and what nobody knows.
     """
 
     def __init__(
@@ -63,16 +69,20 @@ class DeepSeekSimulator:
         chunk: int = 8,
         api_key: str | None = None,
         delay: float = 0.0,
-        passback: Literal["probe", "every"] = "probe",
+        passback: Passback = "probe",
         context_length: int = CONTEXT_LENGTH,
         deserialize_status: Literal[400, 422] = 422,
         models: Mapping[str, str] = MODELS,
+        refuse_strict_null: bool = False,
+        obey_tool_choice: bool = False,
         keep_requests: bool = True,
     ) -> None:
         self.requests: list[SimRequest] = []
         """Every chat request that came, refused ones too, in the order of their coming."""
         self.errors: list[Failure] = []
         """Every refusal that it gave because a request, or the test's script, was wrong. Scripted failures are not."""
+        self.warnings: list[str] = []
+        """What requests had that the API takes but does not document, or that has no effect; each line once."""
         self._behaviour = Behaviour(
             usage_place=usage_place,
             keep_alive=keep_alive,
@@ -83,11 +93,14 @@ class DeepSeekSimulator:
             context_length=context_length,
             deserialize_status=deserialize_status,
             models=models,
+            refuse_strict_null=refuse_strict_null,
+            obey_tool_choice=obey_tool_choice,
         )
         self._answer_to: Callable[[SimRequest], AnyReply] = answer_function(answers)
         self._keep_requests = keep_requests
         self._numbers = count(1)
-        self._completer = Completer()
+        self._completer = Completer(obey_tool_choice=obey_tool_choice)
+        self._thoughts = Thoughts()
         self._server = LoopbackServer(self.respond)
 
     @property
@@ -164,8 +177,10 @@ class DeepSeekSimulator:
         return failed(failure)
 
     def _completed(self, request: SimRequest, number: int) -> Response:
-        if wrong := refusal(request, self._behaviour):
+        wrong = refusal(request, self._behaviour) or self._thoughts.refusal(request, self._behaviour)
+        if wrong:
             return self._refused(wrong)
+        self.warnings += [note for note in notes(request) if note not in self.warnings]
         try:
             response = self._rendered(self._answer_to(request), request, number)
         except Exception as error:  # noqa: BLE001  the test's own function may raise anything; its client must hear of it
@@ -187,6 +202,8 @@ class DeepSeekSimulator:
                 return Response(0, {}, (), hangup=True)
             case Reply():
                 served = self._behaviour.models[request.body["model"]]
-                return whole(self._completer.complete(reply, request, number, served), request, self._behaviour)
+                completion = self._completer.complete(reply, request, number, served)
+                self._thoughts.remember(completion)
+                return whole(completion, request, self._behaviour)
             case _:
                 return self._rendered(Reply(reply), request, number)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 __all__ = ["schema_errors"]
 
+Types: TypeAlias = Mapping[str, set[str]]
+
 _COMMON = {"type", "description", "title", "enum", "anyOf", "$ref", "$def", "const", "default"}
-_BY_TYPE: Mapping[str, set[str]] = {
+_BY_TYPE: Types = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items"},
     "string": {"pattern", "format"},
@@ -22,15 +24,19 @@ _SHAPES: Mapping[str, type] = {"properties": dict, "required": list, "anyOf": li
 _ONE_REQUIRED = "one of `type`, `anyOf`, `$ref` field is required"
 
 
-def schema_errors(parameters: Mapping[str, Any] | None) -> Iterator[str]:
-    """What is wrong with the parameters of a strict function, each with the way to its place; none if they fit."""
+def schema_errors(parameters: Mapping[str, Any] | None, *, null: bool = True) -> Iterator[str]:
+    """What is wrong with the parameters of a strict function, each with the way to its place; none if they fit.
+
+    `null`: whether the type null is taken. The documentation does not list it, and nobody is known to have tried.
+    """
+    types = _BY_TYPE if null else {name: keys for name, keys in _BY_TYPE.items() if name != "null"}
     root = parameters or {"type": "object", "properties": {}}
     if root.get("type") != "object":
         yield "the root must have the type `object`"
-    yield from _node(root)
+    yield from _node(root, types)
 
 
-def _node(node: Any) -> Iterator[str]:
+def _node(node: Any, known: Types) -> Iterator[str]:
     if not isinstance(node, dict):
         yield "a schema must be an object"
         return
@@ -42,23 +48,23 @@ def _node(node: Any) -> Iterator[str]:
         return
     types = node.get("type", [])
     types = types if isinstance(types, list) else [types]
-    if unknown := [name for name in types if name not in list(_BY_TYPE)]:
+    if unknown := [name for name in types if name not in list(known)]:
         yield f"field `type`: unknown variant `{unknown[0]}`"
         return
-    allowed = _COMMON.union(*(_BY_TYPE[name] for name in types))
+    allowed = _COMMON.union(*(known[name] for name in types))
     yield from (f"field `{key}` is not supported" for key in node if key not in allowed)
     if node.get("format", "email") not in _FORMATS:
         yield f"field `format`: unknown variant `{node['format']}`"
     if "object" in types:
-        yield from _object(node)
+        yield from _object(node, known)
     if "array" in types:
-        yield from _inside("items", node.get("items", {}))
-    yield from _branches(node)
+        yield from _inside("items", node.get("items", {}), known)
+    yield from _branches(node, known)
     for name, definition in node.get("$def", {}).items():
-        yield from _inside(name, definition)
+        yield from _inside(name, definition, known)
 
 
-def _object(node: Mapping[str, Any]) -> Iterator[str]:
+def _object(node: Mapping[str, Any], known: Types) -> Iterator[str]:
     properties = node.get("properties") or {}
     if not properties:
         yield "An object with no properties is not allowed."
@@ -71,16 +77,16 @@ def _object(node: Mapping[str, Any]) -> Iterator[str]:
     required = node.get("required") or ()
     yield from (f"field `required`: property `{name}` is missing" for name in properties if name not in required)
     for name, inner in properties.items():
-        yield from _inside(name, inner)
+        yield from _inside(name, inner, known)
 
 
-def _branches(node: Mapping[str, Any]) -> Iterator[str]:
+def _branches(node: Mapping[str, Any], known: Types) -> Iterator[str]:
     for branch in node.get("anyOf", ()):
         if isinstance(branch, dict) and ("anyOf" in branch or "$ref" in branch) and "type" not in branch:
             yield "field `anyOf`: missing field `type`"
         else:
-            yield from _inside("anyOf", branch)
+            yield from _inside("anyOf", branch, known)
 
 
-def _inside(name: str, node: Any) -> Iterator[str]:
-    yield from (f"field `{name}`: {error}" for error in _node(node))
+def _inside(name: str, node: Any, known: Types) -> Iterator[str]:
+    yield from (f"field `{name}`: {error}" for error in _node(node, known))

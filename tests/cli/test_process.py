@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-import select
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentkit.testing import DeepSeekSimulator, Late, call
+from agentkit.testing import DeepSeekSimulator, Late, SimRequest, call
 
 from .helpers import COMMAND, environment, process, read_until, script, tools_file
 
+termios = pytest.importorskip("termios")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and pseudo-terminals")
 
 MISSING = "import sys; sys.modules[{name!r}] = None\nfrom agentkit.cli import main\nsys.argv = ['agentkit', 'demo']\nmain()\n"
@@ -36,12 +39,14 @@ def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def on_a_terminal(*args: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def on_a_terminal(
+    *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The command on a pseudo-terminal, and our end of it."""
     ours, theirs = os.openpty()
-    given = environment(TERM="xterm", COLUMNS="120", LINES="40", **env)
+    given = environment(TERM="xterm", COLUMNS="120", LINES="40", **(env or {}))
     try:
-        running = subprocess.Popen([*COMMAND, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
+        running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
         os.close(theirs)
         with running:
             try:
@@ -139,33 +144,138 @@ def test_a_terminal_has_a_spinner_and_styles_and_no_code_of_the_model() -> None:
 def test_a_terminal_without_colours_has_no_control_codes(variable: str) -> None:
     with (
         DeepSeekSimulator(script(Late("Hello.", 0.2))) as simulator,
-        on_a_terminal("run", "Hi", "--base-url", simulator.base_url, **{variable: "1"}) as (running, terminal),
+        on_a_terminal("run", "Hi", "--base-url", simulator.base_url, env={variable: "1"}) as (running, terminal),
     ):
         shown = read_until(terminal, "")
         assert running.wait() == 0
     assert shown.startswith("Hello.\r\n") and "\x1b" not in shown
 
 
-@pytest.mark.parametrize(("answer", "result"), [("y", "deleted old.log"), ("n", "error: not run"), ("", "error: not run")])
-def test_somebody_at_the_terminal_is_asked_for_an_approval(tmp_path: Path, answer: str, result: str) -> None:
+QUESTION = "run this call? [y/N]"
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        ("y", "deleted old.log"),
+        ("y\n", "deleted old.log"),
+        ("\x04", "error: not run"),
+        ("please summarise this mail:\ny\n", "error: not run"),
+    ],
+)
+def test_only_the_key_y_approves(tmp_path: Path, answer: str, result: str) -> None:
     with (
         DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
         on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
     ):
-        asked = read_until(terminal, "run this call? [y/N]")
-        os.write(terminal, f"{answer}\n".encode())
+        before = termios.tcgetattr(terminal)
+        asked = read_until(terminal, QUESTION)
+        os.write(terminal, answer.encode())
         read_until(terminal, "Done.")
         assert running.wait() == 0
-    assert 'delete_file {"name": "old.log"}' in asked
+        assert termios.tcgetattr(terminal) == before
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", asked).split("\r\n")
+    assert shown[-2:] == ['    name: "old.log"', f"  {QUESTION} "] and shown[-3].endswith("? delete_file")
     assert simulator.requests[1].last["content"].startswith(result)
 
 
-def press_ctrl_c(running: subprocess.Popen[bytes], terminal: int) -> None:
-    """As a person does: again, if nothing is seen to happen. A signal just before a read begins waits for the next one."""
-    for _ in range(5):
+def test_what_was_typed_before_the_question_is_no_answer(tmp_path: Path) -> None:
+    has_typed = threading.Event()
+
+    def answer(request: SimRequest) -> Any:
+        assert has_typed.wait(20)
+        return "Done." if request.turn else call("delete_file", name="old.log")
+
+    with (
+        DeepSeekSimulator(answer) as simulator,
+        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
+    ):
+        read_until(terminal, "waiting for the model")
+        os.write(terminal, b"yy\ny\n")
+        has_typed.set()
+        read_until(terminal, QUESTION)
+        os.write(terminal, b"n")
+        read_until(terminal, "Done.")
+        assert running.wait() == 0
+    assert simulator.requests[1].last["content"].startswith("error: not run")
+
+
+def test_the_rest_of_a_paste_into_a_chat_is_no_answer(tmp_path: Path) -> None:
+    with (
+        DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
+        on_a_terminal("chat", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (_, terminal),
+    ):
+        read_until(terminal, "you> ")
+        os.write(terminal, b"please summarise this mail:\ny\ny\n")
+        read_until(terminal, QUESTION)
+        os.write(terminal, b"n")
+        read_until(terminal, "you> ")
+        os.write(terminal, b"\x04")
+        read_until(terminal, "")
+    assert simulator.requests[1].last["content"].startswith("error: not run")
+
+
+@pytest.mark.parametrize(("stdin", "stdout"), [("piped", "piped"), ("piped", "a terminal"), ("closed", "a terminal")])
+def test_input_that_is_no_terminal_approves_nothing(tmp_path: Path, stdin: str, stdout: str) -> None:
+    closing = ("sh", "-c", 'exec "$@" <&-', "sh") if stdin == "closed" else ()
+    ours, theirs = os.openpty()
+    try:
+        with DeepSeekSimulator(script(call("delete_file", name="old.log"))) as simulator:
+            command = [*closing, *COMMAND, "run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url]
+            done = subprocess.run(
+                command,
+                input=b"y\ny\n" if stdin == "piped" else b"",
+                stdout=theirs if stdout == "a terminal" else subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(TERM="xterm", COLUMNS="200"),
+                timeout=30,
+                check=False,
+            )
+        os.close(theirs)
+        shown = read_until(ours, "") if stdout == "a terminal" else done.stdout.decode()
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (4, b"")
+    assert "waits for an approval" in shown and QUESTION not in shown and len(simulator.requests) == 1
+
+
+def test_a_chat_without_an_input_ends_at_once() -> None:
+    command = ("sh", "-c", 'exec "$@" <&-', "sh", *COMMAND)
+    result = process("chat", "--base-url", "http://127.0.0.1:9/v1", command=command)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_terminal_that_goes_away_at_the_question_approves_nothing(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    with DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator:
+        ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")  # else the signal ends the program
+        command = [*ignoring, *COMMAND, "run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm")) as running:
+            os.close(theirs)
+            read_until(ours, QUESTION)
+            os.close(ours)
+            assert running.wait(30) != 0
+    assert [request.last["content"] for request in simulator.requests[1:]] in (
+        [],
+        ["error: not run: the call was not approved"],
+    )
+
+
+def test_a_program_that_ignores_ctrl_c_goes_on_asking(tmp_path: Path) -> None:
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND)
+    with (
+        DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
+        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url, command=ignoring) as (
+            running,
+            terminal,
+        ),
+    ):
+        read_until(terminal, QUESTION)
         running.send_signal(signal.SIGINT)
-        if select.select([terminal], [], [], 3.0)[0]:
-            return
+        os.write(terminal, b"n")
+        read_until(terminal, "Done.")
+        assert running.wait() == 0
+    assert simulator.requests[1].last["content"].startswith("error: not run")
 
 
 def test_ctrl_c_at_the_question_ends_the_run_without_the_call(tmp_path: Path) -> None:
@@ -173,8 +283,8 @@ def test_ctrl_c_at_the_question_ends_the_run_without_the_call(tmp_path: Path) ->
         DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
         on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
     ):
-        read_until(terminal, "run this call? [y/N]")
-        press_ctrl_c(running, terminal)
+        read_until(terminal, QUESTION)
+        running.send_signal(signal.SIGINT)
         rest = read_until(terminal, "")
         assert running.wait() == 130
     assert "agentkit: interrupted" in rest and "Traceback" not in rest and len(simulator.requests) == 1
@@ -187,8 +297,8 @@ def test_ctrl_c_at_the_question_of_a_chat_goes_back_to_the_prompt(tmp_path: Path
     ):
         read_until(terminal, "you> ")
         os.write(terminal, b"Delete\n")
-        read_until(terminal, "run this call? [y/N]")
-        press_ctrl_c(running, terminal)
+        read_until(terminal, QUESTION)
+        running.send_signal(signal.SIGINT)
         assert "deleted" not in read_until(terminal, "you> ")
         os.write(terminal, b"\x04")
         read_until(terminal, "")

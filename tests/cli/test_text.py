@@ -12,7 +12,7 @@ from rich.console import Console
 from agentkit import RunState, ToolCall, Usage
 from agentkit.cli.screen import PlainScreen, TerminalScreen, is_plain
 from agentkit.cli.text import clean, duration, money, one_line, shown_call, summary
-from agentkit.run import RunResult
+from agentkit.result import RunResult
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,7 @@ def test_a_cut_line_says_how_much_there_was() -> None:
         ('{"city": "Zürich\\n"}', 'f(city="Zürich\\n")'),
         ("not json\n[red]", "f(not json [red])"),
         ("[1, 2]", "f([1, 2])"),
+        ('{"to": "a\u200b\U000e0041b"}', 'f(to="a\\u200b\\udb40\\udc41b")'),
     ],
 )
 def test_a_call_is_one_readable_line(arguments: str, shown: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from . import http_rows, payload_rows, sse_rows, tool_rows, transport_rows
+from .conftest import Fault
 from .play import play
 from .rows import Row
 from .table import CATALOGUE
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.faults
     ("row", "watched"),
     [pytest.param(row, watched, id=f"{row.id}-{'streamed' if watched else 'whole'}") for row in ROWS for watched in row.ways],
 )
-def test_fault(row: Row, watched: bool, record_property: Callable[[str, object], None]) -> None:
-    record_property("fault", (row.group, row.id.partition("#")[0]))
+def test_fault(row: Row, watched: bool, fault: Fault) -> None:
+    fault(f"{row.group} {row.id.partition('#')[0]}")
     with pytest.warns(row.warns) if row.warns else nullcontext():
         played = play(row, watched=watched)
     row.must.check(played)

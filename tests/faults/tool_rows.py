@@ -368,7 +368,7 @@ ROWS = [
     row("tool_returns_cycle", returning(cycle()), told("TypeError", "list")),
     row("tool_returns_deep", returning(deep()), told("TypeError", "list")),
     gives("tool_returns_nan", float("nan"), '"NaN"'),
-    gives("tool_returns_lone_surrogate", "a\ud800", "a\ud800"),
+    gives("tool_returns_lone_surrogate", "a\ud800", "a\ufffd"),
     row("tool_returns_huge", returning(HUGE), ran(), checks=[is_shortened]),
     row("tool_returns_coroutine", coroutine, ran("awaited"), checks=[content("later")]),
     row("tool_async_generator", items, ran(), checks=[content("[0,1,2]")]),

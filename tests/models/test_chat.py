@@ -238,7 +238,7 @@ def test_a_cut_reply_is_asked_for_again_and_the_watcher_is_told() -> None:
         finally:
             await model.aclose()
 
-    script: list[Any] = [Cut("a long answer", 4), Hangup(), Failure(503), Cut("a long answer", 3, clean=True), "whole"]
+    script: list[Any] = [Cut("a long answer", 2), Hangup(), Failure(503), Cut("a long answer", 3, clean=True), "whole"]
     with DeepSeekSimulator(script) as sim:
         assert asyncio.run(main(sim.base_url)).message.text == "whole"
         assert len({json.dumps(request.body) for request in sim.requests}) == 1

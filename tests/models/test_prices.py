@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
+import httpx
 import pytest
 
+from agentkit import Agent, ChatModel, Limits, RunResult, RunState
+from agentkit.cli.text import money
 from agentkit.messages import Usage
 from agentkit.models.prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price, cost_of
 from agentkit.models.profiles import ANYFAST, DEEPSEEK, GENERIC
 
 MILLION = Usage(input_tokens=2_000_000, cache_read_tokens=1_000_000, output_tokens=1_000_000, reasoning_tokens=400_000)
 """A million each of hits, misses and answer tokens; the thinking is part of the answer."""
+
+
+NIGHT = datetime(2026, 11, 23, 22, tzinfo=UTC)
+"""Outside of peak hours."""
 
 
 def at(text: str) -> datetime:
@@ -72,7 +80,8 @@ def test_peak_hours_are_utc_wherever_the_clock_is() -> None:
 )
 def test_prices_by_model(name: str, prices: tuple[Price, ...]) -> None:
     assert DEEPSEEK.price_of(name) == prices
-    assert ANYFAST.price_of(name) == GENERIC.price_of(name) == ()
+    assert ANYFAST.price_of(name) == prices, "by DeepSeek's list"
+    assert GENERIC.price_of(name) == ()
 
 
 def test_prices_can_be_overridden_and_the_longest_beginning_counts() -> None:
@@ -80,3 +89,24 @@ def test_prices_can_be_overridden_and_the_longest_beginning_counts() -> None:
     profile = replace(ANYFAST, prices={"deepseek": cheap, "deepseek-v4": special})
     assert profile.price_of("deepseek-v4-flash") == special
     assert profile.price_of("deepseek-flash") == cheap
+
+
+@pytest.mark.parametrize(
+    ("base_url", "note"),
+    [("https://www.anyfast.ai/v1", "estimated at DeepSeek's list price"), ("https://api.deepseek.com", "")],
+)
+def test_money_can_be_capped_in_one_line_on_the_servers_of_the_default_model(base_url: str, note: str) -> None:
+    """The servers cannot be reached: a transport answers for them, as each would."""
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000, "total_tokens": 2_000_000}
+    body = {"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}], "usage": usage}
+
+    async def main() -> RunResult[str]:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body))) as client:
+            model = ChatModel(base_url=base_url, api_key="key-0123456789", client=client, clock=lambda: NIGHT)
+            return await Agent(model, limits=Limits(cost=10)).run("Hi")
+
+    result = asyncio.run(main())
+    assert result.cost == pytest.approx(0.15 + 0.60)
+    assert result.price_note == note
+    assert money(result.cost, result.price_note) == (f"$0.7500 ({note})" if note else "$0.7500")
+    assert RunState.from_json(result.state.to_json()).price_note == note

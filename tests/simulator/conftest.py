@@ -1,3 +1,3 @@
-from agentkit.pytest_plugin import deepseek
+from agentkit_pytest import deepseek
 
 __all__ = ["deepseek"]

@@ -81,7 +81,7 @@ def address(sim: DeepSeekSimulator) -> tuple[str, int]:
 
 def request_bytes(fields: dict[str, Any], *headers: str) -> bytes:
     data = json.dumps(fields).encode()
-    lines = ["POST /chat/completions HTTP/1.1", "Host: x", f"Content-Length: {len(data)}", *headers, "", ""]
+    lines = ["POST /chat/completions HTTP/1.1", "Host: localhost", f"Content-Length: {len(data)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + data
 
 
@@ -128,12 +128,78 @@ def test_connection_close_is_honoured() -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, b"431"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nno header\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 67108865\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", b"400"),
     ],
 )
 def test_what_is_not_http_is_refused(sent: bytes, status: bytes) -> None:
-    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim)) as raw:
+    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim), timeout=10) as raw:
         raw.sendall(sent)
         assert raw.recv(12) == b"HTTP/1.1 " + status
+        assert sim.requests == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "evil.example:{port}"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "localhost.evil.example:{port}"}, 403),
+        ({"Host": "localhost@evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "LOCALHOST:{port}"}, 200),
+        ({"Host": "127.0.0.1"}, 200),
+        ({"Host": "[::1]:80"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "https://127.0.0.1:{port}"}, 403),
+        ({"Origin": "http://127.0.0.1:{port}"}, 200),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "text/plain; application/json"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Content-Type": "Application/JSON; charset=utf-8"}, 200),
+    ],
+)
+def test_web_pages_are_refused_and_use_up_no_answer(headers: dict[str, str], status: int) -> None:
+    with DeepSeekSimulator(["the only answer"]) as sim:
+        given = {name: value.format(port=address(sim)[1]) for name, value in headers.items()}
+        refused = httpx.post(f"{sim.base_url}/chat/completions", json=body(), headers=given)
+        assert refused.status_code == status
+        assert "access-control-allow-origin" not in refused.headers
+        if status == 200:
+            return
+        assert refused.json()["error"]["message"]
+        assert httpx.options(f"{sim.base_url}/chat/completions").status_code == 405
+        assert post(sim).json()["choices"][0]["message"]["content"] == "the only answer"
+
+
+def test_a_body_that_is_too_long_is_not_kept() -> None:
+    with DeepSeekSimulator("echo") as sim, socket.create_connection(address(sim), timeout=10) as raw:
+        raw.sendall(b"POST /chat/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n")
+        with suppress(ConnectionError):
+            assert raw.recv(12) == b"HTTP/1.1 413"
+            while raw.recv(65_536):
+                pass
+        assert post(sim).status_code == 200
+
+
+def test_requests_behind_one_that_waits_are_not_read_without_end() -> None:
+    with DeepSeekSimulator([Late("Hello", 60)]) as sim, socket.create_connection(address(sim)) as raw:
+        raw.sendall(request_bytes(body()))
+        raw.settimeout(0.5)
+        sent = 0
+        with pytest.raises(TimeoutError):  # the server reads no more, so the sockets' buffers fill up
+            while sent < 256 * 1024 * 1024:
+                sent += raw.send(b"x" * 65_536)
+        assert sent < 64 * 1024 * 1024
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -88,7 +88,20 @@ REFUSED: list[tuple[list[Any], int, str]] = [
     ([USER, calls("a", "b"), result("a"), result("a")], 400, NOT_PENDING + "a"),
     ([USER, calls("a", "a"), result("a")], 400, "Duplicate value for 'tool_call_id' of a in message[1]"),
     ([USER, calls("", ""), result("")], 400, "Duplicate value for 'tool_call_id' of  in message[1]"),
+    ([USER, calls(""), result("")], 400, "Invalid 'tool_calls' in message[1]: the id of a call must not be empty"),
     ([USER, calls("a", reasoning_content=None), result("a")], 400, PASSBACK),
+    ([{"role": "user", "content": [IMAGE] * 601}], 400, "Too many images: 601, at most 600 are allowed"),
+    ([{"role": "user", "content": [{"type": "text"}]}], 422, DESERIALIZE + "messages[0].content[0]: missing field `text`"),
+    (
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+        422,
+        DESERIALIZE + "messages[0].content[0]: missing field `url`",
+    ),
+    (
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "http://x"}]}],
+        422,
+        DESERIALIZE + 'messages[0].content[0]: invalid type: string "http://x", expected a map',
+    ),
     ([{"role": "system", "content": [IMAGE]}, USER], 400, "Model do not support image input"),
     (
         [{**SAID, "prefix": True}, USER],
@@ -155,6 +168,7 @@ def test_passback(messages: list[Any], probe: bool, every: bool) -> None:
 
     assert refused("probe", tools=[tool()]) is probe
     assert refused("every", tools=[tool()]) is every
+    assert refused("present", tools=[tool()]) is probe
     for exempt in (OFF, {"reasoning_effort": "none"}, {"model": "deepseek-v4-flash-vision-exp"}):
         assert not refused("probe", tools=[tool()], **exempt)
         assert not refused("every", tools=[tool()], **exempt)
@@ -228,6 +242,23 @@ def test_a_strict_tool_with_such_a_schema_is_refused(schema: dict[str, Any], tex
 @pytest.mark.parametrize("schema", GOOD_PROPERTIES)
 def test_a_strict_tool_with_such_a_schema_is_accepted(schema: dict[str, Any]) -> None:
     assert strict({**one_property(schema), "$def": {"city": CITY}}) is None
+
+
+NULLS: list[dict[str, Any]] = [
+    {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    {"type": ["string", "null"]},
+    {"type": "array", "items": {"type": "null"}},
+    one_property({"type": "null"}),
+]
+
+
+@pytest.mark.parametrize("inner", NULLS)
+def test_null_in_a_strict_schema_is_refused_by_a_switch(inner: dict[str, Any]) -> None:
+    tools = [tool(strict=True, parameters=one_property(inner))]
+    assert said("/beta/chat/completions", tools=tools) is None
+    refused = said("/beta/chat/completions", Behaviour(refuse_strict_null=True), tools=tools)
+    assert refused is not None and refused[0] == 400
+    assert refused[1].endswith("field `type`: unknown variant `null`")
 
 
 def test_strict_needs_parameters_the_beta_url_and_every_tool() -> None:

@@ -50,6 +50,8 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"reasoning_effort": 3}, 400, "Failed to parse the request body as JSON: reasoning_effort: expected value"),
     ({"max_tokens": 0}, 400, MAX_TOKENS),
     ({"max_tokens": 393_217}, 400, MAX_TOKENS),
+    ({"max_tokens": -1}, 422, DESERIALIZE + "max_tokens: invalid value: integer `-1`, expected u32"),
+    ({"max_tokens": 1 << 32}, 422, DESERIALIZE + "max_tokens: invalid value: integer `4294967296`, expected u32"),
     ({"max_tokens": "9"}, 422, DESERIALIZE + 'max_tokens: invalid type: string "9", expected u32'),
     ({"max_tokens": 1.5}, 422, DESERIALIZE + "max_tokens: invalid type: floating point `1.5`, expected u32"),
     ({"temperature": -0.1}, 400, TEMPERATURE),
@@ -158,6 +160,27 @@ def test_a_body_that_is_not_json_is_refused(raw: bytes) -> None:
     assert failure is not None
     assert failure.status == 400
     assert failure.message.startswith("Failed to parse the request body as JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (rb'{"messages": [{"content": "a \ud83d"}]}', "messages[0].content: unexpected end of hex escape"),
+        (rb'{"messages": [{"content": "a \ude00"}]}', "messages[0].content: lone leading surrogate in hex escape"),
+        (rb'{"\ud83d": 1}', ": unexpected end of hex escape"),
+        (b'{"temperature": NaN}', "expected value"),
+        (b'{"top_p": -Infinity}', "expected value"),
+        (b'\xef\xbb\xbf{"model": "x"}', "Unexpected UTF-8 BOM"),
+        ('{"model": "x"}'.encode("utf-16"), "codec can't decode"),
+        (b'{"max_tokens": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+    ],
+)
+def test_a_body_that_only_a_lenient_parser_reads_is_refused(raw: bytes, text: str) -> None:
+    failure = refusal(SimRequest("/chat/completions", {}, raw), Behaviour())
+    assert failure is not None and failure.status == 400
+    assert failure.message.startswith("Failed to parse the request body as JSON: ") and text in failure.message
+    whole = SimRequest("/chat/completions", {}, raw.replace(rb"\ud83d", rb"\ud83d\ude00").replace(rb"a \ude00", b"a"))
+    assert whole.body or not (b"ud83d" in raw or b"ude00" in raw)
 
 
 def test_a_body_that_is_no_object_is_refused() -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import json
 import os
-import select
+import resource
+import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,25 +20,22 @@ from agentkit_tools import shell
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the programs of these tests are POSIX")
 
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes that leave their group are found on Linux")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="Linux adopts processes that leave their group")
 
 
-def python(tmp_path: Path, code: str, **options: float) -> str:
+def landlock(wanted: int = 2) -> bool:
+    """Whether this kernel has that version of Landlock, which keeps a program from looking into other processes."""
+    if sys.platform != "linux":
+        return False
+    version: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_long(0), ctypes.c_long(1))
+    return version >= wanted
+
+
+def python(tmp_path: Path, code: str, **options: Any) -> str:
     """What the tool says of a Python program; `python` is allowed by its whole path."""
     (tmp_path / "program.py").write_text(code)
-    made = shell([sys.executable], cwd=tmp_path, **options)  # type: ignore[arg-type]
+    made = shell([sys.executable], cwd=tmp_path, **options)
     return str(asyncio.run(made(f"{sys.executable} program.py")))
-
-
-def gone(pid: int) -> bool:
-    """Whether the process has ended, or ends now that it has been killed."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    ended, _, _ = select.select([fd], [], [], 10)  # a loaded machine takes its time to end a process
-    os.close(fd)
-    return bool(ended)
 
 
 def test_exit_code_and_output(tmp_path: Path) -> None:
@@ -97,10 +99,80 @@ def test_the_environment_has_no_secrets(tmp_path: Path, monkeypatch: pytest.Monk
     made = shell(["env"], cwd=tmp_path, env={"EXTRA": "1"})
     lines = asyncio.run(made("env")).split("\n")[1:]
     names = {line.partition("=")[0] for line in lines}
-    assert names - {"PWD", "SHLVL", "_", "OLDPWD", "AGENTKIT_SHELL_CALL"} == {"PATH", "HOME", "LANG", "EXTRA"}
-    assert f"HOME={tmp_path.resolve()}" in lines
+    assert names == {"PATH", "HOME", "LANG", "EXTRA"}
     assert "canary" not in "".join(lines)
     assert "EXTRA" not in repr(made)
+
+
+HOME = """
+import os, stat
+home = os.environ["HOME"]
+print(home, os.listdir(home), oct(os.stat(home).st_mode & 0o777))
+os.makedirs(f"{home}/left/behind")
+open(f"{home}/left/.gitconfig", "w")
+"""
+
+
+def test_home_is_new_empty_and_private_and_does_not_stay(tmp_path: Path) -> None:
+    homes = set()
+    for _ in range(2):
+        home, *rest = python(tmp_path, HOME).split("\n")[1].split()
+        assert rest == ["[]", "0o700"]
+        assert not Path(home).exists()
+        homes.add(home)
+    assert len(homes) == 2
+    assert asyncio.run(shell(["env"], env={"HOME": str(tmp_path)})("env")).endswith(f"\nHOME={tmp_path}")
+    assert tmp_path.exists()
+
+
+def test_no_settings_of_the_folder_are_taken_for_the_users(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    ran = tmp_path / "ran"
+    (tmp_path / ".gitconfig").write_text(f"[core]\n\tfsmonitor = touch {ran}; false\n")
+    assert asyncio.run(shell(["git status"], cwd=tmp_path)("git status")).startswith("[exit code 0;")
+    assert not ran.exists()
+
+
+@linux_only
+@pytest.mark.parametrize("file", ["environ", "mem", "maps", "fd/0"])
+def test_the_program_cannot_look_into_this_process(tmp_path: Path, file: str) -> None:
+    if not landlock() and os.getuid():
+        pytest.skip("this kernel has no Landlock")
+    code = f"""
+        import os
+        def parents():
+            pid = os.getppid()
+            while pid > 1:
+                yield pid
+                pid = int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])
+        found = [*parents()]
+        assert {os.getpid()} in found
+        for pid in found:
+            try:
+                open(f"/proc/{{pid}}/{file}")
+            except PermissionError:
+                print("closed")
+            else:
+                print("open", pid)
+    """
+    lines = python(tmp_path, textwrap.dedent(code)).split("\n")
+    assert lines[0].startswith("[exit code 0;")
+    assert len(lines) > 2 and {*lines[1:]} == {"closed"}
+
+
+@linux_only
+def test_the_program_gains_no_privileges_and_cannot_signal_what_is_outside(tmp_path: Path) -> None:
+    code = "import os; print(*[line.strip() for line in open('/proc/self/status') if line.startswith('NoNewPrivs')]); "
+    assert python(tmp_path, f"{code}").endswith("NoNewPrivs:\t1")
+    if landlock(6):
+        shown = python(tmp_path, f"import os, signal\nfor pid in (os.getppid(), {os.getpid()}): os.kill(pid, signal.SIGTERM)")
+        assert "PermissionError" in shown
+
+
+@linux_only
+def test_files_can_still_be_moved_between_folders(tmp_path: Path) -> None:
+    code = "import os; os.makedirs('a'); os.makedirs('b'); open('a/f', 'w'); os.rename('a/f', 'b/f'); os.link('b/f', 'a/g')"
+    assert python(tmp_path, code).startswith("[exit code 0;")
 
 
 def test_it_starts_in_its_folder_with_no_input_and_private_files(tmp_path: Path) -> None:
@@ -109,9 +181,37 @@ def test_it_starts_in_its_folder_with_no_input_and_private_files(tmp_path: Path)
     assert (tmp_path / "made").stat().st_mode & 0o077 == 0
 
 
+LIMITS = """
+import json, resource
+names = ("CORE", "CPU", "FSIZE", "DATA", "AS", "NPROC")
+print(json.dumps({name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in names}))
+"""
+
+
+@linux_only
 def test_processes_are_limited(tmp_path: Path) -> None:
-    code = "import resource as r; print([r.getrlimit(x)[0] for x in (r.RLIMIT_CORE, r.RLIMIT_CPU, r.RLIMIT_FSIZE)])"
-    assert python(tmp_path, code, timeout=7.5, max_file_bytes=1024).endswith("[0, 8, 1024]")
+    def limits(**options: Any) -> dict[str, int]:
+        found: dict[str, int] = json.loads(python(tmp_path, LIMITS, **options).split("\n")[1])
+        return found
+
+    found = limits(timeout=7.5, max_file_bytes=1024, max_memory_bytes=500_000_000, max_processes=77)
+    processes = found.pop("NPROC")
+    assert found == {"CORE": 0, "CPU": 8, "FSIZE": 1024, "DATA": 500_000_000, "AS": 8_000_000_000}
+    assert 77 < processes < 20_000
+    assert limits()["DATA"] == 4_000_000_000
+    free = limits(max_memory_bytes=None, max_processes=None)
+    assert (free["AS"], free["DATA"]) == tuple(
+        resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    )
+    assert free["NPROC"] == resource.getrlimit(resource.RLIMIT_NPROC)[1]
+
+
+@linux_only
+def test_memory_and_processes_run_out(tmp_path: Path) -> None:
+    assert "MemoryError" in python(tmp_path, "x = bytearray(400_000_000)", max_memory_bytes=300_000_000)
+    if os.getuid():  # the kernel does not count root's processes
+        code = "import subprocess\nfor _ in range(50): subprocess.Popen(['sleep', '60'])"
+        assert "BlockingIOError" in python(tmp_path, code, max_processes=20)
 
 
 def test_output_is_cut_in_the_middle(tmp_path: Path) -> None:
@@ -131,58 +231,11 @@ def test_binary_output_is_shown_as_text(tmp_path: Path) -> None:
 
 def test_a_flood_is_drained_and_killed() -> None:
     started = time.monotonic()
-    shown = asyncio.run(shell(["yes"], timeout=0.3, max_output=100)("yes"))
-    assert time.monotonic() - started < 1.5
-    assert shown.startswith("[killed: still running after 0.3 seconds;")
+    shown = asyncio.run(shell(["yes"], timeout=1.5, max_output=100)("yes"))
+    assert time.monotonic() - started < 3.5
+    assert shown.startswith("[killed: still running after 1.5 seconds;")
     assert len(shown) < 300
     assert "[cut: " in shown
-
-
-STUBBORN = """
-import os, signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-children = [
-    subprocess.Popen(["sleep", "60"]),
-    subprocess.Popen(["sleep", "60"], start_new_session=True),
-]
-print("ready", flush=True)
-with open("pids", "w") as file:
-    file.write(" ".join(str(pid) for pid in [os.getpid(), *(child.pid for child in children)]))
-{end}
-"""
-
-
-@linux_only
-@pytest.mark.parametrize("end", ["time.sleep(60)", "os._exit(0)"])
-def test_nothing_outlives_the_call(tmp_path: Path, end: str) -> None:
-    started = time.monotonic()
-    shown = python(tmp_path, STUBBORN.format(end=end), timeout=0.5)
-    assert time.monotonic() - started < 1.8
-    assert "ready" in shown
-    assert shown.startswith("[exit code 0" if "exit" in end else "[killed: still running after 0.5 seconds")
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert len(pids) == 3
-    assert all(map(gone, pids))
-
-
-@linux_only
-def test_cancelling_kills(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(STUBBORN.format(end="time.sleep(60)"))
-    os.mkfifo(tmp_path / "pids")
-    made = shell([sys.executable], cwd=tmp_path)
-
-    async def go() -> list[int]:
-        call = asyncio.ensure_future(made(f"{sys.executable} program.py"))
-        pids = await asyncio.to_thread((tmp_path / "pids").read_text)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        return [int(pid) for pid in pids.split()]
-
-    pids = asyncio.run(go())
-    assert len(pids) == 3
-    assert all(map(gone, pids))
 
 
 def test_many_calls_leave_no_descriptor(tmp_path: Path) -> None:
@@ -220,8 +273,25 @@ def test_a_program_beside_the_agent_does_not_shadow(tmp_path: Path, monkeypatch:
         asyncio.run(shell(["echo"], cwd=tmp_path, env={"PATH": "."})("echo good"))
 
 
+def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "broken").chmod(0o755)
+    shown = asyncio.run(shell([f"{tmp_path}/broken"])(f"{tmp_path}/broken"))
+    assert shown == "[exit code 126; 53 bytes of output]\nthe program cannot be run: No such file or directory"
+
+
+def test_a_command_has_bounded_length(tmp_path: Path) -> None:
+    made = shell(["echo"], cwd=tmp_path)
+    with pytest.raises(ModelRetry, match=r"the command has 600,005 characters; allowed: 30,000; put large texts into a file"):
+        asyncio.run(made("echo " + "x" * 600_000))
+    assert asyncio.run(made("echo " + "x" * 29_995)).startswith("[exit code 0; 29,996 bytes")
+    with pytest.raises(ModelRetry, match="half of a surrogate pair"):
+        asyncio.run(made("echo \ud800"))
+
+
 def test_through_the_tool(tmp_path: Path) -> None:
     made = shell(["echo", "git status"], cwd=tmp_path)
     assert asyncio.run(made.call({"command": "echo hi"})) == "[exit code 0; 3 bytes of output]\nhi"
     assert made.description.endswith("Allowed: echo, git status.")
     assert (made.name, made.read_only, made.destructive, made.output) == ("run_command", False, True, "untrusted")
+    assert (made.open_world, made.sensitive) == (True, ("command",))

@@ -1,33 +1,17 @@
-"""What a chat-completions server really does, found out by small requests; behind `agentkit check-endpoint`.
-
-Each check sends one or a few requests of a few hundred tokens and says what it saw. What differs from the profile in use is
-collected, so that the report can name the profile that fits.
-"""
+"""The checks themselves: each sends one or a few requests, and says what it saw."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
-from .errors import ModelError
-from .messages import Usage
-from .models.chat import ChatModel
-from .models.prices import cost_of
-from .models.profiles import Profile
-from .models.replies import Parts, ReplyReader, read_chunk, read_error, read_whole
-from .models.senders import Response
-from .redact import redact
-from .sse import SSEParser
+from .asking import OUT, Message, Seen, Server
+from .findings import Finding, Verdict
 
-__all__ = ["CHECKS", "Finding", "Report", "check_endpoint", "estimate"]
+__all__ = ["CHECKS", "Check"]
 
-Verdict: TypeAlias = Literal["yes", "no", "broken", "unknown"]
-Message: TypeAlias = dict[str, Any]
-
-_OUT = 400
 _WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -41,123 +25,18 @@ _WEATHER: dict[str, Any] = {
         },
     },
 }
+_TIME: dict[str, Any] = {
+    "type": "function",
+    "function": {**_WEATHER["function"], "name": "get_time", "description": "Current time in a city."},
+}
 _ASK_WEATHER = "What is the weather in Paris now? Use the tool."
 _LONG = "This line is here to fill the prompt, so that its beginning can be found in a cache. " * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check saw: `yes` it works, `no` the server does not do it, `broken` it does it wrongly, `unknown` not seen."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the profile that this server needs otherwise than the profile in use has them."""
+Check: TypeAlias = Callable[[Server], Awaitable[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All findings, what they used, and the profile that fits."""
-
-    findings: tuple[Finding, ...]
-    profile: Profile
-    requests: int
-    """How many were sent; `usage` counts those that were answered."""
-    usage: Usage
-    cost: float | None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What has to be changed in the profile."""
-        return {name: value for finding in self.findings for name, value in finding.settings.items()}
-
-    @property
-    def fitting(self) -> Profile:
-        """The profile with these changes."""
-        return replace(self.profile, **self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A response: its status, its parsed reply or the text of its error, and its JSON bodies (one, or the chunks)."""
-
-    status: int
-    parts: Parts | None
-    error: str
-    bodies: tuple[Any, ...] = ()
-
-    @property
-    def calls(self) -> Sequence[Any]:
-        return self.parts.message.tool_calls if self.parts else ()
-
-    @property
-    def text(self) -> str:
-        return self.parts.message.text if self.parts else ""
-
-
-class _Server:
-    """Sends the requests of the checks, and counts what they use."""
-
-    def __init__(self, model: ChatModel) -> None:
-        self.model, self.profile = model, model.profile
-        self.usage = Usage()
-        self.sent = 0
-        self.max_tokens_field = self.profile.max_tokens_field
-
-    async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = _OUT, **fields: Any) -> _Seen:
-        """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        body = {"model": self.model.name, "messages": messages, self.max_tokens_field: most}
-        body |= self.profile.thinking_on if thinking else self.profile.thinking_off
-        body |= {name: value for name, value in fields.items() if value is not None}
-        self.sent += 1
-        response = await self.model.send(json.dumps(body).encode())
-        try:
-            content = b"".join([piece async for piece in _pieces(response)])
-        finally:
-            await response.aclose()
-        if response.status_code >= 300:
-            error = read_error(response.status_code, content, response.headers)
-            if error.retryable:
-                raise _Passing(self._hidden(error))
-            return _Seen(response.status_code, None, self._hidden(error))
-        try:
-            parts, bodies = _read(content, self.profile)
-        except ModelError as error:
-            return _Seen(response.status_code, None, self._hidden(error))
-        self.usage += parts.usage
-        return _Seen(response.status_code, parts, "", bodies)
-
-    def _hidden(self, error: ModelError) -> str:
-        """The error's text without the key, which some servers repeat."""
-        return redact(self.model.hider.hide(str(error)))
-
-
-async def _pieces(response: Response) -> AsyncIterator[bytes]:
-    while piece := await response.read():
-        yield piece
-
-
-class _Passing(Exception):
-    """A failure that says nothing of what the server supports: it is busy, or limits the rate."""
-
-
-def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
-    if content.lstrip()[:1] == b"{":
-        return read_whole(content, ReplyReader(think_tags=profile.think_tags)), (json.loads(content),)
-    reader, bodies = ReplyReader(think_tags=profile.think_tags), []
-    for data in SSEParser().feed(content + b"\n\n"):
-        if data and data != b"[DONE]":
-            bodies.append(read_chunk(data))
-            list(reader.feed(bodies[-1]))
-    return reader.parts(), (*bodies, *(["[DONE]"] if b"[DONE]" in content else []))
-
-
-Check: TypeAlias = Callable[[_Server], Awaitable[Finding]]
-
-
-async def _answers(server: _Server) -> Finding:
+async def _answers(server: Server) -> Finding:
     seen = await server.ask("Say hello in one word.")
     settings: dict[str, Any] = {}
     if seen.status == 400 and "max_completion_tokens" in seen.error and server.max_tokens_field == "max_tokens":
@@ -170,7 +49,7 @@ async def _answers(server: _Server) -> Finding:
     return Finding("answers", verdict, f"{seen.text.strip()[:40]!r}; usage {'is' if counted else 'is not'} counted", settings)
 
 
-async def _streams(server: _Server) -> Finding:
+async def _streams(server: Server) -> Finding:
     options = {"include_usage": True}
     seen = await server.ask("Say hello in one word.", stream=True, stream_options=options)
     settings = {}
@@ -187,7 +66,7 @@ async def _streams(server: _Server) -> Finding:
     return Finding("streaming", "yes" if done and counted else "broken", said, settings)
 
 
-async def _calls_tools(server: _Server) -> Finding:
+async def _calls_tools(server: Server) -> Finding:
     seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER])
     if not seen.parts:
         return Finding("tools", "no", seen.error)
@@ -201,7 +80,7 @@ async def _calls_tools(server: _Server) -> Finding:
     return Finding("tools", "yes", "; ".join(oddities) or "a call with an id, and its arguments as text")
 
 
-def _oddities(seen: _Seen) -> list[str]:
+def _oddities(seen: Seen) -> list[str]:
     """What this server does otherwise than most, and agentkit puts right."""
     raw = next((call for call in _message(seen).get("tool_calls") or () if isinstance(call, dict)), None)
     if raw is None:
@@ -216,7 +95,7 @@ def _oddities(seen: _Seen) -> list[str]:
     return found
 
 
-def _message(seen: _Seen) -> Mapping[str, Any]:
+def _message(seen: Seen) -> Mapping[str, Any]:
     """The message of a whole reply, or the first delta of a stream; empty where it is no object."""
     for body in seen.bodies:
         inner = body.get("data", body) if isinstance(body, dict) else {}
@@ -236,7 +115,7 @@ def _history(call_id: str, **assistant: Any) -> list[Message]:
     ]
 
 
-async def _takes_results(server: _Server) -> Finding:
+async def _takes_results(server: Server) -> Finding:
     echo = {server.profile.reasoning_back: "I ask the tool."} if server.profile.reasoning_back else {}
     seen = await server.ask(_history("call_00_a", **echo), tools=[_WEATHER])
     settings = {}
@@ -253,8 +132,8 @@ async def _takes_results(server: _Server) -> Finding:
     )
 
 
-async def _echoes_thinking(server: _Server) -> Finding:
-    seen = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], most=4 * _OUT)
+async def _echoes_thinking(server: Server) -> Finding:
+    seen = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], most=4 * OUT)
     if not seen.parts:
         return Finding("thinking", "no", seen.error)
     if not seen.parts.message.reasoning:
@@ -270,7 +149,7 @@ async def _echoes_thinking(server: _Server) -> Finding:
     return Finding("thinking", "yes" if back.parts or plain.parts else "broken", said, settings)
 
 
-async def _calls_in_parallel(server: _Server) -> Finding:
+async def _calls_in_parallel(server: Server) -> Finding:
     prompt = "Call the tool for Paris and for Rome, both in this one reply."
     seen = await server.ask(prompt, tools=[_WEATHER], stream=True)
     if not seen.parts or len(seen.calls) < 2:
@@ -283,7 +162,7 @@ async def _calls_in_parallel(server: _Server) -> Finding:
     return Finding("parallel calls", "yes" if whole else "broken", said if whole else "their arguments are mixed up")
 
 
-async def _streams_arguments(server: _Server) -> Finding:
+async def _streams_arguments(server: Server) -> Finding:
     seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER], stream=True)
     if not seen.parts or not seen.calls:
         return Finding("streamed arguments", "unknown", seen.error or "no call came")
@@ -293,7 +172,7 @@ async def _streams_arguments(server: _Server) -> Finding:
     return Finding("streamed arguments", "yes" if whole else "broken", said if whole else "they are no JSON in the end")
 
 
-def _call_pieces(seen: _Seen) -> list[Any]:
+def _call_pieces(seen: Seen) -> list[Any]:
     deltas = [
         choice.get("delta") or {} for body in seen.bodies if isinstance(body, dict) for choice in body.get("choices") or ()
     ]
@@ -308,37 +187,51 @@ def _is_json(text: str) -> bool:
     return True
 
 
-async def _forces(server: _Server, name: str, choice: Any) -> Finding:
-    prompt = "Say hello in one word."
-    seen = await server.ask(prompt, tools=[_WEATHER], tool_choice=choice)
+async def _forces(server: Server, name: str, choice: Any) -> Finding:
+    """A choice that a server takes may not be enforced. The second tool shows whether the name counts."""
+    prompt, tools = "Say hello in one word.", [_WEATHER, _TIME]
+    seen = await server.ask(prompt, tools=tools, tool_choice=choice)
     if not seen.parts:
         return Finding(name, "no", seen.error)
+    if not seen.calls and seen.parts.finish_reason == "length" and not seen.text.strip():
+        return Finding(name, "unknown", "the answer was cut before a call came")
     if not seen.calls:
         return Finding(name, "broken", "accepted, but not enforced; agentkit asks once more in words")
+    if isinstance(choice, dict) and {call.name for call in seen.calls} != {choice["function"]["name"]}:
+        return Finding(name, "broken", f"another function was called: {seen.calls[0].name[:40]}")
     if not server.profile.thinking_on or not server.profile.forced_choice_while_thinking:
         return Finding(name, "yes", "enforced")
-    thinking = await server.ask(prompt, thinking=True, tools=[_WEATHER], tool_choice=choice)
+    thinking = await server.ask(prompt, thinking=True, tools=tools, tool_choice=choice)
     if thinking.parts:
         return Finding(name, "yes", "enforced, also while thinking")
     return Finding(name, "yes", "enforced, but not while thinking", {"forced_choice_while_thinking": False})
 
 
-async def _forces_any(server: _Server) -> Finding:
-    return await _forces(server, "tool_choice required", "required")
+async def _forces_any(server: Server) -> Finding:
+    found = await _forces(server, "tool_choice required", "required")
+    server.forces_any = None if found.verdict == "unknown" else found.verdict == "yes"
+    return found
 
 
-async def _forces_one(server: _Server) -> Finding:
-    return await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_weather"}})
+async def _forces_one(server: Server) -> Finding:
+    """The second of the two, so it knows what the profile needs."""
+    found = await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_time"}})
+    if found.verdict == "unknown" or server.forces_any is None:
+        return found
+    by_name = found.verdict == "yes"
+    needed = ("named" if server.forces_any else "named only") if by_name else ("required" if server.forces_any else "auto")
+    settings = {} if needed == server.profile.forced_choice else {"forced_choice": needed}
+    return replace(found, settings={**found.settings, **settings})
 
 
-async def _obeys_none(server: _Server) -> Finding:
+async def _obeys_none(server: Server) -> Finding:
     seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER], tool_choice="none")
     if not seen.parts:
         return Finding("tool_choice none", "no", seen.error)
     return Finding("tool_choice none", "broken" if seen.calls else "yes", "a call came" if seen.calls else "no call came")
 
 
-async def _answers_json(server: _Server) -> Finding:
+async def _answers_json(server: Server) -> Finding:
     prompt = 'Answer with this JSON object and nothing else: {"city": "Paris"}'
     seen = await server.ask(prompt, response_format={"type": "json_object"})
     if not seen.parts:
@@ -346,28 +239,70 @@ async def _answers_json(server: _Server) -> Finding:
     return Finding("JSON mode", "yes" if _is_json(seen.text) else "broken", f"{seen.text.strip()[:40]!r}")
 
 
-async def _takes_json_schema(server: _Server) -> Finding:
+async def _takes_json_schema(server: Server) -> Finding:
     schema = {"name": "city", "schema": {**_WEATHER["function"]["parameters"]}, "strict": True}
     seen = await server.ask(
-        'Answer with the city as JSON: {"city": "Paris"}', response_format={"type": "json_schema", "json_schema": schema}
+        "Answer with the capital of France, as JSON with the only key capital.",
+        response_format={"type": "json_schema", "json_schema": schema},
     )
     if not seen.parts:
         return Finding("JSON schema", "no", f"{seen.error}; agentkit does not need it")
-    return Finding("JSON schema", "yes" if _is_json(seen.text) else "broken", f"{seen.text.strip()[:40]!r}")
+    if _fits(seen.text, "city"):
+        return Finding("JSON schema", "yes", f"enforced: {seen.text.strip()[:40]!r}")
+    return Finding("JSON schema", "no", f"accepted, but not enforced: {seen.text.strip()[:40]!r}; agentkit does not need it")
 
 
-async def _takes_strict(server: _Server) -> Finding:
-    function = {**_WEATHER["function"], "strict": True}
-    seen = await server.ask(_ASK_WEATHER, tools=[{"type": "function", "function": function}])
-    if not seen.parts:
-        settings = {"strict": False} if server.profile.strict else {}
-        return Finding("strict functions", "no", seen.error, settings)
-    return Finding(
-        "strict functions", "yes", "accepted; use @tool(strict=True)", {} if server.profile.strict else {"strict": True}
+def _fits(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
+    """Whether a text is a JSON object with these keys alone, each a string, and with one of the allowed values."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return (
+        isinstance(value, dict)
+        and {*value} == {*keys, *allowed}
+        and all(isinstance(item, str) for item in value.values())
+        and all(value[key] in values for key, values in allowed.items())
     )
 
 
-async def _caches(server: _Server) -> Finding:
+_UNITS = ("c", "f")
+_KELVIN = "Call the tool for Paris, with the unit set to exactly: kelvin"
+
+
+def _with_unit(*, strict: bool) -> list[dict[str, Any]]:
+    function = _WEATHER["function"]
+    properties = {**function["parameters"]["properties"], "unit": {"type": "string", "enum": [*_UNITS]}}
+    parameters = {**function["parameters"], "properties": properties, "required": ["city", "unit"]}
+    return [{"type": "function", "function": {**function, "parameters": parameters, **({"strict": True} if strict else {})}}]
+
+
+async def _takes_strict(server: Server) -> Finding:
+    """Whether strict functions are accepted, and whether they are enforced, which a server may leave out without a word.
+
+    The prompt asks for what the schema forbids. A call that does it shows that nothing is enforced. One that does not is
+    enforced if the same prompt breaks the schema without `strict`, or if a schema that strict mode forbids is refused.
+    """
+    name = "strict functions"
+    seen = await server.ask(_KELVIN, tools=_with_unit(strict=True))
+    if not seen.parts:
+        return Finding(name, "no", seen.error, {"strict": False} if server.profile.strict else {})
+    if seen.calls and not _fits(seen.calls[0].arguments, "city", unit=_UNITS):
+        said = f"accepted, but not enforced: the arguments are {seen.calls[0].arguments[:60]}"
+        return Finding(name, "no", said, {"strict": False} if server.profile.strict else {})
+    settings = {} if server.profile.strict else {"strict": True}
+    if seen.calls:
+        plain = await server.ask(_KELVIN, tools=_with_unit(strict=False))
+        if plain.calls and not _fits(plain.calls[0].arguments, "city", unit=_UNITS):
+            return Finding(name, "yes", "enforced: without it the model broke the schema; use @tool(strict=True)", settings)
+    function = {**_WEATHER["function"], "parameters": {"type": "object", "properties": {"x": {}}}, "strict": True}
+    loose = await server.ask(_KELVIN, tools=[{"type": "function", "function": function}])
+    if loose.status in (400, 422):
+        return Finding(name, "yes", "checked: a schema that is not strict is refused; use @tool(strict=True)", settings)
+    return Finding(name, "unknown", "accepted; whether it is enforced was not seen")
+
+
+async def _caches(server: Server) -> Finding:
     prompt: list[Message] = [{"role": "system", "content": _LONG}, {"role": "user", "content": "Say hello in one word."}]
     await server.ask(prompt)
     seen = await server.ask(prompt)
@@ -378,7 +313,7 @@ async def _caches(server: _Server) -> Finding:
     return Finding("prompt cache", "yes" if hits else "unknown", said)
 
 
-async def _stops_at_max_tokens(server: _Server) -> Finding:
+async def _stops_at_max_tokens(server: Server) -> Finding:
     seen = await server.ask("Count from 1 to 200.", most=8)
     if not seen.parts:
         return Finding("max_tokens", "no", seen.error)
@@ -387,10 +322,6 @@ async def _stops_at_max_tokens(server: _Server) -> Finding:
     return Finding(
         "max_tokens", "yes" if right else "broken", said if right else f"{said}: a cut answer passes for a whole one"
     )
-
-
-def _name_of(check: Check) -> str:
-    return check.__name__.strip("_").replace("_", " ")
 
 
 CHECKS: tuple[tuple[Check, int, int], ...] = (
@@ -406,46 +337,8 @@ CHECKS: tuple[tuple[Check, int, int], ...] = (
     (_obeys_none, 1, 150),
     (_answers_json, 1, 30),
     (_takes_json_schema, 1, 100),
-    (_takes_strict, 1, 150),
+    (_takes_strict, 3, 450),
     (_caches, 2, 2600),
     (_stops_at_max_tokens, 1, 20),
 )
 """Each check, the most requests that it sends, and about how many prompt tokens these have together."""
-
-
-def estimate(model: ChatModel) -> tuple[int, Usage, float | None]:
-    """The most requests of all checks, the most tokens (the output if each answer were as long as it may be), the cost."""
-    requests = sum(count for _check, count, _tokens in CHECKS)
-    usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * _OUT + 3 * _OUT)
-    return requests, usage, _cost(model, usage)
-
-
-def _cost(model: ChatModel, usage: Usage) -> float | None:
-    prices = model.profile.price_of(model.name)
-    return cost_of(prices, usage, datetime.now(UTC)) if prices else None
-
-
-async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | None = None) -> Report:
-    """Run all checks against the model's server, one after another; `tell` gets each finding as it comes.
-
-    Raises `MissingKey` before anything is sent, and a `ModelError` when the server cannot be reached at all. When the first
-    check gets no answer, the others are not tried.
-    """
-    model.endpoint.require_key()
-    findings: list[Finding] = []
-    server = _Server(model)
-    for check, _count, _tokens in CHECKS:
-        try:
-            findings.append(await check(server))
-        except _Passing as error:
-            findings.append(Finding(_name_of(check), "unknown", f"{error}; try again later"))
-        except ModelError as error:
-            model.clean(error)
-            if not findings:
-                raise
-            findings.append(Finding(_name_of(check), "broken", f"the connection failed: {error}"))
-        if tell:
-            tell(findings[-1])
-        if not server.usage.requests:
-            break
-    return Report(tuple(findings), model.profile, server.sent, server.usage, _cost(model, server.usage))

@@ -1,0 +1,180 @@
+"""The question whether a call may run: what it shows, and the one key that answers it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.cells import chop_cells
+
+__all__ = ["escaped", "fresh_key", "show_call"]
+
+_SEEN = 0.5
+"""Seconds in which a call is seen before the question comes. A key that is still pressed then was meant for something else."""
+_QUIET = 0.3
+"""Seconds without another key after which a key counts as typed alone; what is pasted or typed on comes faster."""
+_POLL = 0.1
+"""Seconds after which a signal is noticed that came just before the wait for a key."""
+_ROOM = 1200
+"""Characters that are shown of one argument, escapes included."""
+_LEAST_ROOM = 80
+_ALL_ROOM = 6000
+_MOST = 40
+"""Arguments with a line of their own."""
+_INDENT = 4
+_MARKS = 3
+"""Combining marks that may follow one letter."""
+
+# by their category they are letters, symbols and marks; they show nothing, or only change what stands before them
+_INVISIBLE = frozenset(
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC, 0x13441, 0x13442, 0x16FE4, 0x1D159}
+    | {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)}
+)
+
+
+def show_call(name: str, arguments: Mapping[str, Any], width: int = 100) -> str:
+    """A call as lines for a terminal: its name, then each argument as JSON, the longest first.
+
+    So what is short, as a command or a path mostly is, stands right above the question. Every character that is invisible,
+    or changes what others look like, is a JSON escape, in names too. A line that is longer than `width` goes on below,
+    indented, so that no text can look like a line of its own. A long value is cut in its middle, with a count.
+    """
+    lines = [f"? {_name(name)}"]
+    texts = sorted(((_name(key), _json(value)) for key, value in arguments.items()), key=lambda item: -len(item[1]))
+    rest = texts[: max(0, len(texts) - _MOST)]
+    if rest:
+        joined = ", ".join(f"{key}: {text}" for key, text in rest)
+        lines.append(f"    and {len(rest):,} more arguments: {_cut(joined, _ROOM)}")
+        texts = texts[len(rest) :]
+    room = max(_LEAST_ROOM, min(_ROOM, _ALL_ROOM // max(1, len(texts))))
+    lines += [f"    {key}: {_cut(text, room)}" for key, text in texts]
+    if not arguments:
+        lines.append("    no arguments")
+    return "\n".join(row for line in lines for row in _rows(line, width))
+
+
+def escaped(text: str) -> str:
+    """The text with a JSON escape for each character that is invisible or changes what others look like."""
+    return "".join(_pieces(text))
+
+
+def fresh_key(question: str) -> str | None:
+    """Ask at the terminal, and wait for one key that is pressed after the question is shown.
+
+    What was typed or pasted before is discarded, so the question comes half a second late. More than one key, as of a paste,
+    comes back as all of them; Enter after a key is not counted. "" is an input that has ended. None: there is no terminal,
+    so nothing was asked.
+    """
+    if sys.platform == "win32":
+        return _windows_key(question)
+    import termios
+    import tty
+
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+        time.sleep(_SEEN)
+        tty.setcbreak(terminal, termios.TCSAFLUSH)
+    except (AttributeError, OSError, ValueError, termios.error):  # closed, a pipe, or no file at all
+        return None
+    try:
+        print(question, end="", flush=True)  # noqa: T201
+        return _typed(terminal)
+    except OSError:  # the terminal has gone
+        return ""
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+
+
+def _typed(terminal: int) -> str:
+    while not select.select([terminal], [], [], _POLL)[0]:
+        pass
+    typed = b""
+    while piece := os.read(terminal, 4096):
+        typed += piece
+        if len(typed) > 4096 or not select.select([terminal], [], [], _QUIET)[0]:
+            break
+    return _without_enter(typed.decode(errors="replace"))
+
+
+def _windows_key(question: str) -> str | None:
+    if sys.platform != "win32" or not (sys.stdin and sys.stdin.isatty()):
+        return None
+    import msvcrt
+
+    time.sleep(_SEEN)
+    while msvcrt.kbhit():
+        msvcrt.getwch()
+    print(question, end="", flush=True)  # noqa: T201
+    typed, quiet_at = "", float("inf")
+    while time.monotonic() < quiet_at and len(typed) < 4096:
+        if msvcrt.kbhit():
+            typed, quiet_at = typed + msvcrt.getwch(), time.monotonic() + _QUIET
+        else:
+            time.sleep(0.01)
+    if "\x03" in typed:
+        raise KeyboardInterrupt
+    return _without_enter(typed)
+
+
+def _without_enter(typed: str) -> str:
+    return typed[:-1] if len(typed) > 1 and typed[-1] in "\r\n" else typed
+
+
+def _name(name: str) -> str:
+    plain = name.isascii() and name.replace("-", "_").replace(".", "_").isidentifier()
+    return _cut(name if plain else _json(name), 200)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, TypeError, RecursionError):  # a number of thousands of digits, keys that are no text, a loop
+        return f"(a {type(value).__name__} that cannot be shown)"
+
+
+def _cut(text: str, room: int) -> str:
+    """The text, escaped, in so many characters; if it is longer, its two ends with the number of characters between them."""
+    shown = list(_pieces(text[: room + 1]))
+    if len(text) <= room and sum(map(len, shown)) <= room:
+        return "".join(shown)
+    head = _fitting(shown, room * 2 // 3)
+    tail = _fitting([*_pieces(text[-room:])][::-1], room // 3)[::-1]
+    left_out = len(text) - len(head) - len(tail)
+    return f"{''.join(head)} [... {left_out:,} characters are left out here ...] {''.join(tail)}"
+
+
+def _fitting(pieces: list[str], room: int) -> list[str]:
+    used = 0
+    for count, piece in enumerate(pieces):
+        used += len(piece)
+        if used > room:
+            return pieces[:count]
+    return pieces
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Each character, or its escape."""
+    marks = _MARKS  # before the first letter
+    for char in text:
+        category = unicodedata.category(char)
+        marks = marks + 1 if category[0] == "M" else 0 if category[0] in "LN" else _MARKS
+        plain = category[0] in "LNPS" or char == " " or (category[0] == "M" and marks <= _MARKS)
+        yield char if plain and ord(char) not in _INVISIBLE else json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def _rows(line: str, width: int) -> Iterator[str]:
+    width = max(width, 40)
+    if len(line) < width // 2:
+        yield line
+        return
+    indent = " " * (2 * _INDENT)
+    first, *more = chop_cells(line, width - len(indent)) or [""]
+    yield first
+    yield from (indent + row for row in more)

@@ -1,0 +1,44 @@
+"""A text that comes in pieces, any of which may end in half of a character. Pure."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["Text"]
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair. Servers that split a text by UTF-16 units escape the two halves in two chunks."""
+
+
+class Text:
+    """Joins pieces of a text. A half of a character is held back until its other half comes; a lone one becomes U+FFFD."""
+
+    __slots__ = ("_half", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.size = 0
+        """Characters so far."""
+        self._half = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.pieces or self._half)
+
+    def __str__(self) -> str:
+        """The whole text so far."""
+        return "".join(self.pieces) + ("\ufffd" if self._half else "")
+
+    def add(self, piece: str) -> str:
+        """Take a piece in, and give back what of it can be shown: all but a half of a character at its end."""
+        if self._half or (not piece.isascii() and _HALF.search(piece)):
+            piece = self._joined(piece)
+        if piece:
+            self.pieces.append(piece)
+            self.size += len(piece)
+        return piece
+
+    def _joined(self, piece: str) -> str:
+        piece, self._half = self._half + piece, ""
+        if piece and "\ud800" <= piece[-1] <= "\udbff":
+            piece, self._half = piece[:-1], piece[-1]
+        return piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

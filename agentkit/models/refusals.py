@@ -1,0 +1,199 @@
+"""Errors of servers, as typed errors: of a refused request, or inside a reply. Pure.
+
+Servers say the same thing with other statuses, codes and words. The tables here have what is known, each row of one kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic_core import from_json
+
+from ..errors import (
+    BadRequest,
+    ContentFiltered,
+    ContextTooLong,
+    InsufficientBalance,
+    ModelError,
+    Overloaded,
+    RateLimited,
+    StreamBroken,
+    error_for_status,
+)
+from .usage import count
+from .waits import asked_wait, wait_in_text
+
+__all__ = ["cut_text", "read_error"]
+
+_CONTEXT_TEXTS = re.compile(
+    r"maximum context length|max context length|model's context length|context length of only|context length exceeded"
+    r"|context window|context size|context limit|context_length|greater than the context length|input length exceeds"
+    r"|input is too long|maximum model length|max_seq_len|model token limit|range of input length|prompt (?:is )?too long"
+    r"|prompt exceeds max length|reduce the length of the (?:messages|input|prompt)|maximum prompt length"
+    r"|exceeds the maximum number of (?:input )?tokens|max tokens allowed|too many input tokens|too large for model with"
+    r"|input tokens exceed|input length .{0,60}exceed|exceeds? the (?:token )?limit of \d+|too many tokens in"
+)
+"""How servers say that a prompt does not fit, in lower case; most of them with status 400, llama.cpp also with 500."""
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "1261", "exceed_context_size_error", "context_window_exceeded"})
+
+_FILTER_TEXTS = re.compile(
+    r"content exists risk|content management policy|content filtering policy|responsibleaipolicyviolation|inappropriate content"
+    r"|violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk|violating our usage policy"
+    r"|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
+)
+"""How servers say that a filter refused the prompt, in lower case."""
+_FILTER_CODES = frozenset({
+    "content_filter", "content_filtered", "content_policy_violation", "moderation_blocked", "responsibleaipolicyviolation",
+    "invalid_prompt", "data_inspection_failed", "datainspectionfailed", "sensitivecontentdetected",
+    "inputtextsensitivecontentdetected", "outputtextsensitivecontentdetected", "censorship_blocked",
+    "content_safety_violation", "prohibited_content", "1301", "1026", "1027",
+})  # fmt: skip
+"""OpenAI, Azure (also inside `innererror`), DashScope, Volcengine, StepFun, Gemini, Zhipu (1301), MiniMax (1026, 1027)."""
+
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "exceeded_current_quota_error", "1113", "insufficient_balance", "billing_error"}
+)
+"""Codes of a 429 that is an empty account: OpenAI, Moonshot, Zhipu."""
+_TEMPLATE_TEXTS = re.compile(r"jinja|chat template|chat_template")
+"""A fault of the request that comes as a 500: llama.cpp's template does not take the messages."""
+_MODEL_FAULTS = frozenset({"tool_use_failed"})
+"""Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not read."""
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "resource_exhausted": 429,
+    "insufficient_quota": 402,
+    "insufficient_balance": 402,
+    "overloaded_error": 503,
+    "content_filter": 451,
+}
+_STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400, 1026: 451, 1027: 451}
+_NEVER = (501, 505)
+"""Faults of a server that a wait does not mend."""
+_SHOWN = 300
+_READ = 8_000
+"""Characters of an error that are searched for known words."""
+
+
+def read_error(
+    status: int | None,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> ModelError:
+    """The typed error of a refused request, or of an error inside a reply (`status` None).
+
+    The envelope may be an object with `error` as an object or a text, a flat object, a list, or no JSON at all. The header
+    `x-should-retry: false` is obeyed, as OpenAI's SDK does. A wait that the headers (with `clock`) or the text ask for is in
+    `retry_after`.
+    """
+    headers = headers or {}
+    details = _details(body)
+    message = _message(details, body)
+    codes = _codes(details)
+    if status is None:
+        status = _status_inside(details)
+    kind = _refined(error_for_status(status) if status else Overloaded, status, details, message.lower()[:_READ], codes)
+    code = details.get("code") or details.get("type") or details.get("status")
+    where = f"HTTP {status}" if status else "an error inside the reply"
+    error = kind(
+        f"{where}: {message}",
+        status=status,
+        body=cut_text(body),
+        code=None if code is None else str(code),
+        request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
+        retryable=False if status in _NEVER or headers.get("x-should-retry", "").lower() == "false" else None,
+    )
+    asked = asked_wait(headers, clock) if clock else None
+    error.retry_after = wait_in_text(body) if asked is None and error.retryable else asked
+    return error
+
+
+def _message(details: Mapping[str, Any], body: bytes) -> str:
+    """The server's text; of a gateway also what the server behind it said."""
+    known = (details.get(name) for name in ("message", "detail", "msg"))
+    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _SHOWN) or "no text"
+    behind = _mapping(details.get("metadata")).get("raw")
+    if isinstance(behind, str) and behind and behind not in text:
+        text += f": {behind[: 2 * _SHOWN]}"
+    return text
+
+
+def _codes(details: Mapping[str, Any]) -> frozenset[str]:
+    """All words of an error that name its kind, in lower case."""
+    inner = _mapping(details.get("innererror"))
+    words = (details.get("code"), details.get("type"), details.get("status"), inner.get("code"), details.get("status_code"))
+    return frozenset(str(word).lower() for word in words if isinstance(word, str | int))
+
+
+def _refined(
+    kind: type[ModelError], status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]
+) -> type[ModelError]:
+    """The kind of error by its text and codes, where the status says too little."""
+    if kind is RateLimited and codes & _QUOTA_CODES:
+        return InsufficientBalance
+    if status in (None, 400) and codes & _MODEL_FAULTS:
+        return StreamBroken
+    if kind is ContentFiltered or _is_filtered(status, details, text, codes):
+        return ContentFiltered
+    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _CONTEXT_TEXTS.search(text)):
+        return ContextTooLong  # an overloaded server may speak of its window as well
+    if kind is Overloaded and _TEMPLATE_TEXTS.search(text):
+        return BadRequest
+    return kind
+
+
+def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]) -> bool:
+    if status not in (None, 400, 403, 422, 451):
+        return False
+    flagged = "flagged_input" in _mapping(details.get("metadata"))  # OpenRouter's moderation
+    return bool(flagged or codes & _FILTER_CODES or _FILTER_TEXTS.search(text))
+
+
+def _status_inside(details: Mapping[str, Any]) -> int | None:
+    """The HTTP status that an error inside a reply amounts to: its own number, else by its type."""
+    for name in ("status", "code"):
+        number = count(details.get(name))
+        if 400 <= number < 600:
+            return number
+    if (number := count(details.get("status_code"))) in _STATUS_OF_MINIMAX:
+        return _STATUS_OF_MINIMAX[number]
+    words = (details.get("type"), details.get("code"), details.get("status"))
+    known = (_STATUS_OF_TYPE.get(word.lower()) for word in words if isinstance(word, str))
+    return next((number for number in known if number), None)
+
+
+def _details(body: bytes) -> Mapping[str, Any]:
+    """The object that describes the error, wherever it stands in the body."""
+    try:
+        data = from_json(body)
+    except ValueError:
+        return {}
+    if isinstance(data, list) and data:
+        data = data[0]
+    if isinstance(data, str):
+        return {"message": data}
+    outer = _mapping(data)
+    error = outer.get("error", outer)
+    if isinstance(error, str):
+        return {**{name: outer[name] for name in ("code", "type", "status") if name in outer}, "message": error}
+    status = _mapping(_mapping(error).get("base_resp"))
+    return {"message": status.get("status_msg"), **status} if status else _mapping(error)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def cut_text(body: bytes, limit: int = 2000) -> str:
+    """The beginning of a body as text."""
+    return body[:limit].decode("utf-8", "replace").strip()

@@ -1,0 +1,90 @@
+"""What a server counted of one reply: tokens, and sometimes money, whichever of the known names it has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..messages import Usage
+
+__all__ = ["answer_tokens", "cost_told", "count", "merged_usage", "read_usage"]
+
+_LARGEST = 2**53
+_ANSWER = ("completion_tokens", "output_tokens")
+
+
+def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The counts of two chunks of one stream as one.
+
+    Servers repeat their counts in each chunk, split them over two, and send zeros before or after the real ones. So the last
+    count of each field that is not zero stands, and nothing is added up.
+    """
+    if not before:
+        return usage
+    whole = dict(before)
+    for name, value in usage.items():
+        known = whole.get(name)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            whole[name] = merged_usage(known, value)
+        elif value or name not in whole:
+            whole[name] = value
+    return whole
+
+
+def read_usage(usage: Mapping[str, Any] | None) -> Usage:
+    """The counts of one reply; a missing or odd count is 0.
+
+    Where the total is more than prompt and answer, the rest is thinking that the server counts beside its answer (xAI,
+    Gemini): it is billed as output, so it counts as output here.
+    """
+    if not usage:
+        return Usage(requests=1)
+    prompt = _mapping(usage, "prompt_tokens_details", "input_tokens_details")
+    answer = _mapping(usage, "completion_tokens_details", "output_tokens_details")
+    sent, written = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
+    cached = count(_first(prompt, "cached_tokens"))
+    cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
+    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic's names: the prompt without its cache
+        sent += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
+    beside = max(0, count(usage.get("total_tokens")) - sent - written) if sent else 0
+    if cached > sent:  # a prompt that is counted without its cached part
+        sent, beside = sent + beside, 0
+    return Usage(
+        requests=1,
+        input_tokens=sent,
+        output_tokens=written + beside,
+        cache_read_tokens=min(sent, cached),
+        reasoning_tokens=min(written + beside, count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))),
+    )
+
+
+def answer_tokens(usage: Mapping[str, Any] | None) -> int:
+    """The tokens of the answer as the server counts them against `max_tokens`."""
+    return count(_first(usage, *_ANSWER)) if usage else 0
+
+
+def cost_told(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
+    """The US dollars that stand at this path in the usage; None where there are none."""
+    found: Any = usage
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _LARGEST
+    return float(found) if path and is_money else None
+
+
+def count(value: Any) -> int:
+    """A count as a whole number of at least 0; anything else is 0."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 <= number <= _LARGEST else 0
+
+
+def _first(data: Mapping[str, Any], *names: str) -> Any:
+    """The first of these fields that counts something."""
+    return next((data[name] for name in names if data.get(name)), None)
+
+
+def _mapping(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    return next((value for name in names if isinstance(value := data.get(name), Mapping)), {})

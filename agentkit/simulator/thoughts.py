@@ -1,0 +1,52 @@
+"""Whether thinking text comes back as it was sent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from . import message_rules
+from .replies import Failure
+from .request import HALF, Behaviour, SimRequest
+from .wire import Completion
+
+__all__ = ["Thoughts"]
+
+
+class Thoughts:
+    """The thinking text of every message that was sent, by the ids of the message's calls, or by its text without calls.
+
+    The real server is not known to compare texts. A client that changes one makes the model read thoughts that it never
+    had, and breaks the cached prefix; neither shows in an error, so the simulator refuses it.
+    """
+
+    def __init__(self) -> None:
+        self._sent: defaultdict[object, set[str]] = defaultdict(set)
+
+    def remember(self, completion: Completion) -> None:
+        """Keep the thinking text of a completion, if the model thinks. Half of a surrogate pair cannot come back."""
+        message = completion.message
+        if completion.thinking and not HALF.search(message.reasoning):
+            key = tuple(call.id for call in message.tool_calls) or message.text
+            self._sent[key].add(message.reasoning)
+
+    def refusal(self, request: SimRequest, behaviour: Behaviour) -> Failure | None:
+        """The refusal of a request with another text; messages that this simulator did not send are not judged."""
+        if behaviour.passback == "present":
+            return None
+        for place, message in message_rules.bound_to_think(request, behaviour):
+            known = self._sent.get(_key(message))
+            if known and message["reasoning_content"] not in known:
+                return Failure(
+                    400,
+                    f"simulator: the `reasoning_content` of messages[{place}] is not the text that was sent. The API is not "
+                    "known to refuse it, but the model would read thoughts that it never had",
+                )
+        return None
+
+
+def _key(message: Mapping[str, Any]) -> object:
+    calls = tuple(call["id"] for call in message.get("tool_calls") or ())
+    content = message.get("content")
+    return calls or (content if isinstance(content, str) else None)

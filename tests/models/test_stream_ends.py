@@ -1,0 +1,199 @@
+"""How a streamed reply begins and ends: marks, heartbeats, keep-alives, counts, and what is no stream at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+import pytest
+
+from agentkit import errors as e
+from agentkit.model import ModelReply
+
+from .calls import DONE, WHOLE, ask, choice, event, replied
+from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
+
+HELLO = event(choice(content="hel")) + event(choice(content="lo"))
+STOP = event(choice("stop"))
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}})
+
+
+def reply_of(*steps: Step, **options: Any) -> ModelReply:
+    reply: ModelReply = replied(steps, **options)[0]
+    return reply
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        b"data: [DONE] \n\n",
+        b"data:[DONE]\n\n",
+        b'data: "[DONE]"\n\n',
+        b"data: '[DONE]'\n\n",
+        b"data:  [done]\t\n\n",
+        b"data: [DONE]",
+    ],
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_mark_of_the_end_in_other_forms(done: bytes, watched: bool) -> None:
+    """Text after it is not read."""
+    after = b"" if done == b"data: [DONE]" else event(choice(content="more"))
+    reply = reply_of(stream_head() + HELLO + STOP + done + after, watched=watched)
+    assert (reply.message.text, reply.finish_reason) == ("hello", "stop")
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"data: ping\n\n", b"data: : keep-alive\n\n", b"data: [HEARTBEAT]\n\n", b"data: null\n\n", b"data: 5\n\n",
+        b'data: ""\n\n', b"data: []\n\n", b"data:\n\n", b"data: \n\n", b'data: {"type": "ping"}\n\n',
+        b'data: {"choices": null}\n\n',
+        b'data: {"choices": [null]}\n\n', b'data: {"choices": [{"index": 0, "delta": null}]}\n\n', b"event: ping\n\n",
+        b"x-unknown: 1\n\n", b": comment\n\n", b"id: 7\nretry: 10\n\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("watched", [False, True])
+def test_heartbeats_anywhere_are_passed_over(beat: bytes, watched: bool) -> None:
+    body = beat + event(choice(content="hel")) + beat + event(choice(content="lo")) + beat + STOP + beat + USAGE + beat + DONE
+    reply = reply_of(stream_head() + body, watched=watched)
+    assert (reply.message.text, reply.usage.input_tokens) == ("hello", 10)
+
+
+@pytest.mark.parametrize("end", [[], [-1.0]], ids=["closed", "reset"])
+def test_a_reply_with_its_finish_reason_is_whole_however_the_connection_ends(end: Sequence[Step]) -> None:
+    assert reply_of(stream_head() + HELLO + STOP, *end).message.text == "hello"
+    with pytest.raises(e.StreamBroken):
+        reply_of(stream_head() + HELLO, *end)
+
+
+def test_keep_alives_for_ever_do_not_hold_a_whole_reply_back() -> None:
+    """The limits on time are far away: the server neither ends nor closes, and the client leaves."""
+
+    async def main() -> tuple[ModelReply, RawServer]:
+        head = stream_head(extra="transfer-encoding: chunked\r\n")
+        steps: list[Step] = [head + chunked(HELLO + STOP + USAGE, end=False), chunked(b": keep-alive\n\n", end=False), inf]
+        async with raw_server(lambda _n: steps) as server:
+            model = server.model(timeout=60.0, deadline=60.0)
+            reply = await asyncio.wait_for(model.reply(ask()), 20)
+            await server.left.wait()
+            await model.aclose()
+            return reply, server
+
+    reply, server = asyncio.run(main())
+    assert (reply.message.text, reply.usage.output_tokens, len(server.bodies)) == ("hello", 2, 1)
+
+
+def test_usage_that_comes_late_is_still_taken() -> None:
+    reply = reply_of(stream_head() + HELLO + STOP, 0.3, USAGE + DONE)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (10, 2)
+
+
+def test_text_that_comes_after_a_finish_reason_is_waited_for() -> None:
+    """Some proxies put a finish reason into every chunk: then it says nothing, and a pause is no end."""
+    first = event(choice("stop", content="he")) + event(choice("stop", content="l"))
+    reply = reply_of(stream_head() + first, 1.2, event(choice("stop", content="lo")) + DONE)
+    assert reply.message.text == "hello"
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"\n\n\xef\xbb\xbf", b"\r\n \n"])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_byte_order_mark_or_blank_lines_before_a_reply(mark: bytes, split: bool) -> None:
+    for body in (WHOLE, HELLO + STOP + DONE):
+        data = mark + body
+        steps: list[Step] = [stream_head(), data[:1], 0.01, data[1:4], 0.01, data[4:]] if split else [stream_head() + data]
+        assert reply_of(*steps).message.text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"upstream connect error", "upstream connect error"),
+        (b"Error: the backend is down", "Error: the backend is down"),
+        (b"data: the backend is down\n\n", "the backend is down"),
+        (b"<html><body>Bad gateway</body></html>", "Bad gateway"),
+        (b"null", "null"),
+        (b"data: [DONE]\n\n", ""),
+        (b'data: {"choices": []}\n\ndata: [DONE]\n\n', ""),
+    ],
+)
+def test_what_is_no_reply_is_a_broken_one_that_shows_what_came(body: bytes, shown: str) -> None:
+    with pytest.raises(e.StreamBroken) as caught:
+        reply_of(http(body, content_type="text/event-stream"))
+    assert shown in caught.value.body
+
+
+def test_a_cut_chunk_is_not_taken_for_a_heartbeat() -> None:
+    with pytest.raises(e.StreamBroken, match="not whole JSON"):
+        reply_of(stream_head() + HELLO + b'data: {"choices": [{"delta"\n\n' + STOP + DONE)
+    with pytest.raises(e.StreamBroken, match="not whole JSON"):
+        reply_of(stream_head() + HELLO + b'data:   {"choices": [{"delta"\n\n' + STOP + DONE)
+
+
+@pytest.mark.parametrize("status", [402, "402", None])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_error_inside_a_choice_is_of_its_own_kind(status: object, streamed: bool) -> None:
+    text = "Insufficient credits" if status else "Provider is down"
+    error = {"code": status, "message": text} if status else {"message": text}
+    inside = {"index": 0, "error": error, "finish_reason": "error", "delta" if streamed else "message": {"content": ""}}
+    body = json.dumps({"choices": [inside]}).encode()
+    steps = stream_head() + HELLO + event(body) + DONE if streamed else http(body)
+    with pytest.raises(e.InsufficientBalance if status else e.Overloaded) as caught:
+        reply_of(steps)
+    assert text in str(caught.value)
+    assert caught.value.retryable is (status is None)
+
+
+# --- counts --------------------------------------------------------------------------------------------------------------
+
+
+def counted(*usages: Any) -> tuple[int, int, int, int]:
+    events = [event({**choice(content="x"), "usage": usage}) for usage in usages]
+    usage = reply_of(stream_head() + b"".join(events) + STOP + DONE).usage
+    return usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens
+
+
+REAL = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107, "prompt_tokens_details": {"cached_tokens": 64}}
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
+
+
+@pytest.mark.parametrize(
+    ("usages", "counts"),
+    [
+        ([REAL], (100, 7, 64, 0)),
+        ([ZEROS, REAL], (100, 7, 64, 0)),
+        ([REAL, ZEROS], (100, 7, 64, 0)),
+        ([REAL, {"total_tokens": 0, "total_characters": 0}], (100, 7, 64, 0)),
+        ([REAL, None, {}], (100, 7, 64, 0)),
+        ([{"prompt_tokens": 100}, {"completion_tokens": 7}], (100, 7, 0, 0)),
+        ([{"prompt_tokens": 100, "completion_tokens": 1}, {"prompt_tokens": 0, "completion_tokens": 7}], (100, 7, 0, 0)),
+        ([{**REAL, "completion_tokens": 3}, REAL], (100, 7, 64, 0)),
+        ([{"input_tokens": 100, "output_tokens": 7, "input_tokens_details": {"cached_tokens": 64}}], (100, 7, 64, 0)),
+        ([{"input_tokens": 36, "output_tokens": 7, "cache_read_input_tokens": 64}], (100, 7, 64, 0)),
+        (
+            [{"input_tokens": 26, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 64}, {"output_tokens": 7}],
+            (100, 7, 64, 0),
+        ),
+        (
+            [{"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 130,
+              "completion_tokens_details": {"reasoning_tokens": 23}}],
+            (100, 30, 0, 23),
+        ),
+        ([{"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 130}], (100, 30, 0, 0)),
+        ([{"prompt_tokens": 36, "completion_tokens": 7, "total_tokens": 107, "cached_tokens": 64}], (100, 7, 64, 0)),
+        ([{"total_tokens": 107}], (0, 0, 0, 0)),
+        ([{"prompt_tokens": "100", "completion_tokens": 7.0, "total_tokens": -1}], (100, 7, 0, 0)),
+    ],
+)  # fmt: skip
+def test_counts_in_all_forms(usages: Sequence[Any], counts: tuple[int, int, int, int]) -> None:
+    assert counted(*usages) == counts
+
+
+@pytest.mark.parametrize(("told", "cost"), [(0.25, 0.25), (0, 0.0), ("0.25", None), (None, None), (-1, None), (True, None)])
+def test_the_cost_that_a_server_tells_is_the_cost(told: Any, cost: float | None) -> None:
+    usage = event({"choices": [], "usage": {**REAL, "cost": told}})
+    reply = reply_of(stream_head() + HELLO + STOP + usage + DONE, profile="openrouter")
+    assert reply.cost == cost
+    assert reply_of(stream_head() + HELLO + STOP + usage + DONE, profile="generic").cost is None, "its unit is not known"
