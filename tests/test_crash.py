@@ -241,7 +241,7 @@ def test_an_observer_that_never_ends_is_left_with_a_warning(
 
 
 def test_the_fold_of_many_calls_is_linear() -> None:
-    """Counted in steps of the interpreter, not in time."""
+    """Counted in steps of the interpreter, not in time. The tracer of a coverage run is put back."""
     import sys
 
     def steps(calls: int) -> int:
@@ -253,11 +253,12 @@ def test_the_fold_of_many_calls_is_linear() -> None:
             next(count)
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             RunState.replay(events)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return next(count)
 
     assert steps(3_000) < 15 * steps(300)
