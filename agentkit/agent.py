@@ -125,7 +125,7 @@ def _price_of(model: Model, limits: Limits | None) -> Price | None:
         if limits and limits.cost is not None and price_of and not prices and not profile.cost_in:
             raise SettingsError(
                 f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
-                "ChatModel(profile=dataclasses.replace(profile, prices={...})), see docs/deepseek.md"
+                "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
             )
         newest += sorted(prices, key=lambda price: price.since)[-1:]
     return max(newest, key=lambda price: price.output, default=None)

@@ -41,7 +41,10 @@ def run_checks(name: str | None, base_url: str | None, console: Console, *, dry_
 
 def _plan(model: ChatModel, console: Console) -> None:
     requests, usage, cost = estimate(model)
-    price = f"about {money(cost)} at most" if cost is not None else "a price that this profile does not know"
+    price = "a price that this profile does not know"
+    if cost is not None:
+        note = f" ({model.profile.price_note})" if model.profile.price_note else ""
+        price = f"about {money(cost)} at most{note}"
     console.print(Text(f"{model.name} at {model.endpoint.base_url}, profile {model.profile.name}", "bold"))
     console.print(
         Text(f"at most {requests} requests, {usage.input_tokens:,} tokens in and {usage.output_tokens:,} out: {price}\n", "dim")

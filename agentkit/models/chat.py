@@ -37,7 +37,7 @@ from .deadline import Deadline
 from .endpoint import KeyFunction
 from .headers import Headers, checked_headers
 from .offered import with_offered_calls
-from .prices import cost_of
+from .prices import Price, cost_of, price_given
 from .profiles import Profile, find_profile, profile_named
 from .receive import ReplyBytes, read_refusal, read_reply
 from .refusals import read_error
@@ -68,10 +68,12 @@ class ChatModel:
     `headers` are sent with each request; one such as `api-key` takes the place of a key. `profile` (or its name) says what the
     server needs; else it is found by the base URL or the model's name. `timeout` is the most seconds without any byte from the
     server, keep-alives included; `deadline` the most for a whole reply, without the time that its watchers take; `max_bytes`
-    its most bytes, decompressed. `limiter` paces the requests; by default all models of the process with the same name, server
-    and key (or function, or client that authenticates itself) share one. `client` is your own `httpx.AsyncClient` or
-    `httpx2.AsyncClient`, used as it is and never closed here; over one that authenticates itself no key of the environment is
-    sent. Raises `SettingsError` for a wrong base URL, key or header; a missing key is raised by the first call.
+    its most bytes, decompressed. `price` is what tokens cost, in US dollars per million of them (in, out), where the profile
+    does not know it or something else is true. `limiter` paces the requests; by default all models of the process with the
+    same name, server and key (or function, or client that authenticates itself) share one. `client` is your own
+    `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here; over one that authenticates itself no key
+    of the environment is sent. Raises `SettingsError` for a wrong base URL, key or header; a missing key is raised by the
+    first call.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class ChatModel:
         timeout: float = 300.0,
         deadline: float | None = 1800.0,
         max_bytes: int = 64 * 2**20,
+        price: tuple[float, float] | Price | None = None,
         limiter: Limiter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -109,6 +112,8 @@ class ChatModel:
         self.endpoint = endpoint_with(model, place, key, own, client)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
+        if price is not None:
+            self.profile = replace(self.profile, prices={"": (price_given(price),)}, price_note="")
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from ..errors import SettingsError
 from ..messages import Usage
 
-__all__ = ["DEEPSEEK_FLASH", "DEEPSEEK_PRO", "Price", "cost_of"]
+__all__ = ["DEEPSEEK_FLASH", "DEEPSEEK_PRO", "Price", "cost_of", "price_given"]
 
 _MILLION = 1_000_000
 
@@ -54,6 +56,19 @@ def cost_of(prices: Sequence[Price], usage: Usage, at: datetime) -> float | None
     """The cost by the newest price that is in force at that time; None when there is none."""
     in_force = [price for price in prices if price.since <= at]
     return max(in_force, key=lambda price: price.since).cost(usage, at) if in_force else None
+
+
+def price_given(price: Any) -> Price:
+    """A price that a program gives: a `Price`, or US dollars per million tokens (in, out); what a cache serves costs as much.
+
+    Raises SettingsError for anything else.
+    """
+    if isinstance(price, Price):
+        return price
+    rates = [*price] if isinstance(price, tuple | list) else []
+    if len(rates) != 2 or not all(type(rate) in (int, float) and 0 <= rate < float("inf") for rate in rates):
+        raise SettingsError(f"price is {price!r:.80}; allowed: (in, out) in US dollars per million tokens, or a Price")
+    return Price(datetime(1970, 1, 1, tzinfo=UTC), rates[0], *rates)
 
 
 DEEPSEEK_FLASH = (

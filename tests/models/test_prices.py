@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import httpx
 import pytest
 
 from agentkit import Agent, ChatModel, Limits, RunResult, RunState
 from agentkit.cli.text import money
+from agentkit.errors import SettingsError
 from agentkit.messages import Usage
 from agentkit.models.prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price, cost_of
 from agentkit.models.profiles import ANYFAST, DEEPSEEK, GENERIC
@@ -110,3 +112,18 @@ def test_money_can_be_capped_in_one_line_on_the_servers_of_the_default_model(bas
     assert result.price_note == note
     assert money(result.cost, result.price_note) == (f"$0.7500 ({note})" if note else "$0.7500")
     assert RunState.from_json(result.state.to_json()).price_note == note
+
+
+def test_a_price_in_one_line() -> None:
+    model = ChatModel("m", base_url="https://llm.example/v1", api_key="k", price=(1, 2.5))
+    (price,) = model.profile.price_of(model.name)
+    assert price.cost(Usage(1, 1_000_000, 1_000_000, cache_read_tokens=400_000), datetime(1999, 1, 4, 2, tzinfo=UTC)) == 3.5
+    own = Price(datetime(2026, 1, 1, tzinfo=UTC), 0.1, 1, 2)
+    model = ChatModel("deepseek-v4-flash", base_url="https://www.anyfast.ai/v1", api_key="k", price=own)
+    assert (model.profile.price_of(model.name), model.profile.price_note) == ((own,), "")
+
+
+@pytest.mark.parametrize("price", [1, "1/2", (1,), (1, 2, 3), (1, -2), (1, float("inf")), (1, float("nan")), (True, 1), {1, 2}])
+def test_a_price_of_another_form_is_refused(price: Any) -> None:
+    with pytest.raises(SettingsError, match=r"allowed: \(in, out\) in US dollars per million tokens"):
+        ChatModel("m", base_url="https://llm.example/v1", price=price)
