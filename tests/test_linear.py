@@ -16,11 +16,16 @@ from typing import Annotated, Literal, NamedTuple
 import pytest
 from pydantic import BaseModel, Field
 
-from agentkit import ToolArgumentsInvalid, ToolRegistry
+from agentkit import ModelError, ToolArgumentsInvalid, ToolRegistry
 from agentkit.docstrings import read_docstring
+from agentkit.models.bodies import read_whole
+from agentkit.models.markup import BrokenMarkup, looks_like_a_call, read_markup
+from agentkit.models.replies import ReplyReader
 from agentkit.names import nearest_names
 from agentkit.output import output_of
+from agentkit.redact import redact
 from agentkit.repair import NotJson, read_json
+from agentkit.sse import SSEParser
 from agentkit.validate import LONG_TEXT
 
 
@@ -30,6 +35,8 @@ class Parser:
 
     read: Callable[[str], object]
     shapes: dict[str, Callable[[int], str]]
+    small: int = 4_000
+    """Characters of the shorter of two texts."""
 
 
 class Leaf(BaseModel):
@@ -225,8 +232,122 @@ ANSWERS = {
     "integers": repeated("1234567,", '{"answer":[', "1]}"),
 }
 
+
+def event(delta: str, **more: object) -> str:
+    """One chunk of a streamed reply, with a `#` where a number may be."""
+    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': json.loads(delta)}], **more})}\n\n"
+
+
+def events(delta: str, before: str = "", after: str = "") -> Callable[[int], str]:
+    piece = event(delta)
+    return lambda size: before + "".join(piece.replace("#", str(at)) for at in range(size // (len(piece) + 4))) + after
+
+
+def called(arguments: str, name: str = "f", **more: object) -> str:
+    call = {"id": "c#", "type": "function", "function": {"name": name, "arguments": arguments}, **more}
+    return json.dumps({"tool_calls": [call]})
+
+
+def named(arguments: str) -> str:
+    """A piece of one call that names it again."""
+    return called(arguments, index=0).replace("c#", "c")
+
+
+def growing(size: int) -> str:
+    """Arguments that are sent whole, and longer, each time: their own length grows with the square root of the text."""
+    longest = int((2 * size) ** 0.5 / 4)
+    return "".join(event(named('{"a": "' + "x" * (4 * at) + '"}')) for at in range(longest))
+
+
+def whole_reply(size: int) -> str:
+    calls = [{"id": f"c{at}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for at in range(size // 80)]
+    return json.dumps({"choices": [{"message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]})
+
+
+REPLIES = {
+    "text": events('{"content": "word "}'),
+    "thinking": events('{"reasoning_content": "word "}'),
+    "calls without an index": events(called("{}")),
+    "calls without an index and an id": events(called("{}").replace('"c#"', '""')),
+    "calls with an index": events(called("{}", index=1).replace('"index": 1', '"index": "#"')),
+    "calls that end whole": events(called('{"a": 1}'), after=event(json.dumps({"content": ""}))),
+    "named pieces": events(named("x"), before=event(named('{"a": "')), after=event(named('"}'))),
+    "named pieces without an index": events(called("x").replace("c#", "c"), after=event('{"content": ""}')),
+    "half characters": events(json.dumps({"content": "\ud83d"})),
+    "half characters of arguments": events(named("\udc00\ud83d"), before=event(named('{"a": "')), after=event(named('"}'))),
+    "the same call again": events(called('{"a": 1}').replace("c#", "c")),
+    "unknown fields": events('{"content": "", "x#": {"a": "#"}}'),
+    "signed blocks": events('{"reasoning_details": [{"type": "reasoning.text", "text": "a#", "index": 0}]}'),
+    "blank lines": lambda size: "\n" * size + event('{"content": "x"}'),
+    "comments": repeated(": keep-alive\n\n", event('{"content": "x"}')),
+    "one long line": lambda size: event(json.dumps({"content": "x" * size})),
+    "lines of one event": repeated("data: \n", "", event('{"content": "x"}')),
+    "arguments that grow": growing,
+}
+WHOLE = {
+    "calls": whole_reply,
+    "text": lambda size: json.dumps({"choices": [{"message": {"content": "a" * size}, "finish_reason": "stop"}]}),
+    "blocks": lambda size: json.dumps(
+        {"choices": [{"message": {"content": [{"type": "text", "text": "a"}] * (size // 32)}, "finish_reason": "stop"}]}
+    ),
+    "choices": lambda size: json.dumps({"choices": [{"index": at, "message": {"content": "a"}} for at in range(size // 50)]}),
+}
+MARKUP = {
+    "openings": repeated("<｜DSML｜tool_calls>"),
+    "openings, one end": repeated("<｜DSML｜tool_calls>", "", "</｜DSML｜tool_calls>"),
+    "open calls": repeated('<｜DSML｜invoke name="f">', "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    "open parameters": repeated(
+        '<｜DSML｜parameter name="a" string="true">', '<｜DSML｜tool_calls><｜DSML｜invoke name="f">', "</｜DSML｜tool_calls>"
+    ),
+    "calls": repeated('<｜DSML｜invoke name="f"></｜DSML｜invoke>', "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    "spaces": repeated(" ", "<｜DSML｜tool_calls>", "x</｜DSML｜tool_calls>"),
+    "brackets": repeated("<｜"),
+    "line ends": repeated("\n", "", "x"),
+}
+SECRETS = {
+    "letters": repeated("a"),
+    "words": repeated("token "),
+    "assignments": repeated("token="),
+    "colons": repeated("a:"),
+    "logins": repeated("a:b@", "https://"),
+    "schemes": repeated("https://"),
+    "prefixes": repeated("sk-"),
+    "key characters": repeated("aA1-", "sk-"),
+    "dots": repeated("eyJ."),
+    "quotes": repeated('"', "api_key="),
+    "escaped quotes": repeated('\\"', 'api_key=\\"'),
+    "private keys that do not end": repeated("-----BEGIN PRIVATE KEY-----\n"),
+    "headers": repeated("Authorization: Bearer "),
+    "spaces": repeated(" ", "password", "x"),
+    "underlines": repeated("_", "api", "key=x"),
+    "options": repeated("--password "),
+    "queries": repeated("&key=a", "https://h/?a=b"),
+    "nested": repeated('{"token":'),
+}
+
 NAMES = [f"tool_{at}_{'ab' * (at % 20)}" for at in range(300)]
 answer = output_of(list[int], "json_object")
+
+
+def read_stream(text: str) -> None:
+    """As they come from a socket, 1 KB at a time."""
+    reader, events, data = ReplyReader(), SSEParser(), text.encode("utf-8")
+    with suppress(ModelError):
+        for at in range(0, len(data), 1024):
+            for one in events.feed(data[at : at + 1024]):
+                reader.feed(json.loads(one))
+        reader.parts()
+
+
+def read_body(text: str) -> None:
+    with suppress(ModelError):
+        read_whole(text.encode())
+
+
+def find_calls(text: str) -> None:
+    looks_like_a_call(text, ["f"])
+    with suppress(BrokenMarkup):
+        read_markup(text, ["f"])
 
 
 def read_answer(text: str) -> None:
@@ -239,11 +360,14 @@ PARSERS: dict[str, Parser] = {
     "calls": Parser(parse, {**CALLS, **{f"broken: {name}": make for name, make in BROKEN.items()}}),
     "docstrings": Parser(read_docstring, DOCSTRINGS),
     "answers": Parser(read_answer, ANSWERS),
+    "streamed replies": Parser(read_stream, REPLIES, 40_000),
+    "whole replies": Parser(read_body, WHOLE, 40_000),
+    "markup": Parser(find_calls, MARKUP),
+    "redaction": Parser(redact, SECRETS),
     "names": Parser(lambda text: nearest_names(text, NAMES), {"letters": repeated("ab"), "other letters": numbered("tool_#")}),
 }
 ROWS = [(name, shape) for name, parser in PARSERS.items() for shape in parser.shapes]
 IN_LOOP = [row for row in ROWS if row[0] in ("repair", "calls", "answers")]
-_SMALL = 4_000
 _NOTHING = 5e-4
 """Seconds that do not count: what a longer text needs once may be more than a short one takes."""
 
@@ -258,7 +382,7 @@ def seconds(read: Callable[[str], object], text: str) -> float:
 def growths(name: str, shape: str) -> Iterator[float]:
     """How many times longer a text of ten times the length takes, again and again."""
     parser = PARSERS[name]
-    short, long = parser.shapes[shape](_SMALL), parser.shapes[shape](10 * _SMALL)
+    short, long = parser.shapes[shape](parser.small), parser.shapes[shape](10 * parser.small)
     for _ in range(8):
         few = min(seconds(parser.read, short) for _ in range(3))
         yield min(seconds(parser.read, long) for _ in range(2)) / max(few, _NOTHING)
