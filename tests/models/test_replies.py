@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -201,15 +200,6 @@ def test_calls_of_a_whole_reply(pieces: list[dict[str, Any]]) -> None:
 def test_ids_are_opaque_and_kept() -> None:
     parts = whole(tool_calls=[piece("{}", "f", id="functions.f:0"), piece("{}", "f", id="x|y" * 30)])
     assert [call.id for call in parts.message.tool_calls] == ["functions.f:0", "x|y" * 30]
-
-
-def test_many_small_pieces_of_a_long_call_are_put_together_in_linear_time() -> None:
-    reader, began = ReplyReader(), time.perf_counter()
-    text = json.dumps({"text": "x" * 200_000})
-    for at in range(0, len(text), 4):
-        list(reader.feed(delta(tool_calls=[piece(text[at : at + 4], "f", index=0)])))
-    assert calls_of(reader.parts()) == [("f", text)]
-    assert time.perf_counter() - began < 5  # a join at each of the 50,000 pieces takes far longer
 
 
 # --- ends (rules 6, 7, 8) ----------------------------------------------------------------------------------------------
