@@ -13,6 +13,7 @@ from agentkit import (
     ApprovalRequired,
     Assistant,
     CallJudged,
+    CallSuspended,
     Event,
     MessageAdded,
     ModelReplied,
@@ -46,8 +47,10 @@ LASTING: list[LastingEvent] = [
     ApprovalGiven("a", True, '{"x": 2}'),
     ApprovalGiven("a", False, reason="too dear"),
     CallJudged("a", "ask", '{"x": 1}', "f needs an approval"),
+    CallJudged("a", "deny", None, "not here", "ReadOnly"),
+    CallSuspended("a", "r1:0", (CALL,), ({"type": "RunStarted", "run_id": "r1:0", "messages": []},)),
     RunPaused((CALL,)),
-    RunResumed(),
+    RunResumed("ann", {"tools": "1"}, "host:1", 2),
     RunFinished("error", "boom"),
 ]
 
