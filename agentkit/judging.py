@@ -42,7 +42,7 @@ async def _judged(run: Run, call: ToolCall) -> CallJudged:
         return CallJudged(call.id, "allow", None, "the arguments do not fit")
     asked = JudgedCall(call.id, call.name, frozen(arguments.values), tool)
     context = JudgeContext(run.observers.run, run.deps, tuple(run.state.messages))
-    verdict, by = await judged_by((*run.policies, _Approvals(arguments)), asked, context)
+    verdict, by = await judged_by((*run.spec.policies, _Approvals(arguments)), asked, context)
     text = tool.as_it_runs(arguments)
     changed = None if text == call.arguments else text
     if isinstance(verdict, Allow):
@@ -54,10 +54,10 @@ async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
     """Ask the program's `approve` about each call. False when there is nobody to ask."""
     for call in calls:
         await run.emit(ApprovalRequired(call, _why(run, call)))
-    if run.approve is None:
+    if run.spec.approve is None:
         return False
     for call in calls:
-        answer = await run.threads.run(question(run.approve, call, _why(run, call)))  # it may wait for a person
+        answer = await run.threads.run(question(run.spec.approve, call, _why(run, call)))  # it may wait for a person
         answer = await answer if isinstance(answer, Awaitable) else answer
         given = answer_of(answer, call, run.spec.tools.get(call.name))
         if given.arguments is not None:

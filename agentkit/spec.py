@@ -82,7 +82,7 @@ class AgentSpec:
     def is_judged(self, call: ToolCall) -> bool:
         """Whether the call has to be judged before it runs."""
         found = self.tools.get(call.name)
-        return found is not None and found.approval is not False
+        return found is not None and (found.approval is not False or bool(self.policies))
 
     def may_repeat(self, call: ToolCall) -> bool:
         """Whether a call that was started, and perhaps done, may be run again: not if its tool is gone."""

@@ -213,6 +213,8 @@ class RunState:
         match event:
             case ToolStarted(call=ToolCall(arguments="")) | ToolFinished(call=ToolCall(arguments="")):
                 return replace(event, call=self._open(event.call.id).call)
+            case ToolStarted(repaired=False) if event.call != self._open(event.call.id).call:  # as version 1 wrote it
+                return replace(event, repaired=True)
             case RunPaused():
                 known = {call.id: call for call in self.waiting}
                 pending = tuple(known.get(call.id, call) if not call.arguments else call for call in event.pending)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,7 +105,7 @@ class Journal:
         self.failed: LogFailed | None = None
         self._log, self._hide, self._clock = log, hide, clock
         self._stored = len(state.events)
-        self._untold: deque[LastingEvent] = deque()
+        self._told = self._stored
         self._turn = asyncio.Lock()
 
     @property
@@ -122,9 +121,7 @@ class Journal:
         if self.failed is not None:
             raise self.failed
         for event in events:
-            taken = self.state.apply(stamp(self._hide(event), self._clock()))
-            if self.observers:
-                self._untold.append(taken)
+            self.state.apply(stamp(self._hide(event), self._clock()))
         if self._log is not None or self.observers or self.observers.raised is not None:
             await self.flush()
 
@@ -139,6 +136,7 @@ class Journal:
             raise self.failed
         batch = self.state.events[self._stored :]
         if self._log is None or not batch:
+            self._stored += len(batch)
             return
         cancelled: asyncio.CancelledError | None = None
         try:
@@ -155,7 +153,6 @@ class Journal:
             raise cancelled
 
     def _fail(self, error: BaseException) -> None:
-        self._untold.clear()
         self.state = RunState.replay(self.state.events[: self._stored])
         self.failed = LogFailed(f"event {self._stored} of the run was not stored: {type(error).__name__}: {error}")
         self.failed.state = self.state
@@ -163,9 +160,10 @@ class Journal:
 
     async def _tell(self) -> None:
         cancelled: asyncio.CancelledError | None = None
-        while self._untold:
+        while self._told < self._stored:
+            self._told += 1
             try:
-                await self.observers.tell(self._untold.popleft())
+                await self.observers.tell(self.state.events[self._told - 1])
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
         if cancelled is not None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..budget import CallBudget, Forward, Ledger
 from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import Event, LastingEvent, RunInfo
 from ..observers import Observer, Observers
-from ..policy import Policy
 from ..schema import Arguments
-from ..spec import AgentSpec, Approve
+from ..spec import AgentSpec
 from ..state import RunState
 from ..threads import Threads
 from ..veil import Veil
@@ -47,14 +46,15 @@ class Run:
 
     def __init__(self, spec: AgentSpec, state: RunState, run_id: str, attached: Attachments) -> None:
         scope = attached.scope
+        if scope is not None:  # what binds the run around this one binds it as well
+            approve = spec.approve or scope.approve
+            spec = replace(spec, policies=(*spec.policies, *scope.policies), approve=approve)
         self.around: CallBudget | None = scope.budget if scope else None
         self.depth = self.around.depth + 1 if self.around else 0
         if scope and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
         self.ledger = Ledger(spec.limits, state, spec.kind, self.around.ledger if self.around else None)
-        self.policies: tuple[Policy, ...] = (*spec.policies, *(scope.policies if scope else ()))
-        self.approve: Approve | None = spec.approve or (scope.approve if scope else None)
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
         info = RunInfo(run_id, spec.name, scope.observers.run.run_id if scope else None, self.depth)

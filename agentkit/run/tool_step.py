@@ -78,7 +78,9 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     await run.record(ToolStarted(call, open_call.position, repaired))
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
-    scope = Scope(budget, run.observers, policies=run.policies, approve=run.approve, progress=progress, goes_on=going_on)
+    scope = Scope(
+        budget, run.observers, policies=run.spec.policies, approve=run.spec.approve, progress=progress, goes_on=going_on
+    )
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
     started = time.perf_counter()
     try:
