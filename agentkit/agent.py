@@ -345,7 +345,7 @@ class Agent(Generic[OutputT]):
 
         async def run_agent(ctx: RunContext[Any], task: str) -> Any:
             result = await self._run_inside(task, ctx)
-            if result.pending:
+            if result.pending or result.stop_reason == "left":
                 raise Suspended(result.run_id, result.pending, tuple(result.state.to_json()["events"]))
             if result.stop_reason == "answer" or _is_last_answer(result):
                 return result.output

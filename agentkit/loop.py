@@ -172,11 +172,14 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
             await run.record(event)
         match await _until_end(run):
             case Pause(calls):
-                return await pause(run, calls)
+                result = await pause(run, calls)
             case Finish() as end:
-                return await finish(run, end)
+                result = await finish(run, end)
             case None:
-                return left(run)
+                result = left(run)
+        if run.observers.raised is not None:
+            raise run.observers.raised
+        return result
     except BaseException as error:
         await abandon(run, "cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
         raise

@@ -418,13 +418,6 @@ def test_calls_on_a_loop_that_is_held_up_are_refused_where_there_is_no_room() ->
     assert result.state.known_cost == pytest.approx(0.06), "five calls, and the one that was under way"
 
 
-def test_what_is_known_of_calls_lets_the_others_go_together() -> None:
-    model = Slow(priced("found"))
-    result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(cost=0.3, calls_at_once=8), 24)
-    assert (model.asked, result.output) == (24, "Done.")
-    assert model.most_at_once == 8, "the first goes alone; then eight at once fit the limit"
-
-
 def test_near_the_limit_calls_wait_for_each_other() -> None:
     model = Slow(priced("found", tokens=0))
     result = all_at_once(Agent(model).as_tool("inner", "Ask."), Limits(output_tokens=45), 10)

@@ -116,24 +116,25 @@ class Journal:
     async def record(self, *events: LastingEvent) -> None:
         """Take these events in.
 
-        Raises ValueError for one that cannot follow, `LogFailed`, and the error of a strict observer.
+        Raises ValueError for one that cannot follow, and `LogFailed`.
         """
         if self.failed is not None:
             raise self.failed
         for event in events:
             self.state.apply(stamp(self._hide(event), self._clock()))
-        if self._log is not None or self.observers or self.observers.raised is not None:
+        if self._log is not None or self.observers:
             await self.flush()
 
     async def flush(self) -> None:
         """Append what is not in the log yet, and tell the observers; also what a cancelled `record` has left."""
+        end = len(self.state.events)
         async with self._turn:
             await self._append()
-            await self._tell()
-
-    async def _append(self) -> None:
+            await self._tell(min(end, self._stored))
         if self.failed is not None:
             raise self.failed
+
+    async def _append(self) -> None:
         batch = self.state.events[self._stored :]
         if self._log is None or not batch:
             self._stored += len(batch)
@@ -148,19 +149,20 @@ class Journal:
                 future.result()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  of a log that is not ours
             self._fail(error)
-        self._stored += len(batch)
-        if cancelled is not None:
+        else:
+            self._stored += len(batch)
+        if cancelled is not None and self.failed is None:
             raise cancelled
 
     def _fail(self, error: BaseException) -> None:
         self.state = RunState.replay(self.state.events[: self._stored])
         self.failed = LogFailed(f"event {self._stored} of the run was not stored: {type(error).__name__}: {error}")
-        self.failed.state = self.state
-        raise self.failed from error
+        self.failed.state, self.failed.__cause__ = self.state, error
 
-    async def _tell(self) -> None:
+    async def _tell(self, end: int) -> None:
+        """Tell of the events before `end`; those after it are told by whoever has recorded them."""
         cancelled: asyncio.CancelledError | None = None
-        while self._told < self._stored:
+        while self._told < end:
             self._told += 1
             try:
                 await self.observers.tell(self.state.events[self._told - 1])
@@ -168,5 +170,3 @@ class Journal:
                 cancelled = cancelled or error
         if cancelled is not None:
             raise cancelled
-        if self.observers.raised is not None:
-            raise self.observers.raised

@@ -55,6 +55,7 @@ class Run:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
         self.ledger = Ledger(spec.limits, state, spec.kind, self.around.ledger if self.around else None)
+        self._scope = scope
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
         info = RunInfo(run_id, spec.name, scope.observers.run.run_id if scope else None, self.depth)
@@ -72,7 +73,9 @@ class Run:
     @property
     def is_leaving(self) -> bool:
         """Whether the run is to be left: no further decision and no further call."""
-        return self._leave is not None and self._leave.is_set()
+        if self.observers.raised is not None or (self._leave is not None and self._leave.is_set()):
+            return True
+        return self._scope is not None and self._scope.is_leaving()
 
     async def record(self, *events: LastingEvent) -> None:
         """Take lasting events in: into the state and the log, and then to the observers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,12 @@ class GoesOn:
 
 
 class Scope(OfRun):
-    """What binds the runs that are made `within` a call: its budget, observers, policies, and who approves."""
+    """What binds the runs that are made `within` a call: its budget, observers, policies, and who approves.
 
-    __slots__ = ("approve", "budget", "goes_on", "observers", "policies", "progress")
+    They are left when the run around them is.
+    """
+
+    __slots__ = ("approve", "budget", "goes_on", "is_leaving", "observers", "policies", "progress")
 
     def __init__(
         self,
@@ -42,9 +45,11 @@ class Scope(OfRun):
         approve: Approve | None,
         progress: Progress | None,
         goes_on: GoesOn | None,
+        is_leaving: Callable[[], bool],
     ) -> None:
         self.budget, self.observers, self.policies = budget, observers, policies
         self.approve, self.progress, self.goes_on = approve, progress, goes_on
+        self.is_leaving = is_leaving
 
     def report(self, data: Any) -> None:
         """Show the watchers how far the call is."""

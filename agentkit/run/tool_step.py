@@ -76,10 +76,18 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         call = replace(call, arguments=tool.as_it_runs(arguments))
     going_on = _going_on(open_call)  # read before the start clears it
     await run.record(ToolStarted(call, open_call.position, repaired))
+    if run.observers.raised is not None:
+        return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
     scope = Scope(
-        budget, run.observers, policies=run.spec.policies, approve=run.spec.approve, progress=progress, goes_on=going_on
+        budget,
+        run.observers,
+        policies=run.spec.policies,
+        approve=run.spec.approve,
+        progress=progress,
+        goes_on=going_on,
+        is_leaving=lambda: run.is_leaving,
     )
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
     started = time.perf_counter()

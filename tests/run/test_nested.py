@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ def payer(*script: Any, **options: Any) -> Agent[str]:
 
 
 def outer(inner: Agent[Any], *script: Any, **options: Any) -> Agent[str]:
-    told = list(script) or [call("payer", task="pay"), "Done."]
+    told: list[Any] = list(script) or [call("payer", task="pay"), "Done."]
     return Agent(ScriptedModel(told), tools=[inner.as_tool("payer", "Pays.")], name="outer", **options)
 
 
@@ -73,13 +74,13 @@ def test_other_arguments_reach_the_child() -> None:
 
 def test_a_grandchild_that_pauses_pauses_all_of_them() -> None:
     def tree(*ends: str) -> Agent[str]:
-        one, two, three = (
-            ([call("pay", n=1), "paid"], [call("payer", task="x"), "middle"], [call("middle", task="x"), "Done."])
-            if not ends
-            else ([ends[0]], [ends[1]], [ends[2]])
-        )
-        middle = outer(payer(*one), *two)
-        return Agent(ScriptedModel(list(three)), tools=[middle.as_tool("middle", "Asks.")])
+        steps: list[list[Any]] = [[end] for end in ends] or [
+            [call("pay", n=1), "paid"],
+            [call("payer", task="x"), "middle"],
+            [call("middle", task="x"), "Done."],
+        ]
+        middle = outer(payer(*steps[0]), *steps[1])
+        return Agent(ScriptedModel(steps[2]), tools=[middle.as_tool("middle", "Asks.")])
 
     paused = tree().run_sync("go")
     (waiting,) = paused.pending
@@ -89,7 +90,7 @@ def test_a_grandchild_that_pauses_pauses_all_of_them() -> None:
 
 
 def test_two_children_that_pause_together_are_approved_apart() -> None:
-    both = [[call("payer", task="a"), call("payer", task="b")], "Done."]
+    both: list[Any] = [[call("payer", task="a"), call("payer", task="b")], "Done."]
     model = ScriptedModel(lambda request: call("pay", n=len(request.messages)) if len(request.messages) == 1 else "ok")
     inner = Agent(model, tools=[pay])
     paused = Agent(ScriptedModel(both), tools=[inner.as_tool("payer", "Pays.")]).run_sync("go")
@@ -221,3 +222,23 @@ def test_children_are_named_by_what_they_are_asked_and_not_by_the_order_of_their
 
     one, other = asyncio.run(ids(True)), asyncio.run(ids(False))
     assert one == other and len(set(one.values())) == 4
+
+
+def test_a_child_is_left_with_its_parent_and_goes_on_with_it() -> None:
+    leave, ran = threading.Event(), list[int]()
+
+    @tool
+    def work(n: int) -> str:
+        """Work."""
+        ran.append(n)
+        leave.set()
+        return "worked"
+
+    def tree(*script: Any) -> Agent[str]:
+        return outer(Agent(ScriptedModel(list(script)), tools=[work]), *([] if len(script) > 1 else ["Done."]))
+
+    left = tree(call("work", n=1), call("work", n=2), "never").run_sync("go", leave=leave)
+    assert (left.stop_reason, ran) == ("left", [1])
+    leave.clear()
+    result = tree("It is done.").resume_sync(json.loads(json.dumps(left.state.to_json())))
+    assert (result.output, contents(result), ran) == ("Done.", ["It is done."], [1])
