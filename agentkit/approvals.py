@@ -40,7 +40,7 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
         given = answer_of(answer, call, tool)
         if given.approved and tool is not None:
             _check_shown(call, _of_model(state, call_id), tool)
-            if not tool.may_repeat and (state.run_id, call_id) in tool.claims:
+            if not tool.may_repeat and (state.lineage, call_id) in tool.claims:
                 raise SettingsError(f"the call {call_id} has run: this state was resumed before, and an approval counts once")
         found.append(given)
     return found

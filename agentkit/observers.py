@@ -76,11 +76,6 @@ class _Attached:
         flags = (getattr(observer, "deltas", True), getattr(observer, "strict", False))
         return cls(observer, _required(observer) > 1, *flags)
 
-    def call(self, event: Event, run: RunInfo, *, inside: bool) -> Awaitable[None] | None:
-        if self.takes_run:
-            return self.observer(event, run)
-        return self.observer(Nested(event, run) if inside else event)
-
 
 class Observers:
     """The observers of one run, and those of the run around it, which are told of its events as well.
@@ -90,7 +85,7 @@ class Observers:
 
     def __init__(self, observers: Iterable[Observer], run: RunInfo, around: Observers | None = None) -> None:
         self.run, self.grace = run, Grace()
-        self._attached = [_Attached.of(observer) for observer in observers]
+        self._attached = tuple(map(_Attached.of, observers))
         self._around = around if around is not None and around else None
         self._loop = asyncio.get_running_loop()
         self.raised: BaseException | None = None
@@ -105,28 +100,29 @@ class Observers:
 
     async def tell(self, event: Event) -> None:
         """Tell all of an event of this run. Raises nothing but a cancellation of the run."""
-        await self._tell(event, self.run, inside=False)
+        await self._tell(event, event, self.run)
         if self._around is not None:
             await self._around.tell_nested(event, self.run)
 
     async def tell_nested(self, event: Event, run: RunInfo) -> None:
         """Tell all of an event of a run inside this one; without waiting from another event loop."""
         if asyncio.get_running_loop() is self._loop:
-            await self._tell(event, run, inside=True)
+            await self._tell(event, Nested(event, run), run)
         else:
             with contextlib.suppress(RuntimeError):  # the loop of this run is closed
                 self._loop.call_soon_threadsafe(_start, self._tell, event, run)
         if self._around is not None:
             await self._around.tell_nested(event, run)
 
-    async def _tell(self, event: Event, run: RunInfo, *, inside: bool) -> None:
+    async def _tell(self, event: Event, alone: Event, run: RunInfo) -> None:
+        """`alone` is what an observer gets that is not told of the run."""
         cancelled: asyncio.CancelledError | None = None
         is_piece = isinstance(event, _PIECES)
-        for one in tuple(self._attached):
+        for one in self._attached:
             if is_piece and not one.deltas:
                 continue
             try:
-                waiting = one.call(event, run, inside=inside)
+                waiting = one.observer(event, run) if one.takes_run else one.observer(alone)
                 if waiting is None:
                     continue
                 if isinstance(event, LastingEvent):
@@ -150,22 +146,24 @@ class Observers:
         if future.done():
             future.result()
         else:
-            self._attached.remove(one)
+            self._drop(one)
             log.warning("the observer %.80r did not take an event in within %g s and lost it", one.observer, GRACE)
         return cancelled
 
     def _failed(self, one: _Attached, error: Exception) -> None:
         """It has missed an event, so it is told of no later one."""
-        if one in self._attached:  # a parallel call may have dropped it
-            self._attached.remove(one)
+        self._drop(one)
         if one.strict or isinstance(error, AssertionError):
             self.raised = self.raised or error
         else:
             log.warning("the observer %.80r failed, and is told of nothing more", one.observer, exc_info=error)
 
+    def _drop(self, one: _Attached) -> None:
+        self._attached = tuple(other for other in self._attached if other is not one)
+
 
 def _start(tell: Callable[..., Any], event: Event, run: RunInfo) -> None:
-    asyncio.ensure_future(tell(event, run, inside=True))  # noqa: RUF006  it holds the loop, which holds it
+    asyncio.ensure_future(tell(event, Nested(event, run), run))  # noqa: RUF006  it holds the loop, which holds it
 
 
 def _required(observer: Observer) -> int:

@@ -126,6 +126,11 @@ class RunState:
         return state
 
     @property
+    def lineage(self) -> str:
+        """Which run this is: its id, and when it began. Another run may have the same id."""
+        return f"{self.run_id}@{self.events[0].at if self.events else 0}"
+
+    @property
     def open_calls(self) -> list[OpenCall]:
         """The calls of the last reply that have no answer yet, in call order."""
         return [c for c in self.calls.values() if c.result is None]

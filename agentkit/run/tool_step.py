@@ -111,7 +111,7 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     tool = run.spec.tools.get(call.name)
     if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
         return f"not run: {wire_name(call.name)} failed {state.failures[call.name]} times in a row; go on without it", "failed"
-    if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.run_id, call.id)):
+    if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.lineage, call.id)):
         return USED, "denied"
     return None
 
