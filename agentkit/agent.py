@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import NoneType
 from typing import Any, Generic, TypedDict, Unpack, cast, overload
 from uuid import uuid4
@@ -13,7 +16,7 @@ from uuid import uuid4
 from . import portal
 from ._typing import OutputT
 from .approvals import Approvals, answers
-from .errors import ModelRetry, SettingsError, ToolDefinitionError
+from .errors import ModelRetry, SettingsError, Suspended, ToolDefinitionError
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .limits import Limits
@@ -21,11 +24,16 @@ from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
 from .model import Model, ModelRequest, ModelSettings
 from .models.prices import Price
+from .observers import Observer
 from .output import Output, output_of
+from .policy import Policy
 from .result import RunResult
 from .retry import Retry
-from .run import Run
-from .spec import AgentSpec, Approve, Middleware, Observer
+from .run.fingerprint import digest, fingerprint_of
+from .run.journal import Log
+from .run.run import Attachments, Leave, Run
+from .run.scope import Scope
+from .spec import AgentSpec, Approve, Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
@@ -42,6 +50,8 @@ class RunOptions(TypedDict, total=False):
     observers: Sequence[Observer]
     run_id: str | None
     within: RunContext[Any] | None
+    log: Log | None
+    leave: Leave | None
 
 
 class AgentParts(TypedDict, total=False):
@@ -58,6 +68,10 @@ class AgentParts(TypedDict, total=False):
     middleware: Iterable[Middleware]
     output_retries: int
     deps_type: type[Any] | None
+    name: str
+    policy: Policy | Iterable[Policy]
+    observers: Iterable[Observer]
+    clock: Callable[[], float]
 
 
 _KINDS: dict[str, tuple[Any, ...]] = {
@@ -71,7 +85,14 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "middleware": (tuple,),
     "output_retries": (int,),
     "deps_type": (type, NoneType),
+    "name": (str,),
+    "policy": (tuple,),
+    "observers": (tuple,),
+    "clock": (Callable,),
 }
+
+
+_OWN = ("_parts", "model", "deps_type", "spec", "fingerprint")
 
 
 def _format_of(output: Output) -> dict[str, Any]:
@@ -86,6 +107,12 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
     for layer in parts["middleware"]:
         if not isinstance(layer, Middleware):
             raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
+    for policy in parts["policy"]:
+        if not isinstance(policy, Policy):
+            raise SettingsError(f"policy holds {policy!r:.80}; allowed: objects of subclasses of Policy")
+    for observer in parts["observers"]:
+        if not callable(observer):
+            raise SettingsError(f"observers holds {observer!r:.80}; allowed: functions of an event")
 
 
 def _model_of(model: object) -> Model:
@@ -97,6 +124,34 @@ def _model_of(model: object) -> Model:
     if isinstance(model, type) or not hasattr(model, "reply"):
         raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
     return cast("Model", model)
+
+
+def _several(parts: Any, one: type[Any] = NoneType) -> Any:
+    """The parts as a tuple; what is not iterable is refused later."""
+    if isinstance(parts, one):
+        return () if parts is None else (parts,)
+    return tuple(parts) if isinstance(parts, Iterable) else parts
+
+
+def _spec_of(model: Model, parts: Mapping[str, Any]) -> AgentSpec:
+    output = output_of(parts["output_type"], getattr(getattr(model, "profile", None), "output_mode", "tool"))
+    registry = _with_answer(ToolRegistry(parts["tools"]), output)
+    names, tool_choice, retry = _names(registry), parts["tool_choice"], parts["retry"]
+    if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
+        raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
+    same = ("output_retries", "tool_choice", "history", "approve", "middleware", "observers", "name", "clock")
+    return AgentSpec(
+        model=retry.wrap(model) if retry else model,
+        tools=registry,
+        offered=tuple(item.spec for item in registry),
+        instructions="\n\n".join(part for part in (parts["instructions"], output.instructions) if part),
+        settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
+        limits=parts["limits"] or Limits(),
+        price=_price_of(model, parts["limits"]),
+        output=output,
+        policies=parts["policy"],
+        **{name: parts[name] for name in same},
+    )
 
 
 def _each(model: Model) -> list[Model]:
@@ -134,12 +189,14 @@ def _price_of(model: Model, limits: Limits | None) -> Price | None:
 class Agent(Generic[OutputT]):
     """A model, tools and instructions, ready to be run any number of times, also at the same time.
 
-    `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are
-    tools, functions or registries. `output_type` is `str` or any type that pydantic can validate. `tool_choice` is "auto",
-    "none", "required" or a tool's name; a forced choice goes back to "auto" after the first call. `output_retries` is how
-    often a wrong answer is sent back. `approve` is asked about calls that need an approval; without it the run pauses.
-    `history` is a view of long transcripts such as `KeepTurns(20)`. `middleware` stands round model and tool calls, the
-    first outermost. `retry=None` makes no retries. Raises `ToolDefinitionError` or `SettingsError` for parts that cannot work.
+    `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are tools,
+    functions or registries. `output_type` is `str` or any type that pydantic can validate. `tool_choice` is "auto", "none",
+    "required" or a tool's name; a forced choice goes back to "auto" after the first call. `output_retries` is how often a
+    wrong answer is sent back. `approve` is asked about calls that need an approval; without it the run pauses. `history` is a
+    view of long transcripts such as `KeepTurns(20)`. `middleware` stands round model and tool calls, the first outermost.
+    `policy` judges each call before it runs. `observers` are told of the events of all runs. `name` stands in the events.
+    `clock` gives their time, in seconds since 1970. `retry=None` makes no retries. Raises `ToolDefinitionError` or
+    `SettingsError` for parts that cannot work.
     """
 
     @overload
@@ -168,33 +225,18 @@ class Agent(Generic[OutputT]):
         middleware: Iterable[Middleware] = (),
         output_retries: int = 2,
         deps_type: type[Any] | None = None,
+        name: str = "",
+        policy: Policy | Iterable[Policy] = (),
+        observers: Iterable[Observer] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         tools = tuple(as_tools(tools))  # once, as it may be a generator
-        middleware = tuple(middleware) if isinstance(middleware, Iterable) else middleware
+        middleware, observers, policy = _several(middleware), _several(observers), _several(policy, Policy)
         self._parts = {name: value for name, value in locals().items() if name != "self"}
         _check_parts(self._parts)
         self.model: Model = _model_of(model)
         self.deps_type = deps_type
-        output = output_of(output_type, getattr(getattr(self.model, "profile", None), "output_mode", "tool"))
-        registry = _with_answer(ToolRegistry(tools), output)
-        names = _names(registry)
-        if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
-            raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
-        self.spec = AgentSpec(
-            model=retry.wrap(self.model) if retry else self.model,
-            tools=registry,
-            offered=tuple(item.spec for item in registry),
-            instructions="\n\n".join(part for part in (instructions, output.instructions) if part),
-            settings=replace(settings or ModelSettings(), **_format_of(output)),
-            limits=limits or Limits(),
-            price=_price_of(self.model, limits),
-            output=output,
-            output_retries=output_retries,
-            tool_choice=tool_choice,
-            history=history,
-            approve=approve,
-            middleware=middleware,
-        )
+        self.spec = _spec_of(self.model, self._parts)
         _check_settings(self.model, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
@@ -221,7 +263,7 @@ class Agent(Generic[OutputT]):
     @property
     def _more(self) -> dict[str, Any]:
         """What a subclass has put into it."""
-        return {name: value for name, value in vars(self).items() if name not in ("_parts", "model", "deps_type", "spec")}
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
 
     def __repr__(self) -> str:
         return f"Agent({self.model!r}, tools=[{', '.join(_names(self.spec.tools))}])"
@@ -233,11 +275,14 @@ class Agent(Generic[OutputT]):
         is mended where a server would refuse it, and its system message gives way to this agent's instructions. `deps` is
         what tools get as `ctx.deps`. `observers` are told of every event. `run_id` names the run (default: a new id).
         `within` is the context of a tool that makes this run: what it spends counts in that run as well, whose limits on
-        tokens and cost bind it, and without a `run_id` it is named after the call.
+        tokens and cost bind it, as do its policies; its observers are told of the events, and its `approve` is asked where
+        this agent has none. Without a `run_id` it is named after the call and the prompt. `log` keeps each event before
+        anything that depends on it happens. When `leave.is_set()`, calls in flight end, and the run is left: nothing more is
+        recorded, the `stop_reason` is "left", and `resume` goes on with it.
 
         A limit, a pause for approval, or a cancellation by the model's own end is a result with a `stop_reason`. Raises a
-        `ModelError` when the model cannot be reached or refuses, `OutputInvalid`, and `LimitReached` if asked to; each has
-        the state so far. A cancelled task raises CancelledError as usual.
+        `ModelError` when the model cannot be reached or refuses, `OutputInvalid`, and `LimitReached` if asked to, `LogFailed`;
+        each has the state so far. A cancelled task raises CancelledError as usual.
         """
         return await self._drive(RunState(), [self._begin(prompt, options)], options)
 
@@ -255,44 +300,69 @@ class Agent(Generic[OutputT]):
         return SyncRunStream(self.stream(prompt, **options))
 
     async def resume(
-        self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
+        self,
+        state: RunState | dict[str, Any] | None = None,
+        approvals: Approvals | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """Go on with a run that was paused, cancelled or broken off, from its state or the JSON data of it.
+        """Go on with a run that was paused, cancelled, left or broken off: from its state, the JSON data of it, or its `log`.
 
         `approvals` answers pending calls by id: True, False, `{"deny": "why"}` to refuse a call with a reason that the model
-        reads, or `{"args": {...}}` to run it with other arguments. What runs is what `result.pending` showed. In one process an
-        approval counts once: a state that is resumed again with it is refused. A call that was started and not finished runs
-        again only if its tool is `read_only` or `idempotent`. The given state is not changed. Raises `SettingsError` for an
-        answer of another form, and for a call that does not wait, or that is not what the model asked for.
+        reads, or `{"args": {...}}` to run it with other arguments; `"by"` beside these says who answered. What runs is what
+        `result.pending` showed. In one process an approval counts once: a state that is resumed again with it is refused. A
+        call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given state is
+        not changed. Raises `SettingsError` for an answer of another form, and for a call that does not wait, or that is not
+        what the model asked for; and where a `log` has other events than the state.
         """
         self._check(options)
         if options.get("messages"):
             raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
-        known = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
+        known = await _known(state, options.get("log"))
         given = answers(approvals or {}, known, self.spec.tools)
-        return await self._drive(known, [RunResumed(), *given], options)
+        return await self._drive(known, [self._resumed(known), *given], options)
 
     def resume_sync(
-        self, state: RunState | dict[str, Any], approvals: Approvals | None = None, **options: Unpack[RunOptions]
+        self,
+        state: RunState | dict[str, Any] | None = None,
+        approvals: Approvals | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for sync code."""
         return portal.run(self.resume(state, approvals, **options))
 
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """A digest of each part that a run depends on: `instructions`, `tools`, `output`, `model` and `settings`."""
+        return fingerprint_of(self.spec)
+
     def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
         """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`.
 
-        It gets the `deps` of the run that calls it, and is part of it (see `within` of `run`). A run that ends without an
-        answer is an error for the model that asked, with the last text.
+        It gets the `deps` of the run that calls it, and is part of it (see `within` of `run`). When it pauses for an approval,
+        so does the run that calls it: the call is in `result.pending`, by the id of the outer call and its own. A run that
+        ends without an answer is an error for the model that asked, with the last text.
         """
 
         async def run_agent(ctx: RunContext[Any], task: str) -> Any:
-            result = await self.run(task, deps=ctx.deps, within=ctx)
+            result = await self._run_inside(task, ctx)
+            if result.pending or result.stop_reason == "left":
+                raise Suspended(result.run_id, result.pending, tuple(result.state.to_json()["events"]))
             if result.stop_reason == "answer" or _is_last_answer(result):
                 return result.output
             text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
             raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
 
         return tool(run_agent, name=name, description=description, **options)
+
+    async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
+        goes_on = cast("Scope | None", ctx.scope) and cast("Scope", ctx.scope).goes_on
+        if not goes_on:
+            return await self.run(task, deps=ctx.deps, within=ctx)
+        known = RunState.from_json({"version": 2, "events": goes_on.events})
+        return await self._drive(known, [self._resumed(known), *goes_on.answers.values()], {"deps": ctx.deps, "within": ctx})
+
+    def _resumed(self, known: RunState) -> RunResumed:
+        return RunResumed(self.spec.name, self.fingerprint, _owner(), known.attempts + 1)
 
     async def aclose(self) -> None:
         """Close the model's connections of this event loop. A forgotten close leaks nothing: they end with the loop."""
@@ -320,6 +390,11 @@ class Agent(Generic[OutputT]):
         within = options.get("within")
         if within is not None and not isinstance(within, RunContext):
             raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
+        log, leave = options.get("log"), options.get("leave")
+        if log is not None and not (hasattr(log, "append") and hasattr(log, "load")):
+            raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
+        if leave is not None and not hasattr(leave, "is_set"):
+            raise SettingsError(f"leave is {leave!r:.80}; allowed: an Event, or anything with `is_set()`, or None")
         deps = options.get("deps")
         if self.deps_type is not None and not isinstance(deps, self.deps_type):
             raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
@@ -339,17 +414,55 @@ class Agent(Generic[OutputT]):
             rest = history[1:] if history and isinstance(history[0], System) else history
             history = [System(self.spec.instructions), *rest]
         new: list[Message] = [] if prompt is None else [User(plain_text(prompt))]
-        run_id = options.get("run_id") or _id_within(options.get("within")) or uuid4().hex
-        return RunStarted(run_id, (*history, *new), len(history))
+        run_id = options.get("run_id") or self._id_within(options.get("within"), prompt or "") or uuid4().hex
+        return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, _owner())
+
+    def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:
+        """Named after the call that the run is part of, its agent and its prompt; the same after a crash."""
+        if within is None or not within.run_id:
+            return None
+        key = f"{within.idempotency_key}.{digest(self.spec.name + chr(0) + prompt)[:8]}"
+        before = cast("Scope", within.scope).budget.next_run(key) if within.scope else 0
+        return f"{key}.{before}" if before else key
 
     async def _drive(
         self, state: RunState, first: Iterable[LastingEvent], options: RunOptions, watcher: Observer | None = None
     ) -> RunResult[OutputT]:
         observers = (*(options.get("observers") or ()), *((watcher,) if watcher else ()))
-        outer = getattr(options.get("within"), "budget", None)
-        run = Run(self.spec, state, options.get("deps"), observers, outer)
+        first = tuple(first)
+        run_id = first[0].run_id if isinstance(first[0], RunStarted) else state.run_id
+        scope = cast("Scope | None", getattr(options.get("within"), "scope", None))
+        attached = Attachments(
+            deps=options.get("deps"), observers=observers, log=options.get("log"), leave=options.get("leave"), scope=scope
+        )
         with as_run():
-            return cast("RunResult[OutputT]", await drive(run, first))
+            return cast("RunResult[OutputT]", await drive(Run(self.spec, state, run_id, attached), first))
+
+
+async def _known(state: RunState | dict[str, Any] | None, log: Log | None) -> RunState:
+    """A state of its own to go on with."""
+    given = None
+    if state is not None:
+        given = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
+    if log is None:
+        if given is None:
+            raise SettingsError("there is nothing to go on with: give a state, or a log")
+        return given
+    logged = RunState.replay(await log.load())
+    if not logged.events:
+        raise SettingsError("the log has no events: there is no run to go on with")
+    if given is not None and given.events != logged.events:
+        raise SettingsError(
+            f"the state has {len(given.events)} events and the log {len(logged.events)}, or others; go on with the log alone"
+        )
+    return logged
+
+
+def _owner() -> str:
+    """Which program this is."""
+    import socket
+
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]) -> Agent[Any]:
@@ -364,14 +477,6 @@ def _is_last_answer(result: RunResult[Any]) -> bool:
     state, last = result.state, result.state.messages[-1]
     answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
     return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"
-
-
-def _id_within(within: RunContext[Any] | None) -> str | None:
-    """The key of the call that the run is part of, the same after a crash; its second run and later ones are numbered."""
-    if within is None or not within.run_id:
-        return None
-    before = within.budget.next_run() if within.budget else 0
-    return f"{within.idempotency_key}.{before}" if before else within.idempotency_key
 
 
 def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:

@@ -17,7 +17,8 @@ from .tool import AnyTool, ToolRegistry
 __all__ = ["Answer", "Approvals", "answer_of", "answers", "question"]
 
 Answer: TypeAlias = "bool | Mapping[str, Any]"
-"""True, False, `{"deny": "why"}`, or `{"args": {...}}`: run the call with these arguments."""
+"""True, False, `{"deny": "why"}`, or `{"args": {...}}`: run the call with these arguments.
+The dicts, and `{"approve": True}`, may say `"by"` whom."""
 Approvals: TypeAlias = Mapping[str, Answer]
 
 
@@ -28,18 +29,18 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
     """
     if not isinstance(approvals, Mapping):
         raise SettingsError(f"approvals is {approvals!r:.80}; allowed: a mapping from the ids of calls to answers")
-    waiting = {c.call.id: c for c in state.open_calls if c.verdict == "ask" and c.approved is None and not c.started}
+    waiting = {call.id: call for call in state.waiting}
     unknown = sorted(str(call_id) for call_id in approvals if call_id not in waiting)
     if unknown:
         raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
     found = []
     for call_id, answer in approvals.items():
-        call = waiting[call_id].call
-        tool = tools.get(call.name)
+        call = waiting[call_id]
+        tool = tools.get(call.name) if call_id in state.calls else None  # that of a run inside is checked there
         given = answer_of(answer, call, tool)
         if given.approved and tool is not None:
             _check_shown(call, _of_model(state, call_id), tool)
-            if not tool.may_repeat and (state.run_id, call_id) in tool.claims:
+            if not tool.may_repeat and (state.lineage, call_id) in tool.claims:
                 raise SettingsError(f"the call {call_id} has run: this state was resumed before, and an approval counts once")
         found.append(given)
     return found
@@ -47,14 +48,19 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
 
 def answer_of(answer: object, call: ToolCall, tool: AnyTool | None) -> ApprovalGiven:
     """The event of an answer. Raises `SettingsError` for one of no known form: it never counts as an approval."""
-    match answer:
+    by, given = "", answer
+    if isinstance(answer, Mapping) and isinstance(answer.get("by"), str):
+        by, given = answer["by"], {name: value for name, value in answer.items() if name != "by"}
+    match given:
         case bool():
-            return ApprovalGiven(call.id, answer)
+            return ApprovalGiven(call.id, given)
+        case {"approve": bool() as approved, **rest} if not rest:
+            return ApprovalGiven(call.id, approved, by=by)
         case {"deny": str() as why, **rest} if not rest:
-            return ApprovalGiven(call.id, approved=False, reason=why)
+            return ApprovalGiven(call.id, approved=False, reason=why, by=by)
         case {"args": dict() as arguments, **rest} if not rest:
-            return ApprovalGiven(call.id, True, _checked(arguments, call, tool))
-    allowed = 'True, False, {"deny": "why"}, {"args": {...}}'
+            return ApprovalGiven(call.id, True, _checked(arguments, call, tool), by=by)
+    allowed = 'True, False, {"deny": "why"}, {"args": {...}}, {"approve": True, "by": "who"}'
     raise SettingsError(f"the approval of {call.name} ({call.id}) is {answer!r:.80}; allowed: {allowed}")
 
 

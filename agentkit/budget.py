@@ -17,7 +17,6 @@ from .limits import Limits
 from .messages import Spent, Usage
 from .models.prices import Price
 from .state import RunState
-from .tool import Budget
 from .underway import LOOK, UnderWay
 
 __all__ = ["CallBudget", "Forward", "Ledger", "OverBudget", "Reservation"]
@@ -258,21 +257,21 @@ class CallBudget(OfRun):
         ledger: Ledger,
         depth: int,
         record: Callable[[LastingEvent], Awaitable[None]],
-        outer: Budget | None = None,
+        outer: CallBudget | None = None,
     ) -> None:
         self.depth, self.ledger = depth, ledger
         self._call_id, self._record, self._outer = call_id, record, outer
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        self._runs = 0
+        self._runs: dict[str, int] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
 
-    def next_run(self) -> int:
-        """How many runs of this call began before."""
+    def next_run(self, key: str) -> int:
+        """How many runs of this call and this key began before."""
         with self._lock:
-            self._runs += 1
-            return self._runs - 1
+            self._runs[key] = self._runs.get(key, 0) + 1
+            return self._runs[key] - 1
 
     async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
         """Write down, as an event of the run, what the ledger has counted; one that has ended hands it to the run around it.
@@ -315,7 +314,7 @@ class Forward:
     shielded = False
     """It needs no protection from a cancellation: what it writes down is in the outer run's state at once."""
 
-    def __init__(self, outer: Budget) -> None:
+    def __init__(self, outer: CallBudget) -> None:
         self._outer = outer
 
     def __call__(self, event: Event) -> Awaitable[None] | None:

@@ -8,7 +8,7 @@ _KEPT = 10_000
 
 
 class Claims:
-    """The approved calls that a tool has run, each by the ids of its run and of itself. The last 10,000 are known.
+    """The approved calls that a tool has run, each by its run (`RunState.lineage`) and its id. The last 10,000 are known.
 
     A state that is resumed twice in one process runs its approved call once. Another process does not know of it.
     """

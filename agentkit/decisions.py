@@ -9,7 +9,7 @@ from .errors import AgentError
 from .messages import Message, ToolCall
 from .state import OpenCall
 
-__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "RunTools"]
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class Judge:
     """Find out whether these calls may run, or somebody has to approve them."""
 
     calls: list[OpenCall]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """Read the model's answer, which may call validators of the program, and decide with what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +58,4 @@ class Finish:
     error: AgentError | None = None
 
 
-Decision: TypeAlias = AskModel | Judge | RunTools | Pause | Finish
+Decision: TypeAlias = AskModel | Judge | ReadAnswer | RunTools | Pause | Finish

@@ -7,6 +7,7 @@
     ├── SettingsError            a setting out of its range, or two that exclude each other (also a ValueError)
     ├── MissingKey               no API key for the chosen server
     ├── LimitReached             a limit was reached and the agent was asked to raise
+    ├── LogFailed                the log of a run did not take an event
     ├── OutputInvalid            the final answer does not fit `output_type`, after its repair turns
     └── ModelError               the model call failed
         ├── BadRequest           400, 404, 413, 422: the request is wrong; the same request would fail again
@@ -47,6 +48,7 @@ __all__ = [
     "InsecureServer",
     "InsufficientBalance",
     "LimitReached",
+    "LogFailed",
     "MissingKey",
     "ModelError",
     "ModelRetry",
@@ -56,6 +58,7 @@ __all__ = [
     "ReplyTooLarge",
     "SettingsError",
     "StreamBroken",
+    "Suspended",
     "TimedOut",
     "ToolArgumentsInvalid",
     "ToolDefinitionError",
@@ -94,6 +97,18 @@ class ModelRetry(AgentError):
     """Raise it inside a tool to tell the model, in your words, why the call failed and what to do instead."""
 
 
+class Suspended(BaseException):
+    """Raised inside a tool: the call waits for the run `run_id` that it has made, which has paused.
+
+    `pending` are the calls of that run that wait for an approval, and `events` its events so far. It is no `Exception`, so that
+    nothing on its way takes it for an error.
+    """
+
+    def __init__(self, run_id: str, pending: tuple[Any, ...], events: tuple[Any, ...]) -> None:
+        super().__init__(f"the run {run_id} waits for {len(pending)} approvals")
+        self.run_id, self.pending, self.events = run_id, pending, events
+
+
 class SettingsError(AgentError, ValueError):
     """A setting is out of range or two settings exclude each other; raised before anything is sent."""
 
@@ -112,6 +127,13 @@ class LimitReached(AgentError):
     def __reduce__(self) -> tuple[type[LimitReached], tuple[str]]:
         """Pickled by its stop reason."""
         return type(self), (self.stop_reason,)
+
+
+class LogFailed(AgentError):
+    """The log of a run did not take an event, so the run was left: nothing that depends on the event has happened.
+
+    `state` is what the log has. The log's own error is the cause. The run can go on with `agent.resume(log=...)`.
+    """
 
 
 class OutputInvalid(AgentError):

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .errors import ModelRetry, ToolArgumentsInvalid
-from .messages import ToolCall, ToolResult, plain_text
+from .errors import ModelRetry, Suspended, ToolArgumentsInvalid
+from .messages import ToolCall, ToolResult, plain_text, shorten
 from .names import nearest_names, wire_name
 from .redact import redact
 from .schema import Arguments
 from .spec import AgentSpec
 from .state import OpenCall
+from .tasks import NoResult
 from .threads import Threads
 from .tool import AnyTool, RunContext, ToolRegistry
 from .veil import Veil
@@ -40,6 +41,10 @@ class Outcome:
     """The result as it was rendered, where the model is told a part of it only."""
     crashed: bool = False
     """Whether the tool raised an exception that was not made for the model."""
+    is_json: bool = False
+    is_unknown: bool = False
+    """Whether the tool may still be at work, or may or may not have done its work."""
+    suspended: Suspended | None = None
 
 
 def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenCall]]]:
@@ -93,13 +98,17 @@ async def execute(
     The model is told the kind of error and its text, short; `Outcome.error` has the traceback. Both are without secrets. A
     result is without the model's own key. Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
     """
-    way, crashed, hide = _Way(ctx, spec, threads or Threads(), call, arguments), False, Veil(spec.model).hide
+    way, hide = _Way(ctx, spec, threads or Threads(), call, arguments), Veil(spec.model).hide
+    crashed = unknown = False
     try:
         value = await _through_middleware(way)
-        text = hide(render(value) if spec.middleware else value)
-        tool = spec.tools.get(call.name)
+        text, is_json = _rendered(value) if spec.middleware else value
+        text, repairs, tool = hide(text), tuple(way.repairs), spec.tools.get(call.name)
         told = shorten(text, tool.max_output if tool else None)
-        return Outcome(ToolResult(call.id, call.name, told), None, tuple(way.repairs), None if told is text else text)
+        result = ToolResult(call.id, call.name, told)
+        return Outcome(result, None, repairs, None if told is text else text, is_json=is_json)
+    except Suspended as suspended:
+        return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
         told = shorten(redact(hide(_text_of(error))), _LONGEST_ERROR)
         full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {told}"
@@ -107,13 +116,16 @@ async def execute(
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        told, full = CANCELLED, traceback.format_exc()
+        told, full, unknown = CANCELLED, traceback.format_exc(), True
+    except NoResult as error:
+        told, full, crashed, unknown = f"TimeoutError: {error}", traceback.format_exc(), True, True
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  the border between the model's world and the program's
         told, full, crashed = describe_error(error, hide), traceback.format_exc(), True
     result = ToolResult(call.id, call.name, plain_text(f"error: {told}"), is_error=True)
-    return Outcome(result, plain_text(redact(hide(full))), tuple(way.repairs), crashed=crashed)
+    full = plain_text(redact(hide(full)))
+    return Outcome(result, full, tuple(way.repairs), crashed=crashed, is_unknown=unknown)
 
 
 async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:
@@ -140,7 +152,7 @@ class _Way:
 async def _through_middleware(way: _Way) -> Any:
     middleware = way.spec.middleware
     if not middleware:  # rendered at once: a live object that a later call changes must not rewrite this answer
-        return await _invoke(way, way.call, render)
+        return await _invoke(way, way.call, _rendered)
     inner = partial(_invoke, way)
     for layer in reversed(middleware):
         inner = partial(_layered, layer, inner, way.ctx)
@@ -189,12 +201,9 @@ def describe_error(error: BaseException, hide: Callable[[str], str] = str) -> st
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 
-def shorten(text: str, most: int | None) -> str:
-    """The text, or its head and its tail with a count of what is left out between them, if it is longer than `most`."""
-    if most is None or len(text) <= most:
-        return text
-    head, tail = text[: most - most // 4], text[len(text) - most // 4 :]
-    return f"{head}\n[... {len(text) - most:,} of {len(text):,} characters are left out here ...]\n{tail}"
+def _rendered(value: Any) -> tuple[str, bool]:
+    """The value as text, and whether that is JSON."""
+    return render(value), not isinstance(value, str)
 
 
 def render(value: Any) -> str:

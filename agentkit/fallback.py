@@ -85,8 +85,8 @@ class Fallback:
                     request.again(lost.spent)
                 before.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
-                if on_delta:
-                    await on_delta(Retrying(number, 0.0, f"{text}; the next model is asked"))
+                if tell := on_delta or request.on_retry:
+                    await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:
             lost.tell(error)
             raise

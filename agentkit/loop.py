@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, assert_never
 
 from .budget import OverBudget
-from .decisions import AskModel, Decision, Finish, Judge, Pause, RunTools
+from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
 from .errors import OutputInvalid
 from .events import LastingEvent
 from .judging import ask_approval, judge
 from .messages import Assistant, Message, ToolResult, User
-from .output import Answer, Wrong
+from .output import Answer, TextOutput, Wrong
 from .result import RunResult
-from .run import Run, beyond
+from .run.ending import abandon, beyond, finish, left, pause
+from .run.model_step import ModelSteps
+from .run.run import Run
+from .run.tool_step import run_tools
 from .spec import AgentSpec
 from .state import OpenCall, RunState
+from .validate import LONG_TEXT
 
-__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "RunTools", "decide", "drive"]
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools", "decide", "drive"]
 
 LAST_ANSWER = "You have reached the limit of this run. Do not call tools any more; answer now with what you have."
 CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
@@ -26,17 +31,23 @@ EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in 
 FORBIDDEN_CALL = "not run: no tool may be called here; answer in words"
 SECOND_ANSWER = "not run: the answer can be given once"
 REFUSED_CALL = "not run: the call was not approved"
+DENIED_CALL = "not run: the call is not allowed"
 LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
     "it may or may not have taken effect. Find out before you do it again."
 )
 
 
-def decide(state: RunState, spec: AgentSpec) -> Decision:
-    """The next thing to do. Pure: the same state and spec give the same decision, in any process."""
+def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = None) -> Decision:
+    """The next thing to do. Pure: the same arguments give the same decision, in any process, and no code of the program runs.
+
+    `answer` is what the answer in the state says, which is asked for with `ReadAnswer`.
+    """
     if state.open_calls:
         return _decide_calls(state, spec)
-    match spec.output.read(state):
+    if answer is None and spec.output.is_due(state):
+        return ReadAnswer()
+    match answer:
         case Answer(value) if not _choice_unmet(state, spec):
             return Finish(state.limit or ("limit:max_tokens" if state.finish_reason == "length" else "answer"), value)
         case Wrong(feedback):
@@ -65,13 +76,15 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     if unjudged:
         return Judge(unjudged)
     waiting = tuple(c.call for c in ready if c.verdict == "ask" and c.approved is None and not c.started)
+    waiting += tuple(call for c in ready for call in c.unanswered)
     if waiting:
         return Pause(waiting)
-    denied = [c for c in calls if c.approved is False]
+    denied = [c for c in calls if c.approved is False or c.verdict == "deny"]
     if denied:
-        why = denied[0].why
-        same = [c for c in denied if c.why == why]
-        return RunTools(same, f"{REFUSED_CALL}: {why}" if why else REFUSED_CALL, "denied")
+        first = denied[0]
+        same = [c for c in denied if (c.verdict, c.why) == (first.verdict, first.why)]
+        text = DENIED_CALL if first.verdict == "deny" else REFUSED_CALL
+        return RunTools(same, f"{text}: {first.why}" if first.why else text, "denied")
     return RunTools(ready)
 
 
@@ -80,7 +93,7 @@ def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Itera
     most = spec.limits.calls_per_reply
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
     yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
-    yield [c for c in calls if c.started and not spec.may_repeat(c.call)], LOST_CALL, "lost"
+    yield [c for c in calls if c.started and not c.suspended and not spec.may_repeat(c.call)], LOST_CALL, "lost"
     if state.reached:  # after a crash while the run was ending
         yield calls, beyond(state.reached), state.reached
     yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
@@ -149,63 +162,82 @@ def _named(tool_choice: str) -> str:
 
 
 async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
-    """Record these events, then do what `decide` says until the run finishes or pauses.
+    """Record these events, then do what `decide` says until the run finishes, pauses, or is left.
 
-    Cancelled or failed, the state is left whole.
+    A run that is cancelled, or whose model fails, is closed: its open calls are answered. One that is left is not: nothing is
+    recorded, and it goes on elsewhere as after a kill.
     """
     try:
         for event in first:
             await run.record(event)
         match await _until_end(run):
             case Pause(calls):
-                return await run.pause(calls)
-            case finish:
-                return await run.finish(finish)
+                result = await pause(run, calls)
+            case Finish() as end:
+                result = await finish(run, end)
+            case None:
+                result = left(run)
+        if run.observers.raised is not None:
+            raise run.observers.raised
+        return result
     except BaseException as error:
-        await run.abandon("cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
+        await abandon(run, "cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
         raise
     finally:
         run.end_threads()
 
 
-async def _ask_model(run: Run, ask: AskModel) -> None:
-    try:
-        await run.ask_model(ask)
-    except OverBudget as refused:
-        last = _at_limit(refused.stop_reason, run.state, run.spec) if refused.of_own else None
-        if not isinstance(last, AskModel):
-            raise
-        await run.ask_model(last)
-
-
-async def _until_end(run: Run) -> Pause | Finish:
-    clock = asyncio.timeout(run.spec.limits.seconds)
+async def _until_end(run: Run) -> Pause | Finish | None:
+    """The end, or None where the run is to be left."""
+    clock, steps = asyncio.timeout(run.spec.limits.seconds), ModelSteps(run)
     try:
         async with clock:
-            while True:
+            while not run.is_leaving:
                 decision = decide(run.state, run.spec)
+                if isinstance(decision, ReadAnswer):
+                    decision = decide(run.state, run.spec, await _read_answer(run))
                 if isinstance(decision, Finish) or (
                     isinstance(decision, Pause) and not await ask_approval(run, decision.calls)
                 ):
                     return decision
-                await _do(run, decision)
+                await _do(run, steps, decision)
     except OverBudget as refused:
         return Finish(refused.stop_reason)
     except TimeoutError:
         if not clock.expired():
             raise
         return Finish("limit:seconds")
+    return None
 
 
-async def _do(run: Run, decision: AskModel | Judge | RunTools | Pause) -> None:
+async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:
     match decision:
         case AskModel():
-            await _ask_model(run, decision)
+            await _ask_model(run, steps, decision)
         case Judge(calls):
             await judge(run, calls)
         case RunTools():
-            await run.run_tools(decision)
-        case Pause():
-            pass  # the approvals are given
+            await run_tools(run, decision)
+        case Pause() | ReadAnswer() | Finish():
+            pass  # the approvals are given, and the others do not come here
         case _:
             assert_never(decision)
+
+
+async def _ask_model(run: Run, steps: ModelSteps, ask: AskModel) -> None:
+    try:
+        await steps.ask(ask)
+    except OverBudget as refused:
+        last = _at_limit(refused.stop_reason, run.state, run.spec) if refused.of_own else None
+        if not isinstance(last, AskModel):
+            raise
+        await steps.ask(last)
+
+
+async def _read_answer(run: Run) -> Answer | Wrong | None:
+    """What the answer in the state says; a long one is read in a thread."""
+    reply, output = run.state.last_reply, run.spec.output
+    size = len(reply.text) + sum(len(call.arguments) for call in reply.tool_calls) if reply else 0
+    if size <= LONG_TEXT or isinstance(output, TextOutput):
+        return output.read(run.state)
+    return await run.threads.run(partial(output.read, run.state))

@@ -18,6 +18,7 @@ __all__ = [
     "User",
     "checked",
     "plain_text",
+    "shorten",
 ]
 
 BYTES_PER_TOKEN = 4
@@ -39,10 +40,20 @@ def plain_text(text: str) -> str:
     return text
 
 
+def shorten(text: str, max_output: int | None) -> str:
+    """The text, or its head and its tail with a count of what is left out between them, if it is longer than `max_output`."""
+    if max_output is None or len(text) <= max_output:
+        return text
+    head, tail = text[: max_output - max_output // 4], text[len(text) - max_output // 4 :]
+    left_out = f"[... {len(text) - max_output:,} of {len(text):,} characters are left out here ...]"
+    return f"{head}\n{left_out}\n{tail}"
+
+
 class _Encoded:
     """Room for a message's wire bytes: they are made once and stay with the message."""
 
     __slots__ = ("_wire",)
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
     _wire: tuple[object, bytes]
 
     def encoded(self, dialect: object, encode: Callable[[object], bytes]) -> bytes:
@@ -81,6 +92,8 @@ class ToolCall:
 
     `opaque` holds the fields of the call that agentkit does not know, such as a signature, as one JSON object; empty for none.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     id: str
     name: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .errors import SettingsError
-from .events import Delta
+from .events import Delta, Retrying
 from .messages import Assistant, Message, Spent, Usage
 
 __all__ = ["DeltaSink", "Effort", "Lost", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
@@ -160,6 +160,8 @@ class ModelRequest:
     settings: ModelSettings = ModelSettings()
     again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
     """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
+    on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
+    """Told that the request is made again where nobody wants the pieces of the reply, and so there is no `on_delta`."""
 
 
 @dataclass(frozen=True, slots=True)

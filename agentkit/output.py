@@ -64,6 +64,10 @@ class Output(Protocol):
         """What the request asks the server for."""
         ...
 
+    def is_due(self, state: RunState) -> bool:
+        """Whether the state has an answer to read. Pure."""
+        ...
+
     def read(self, state: RunState) -> Reading:
         """The answer in the state: its value, what is wrong with it, or None if the model has not answered yet."""
         ...
@@ -82,6 +86,10 @@ class TextOutput:
     tool: None = None
     instructions: str = ""
     response_format: None = None
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is a text."""
+        return _final_text(state) is not None
 
     def read(self, state: RunState) -> Reading:
         """The text, once there is one."""
@@ -155,6 +163,10 @@ class ToolOutput:
         signature = _Accepted(_GIVE, validator)
         return Tool(final_answer, FINAL_ANSWER, _GIVE, signature, read_only=True, destructive=False, open_world=False)
 
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is an accepted call, or a text."""
+        return _final_text(state) is not None or _accepted_call(state) is not None
+
     def read(self, state: RunState) -> Reading:
         """The value of the accepted call, or of a text that is the right JSON."""
         reply, accepted = _final_text(state), _accepted_call(state)
@@ -196,6 +208,10 @@ class FunctionOutput:
             max_output=None,
             returns=False,
         )
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is an accepted call, or a text."""
+        return _final_text(state) is not None or _accepted_call(state) is not None
 
     def read(self, state: RunState) -> Reading:
         """What the function returned in the accepted call."""
@@ -278,6 +294,10 @@ class JsonOutput:
         """The schema, and the word json, which servers want in the prompt."""
         schema = json.dumps(self._typed.validator.schema, ensure_ascii=False, separators=(",", ":"))
         return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is a text."""
+        return _final_text(state) is not None
 
     def read(self, state: RunState) -> Reading:
         """The value of the text."""

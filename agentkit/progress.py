@@ -63,10 +63,6 @@ class Progress:
         if self._task is not None:
             self._task.cancel()
 
-    def __deepcopy__(self, _memo: object) -> Progress:
-        """Itself: the copy of a tool's context reports for the same call."""
-        return self
-
     def _start(self) -> None:
         if not self._is_over:
             self._task = self._loop.create_task(self._pass_on())

@@ -32,8 +32,8 @@ class RunResult(Generic[OutputT]):
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled" or "error"."""
-        return "pending_approval" if self.state.pending else self.state.stop_reason or "unfinished"
+        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled", "error", or "left" (see `leave`)."""
+        return "pending_approval" if self.state.pending else self.state.stop_reason or "left"
 
     @property
     def messages(self) -> list[Message]:
@@ -91,6 +91,11 @@ class RunResult(Generic[OutputT]):
     def pending(self) -> tuple[ToolCall, ...]:
         """The calls that wait for an approval; answer them with `agent.resume(result.state, approvals={id: True})`."""
         return self.state.pending
+
+    @property
+    def uncertain(self) -> tuple[ToolCall, ...]:
+        """The calls of which nobody knows whether they took effect: given up, or lost in a crash, while they ran."""
+        return self.state.uncertain
 
     @property
     def events(self) -> list[LastingEvent]:

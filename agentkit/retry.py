@@ -84,14 +84,20 @@ class RetryingModel:
         except Exception as error:
             if self.retry.attempts < 2 or not self.retry.may_retry(error):
                 raise
-            return await _Again(self, error, on_delta).reply(request)
+            return await _Again(self, error, on_delta, on_delta or request.on_retry).reply(request)
 
 
 class _Again:
     """The attempts after the first failure of a call."""
 
-    def __init__(self, owner: RetryingModel, failed: Exception, on_delta: DeltaSink | None) -> None:
-        self._model, self._retry, self._on_delta = owner.model, owner.retry, on_delta
+    def __init__(
+        self,
+        owner: RetryingModel,
+        failed: Exception,
+        on_delta: DeltaSink | None,
+        tell: Callable[[Retrying], Awaitable[None]] | None,
+    ) -> None:
+        self._model, self._retry, self._on_delta, self._tell = owner.model, owner.retry, on_delta, tell
         self._failed: Exception | None = failed
         self._lost = Lost()
         self._unsent = 0
@@ -141,8 +147,8 @@ class _Again:
             attempt, seconds = state.attempt_number, state.upcoming_sleep
             text = f"{type(failed).__name__}: {failed}"
             log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, redact(text))
-            if self._on_delta:
-                await self._on_delta(Retrying(attempt, seconds, text))
+            if self._tell:
+                await self._tell(Retrying(attempt, seconds, text))
 
         return tenacity.AsyncRetrying(
             stop=is_over,

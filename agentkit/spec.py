@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from .approvals import Answer
-from .events import Event
 from .history import History
 from .limits import Limits
 from .messages import ToolCall
 from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
 from .models.prices import Price
+from .observers import Observer
 from .output import Output, TextOutput
+from .policy import Policy
 from .tool import RunContext, ToolRegistry
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
-
-Observer: TypeAlias = Callable[[Event], Awaitable[None] | None]
-"""Told of every event, before the run goes on; it may be async. With an attribute `deltas = False` it is told of lasting
-events only, and does not make the run stream."""
 
 Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
 """Asked about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
@@ -64,6 +62,11 @@ class AgentSpec:
     price: Price | None = None
     """What the model costs, where it is known."""
     middleware: tuple[Middleware, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    observers: tuple[Observer, ...] = ()
+    name: str = ""
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -79,7 +82,7 @@ class AgentSpec:
     def is_judged(self, call: ToolCall) -> bool:
         """Whether the call has to be judged before it runs."""
         found = self.tools.get(call.name)
-        return found is not None and found.approval is not False
+        return found is not None and (found.approval is not False or bool(self.policies))
 
     def may_repeat(self, call: ToolCall) -> bool:
         """Whether a call that was started, and perhaps done, may be run again: not if its tool is gone."""

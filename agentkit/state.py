@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, assert_never
 from uuid import uuid4
@@ -12,6 +12,7 @@ from uuid import uuid4
 from .events import (
     ApprovalGiven,
     CallJudged,
+    CallSuspended,
     LastingEvent,
     MessageAdded,
     ModelReplied,
@@ -22,14 +23,15 @@ from .events import (
     ToolFinished,
     ToolStarted,
     UsageAdded,
-    dump_event,
+    digest_of,
+    encode_event,
     load_event,
 )
 from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage
 
 __all__ = ["OpenCall", "RunState", "bytes_of", "said"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(slots=True)
@@ -49,7 +51,17 @@ class OpenCall:
     approved: bool | None = None
     edited: bool = False
     started: bool = False
+    suspended: CallSuspended | None = None
+    """What it waits for, where it is started and waits for something outside."""
+    answers: dict[str, ApprovalGiven] = field(default_factory=dict)
+    """The approvals of the calls that it waits for, by their own ids."""
     result: ToolResult | None = None
+
+    @property
+    def unanswered(self) -> list[ToolCall]:
+        """The calls of a run inside it that wait for an approval, under ids that the run around it knows them by."""
+        pending = self.suspended.pending if self.suspended else ()
+        return [replace(call, id=f"{self.call.id}/{call.id}") for call in pending if call.id not in self.answers]
 
 
 class RunState:
@@ -89,6 +101,10 @@ class RunState:
         self.stop_reason: str | None = None
         self.reached: str | None = None
         """The stop reason of a limit for which calls were answered without being run: the run ends with it."""
+        self.attempts = 1
+        """How often the run was begun or resumed."""
+        self.uncertain: tuple[ToolCall, ...] = ()
+        """The calls of which nobody knows whether they took effect."""
         self.refusals = 0
         """How often the same call was denied in the run, the most frequent one."""
         self._denied: dict[tuple[str, str], int] = {}
@@ -108,6 +124,11 @@ class RunState:
         for event in events:
             state.apply(event)
         return state
+
+    @property
+    def lineage(self) -> str:
+        """Which run this is: its id, and when it began. Another run may have the same id."""
+        return f"{self.run_id}@{self.events[0].at if self.events else 0}"
 
     @property
     def open_calls(self) -> list[OpenCall]:
@@ -153,9 +174,13 @@ class RunState:
         """The stop reason of the limit for which the model was asked for its last answer, or None."""
         return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
 
-    def apply(self, event: LastingEvent) -> None:
-        """Take one event in. Raises ValueError, and changes nothing, for an event that cannot follow what came before."""
+    def apply(self, event: LastingEvent) -> LastingEvent:
+        """Take one event in and give it, with what it refers to by an id.
+
+        Raises ValueError, and changes nothing, for an event that cannot follow what came before.
+        """
         self._check(event)
+        event = self._completed(event)
         match event:
             case RunStarted():
                 self._started(event)
@@ -164,21 +189,48 @@ class RunState:
                 self.corrections[event.reason] = self.corrections.get(event.reason, 0) + 1
             case ModelReplied():
                 self._replied(event)
-            case ToolStarted():
-                self._began(event)
             case UsageAdded():
                 self._added(event)
+            case RunPaused() | RunResumed() | RunFinished():
+                self._turned(event)
+            case _:
+                self._apply_to_call(event)
+        self.events.append(event)
+        return event
+
+    def _apply_to_call(self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven) -> None:
+        match event:
+            case ToolStarted():
+                self._began(event)
             case ToolFinished():
                 self._finished(event)
             case CallJudged():
                 self._judged(event)
+            case CallSuspended():
+                self._suspended(event)
             case ApprovalGiven():
                 self._approved(event)
-            case RunPaused() | RunResumed() | RunFinished():
-                self._turned(event)
             case _:
                 assert_never(event)
-        self.events.append(event)
+
+    def _completed(self, event: LastingEvent) -> LastingEvent:
+        """The event with the arguments of its calls, which a stored one leaves out."""
+        match event:
+            case ToolStarted(call=ToolCall(arguments="")) | ToolFinished(call=ToolCall(arguments="")):
+                return replace(event, call=self._open(event.call.id).call)
+            case ToolStarted(repaired=False) if event.call != self._open(event.call.id).call:  # as version 1 wrote it
+                return replace(event, repaired=True)
+            case RunPaused():
+                known = {call.id: call for call in self.waiting}
+                pending = tuple(known.get(call.id, call) if not call.arguments else call for call in event.pending)
+                return replace(event, pending=pending) if pending != event.pending else event
+        return event
+
+    @property
+    def waiting(self) -> list[ToolCall]:
+        """The calls that wait for an approval: the run's own, and those of runs inside it."""
+        own = [c.call for c in self.open_calls if c.verdict == "ask" and c.approved is None and not c.started]
+        return [*own, *(call for c in self.open_calls for call in c.unanswered)]
 
     def _check(self, event: LastingEvent) -> None:
         if isinstance(event, RunStarted) == bool(self.events):
@@ -192,13 +244,15 @@ class RunState:
         if isinstance(event, ApprovalGiven) and self.pending:
             raise ValueError("an ApprovalGiven while the run is paused; RunResumed comes before it")
         if isinstance(event, RunPaused):
-            self._check_pending(event.pending)
+            self._check_pending(event)
 
-    def _check_pending(self, pending: tuple[ToolCall, ...]) -> None:
+    def _check_pending(self, event: RunPaused) -> None:
         """The calls of a pause are those that wait; another call would be approved in the place of the one that was shown."""
-        for call in pending:
-            waiting = self._open(call.id)
-            if waiting.verdict != "ask" or waiting.approved is not None or waiting.call != call:
+        waiting = {call.id: call for call in self.waiting}
+        for place, call in enumerate(event.pending):
+            known = waiting.get(call.id)
+            same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))
+            if known is None or not same or event.digests[place : place + 1] not in ((), (digest_of(known),)):
                 raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
 
     def _started(self, event: RunStarted) -> None:
@@ -210,6 +264,7 @@ class RunState:
             case RunPaused():
                 self.pending = event.pending
             case RunResumed():
+                self.attempts += 1
                 self._resumed()
             case RunFinished():
                 self.stop_reason = event.stop_reason
@@ -262,24 +317,35 @@ class RunState:
     def _judged(self, event: CallJudged) -> None:
         judged = self._open(event.call_id)
         judged.verdict, judged.why = event.verdict, event.reason
-        judged.call = judged.judged = replace(judged.call, arguments=event.arguments)
+        if event.arguments is not None:
+            judged.call = replace(judged.call, arguments=event.arguments)
+        judged.judged = judged.call
 
     def _began(self, event: ToolStarted) -> None:
         call = self._open(event.call.id)
-        if not call.started:  # a rerun after a crash counts once
+        if not call.started:  # a rerun after a crash counts once, and a call that goes on
             self.usage += Usage(tool_calls=1)
-        call.started, call.call = True, event.call
+        call.started, call.call, call.suspended, call.answers = True, event.call, None, {}
+
+    def _suspended(self, event: CallSuspended) -> None:
+        call = self._open(event.call_id)
+        if not call.started:
+            raise ValueError(f"tool call {event.call_id!r} is suspended before it is started")
+        call.suspended = event
 
     def _finished(self, event: ToolFinished) -> None:
         answered = self._open(event.call.id)
         if event.result.call_id != event.call.id:
             raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
-        answered.result = event.result
+        answered.result, answered.suspended = event.result, None
         self._unanswered -= 1
+        if event.outcome == "unknown":
+            self.uncertain += (event.call,)
         self._refused(event)
         if answered.started:
             name = event.call.name
-            self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
+            if event.outcome != "unknown":
+                self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
             self._uncounted.append((name, answered.call.arguments, event.result.content))
         if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
@@ -294,6 +360,12 @@ class RunState:
             self.refusals = max(self.refusals, self._denied[call])
 
     def _approved(self, event: ApprovalGiven) -> None:
+        if event.call_id not in self.calls:
+            for call in self.open_calls:
+                own_id = event.call_id.removeprefix(f"{call.call.id}/")
+                if call.suspended and own_id != event.call_id:
+                    call.answers[own_id] = replace(event, call_id=own_id)
+                    return
         waiting = self._open(event.call_id)
         waiting.approved = event.approved
         if not event.approved:
@@ -303,15 +375,19 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the form."""
-        return {"version": _VERSION, "events": [dump_event(event) for event in self.events]}
+        return {"version": _VERSION, "events": [json.loads(encode_event(event)) for event in self.events]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunState:
-        """The state of `to_json`'s data. Raises ValueError for another version or events that do not fit."""
+        """The state of `to_json`'s data, of this version or an earlier one.
+
+        Raises ValueError for a newer version or events that do not fit.
+        """
         if not isinstance(data, dict) or "events" not in data:
             raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
-        if data.get("version") != _VERSION:
-            raise ValueError(f"a run state of version {data.get('version')!r}; this agentkit reads version {_VERSION}")
+        version = data.get("version")
+        if type(version) is not int or not 1 <= version <= _VERSION:
+            raise ValueError(f"a run state of version {version!r}; this agentkit reads up to version {_VERSION}")
         return cls.replay(load_event(event) for event in data["events"])
 
     def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:

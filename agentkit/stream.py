@@ -13,8 +13,8 @@ from typing import Any, Generic
 from . import portal
 from ._typing import OutputT
 from .events import Event, LastingEvent, RunFinished
+from .observers import Observer
 from .result import RunResult
-from .spec import Observer
 
 __all__ = ["RunStream", "SyncRunStream"]
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["GRACE", "within"]
+__all__ = ["GRACE", "NoResult", "within"]
 
 T = TypeVar("T")
 
@@ -15,10 +15,17 @@ GRACE = 1.0
 """Seconds that a cancelled function has to clean up. Then nobody waits for it any more, and a RuntimeWarning says so."""
 
 
+class NoResult(TimeoutError):
+    """A function was given up after its timeout. It may or may not have taken effect."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no result within {seconds:g} seconds")
+
+
 async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
     """What `work` returns or raises. It runs in a task of its own, with a copy of the context variables.
 
-    The task is cancelled when the caller is, and after `seconds`, which raises TimeoutError. What it returns or raises after
+    The task is cancelled when the caller is, and after `seconds`, which raises NoResult. What it returns or raises after
     that is dropped. A GeneratorExit becomes a RuntimeError.
     """
     task = asyncio.create_task(work)
@@ -33,7 +40,7 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
         except GeneratorExit as error:  # it would end every coroutine that awaits this, as if it had been closed
             raise RuntimeError(f"the function raised {error!r}") from error
     await _stop(task)
-    raise TimeoutError(f"no result within {seconds:g} seconds")
+    raise NoResult(seconds or 0.0)
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:

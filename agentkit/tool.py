@@ -12,22 +12,22 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from hashlib import sha256
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from .claims import Claims
 from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
-from .messages import ToolCall, Usage
+from .events import digest_of
+from .messages import ToolCall
 from .model import ToolSpec
 from .names import wire_name
 from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
-from .tasks import within
+from .tasks import NoResult, within
 from .threads import Threads
 from .validate import LONG_TEXT
 
-__all__ = ["AnyTool", "Budget", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
+__all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,25 +37,11 @@ _NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
 """Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
 
 
-class Budget(Protocol):
-    """What a run may spend, for the runs that one of its calls makes."""
+class CallScope(Protocol):
+    """What binds the runs that a call makes `within` it (`Scope` in run/scope.py)."""
 
-    @property
-    def depth(self) -> int:
-        """How many runs it stands in: 0 for one that is part of no other."""
-        ...
-
-    @property
-    def ledger(self) -> Any:
-        """What the run has spent, and may spend (`Ledger` in budget.py)."""
-        ...
-
-    async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
-        """Write down what was spent, as an event of the run. It may come from another event loop."""
-        ...
-
-    def next_run(self) -> int:
-        """How many runs of this call began before: their ids, and the keys of their calls, must differ."""
+    def report(self, data: Any) -> None:
+        """Show the watchers how far the call is."""
         ...
 
 
@@ -71,8 +57,7 @@ class RunContext(Generic[DepsT]):
     run_id: str = ""
     call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
     position: int = 0
-    report: Callable[[Any], None] | None = field(default=None, repr=False)
-    budget: Budget | None = field(default=None, repr=False)
+    scope: CallScope | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -80,9 +65,7 @@ class RunContext(Generic[DepsT]):
 
         It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
         """
-        call = self.call
-        digest = sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:8]
-        return f"{self.run_id}:{self.position}:{digest}"
+        return f"{self.run_id}:{self.position}:{digest_of(self.call)[:8]}"
 
     def progress(self, data: Any) -> None:
         """Show the watchers how far the tool is: text, or any value that JSON can hold.
@@ -91,8 +74,8 @@ class RunContext(Generic[DepsT]):
         watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
         `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
         """
-        if self.report:
-            self.report(data)
+        if self.scope is not None:
+            self.scope.report(data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,8 +259,8 @@ class Tool(Generic[P, R]):
     ) -> Any:
         """Run the function: in a task of this loop if it is async, else in a thread, within `timeout`.
 
-        Either has a copy of the caller's context variables. Raises TimeoutError with its own message when `timeout` is over;
-        a TimeoutError of the function comes as it is. `finish` takes the value at once where the function returned it, and
+        Either has a copy of the caller's context variables. Raises `NoResult` when `timeout` is over; a TimeoutError
+        of the function comes as it is. `finish` takes the value at once where the function returned it, and
         gives what comes out.
         """
         positional, keyword = self.signature.bind(arguments, ctx)
@@ -290,7 +273,7 @@ class Tool(Generic[P, R]):
                 result = await threads.run(lambda: _returned(run(), ctx, finish))
         except TimeoutError:
             if scope.expired():
-                raise TimeoutError(f"no result within {self.timeout:g} seconds") from None
+                raise NoResult(self.timeout or 0.0) from None
             raise
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
             return await within(_settled(lambda: result, ctx, finish), self.timeout)

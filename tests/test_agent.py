@@ -365,10 +365,10 @@ def test_an_agent_as_a_tool_of_an_agent_of_an_agent(how: How) -> None:
     assert (contents(result), result.output) == (["It is five."], "Five.")
 
 
-def test_an_agent_as_a_tool_without_an_answer_is_an_error_for_the_model(how: How) -> None:
+def test_an_agent_as_a_tool_that_pauses_pauses_the_run_around_it(how: How) -> None:
     inner = scripted([call("delete", path="a")]).as_tool("cleaner", "Cleans.")
     result = how(Agent(ScriptedModel([call("cleaner", task="x"), "Sorry."]), tools=[inner]), "go")
-    assert contents(result) == ["error: the agent cleaner gave no answer: pending_approval"]
+    assert (result.stop_reason, contents(result)) == ("pending_approval", [])
 
 
 def test_an_agent_as_a_tool_that_stops_at_a_limit_gives_its_last_words_as_no_answer(how: How) -> None:

@@ -326,6 +326,14 @@ def tampered(stored: dict[str, Any], call_id: str) -> Iterator[dict[str, Any]]:
                   lambda e: e["pending"][0].update(arguments=evil))  # fmt: skip
 
 
+def test_another_run_with_the_same_id_has_approvals_of_its_own() -> None:
+    payments = Payments()
+    for _ in range(2):
+        paused = payments.agent(ToolCall("call_0", "pay", '{"to": "ann"}')).run_sync("go", run_id="nightly")
+        payments.agent("Done.").resume_sync(paused.state, {paused.pending[0].id: True})
+    assert len(payments.paid) == 2
+
+
 def test_a_state_whose_call_was_changed_is_refused() -> None:
     payments = Payments()
     stored, call_id = paused_payment(payments)

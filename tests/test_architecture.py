@@ -48,7 +48,7 @@ LAYERS: list[set[str]] = [
         "names",
         "strict",
     },
-    {"state", "tool", "model", "underway", "veil"},
+    {"state", "tool", "model", "observers", "underway", "veil"},
     {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute", "result"},
     {"budget", "decisions", "judging", "loop", "run", "stream"},
@@ -72,18 +72,15 @@ LAYERS: list[set[str]] = [
 
 PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
-    "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
-    "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns",
-    "LimitReached", "Limiter", "Limits", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError",
-    "ModelReplied",
-    "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "OutputInvalid", "Overloaded", "Profile", "RateLimited",
-    "ReplyTooLarge",
-    "ReasoningDelta", "Retry", "Retrying", "RunContext", "RunFinished", "RunPaused", "RunResult", "RunResumed",
-    "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "TimedOut",
-    "SyncRunStream", "System",
-    "TextDelta", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError",
-    "ToolDefinitionWarning", "ToolFinished",
-    "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
+    "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
+    "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter",
+    "Limits", "LogFailed", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelReplied",
+    "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "Nested", "OutputInvalid", "Overloaded", "Profile",
+    "RateLimited", "ReasoningDelta", "ReplyTooLarge", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo",
+    "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError",
+    "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut", "Tool", "ToolArgsDelta",
+    "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished", "ToolProgress",
+    "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

@@ -285,13 +285,13 @@ def test_the_context_is_copied_without_what_belongs_to_the_run() -> None:
     @tool
     def log(ctx: RunContext[Deps]) -> str:
         """Log."""
-        assert ctx.report is not None and ctx.budget is not None
+        assert ctx.scope is not None
         made = copy.deepcopy(ctx)
         assert (made.run_id, made.call, made.position, made.idempotency_key) == (ctx.run_id, ctx.call, 0, ctx.idempotency_key)
         assert made.deps == ctx.deps and made.deps is not ctx.deps
-        assert (made.report, made.budget) == (None, None)
+        assert made.scope is None
         made.progress("nobody is told")
-        assert copy.copy(ctx).budget is ctx.budget and dataclasses.replace(ctx).budget is ctx.budget
+        assert copy.copy(ctx).scope is ctx.scope and dataclasses.replace(ctx).scope is ctx.scope
         kept.extend([dataclasses.asdict(ctx), pickle.loads(pickle.dumps(ctx))])
         ctx.progress("told")
         return "copied"
@@ -306,7 +306,6 @@ def test_the_context_is_copied_without_what_belongs_to_the_run() -> None:
         "run_id": stream.result.run_id,
         "call": dataclasses.asdict(ToolCall("call_01_0", "log")),
         "position": 0,
-        "report": None,
-        "budget": None,
+        "scope": None,
     }
-    assert other.deps == Deps({"a": 1}) and other.budget is None
+    assert other.deps == Deps({"a": 1}) and other.scope is None

@@ -252,7 +252,7 @@ def test_an_event_that_cannot_follow_is_refused_and_changes_nothing(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"version": 2, "events": []}, "a run state of version 2; this agentkit reads version 1"),
+        ({"version": 3, "events": []}, "a run state of version 3; this agentkit reads up to version 2"),
         ({"events": []}, "a run state of version None"),
         ({"version": 1, "events": [{"type": "Nope"}]}, "unknown event type 'Nope'"),
         ({"version": 1, "events": [{"type": "RunResumed"}]}, "RunResumed is event 0"),

@@ -367,7 +367,7 @@ def test_a_subclass_of_the_context_gets_an_instance_of_it() -> None:
     @tool
     def look(own: Own, more: More, plain: RunContext[str]) -> str:
         own.progress(own.call.name)
-        return f"{own.shouted} {more.deps} {more.extra} {type(plain).__name__} {own.budget is plain.budget}"
+        return f"{own.shouted} {more.deps} {more.extra} {type(plain).__name__} {own.scope is plain.scope}"
 
     stream = Agent(ScriptedModel([call("look"), "end"]), tools=[look]).stream_sync("go", deps="d")
     told = [event.data for event in stream if isinstance(event, ToolProgress)]
@@ -415,7 +415,12 @@ def test_the_model_cannot_fill_the_context() -> None:
 
 def test_a_context_tells_the_call_its_key_and_takes_progress() -> None:
     reported: list[Any] = []
-    ctx = RunContext(None, "run-1", ToolCall("a", "f"), 4, reported.append)
+
+    class Scope:
+        def report(self, data: Any) -> None:
+            reported.append(data)
+
+    ctx = RunContext(None, "run-1", ToolCall("a", "f"), 4, Scope())
     ctx.progress({"done": 0.5})
     assert reported == [{"done": 0.5}]
     key = ctx.idempotency_key

@@ -140,6 +140,7 @@ def test_a_watcher_that_fails_at_the_last_piece_ends_the_run_with_its_error() ->
         if isinstance(event, TextDelta) and event.text == KEY[:6]:
             raise LookupError("no room")
 
+    watch.strict = True  # type: ignore[attr-defined]
     with DeepSeekSimulator([f"abc {KEY[:6]}"], chunk=4) as simulator:
         agent = Agent(MODELS["one"](base_url=simulator.base_url))
         with pytest.raises(LookupError, match="no room"):

@@ -174,6 +174,7 @@ def test_a_watcher_that_fails_at_a_piece_keeps_its_own_frames(client: str) -> No
                 mine = "a local variable"
                 raise ValueError(f"no room for {len(mine)}")
 
+        watch.strict = True  # type: ignore[attr-defined]
         answer = [stream_head() + ECHO + event(choice("stop"))]
         async with raw_server(lambda _n: answer) as raw, model_with(client, raw.port) as model:
             return await failed(Agent(model).run("hi", observers=[watch]))

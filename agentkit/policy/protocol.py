@@ -1,0 +1,149 @@
+"""What a policy is asked, what it answers, and how several are one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from ..events import RunInfo
+from ..messages import Message, User
+from ..tool import AnyTool
+
+__all__ = ["AllOf", "Allow", "AnyOf", "Ask", "Deny", "JudgeContext", "JudgedCall", "Policy", "Verdict", "frozen", "judged_by"]
+
+log = logging.getLogger("agentkit")
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The call may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody has to approve the call. The reason is shown to them."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The call does not run. The model reads the reason, and goes on."""
+
+    reason: str = ""
+
+
+Verdict: TypeAlias = Allow | Ask | Deny
+_STRICTNESS: dict[type[Verdict], int] = {Allow: 0, Ask: 1, Deny: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCall:
+    """The call that is judged: `args` are the validated arguments as the tool gets them, in containers that cannot be changed.
+
+    `tool` has the labels: `read_only`, `destructive`, `idempotent`, `open_world`, `sensitive`, `output`, `trusted_fields`.
+    """
+
+    id: str
+    name: str
+    args: Mapping[str, Any]
+    tool: AnyTool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeContext:
+    """What a policy may know of the run: which it is, its `deps`, and its transcript so far."""
+
+    run: RunInfo
+    deps: Any
+    messages: Sequence[Message]
+
+    @property
+    def user_messages(self) -> list[str]:
+        """What the user has said."""
+        return [message.content for message in self.messages if isinstance(message, User)]
+
+
+class Policy:
+    """Judges calls. Override `judge`, as a sync or an async method.
+
+    `a & b` is as strict as the stricter of the two, and `a | b` as the less strict one. An exception is a `Deny`, and so is an
+    answer that is no verdict. A sync `judge` runs on the event loop: it must not wait.
+    """
+
+    def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict | Awaitable[Verdict]:
+        """Whether the call may run."""
+        raise NotImplementedError(f"{type(self).__name__} has no judge(call, ctx)")
+
+    def __and__(self, other: Policy) -> Policy:
+        """As strict as the stricter of the two."""
+        return AllOf((self, other))
+
+    def __or__(self, other: Policy) -> Policy:
+        """As strict as the less strict of the two."""
+        return AnyOf((self, other))
+
+
+class AllOf(Policy):
+    """The strictest verdict of several policies."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self.policies = tuple(policies)
+
+    async def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
+        """The strictest verdict; the first of several that are as strict."""
+        return (await judged_by(self.policies, call, ctx))[0]
+
+
+class AnyOf(Policy):
+    """The least strict verdict of several policies."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self.policies = tuple(policies)
+
+    async def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
+        """The least strict verdict; the first of several that are as strict."""
+        return min([await _verdict(policy, call, ctx) for policy in self.policies], key=_strictness)
+
+
+async def judged_by(policies: Iterable[Policy], call: JudgedCall, ctx: JudgeContext) -> tuple[Verdict, str]:
+    """The strictest verdict of the policies, and the name of the one that gave it."""
+    strictest: tuple[Verdict, str] = Allow(), ""
+    for policy in policies:
+        verdict = await _verdict(policy, call, ctx)
+        if _strictness(verdict) > _strictness(strictest[0]):
+            strictest = verdict, type(policy).__name__
+    return strictest
+
+
+async def _verdict(policy: Policy, call: JudgedCall, ctx: JudgeContext) -> Verdict:
+    try:
+        verdict: Any = policy.judge(call, ctx)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+    except Exception as error:
+        log.warning("the policy %.80r failed, so the call %s is denied", policy, call.name, exc_info=True)
+        return Deny(f"the policy {type(policy).__name__} failed: {type(error).__name__}")
+    if type(verdict) not in _STRICTNESS:
+        log.warning("the policy %.80r gave %.80r, so the call %s is denied", policy, verdict, call.name)
+        return Deny(f"the policy {type(policy).__name__} gave no verdict; allowed: Allow(), Ask(reason), Deny(reason)")
+    return verdict  # type: ignore[no-any-return]
+
+
+def _strictness(verdict: Verdict) -> int:
+    return _STRICTNESS[type(verdict)]
+
+
+def frozen(value: Any) -> Any:
+    """The value with containers that cannot be changed; what they hold besides stays as it is."""
+    if isinstance(value, dict):
+        return MappingProxyType({name: frozen(item) for name, item in value.items()})
+    if isinstance(value, list):
+        return tuple(map(frozen, value))
+    if isinstance(value, set):
+        return frozenset(value)
+    return value

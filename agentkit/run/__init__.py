@@ -1,0 +1,1 @@
+"""One run: its journal, and how each decision is carried out."""

@@ -1,0 +1,92 @@
+"""One run under way: what it is made of, and how its state changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ..budget import CallBudget, Forward, Ledger
+from ..errors import AgentError, ToolArgumentsInvalid
+from ..events import Event, LastingEvent, RunInfo
+from ..observers import Observer, Observers
+from ..schema import Arguments
+from ..spec import AgentSpec
+from ..state import RunState
+from ..threads import Threads
+from ..veil import Veil
+from .journal import Journal, Log
+from .scope import Scope
+
+__all__ = ["Attachments", "Leave", "Run"]
+
+
+class Leave(Protocol):
+    """Says when a run is to be left: a `threading.Event`, an `asyncio.Event`, or anything like it."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What is attached to one run from outside."""
+
+    deps: Any = None
+    observers: Sequence[Observer] = ()
+    log: Log | None = None
+    leave: Leave | None = None
+    scope: Scope | None = None
+    """That of the tool call that makes this run."""
+
+
+class Run:
+    """One run under way. Its journal is the only way in which its state changes."""
+
+    def __init__(self, spec: AgentSpec, state: RunState, run_id: str, attached: Attachments) -> None:
+        scope = attached.scope
+        if scope is not None:  # what binds the run around this one binds it as well
+            approve = spec.approve or scope.approve
+            spec = replace(spec, policies=(*spec.policies, *scope.policies), approve=approve)
+        self.around: CallBudget | None = scope.budget if scope else None
+        self.depth = self.around.depth + 1 if self.around else 0
+        if scope and spec.limits.depth is not None and self.depth > spec.limits.depth:
+            raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
+        self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
+        self.ledger = Ledger(spec.limits, state, spec.kind, self.around.ledger if self.around else None)
+        self._scope = scope
+        self.veil = Veil(spec.model)
+        observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
+        info = RunInfo(run_id, spec.name, scope.observers.run.run_id if scope else None, self.depth)
+        self.observers = Observers(observers, info, scope.observers if scope else None)
+        self.journal = Journal(state, self.observers, attached.log, self.veil.over, spec.clock)
+        self.own_thread, self.threads = Threads(), Threads()
+        self.parsed: dict[str, Arguments | ToolArgumentsInvalid] = {}
+        """The arguments of judged calls, by call id: what was decided on is what runs."""
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return self.journal.state
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the run is to be left: no further decision and no further call."""
+        if self.observers.raised is not None or (self._leave is not None and self._leave.is_set()):
+            return True
+        return self._scope is not None and self._scope.is_leaving()
+
+    async def record(self, *events: LastingEvent) -> None:
+        """Take lasting events in: into the state and the log, and then to the observers."""
+        await self.journal.record(*events)
+
+    async def emit(self, event: Event) -> None:
+        """Tell the observers of a passing event."""
+        if self.observers:
+            await self.observers.tell(self.veil.over(event))
+
+    def end_threads(self) -> None:
+        """End the run's threads: the idle ones now, the others when their function has returned."""
+        self.own_thread.close()
+        self.threads.close()

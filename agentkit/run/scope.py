@@ -1,0 +1,57 @@
+"""What a running tool call hands on to the runs that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..copies import OfRun
+from ..events import ApprovalGiven
+
+if TYPE_CHECKING:
+    from ..budget import CallBudget
+    from ..observers import Observers
+    from ..policy import Policy
+    from ..progress import Progress
+    from ..spec import Approve
+
+__all__ = ["GoesOn", "Scope"]
+
+
+@dataclass(frozen=True, slots=True)
+class GoesOn:
+    """A run inside the call that had paused, and goes on: its events so far, and the answers to its calls."""
+
+    run_id: str
+    events: tuple[Mapping[str, Any], ...]
+    answers: Mapping[str, ApprovalGiven]
+
+
+class Scope(OfRun):
+    """What binds the runs that are made `within` a call: its budget, observers, policies, and who approves.
+
+    They are left when the run around them is.
+    """
+
+    __slots__ = ("approve", "budget", "goes_on", "is_leaving", "observers", "policies", "progress")
+
+    def __init__(
+        self,
+        budget: CallBudget,
+        observers: Observers,
+        *,
+        policies: tuple[Policy, ...],
+        approve: Approve | None,
+        progress: Progress | None,
+        goes_on: GoesOn | None,
+        is_leaving: Callable[[], bool],
+    ) -> None:
+        self.budget, self.observers, self.policies = budget, observers, policies
+        self.approve, self.progress, self.goes_on = approve, progress, goes_on
+        self.is_leaving = is_leaving
+
+    def report(self, data: Any) -> None:
+        """Show the watchers how far the call is."""
+        if self.progress is not None:
+            self.progress.report(data)

@@ -1,0 +1,161 @@
+"""The calls of a reply, run as far as they may run together, and each of them from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from ..budget import CallBudget
+from ..decisions import RunTools
+from ..events import ApprovalGiven, CallSuspended, ToolFinished, ToolProgress, ToolStarted
+from ..execute import Outcome, arguments_of, execute, own_chain, plan
+from ..messages import ToolCall, ToolResult
+from ..names import wire_name
+from ..progress import Progress
+from ..schema import Arguments
+from ..state import OpenCall
+from ..threads import Threads
+from ..tool import RunContext
+from .run import Run
+from .scope import GoesOn, Scope
+
+__all__ = ["answer_call", "run_tools"]
+
+log = logging.getLogger("agentkit")
+
+USED = "not run: the approval of this call was used already"
+RUN_WITH = "[run with other arguments, given with the approval: {}]\n"
+"""The model reads its own arguments in the history, not these."""
+
+
+async def run_tools(run: Run, todo: RunTools) -> None:
+    """Answer the calls, as many at once as `plan` allows. Where the run is to be left, no further call starts."""
+    if todo.refusal is not None:
+        for call in todo.calls:
+            await answer_call(run, call, todo.refusal, todo.refused)
+        return
+    for stage in plan(todo.calls, run.spec.tools):
+        if len(stage) == 1:
+            await _run_chain(run, stage[0], run.own_thread)
+            continue
+        own = own_chain(stage, run.spec.tools)
+        turns = asyncio.Semaphore(run.spec.limits.calls_at_once or len(stage))
+        try:
+            async with asyncio.TaskGroup() as together:
+                for chain in stage:
+                    threads = run.own_thread if chain is own else run.threads
+                    together.create_task(_run_chain(run, chain, threads, turns))
+        except BaseExceptionGroup as failed:  # what ends the run comes out as it is, however many calls there are
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+
+
+async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, turns: asyncio.Semaphore | None = None) -> None:
+    for call in chain:
+        async with turns or contextlib.nullcontext():
+            if run.is_leaving:
+                return
+            await _run_tool(run, call, threads)
+
+
+async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
+    """One tool call: started, executed, and finished or suspended."""
+    call, tool = open_call.call, run.spec.tools.get(open_call.call.name)
+    refusal = _refusal(run, open_call)
+    if refusal is not None:
+        await answer_call(run, open_call, *refusal)
+        return
+    arguments = run.parsed.pop(call.id, None) or (await arguments_of(call, tool, threads) if tool else None)
+    repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
+    if repaired and tool and isinstance(arguments, Arguments):
+        call = replace(call, arguments=tool.as_it_runs(arguments))
+    going_on = _going_on(open_call)  # read before the start clears it
+    await run.record(ToolStarted(call, open_call.position, repaired))
+    if run.observers.raised is not None:
+        return
+    budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
+    progress = Progress(partial(_report, run, call)) if run.observers else None
+    scope = Scope(
+        budget,
+        run.observers,
+        policies=run.spec.policies,
+        approve=run.spec.approve,
+        progress=progress,
+        goes_on=going_on,
+        is_leaving=lambda: run.is_leaving,
+    )
+    ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
+    started = time.perf_counter()
+    try:
+        outcome = await execute(call, ctx, run.spec, threads, arguments)
+    except BaseException:
+        if progress:
+            progress.drop()
+        raise
+    try:
+        if progress:
+            await progress.end()
+    finally:  # the call has had its effect, whatever becomes of the run
+        await _end(run, open_call, call, outcome, time.perf_counter() - started)
+    budget.check()
+
+
+def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
+    """Why a call is not run after all, for the model and as a short name."""
+    call, state = open_call.call, run.state
+    tool = run.spec.tools.get(call.name)
+    if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
+        return f"not run: {wire_name(call.name)} failed {state.failures[call.name]} times in a row; go on without it", "failed"
+    if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.lineage, call.id)):
+        return USED, "denied"
+    return None
+
+
+def _going_on(open_call: OpenCall) -> GoesOn | None:
+    suspended = open_call.suspended
+    if suspended is None:
+        return None
+    answers: dict[str, ApprovalGiven] = dict(open_call.answers)
+    return GoesOn(suspended.run_id, suspended.events, answers)
+
+
+async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
+    await run.emit(ToolProgress(call, data, replaced))
+
+
+async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
+    waits = outcome.suspended
+    if waits is not None:
+        await run.record(CallSuspended(call.id, waits.run_id, waits.pending, waits.events))
+        return
+    if outcome.crashed:
+        log.warning("the tool %s failed in run %s (call %s)\n%s", call.name, run.state.run_id, call.id, outcome.error)
+    result, tool = outcome.result, run.spec.tools.get(call.name)
+    if open_call.edited:
+        result = replace(result, content=RUN_WITH.format(call.arguments) + result.content)
+    await run.record(
+        ToolFinished(
+            call,
+            result,
+            seconds,
+            outcome.error,
+            outcome.repairs,
+            outcome.whole,
+            max_output=tool.max_output if tool and outcome.whole is not None and not open_call.edited else None,
+            is_json=outcome.is_json and not open_call.edited,
+            outcome="unknown" if outcome.is_unknown else "known",
+        )
+    )
+
+
+async def answer_call(run: Run, open_call: OpenCall, text: str, refused: str, *, unknown: bool = False) -> None:
+    """Answer a call that is not run, or that nobody waits for any more."""
+    call = open_call.call
+    result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
+    outcome: Literal["unknown", "not run"] = "unknown" if unknown or refused == "lost" else "not run"
+    await run.record(ToolFinished(call, result, error=text, refused=refused, outcome=outcome))
