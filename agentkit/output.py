@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import Assistant, ToolResult
 from .schema import Arguments, Signature, brief, one_key, result_schema, result_type, yields
+from .schema.generator import validator_of
 from .state import RunState
 from .tool import AnyTool, Tool, tool
-from .typeschema import validator_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

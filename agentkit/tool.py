@@ -16,16 +16,16 @@ from hashlib import sha256
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from .claims import Claims
-from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .messages import ToolCall, Usage
 from .model import ToolSpec
 from .names import wire_name
 from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
+from .schema.context import context_class
+from .schema.parse import LONG_TEXT
 from .tasks import within
 from .threads import Threads
-from .validate import LONG_TEXT
 
 __all__ = ["AnyTool", "Budget", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 

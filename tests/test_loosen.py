@@ -15,11 +15,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentkit import ToolArgumentsInvalid, tool
-from agentkit.loosen import CAREFUL, is_plain_pattern, loosened
 from agentkit.model import ModelRequest, ToolSpec
 from agentkit.models.profiles import DEEPSEEK, GENERIC, GROQ, LLAMA_CPP, MOONSHOT, OPENAI, PROFILES, VLLM, Profile
 from agentkit.models.wire import head
-from agentkit.strict import NotStrict, strict_schema
+from agentkit.schema.loosen import CAREFUL, is_plain_pattern, loosened
+from agentkit.schema.strict import NotStrict, strict_schema
 from tests.signatures import KINDS, Kind
 
 

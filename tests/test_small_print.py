@@ -34,10 +34,10 @@ from agentkit import (
     Usage,
     tool,
 )
-from agentkit.coerce import coerce
 from agentkit.compaction import SpillOutputs
 from agentkit.models.prices import DEEPSEEK_FLASH, cost_of
-from agentkit.shape import Shape
+from agentkit.schema.coerce import coerce
+from agentkit.schema.node import Shape
 from agentkit.testing import Cut, DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from .node import Node, Shape, is_of_type, key_of
 from .paths import Path, inside, shown, written
 from .repair import BareWord
-from .shape import Node, Shape, is_of_type, key_of
 
 __all__ = ["Fits", "readings"]
 

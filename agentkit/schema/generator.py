@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from .losses import Rules
-from .validate import Validator
+from .parse import Validator
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

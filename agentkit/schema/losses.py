@@ -18,9 +18,9 @@ from itertools import islice
 from numbers import Number
 from typing import Any
 
+from .node import Node, Shape
 from .paths import Path, inside, shown, written
 from .repair import LongNumber
-from .shape import Node, Shape
 
 __all__ = ["Rules", "losses"]
 

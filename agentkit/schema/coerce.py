@@ -12,11 +12,11 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from .fits import Fits
+from .node import Node, Shape, is_of_type, key_of, type_of
 from .paths import Path, inside, written
 from .repair import BareWord, LongNumber, NotJson, read_json
-from .shape import Node, Shape, is_of_type, key_of, type_of
 from .unwrap import plain_key
+from .validate import Fits
 
 __all__ = ["bare_words", "coerce"]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
+from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
 from .annotations import described_as, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
-from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
-from .typeschema import json_schema, validator_of
-from .validate import Validator
+from .generator import json_schema, validator_of
+from .parse import Validator
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from .names import wire_name
+from ..names import wire_name
 
 __all__ = ["plain_key", "unwrapped"]
 

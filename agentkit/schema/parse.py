@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ToolArgumentsInvalid
+from ..names import wire_name
+from ..redact import redact
 from .coerce import bare_words, coerce
-from .errors import ToolArgumentsInvalid
-from .fits import Fits, readings
 from .losses import Rules, losses
-from .names import wire_name
+from .node import Shape
 from .paths import inside, shown, written
-from .redact import redact
 from .repair import NotJson, read_json
-from .shape import Shape
+from .validate import Fits, readings
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
