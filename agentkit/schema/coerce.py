@@ -1,7 +1,7 @@
-"""Values that nearly fit a JSON Schema, made to fit where that loses nothing and can mean one thing only.
+"""Conversion of values that nearly fit a JSON Schema, where it loses nothing and has one possible meaning.
 
-A text is never touched where the schema admits a text: '007' stays what it is for a string parameter. It knows the part of
-JSON Schema that pydantic writes.
+Where the schema admits a string, a string stays as it is: '007' for a string parameter is not a number. Only the keywords that
+pydantic writes are known.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-from .node import Node, Shape, is_of_type, key_of, type_of
-from .paths import Path, inside, written
+from .node import Node, Nodes, is_of_type, key_of, type_of
+from .paths import Path, child, format_path
 from .repair import BareWord, LongNumber, NotJson, read_json
 from .unwrap import plain_key
-from .validate import Fits
+from .validate import Matcher
 
 __all__ = ["bare_words", "coerce"]
 
@@ -24,19 +24,19 @@ _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 _SEVERAL = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
-_MOST = 50
-"""Mendings that are named."""
+_MAX_NOTES = 50
+"""Conversions that are named."""
 _NO: Any = object()
 
 
-def coerce(value: Any, shape: Shape) -> tuple[Any, tuple[str, ...]]:
-    """The value with its misfits mended, and what was done, each with its path. What cannot be mended stays."""
-    mended, done = _Mending(shape).mend(value, shape.schema, None)
-    return mended, tuple(done)
+def coerce(value: Any, nodes: Nodes) -> tuple[Any, tuple[str, ...]]:
+    """The converted value, and a note of each conversion with its path. What cannot be converted stays as it is."""
+    made, notes = _Coercion(nodes).convert(value, nodes.schema, None)
+    return made, tuple(notes)
 
 
 def bare_words(value: Any) -> list[str]:
-    """The words without quotes that are left in a value."""
+    """The words without quotes in a value."""
     found, left = [], [value]
     while left:
         match left.pop():
@@ -49,108 +49,101 @@ def bare_words(value: Any) -> list[str]:
     return found
 
 
-class _Mending:
-    """Mends a value; `wraps` says whether one value may become a list of it."""
+class _Coercion:
+    """Converts one value. `wraps` says whether a single value may become a list of it."""
 
-    def __init__(self, shape: Shape, *, wraps: bool = True, fits: Fits | None = None) -> None:
-        self._shape, self._wraps = shape, wraps
-        self._fits = fits or Fits(shape)
+    def __init__(self, nodes: Nodes, *, wraps: bool = True, matcher: Matcher | None = None) -> None:
+        self._nodes, self._wraps = nodes, wraps
+        self._matcher = matcher or Matcher(nodes)
         self._made: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
         self._wrapping: frozenset[int] = frozenset()
-        self._plain: _Mending | None = None
+        self._plain: _Coercion | None = None
 
-    def mend(self, value: Any, part: Any, path: Path, *, is_item: bool = False) -> tuple[Any, list[str]]:
-        """The value, mended where one mending fits, and what was done. An item of a list does not become a list."""
-        node = self._shape.node(part)
+    def convert(self, value: Any, part: Any, path: Path, *, is_item: bool = False) -> tuple[Any, list[str]]:
+        """The value, converted if one conversion fits, and its notes. An item of a list does not become a list."""
+        node = self._nodes.of(part)
         if not isinstance(value, list | dict):
-            return self._mend(value, node, path, is_item)
+            return self._convert(value, node, path, is_item)
         place = id(value), id(node), is_item, self._wrapping
         if place not in self._made:  # the value is kept, so that its id stays its own
-            self._made[place] = *self._mend(value, node, path, is_item), value
+            self._made[place] = *self._convert(value, node, path, is_item), value
         return self._made[place][:2]
 
-    def _mend(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
+    def _convert(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
         if node.branches:
-            return self._one_of(value, node, path, is_item)
+            return self._union(value, node, path, is_item)
         if isinstance(value, dict) and "object" in node.types:
             return self._object(value, node, path)
         if isinstance(value, list) and "array" in node.types:
             return self._list(value, node, path)
-        if not node.types or self._admits(value, node):
+        if not node.types or self._matcher.matches_node(value, node):
             return _whole_number(value, node, path)
         for name in node.types:
-            mended, done = self._as(name, value, node, path, is_item)
-            if mended is not _NO and self._admits(mended, node):
-                return mended, [*done, f"{_name(path)}: {type_of(value)} taken as {name}"]
+            made, notes = self._as(name, value, node, path, is_item)
+            if made is not _NO and self._matcher.matches_node(made, node):
+                return made, [*notes, f"{format_path(path, 'arguments')}: {type_of(value)} taken as {name}"]
         return value, []
 
-    def _admits(self, value: Any, node: Node) -> bool:
-        return self._fits.admits_node(value, node)
-
-    # --- unions
-
-    def _one_of(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """Mended by the branches that it can fit; as it is when it fits one, or when they disagree."""
+    def _union(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
+        """The value as its branches convert it; unchanged if it matches one of them, or if they disagree."""
         branches = node.branches_for(value)
-        admitting = [branch for branch in branches if self._fits.admits(value, branch)]
+        matching = [branch for branch in branches if self._matcher.matches(value, branch)]
         if self._plain is None:
-            self._plain = _Mending(self._shape, wraps=False, fits=self._fits) if self._wraps else self
-        found = self._plain._mendings(value, admitting or [*branches], path, is_item)
+            self._plain = _Coercion(self._nodes, wraps=False, matcher=self._matcher) if self._wraps else self
+        found = self._plain._conversions(value, matching or [*branches], path, is_item)
         if not found and self._wraps:  # a list of one is the last resort
-            found = self._mendings(value, [*branches], path, is_item)
+            found = self._conversions(value, [*branches], path, is_item)
         return found[0] if len(found) == 1 else (value, [])
 
-    def _mendings(self, value: Any, branches: list[Any], path: Path, is_item: bool) -> list[tuple[Any, list[str]]]:
-        """The different values that the branches make of this one, each with what was done."""
+    def _conversions(self, value: Any, branches: list[Any], path: Path, is_item: bool) -> list[tuple[Any, list[str]]]:
+        """The different values that the branches make of this one, each with its notes."""
         found: dict[Any, tuple[Any, list[str]]] = {}
         for branch in branches:
-            mended, done = self.mend(value, branch, path, is_item=is_item)
-            if self._fits.admits(mended, branch):
-                found.setdefault(key_of(mended), (mended, done))
+            made, notes = self.convert(value, branch, path, is_item=is_item)
+            if self._matcher.matches(made, branch):
+                found.setdefault(key_of(made), (made, notes))
         return list(found.values())
 
-    # --- objects and lists
-
     def _object(self, value: dict[str, Any], node: Node, path: Path) -> tuple[dict[str, Any], list[str]]:
-        done: list[str] = []
-        mended: dict[str, Any] = {}
-        strange = Counter(map(plain_key, value)) if node.is_closed and not value.keys() <= node.properties.keys() else {}
+        notes: list[str] = []
+        made: dict[str, Any] = {}
+        misspelt = node.additional is False and not value.keys() <= node.properties.keys()
+        spellings = Counter(map(plain_key, value)) if misspelt else {}
         for key, item in value.items():
-            name = node.by_plain_key.get(plain_key(key), "") if key not in node.properties and strange else ""
-            if name and strange[plain_key(key)] == 1:
-                _note(done, [f"{written(inside(path, name))}: key {key!r} taken as {name!r}"])
+            name = node.by_plain_key.get(plain_key(key), "") if key not in node.properties and spellings else ""
+            if name and spellings[plain_key(key)] == 1:
+                _note(notes, [f"{format_path(child(path, name))}: key {key!r} taken as {name!r}"])
             else:
                 name = key
-            part = node.of_key(name)
-            if item is None and name in node.properties and name not in node.required and not self._fits.admits(None, part):
-                _note(done, [f"{written(inside(path, name))}: null taken as not given"])
+            part = node.for_key(name)
+            is_optional = name in node.properties and name not in node.required
+            if item is None and is_optional and not self._matcher.matches(None, part):
+                _note(notes, [f"{format_path(child(path, name))}: null taken as not given"])
                 continue
-            mended[name], more = self.mend(item, part, inside(path, name))
-            _note(done, more)
-        return mended, done
+            made[name], more = self.convert(item, part, child(path, name))
+            _note(notes, more)
+        return made, notes
 
     def _list(self, value: list[Any], node: Node, path: Path) -> tuple[list[Any], list[str]]:
-        done: list[str] = []
+        notes: list[str] = []
         items = []
-        for place, item in enumerate(value):
-            mended, more = self.mend(item, node.of_item(place), inside(path, place), is_item=True)
-            items.append(mended)
-            _note(done, more)
+        for at, item in enumerate(value):
+            made, more = self.convert(item, node.for_item(at), child(path, at), is_item=True)
+            items.append(made)
+            _note(notes, more)
         if node.is_set:
             once = list({key_of(item): item for item in reversed(items)}.values())[::-1]
             if len(once) < len(items):
-                _note(done, [f"{written(path)}: an item that is there twice taken once"])
-                return once, done
-        return items, done
-
-    # --- one value as another type
+                _note(notes, [f"{format_path(path)}: an item that is there twice taken once"])
+                return once, notes
+        return items, notes
 
     def _as(self, name: str, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """The value as this JSON type, or `_NO`; and what was done for it."""
+        """The value as this JSON type, or `_NO`, and its notes."""
         text = value.strip() if isinstance(value, str) else ""
         match name:
             case _ if isinstance(value, BareWord):
-                return (str(value) if name == "string" and node.options is not None else _NO), []
+                return (str(value) if name == "string" and node.enum is not None else _NO), []
             case "integer" | "number":
                 return _as_number(name, value, text), []
             case "boolean" if text in _BOOLEANS:
@@ -164,57 +157,53 @@ class _Mending:
         return _NO, []
 
     def _may_wrap(self, node: Node, is_item: bool) -> bool:
-        """Whether a value may become a list of one: not a list of fixed places, a list in a list, or the same list again.
+        """Whether a value may become a list of one: no tuple, no list in a list, and no list of a type inside the same list.
 
-        A tree whose children are made lists on each level is a guess on each level.
+        In a tree, making a list of one on each level would be a guess on each level.
         """
-        return self._wraps and not is_item and not node.places and id(node) not in self._wrapping
+        return self._wraps and not is_item and not node.prefix_items and id(node) not in self._wrapping
 
     def _list_of(self, value: Any, node: Node, path: Path) -> tuple[list[Any], list[str]]:
         """A list of one value."""
-        around = self._wrapping
-        self._wrapping = around | {id(node)}
+        outer = self._wrapping
+        self._wrapping = outer | {id(node)}
         try:
-            mended, done = self.mend(value, node.of_item(0), path, is_item=True)
+            made, notes = self.convert(value, node.for_item(0), path, is_item=True)
         finally:
-            self._wrapping = around
-        return [mended], done
+            self._wrapping = outer
+        return [made], notes
 
     def _read(self, name: str, text: str, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """The object or list that is written in a text."""
+        """The object or list that a string holds as JSON."""
         try:
             value, repairs = read_json(text)
         except NotJson:
             return _NO, []
         if name == "array" and isinstance(value, dict) and self._may_wrap(node, is_item):
-            mended, done = self._list_of(value, node, path)
-            return mended, [*(f"{_name(path)}: {repair}" for repair in repairs), *done]
-        if not is_of_type(value, name):
+            made, notes = self._list_of(value, node, path)
+        elif is_of_type(value, name):
+            made, notes = self._convert(value, node, path, is_item)
+        else:
             return _NO, []
-        mended, done = self._mend(value, node, path, is_item)
-        return mended, [*(f"{_name(path)}: {repair}" for repair in repairs), *done]
+        return made, [*(f"{format_path(path, 'arguments')}: {repair}" for repair in repairs), *notes]
 
 
-def _name(path: Path) -> str:
-    return written(path) or "arguments"
-
-
-def _note(done: list[str], more: list[str]) -> None:
-    """Add what was done; a lot of it ends in a word."""
-    if len(done) <= _MOST:
-        done += more
-        if len(done) > _MOST:
-            done[_MOST:] = ["and others"]
+def _note(notes: list[str], more: list[str]) -> None:
+    """Add notes, up to a bound."""
+    if len(notes) <= _MAX_NOTES:
+        notes += more
+        if len(notes) > _MAX_NOTES:
+            notes[_MAX_NOTES:] = ["and others"]
 
 
 def _whole_number(value: Any, node: Node, path: Path) -> tuple[Any, list[str]]:
-    """2.0 is an integer in JSON Schema, and an int in Python."""
+    """2.0 as 2 for an integer: JSON Schema takes it for one, and Python's int does not."""
     if not isinstance(value, float) or "integer" not in node.types or "number" in node.types:
         return value, []
     exact = Decimal(value.text if isinstance(value, LongNumber) else repr(value))
     if exact != int(exact):
         return value, []
-    return int(exact), [f"{written(path)}: {exact} taken as integer"]
+    return int(exact), [f"{format_path(path)}: {exact} taken as integer"]
 
 
 def _as_number(name: str, value: Any, text: str) -> Any:
@@ -231,7 +220,7 @@ def _as_number(name: str, value: Any, text: str) -> Any:
 
 
 def _is_list_like(value: Any) -> bool:
-    """Whether a text may be several items, so that making it one of them would be a guess."""
+    """Whether a string may hold several items; taking it for one would be a guess."""
     if not isinstance(value, str):
         return False
     return not value.strip() or bool(_SEVERAL.search(value)) or value.strip() in ("null", "None")

@@ -19,6 +19,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from .node import Inliner, map_children, resolve, type_of
+
 __all__ = ["CAREFUL", "SchemaRule", "is_plain_pattern", "loosened"]
 
 SchemaRule: TypeAlias = Literal["root", "references", "keywords", "patterns", "tuples", "types", "unions"]
@@ -51,13 +53,11 @@ _WORDS = {
 }
 """How the description says a keyword that is left out. The others are only left out."""
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
-_MOST_REPEATED = 500
+_MAX_REPEATED = 500
 """A grammar repeats a rule as often; that of llama.cpp must stay below 2,000 repetitions, those inside each other included."""
 _ODD = re.compile(r"\(\?(?!:)|\\[AZzGQEKRXkpPN1-9]|[*+?}]\+")
 """Lookaround, flags, named groups, back references, possessive quantifiers; classes and anchors of some engines only."""
-_MOST = 2_000
-"""References that are written out; classes that share classes would grow without a bound."""
-_LONGEST = 1_000
+_MAX_WORDS = 1_000
 """Characters of one keyword in words."""
 _KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties"),
@@ -65,9 +65,6 @@ _KEYWORDS_OF = {
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum"),
 }
-_JSON_TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (dict, "object"), (list, "array"),
-)  # fmt: skip
 _SHAPES: dict[str, type] = {
     "properties": dict, "required": list, "enum": list, "anyOf": list, "oneOf": list, "allOf": list, "$ref": str
 }  # fmt: skip
@@ -84,12 +81,9 @@ def loosened(schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> dict[str
         return dict(schema)
     root = _without_root_unions(schema) if "root" in rules else dict(schema)
     try:
-        made = _Loosening(schema, rules).node(root, ())
+        return _Loosening(schema, rules).node(root, ())
     except RecursionError:  # lists of lists of lists
         return dict(schema)
-    if "references" in rules:
-        made = {key: value for key, value in made.items() if key not in ("$defs", "definitions")}
-    return made
 
 
 def is_plain_pattern(pattern: object) -> bool:
@@ -98,52 +92,34 @@ def is_plain_pattern(pattern: object) -> bool:
 
 
 class _Loosening:
-    def __init__(self, schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> None:
-        self._schema = schema
-        self._writes_out = "references" in rules
+    def __init__(self, root: Mapping[str, Any], rules: Sequence[SchemaRule]) -> None:
+        self._root = root
+        self._inliner = Inliner(root) if "references" in rules else None
         self._rules = [rule for name, rule in _RULES.items() if name in rules]
-        self._left = _MOST
 
-    def node(self, node: Any, inside: tuple[str, ...]) -> dict[str, Any]:
-        """A schema that stands inside the targets of these references."""
+    def node(self, node: Any, parents: tuple[str, ...]) -> dict[str, Any]:
+        """The loosened form of a part of the schema; `parents` are the references that it is inside."""
         made = dict(node) if isinstance(node, Mapping) else {}
         made = {key: value for key, value in made.items() if isinstance(value, _SHAPES.get(key, object))}
-        while self._writes_out and "$ref" in made:
-            made, inside = self._written_out(made, inside)
+        if self._inliner:
+            made = {key: value for key, value in made.items() if key not in ("$defs", "definitions")}
+            while "$ref" in made:
+                made, parents = self._inliner.inline(made, parents) or (_stub(self._root, made), parents)
         for rule in self._rules:
             made = rule(made)
         if made.keys() == {"anyOf"} and len(made["anyOf"]) == 1:
-            return self.node(made["anyOf"][0], inside)
-        return {key: self._inner(key, value, inside) for key, value in made.items()}
+            return self.node(made["anyOf"][0], parents)
+        if made.get("additionalProperties") == {}:
+            made["additionalProperties"] = True
+        return map_children(made, lambda inner: self.node(inner, parents))
 
-    def _inner(self, key: str, value: Any, inside: tuple[str, ...]) -> Any:
-        match key, value:
-            case "properties" | "patternProperties", dict():
-                return {name: self.node(inner, inside) for name, inner in value.items()}
-            case "$defs" | "definitions", dict() if not self._writes_out:
-                return {name: self.node(inner, inside) for name, inner in value.items()}
-            case "items" | "additionalProperties", dict():
-                return self.node(value, inside) if value or key == "items" else True
-            case "anyOf" | "oneOf" | "allOf" | "prefixItems", list():
-                return [self.node(inner, inside) for inner in value]
-        return value
 
-    def _written_out(self, node: dict[str, Any], inside: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The target of a reference, with what stands beside the reference; only its type where it holds itself."""
-        path = str(node.pop("$ref"))
-        target = self._target(path)
-        self._left -= 1
-        if path not in inside and self._left >= 0:
-            return {**target, **node}, (*inside, path)
-        kind = {"type": target["type"]} if isinstance(target.get("type"), str) else {}
-        return {"description": f"the same as the {path.rpartition('/')[2]} that holds it", **kind, **node}, inside
-
-    def _target(self, path: str) -> Mapping[str, Any]:
-        found: Any = self._schema
-        for part in path.removeprefix("#").strip("/").split("/"):
-            key = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) and path.startswith("#/") else None
-        return found if isinstance(found, Mapping) else {}
+def _stub(root: Mapping[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """A node whose reference cannot be written out: the type of the target, and its name in words."""
+    ref = node.pop("$ref")
+    kind = resolve(root, ref).get("type")
+    description = f"the same as the {ref.rpartition('/')[2].strip('#') or 'schema'} that holds it"
+    return {"description": description, **({"type": kind} if isinstance(kind, str) else {}), **node}
 
 
 def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,27 +152,27 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     if isinstance(node.get("const"), str):
         node["enum"] = [node.pop("const")]
     listed = node.get("enum", [node.get("const")] if "const" in node else [])
-    kinds = list(dict.fromkeys(map(_type_of_value, listed)))
+    kinds = list(dict.fromkeys(map(type_of, listed)))
     if kinds and "type" not in node:
         node["type"] = kinds[0] if len(kinds) == 1 else kinds
     refused = {key for key in node if key not in _CORE}
-    refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MOST_REPEATED}
+    refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MAX_REPEATED}
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
-    said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _tells(key, node[key])]
+    said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _is_worth_saying(key, node[key])]
     if "required" in node:
         node["required"] = [name for name in node["required"] if name in node.get("properties", ())]
-    return _saying(said, {key: value for key, value in node.items() if key not in refused})
+    return _describing(said, {key: value for key, value in node.items() if key not in refused})
 
 
-def _tells(key: str, value: Any) -> bool:
+def _is_worth_saying(key: str, value: Any) -> bool:
     return value is not None and value not in ([], {}) and not (key == "uniqueItems" and value is False)
 
 
 def _patterns(node: dict[str, Any]) -> dict[str, Any]:
     if "pattern" not in node or is_plain_pattern(node["pattern"]):
         return node
-    return _saying([_WORDS["pattern"].format(node.pop("pattern"))], node)
+    return _describing([_WORDS["pattern"].format(node.pop("pattern"))], node)
 
 
 def _tuples(node: dict[str, Any]) -> dict[str, Any]:
@@ -266,16 +242,12 @@ def _items(value: Any) -> Any:
     return value.items() if isinstance(value, Mapping) else value
 
 
-def _type_of_value(value: Any) -> str:
-    return next((name for kind, name in _JSON_TYPES if isinstance(value, kind)), "null")
-
-
 def _only_of(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords that this one of several types has."""
     others = {key for kind, keys in _KEYWORDS_OF.items() if kind != name.replace("integer", "number") for key in keys}
     made = {key: value for key, value in node.items() if key not in (*others, "description")}
     if "enum" in made:
-        made["enum"] = [value for value in made["enum"] if _type_of_value(value) == name]
+        made["enum"] = [value for value in made["enum"] if type_of(value) == name]
     return {"type": name, **{key: value for key, value in made.items() if key != "enum" or value}}
 
 
@@ -285,10 +257,10 @@ def _description_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}..."
 
 
-def _saying(said: list[str], node: dict[str, Any]) -> dict[str, Any]:
+def _describing(said: list[str], node: dict[str, Any]) -> dict[str, Any]:
     """The node with this in its description; an empty description is left out."""
     text, words = str(node.get("description") or "").strip(), "; ".join(said)
     rest = {key: value for key, value in node.items() if key != "description"}

@@ -1,9 +1,9 @@
-"""A JSON Schema to be looked up in: what can be worked out of a part of it is worked out once."""
+"""The view of a JSON Schema that everything here shares: references, child schemas, types and branches of a node."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,143 +11,200 @@ from typing import Any
 from .repair import BareWord
 from .unwrap import plain_key
 
-__all__ = ["Node", "Shape", "is_of_type", "key_of", "type_of"]
+__all__ = ["Inliner", "Node", "Nodes", "is_of_type", "key_of", "map_children", "resolve", "subschemas", "type_of"]
 
-_PLAIN = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
+_SCHEMA = ("items", "additionalProperties")
+_LIST_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_MAP_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+_CLASSES = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+_MAX_REFERENCES = 20
+"""References in a row; more are a circle."""
+_MAX_INLINED = 2_000
+"""References that are written out; classes that share classes would grow without a bound."""
+
+
+def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
+    """The schema that a `$ref` in `root` points to (RFC 6901). Empty, which admits any value, where there is none."""
+    found: Any = root if isinstance(ref, str) and ref.startswith("#") else None
+    for part in ref[1:].split("/")[1:] if found is not None else ():
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A copy of the schema with each child schema changed; a child may be `true`, or no schema at all.
+
+    Only the keywords of `Node` count. Under `not` and `if`, a change that admits more would make the whole admit less.
+    """
+    made = dict(schema)
+    for key, value in schema.items():
+        if key in _SCHEMA and isinstance(value, dict):
+            made[key] = change(value)
+        elif key in _LIST_OF_SCHEMAS and isinstance(value, list):
+            made[key] = [change(inner) for inner in value]
+        elif key in _MAP_OF_SCHEMAS and isinstance(value, dict):
+            made[key] = {name: change(inner) for name, inner in value.items()}
+    return made
+
+
+def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema itself and every schema inside it, without following references."""
+    left: list[Any] = [schema]
+    while left:
+        if isinstance(part := left.pop(), dict):
+            yield part
+            map_children(part, left.append)
+
+
+class Inliner:
+    """Replaces references by their targets, up to a bound."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = _MAX_INLINED
+
+    def inline(self, schema: Mapping[str, Any], parents: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+        """The schema with the target of its `$ref` merged into it, and `parents` with that `$ref` added.
+
+        Keywords beside the `$ref` win over the target's. None where the reference is one of its own parents, or one too many.
+        """
+        ref = schema["$ref"]
+        self._left -= 1
+        if ref in parents or self._left < 0:
+            return None
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        return {**resolve(self._root, ref), **beside}, (*parents, ref)
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A part of a schema, its reference followed. `anyOf` and `oneOf` are `branches`."""
+    """A schema with its reference followed, in JSON Schema's own words. `anyOf` and `oneOf` are `branches`."""
 
     types: tuple[str, ...] = ()
-    """The JSON types that it admits; none where it says nothing of them."""
+    """The JSON types that it admits; empty for any."""
     branches: tuple[Any, ...] = ()
-    tag: str = ""
-    """The key whose value chooses the branch; empty where nothing does."""
-    by_tag: Mapping[Any, Any] = field(default_factory=dict)
-    options: Sequence[Any] | None = None
+    discriminator: str = ""
+    """The key whose value chooses the branch; empty where there is none."""
+    mapping: Mapping[Any, Any] = field(default_factory=dict)
+    """The branch of each value of the discriminator."""
+    enum: Sequence[Any] | None = None
     """The values that it allows; None for any."""
-    allowed: frozenset[Any] = frozenset()
-    """Their keys (`key_of`)."""
+    enum_keys: frozenset[Any] = frozenset()
+    """Their `key_of`."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     by_plain_key: Mapping[str, str] = field(default_factory=dict)
-    """The properties whose names differ in more than case and separators."""
+    """Names of properties by their `plain_key`; empty for a key that two of them share."""
     patterns: Mapping[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
-    rest: Any = True
-    """The schema of other keys; False: there are none."""
-    places: Sequence[Any] = ()
-    """The schemas of the first items."""
+    additional: Any = True
+    """The schema of other keys; False where they are refused."""
+    prefix_items: Sequence[Any] = ()
     items: Any = True
     is_set: bool = False
     format: str = ""
     plain: frozenset[type] = frozenset()
-    """The types of Python's whose values it admits, whatever they are."""
+    """The Python classes of which it admits every value."""
 
     @property
-    def is_closed(self) -> bool:
-        """Whether no other keys are allowed."""
-        return self.rest is False
+    def children(self) -> tuple[Any, ...]:
+        """The schemas of its branches, keys and items."""
+        keys = (*self.properties.values(), *self.patterns.values(), self.additional)
+        return (*self.branches, *keys, *self.prefix_items, self.items)
 
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """The parts of the schema that are in it."""
-        return (
-            *self.branches, *self.properties.values(), *self.patterns.values(), self.rest, *self.places, self.items
-        )  # fmt: skip
-
-    def of_key(self, key: str) -> Any:
-        """The schema of this key's value; False where the key is not allowed."""
+    def for_key(self, key: str) -> Any:
+        """The schema of this key's value; False where the key is refused."""
         if key in self.properties:
             return self.properties[key]
-        return next((inner for pattern, inner in self.patterns.items() if _finds(pattern, key)), self.rest)
+        return next((inner for pattern, inner in self.patterns.items() if _matches(pattern, key)), self.additional)
 
-    def of_item(self, place: int) -> Any:
-        """The schema of the item at this place."""
-        return self.places[place] if place < len(self.places) else self.items
+    def for_item(self, index: int) -> Any:
+        """The schema of the item at this index."""
+        return self.prefix_items[index] if index < len(self.prefix_items) else self.items
 
     def branches_for(self, value: Any) -> tuple[Any, ...]:
-        """The branches that this value can be of, as far as its tag tells."""
-        if self.tag and isinstance(value, dict) and self.tag in value:
-            chosen = self.by_tag.get(str(value[self.tag]))
+        """The branches that this value can belong to, as far as the discriminator tells."""
+        if self.discriminator and isinstance(value, dict) and self.discriminator in value:
+            chosen = self.mapping.get(str(value[self.discriminator]))
             return self.branches if chosen is None else (chosen,)
         return self.branches
+
+    def is_of_types(self, value: Any) -> bool:
+        """Whether the value is of one of the types; a union has none of its own."""
+        return bool(self.branches) or not self.types or any(is_of_type(value, name) for name in self.types)
 
 
 _ANY = Node()
 
 
-class Shape:
-    """The nodes of a schema, each made when it is first needed."""
+class Nodes:
+    """The nodes of a schema, each made when it is first needed and then kept."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.schema = schema
-        self._definitions = schema.get("$defs", {})
         self._nodes: dict[int, Node] = {}
 
-    def node(self, part: Any) -> Node:
-        """The node of a part of the schema. `true`, and what is no schema, is that of anything."""
+    def of(self, part: Any) -> Node:
+        """The node of a part of the schema. `true`, and what is no schema, admits any value."""
         if not isinstance(part, dict):
             return _ANY
         found = self._nodes.get(id(part))
-        return self._nodes.setdefault(id(part), self._made(self._target(part))) if found is None else found
+        return self._nodes.setdefault(id(part), self._made(part)) if found is None else found
 
     @cached_property
-    def holds_itself(self) -> bool:
-        """Whether some part of it stands inside itself."""
-        around: list[int] = []
+    def is_recursive(self) -> bool:
+        """Whether some node is inside itself."""
+        parents: list[int] = []
         done: set[int] = set()
         left: list[tuple[Any, bool]] = [(self.schema, True)]
         while left:
             part, is_new = left.pop()
-            place = id(self.node(part))
+            place = id(self.of(part))
             if not is_new:
-                done.add(around.pop())
-            elif place in around:
+                done.add(parents.pop())
+            elif place in parents:
                 return True
             elif place not in done:
-                around.append(place)
-                left += [(part, False), *((inner, True) for inner in self.node(part).parts if isinstance(inner, dict))]
+                parents.append(place)
+                left += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
         return False
 
-    def _target(self, part: Any) -> Mapping[str, Any]:
-        seen = 0
-        while isinstance(part, dict) and "$ref" in part and seen < 20:
-            part = self._definitions.get(part["$ref"].rpartition("/")[2], {})
-            seen += 1
-        return part if isinstance(part, dict) else {}
-
     def _made(self, part: Mapping[str, Any]) -> Node:
-        options = part.get("enum", [part["const"]] if "const" in part else None)
+        for _ in range(_MAX_REFERENCES):
+            if "$ref" in part:
+                part = resolve(self.schema, part["$ref"])
+        enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
+        types = (names,) if isinstance(names, str) else tuple(names)
+        branches = tuple(part.get("anyOf") or part.get("oneOf") or ())
         properties = part.get("properties", {})
         by_plain_key: dict[str, str] = {}
         for name in properties:
             plain = plain_key(name)
             by_plain_key[plain] = "" if plain in by_plain_key else name
-        tag = part.get("discriminator", {})
-        types = (names,) if isinstance(names, str) else tuple(names)
-        branches = tuple(part.get("anyOf") or part.get("oneOf") or ())
-        is_bound = branches or options is not None or "format" in part
+        chooser = part.get("discriminator", {})
+        is_bound = branches or enum is not None or "format" in part
         return Node(
             types=types,
             branches=branches,
-            plain=frozenset(() if is_bound else (kind for name in types for kind in _PLAIN.get(name, ()))),
-            tag=tag.get("propertyName", ""),
-            by_tag={value: {"$ref": target} for value, target in tag.get("mapping", {}).items()},
-            options=options,
-            allowed=frozenset(map(key_of, options or ())),
+            discriminator=chooser.get("propertyName", ""),
+            mapping={value: {"$ref": target} for value, target in chooser.get("mapping", {}).items()},
+            enum=enum,
+            enum_keys=frozenset(map(key_of, enum or ())),
             properties=properties,
             by_plain_key=by_plain_key,
             patterns=part.get("patternProperties", {}),
             required=frozenset(part.get("required", ())),
-            rest=part.get("additionalProperties", True),
-            places=part.get("prefixItems", ()),
+            additional=part.get("additionalProperties", True),
+            prefix_items=part.get("prefixItems", ()),
             items=part.get("items", True),
             is_set=bool(part.get("uniqueItems")),
             format=part.get("format", ""),
+            plain=frozenset(() if is_bound else (kind for name in types for kind in _CLASSES.get(name, ()))),
         )
 
 
@@ -165,7 +222,7 @@ def is_of_type(value: Any, name: str) -> bool:
 
 
 def type_of(value: Any) -> str:
-    """The JSON type of a value, in words."""
+    """The name of a value's JSON type."""
     if isinstance(value, BareWord):
         return "bare word"
     if isinstance(value, float):
@@ -173,15 +230,15 @@ def type_of(value: Any) -> str:
     return next((name for name in ("boolean", "integer", "number", *_TYPES) if is_of_type(value, name)), "value")
 
 
-def _finds(pattern: str, key: str) -> bool:
-    """Whether the key matches; a pattern that is not known here is left to the validation."""
+def _matches(pattern: str, key: str) -> bool:
+    """Whether the key matches; true for a pattern that cannot be read, which is left to the validation."""
     matcher = _matcher(pattern)
     return matcher is None or bool(matcher.isinstance_python(key))
 
 
 @lru_cache(maxsize=256)
 def _matcher(pattern: str) -> Any:
-    """A regular expression whose time is in proportion to the key, which Python's own is not; None if it cannot be read."""
+    """A regular expression that takes linear time, unlike Python's own; None if it cannot be read."""
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     try:

@@ -13,11 +13,10 @@ from ..errors import ToolArgumentsInvalid
 from ..names import wire_name
 from ..redact import redact
 from .coerce import bare_words, coerce
-from .losses import Rules, losses
-from .node import Shape
-from .paths import inside, shown, written
+from .node import Nodes
+from .paths import child, format_path, preview
 from .repair import NotJson, read_json
-from .validate import Fits, readings
+from .validate import Matcher, Rules, conversion_errors, count_comparisons
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -46,10 +45,10 @@ class Validator:
     """Raises pydantic's ValidationError."""
     rules: Rules = field(default_factory=Rules)
     subject: str = "arguments"
-    shape: Shape = field(init=False, repr=False, compare=False)
+    nodes: Nodes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", Shape(self.schema))
+        object.__setattr__(self, "nodes", Nodes(self.schema))
 
     def parse(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...]]:
         """The validated value, and what was mended in the text: nothing when it was right as it came.
@@ -91,21 +90,21 @@ class Validator:
                 self._check_shape(value)
             return self._validated(value, None if repairs else text), repairs, value
         except ToolArgumentsInvalid:
-            mended, more = coerce(value, self.shape)
+            mended, more = coerce(value, self.nodes)
             if not more:
                 raise
         if self._check_size(mended, text):  # there may be more in it: what was a text
             self._check_shape(mended)
         return self._validated(mended, None), (*repairs, *more), mended
 
-    def _told(self, error: ValidationError, value: Any) -> str:
+    def _explain(self, error: ValidationError, value: Any) -> str:
         """What the model is told of the library's error."""
         found = error.errors(include_url=False, include_context=False)
-        wrong = Fits(self.shape).misfits(value) if _has_strange_key(found) else []
-        return "; ".join(wrong[:_SHOWN]) or _explain(found, self.schema, self.subject)
+        wrong = Matcher(self.nodes).errors(value) if _has_strange_key(found) else []
+        return "; ".join(wrong[:_SHOWN]) or _explanation(found, self.schema, self.subject)
 
     def _check_shape(self, value: Any) -> None:
-        if wrong := Fits(self.shape).misfits(value):
+        if wrong := Matcher(self.nodes).errors(value):
             raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
 
     def _check_size(self, value: Any, text: str) -> bool:
@@ -118,7 +117,7 @@ class Validator:
             count = _values(value)
         if count > _MOST_VALUES:
             raise ToolArgumentsInvalid(f"the {self.subject} hold {count:,} values; at most {_MOST_VALUES:,} are read")
-        tries = readings(value, self.shape) if self.shape.holds_itself else 0
+        tries = count_comparisons(value, self.nodes) if self.nodes.is_recursive else 0
         if tries > _MOST_READINGS + 50 * count:
             raise ToolArgumentsInvalid(
                 f"the {self.subject} are nested too deeply for a type that can be read in several ways on each level"
@@ -127,7 +126,7 @@ class Validator:
 
     def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...], Any]:
         """A word without quotes counts where the schema lists it, and is refused elsewhere."""
-        mended, more = coerce(value, self.shape)
+        mended, more = coerce(value, self.nodes)
         if left := bare_words(mended):
             raise ToolArgumentsInvalid(
                 f"the text of the {self.subject} is not valid JSON: {left[0][:_LONGEST_WORD]} stands there without quotes"
@@ -159,13 +158,13 @@ class Validator:
         except RecursionError:
             raise
         except ValidationError as error:
-            raise ToolArgumentsInvalid(self._told(error, value)) from None
+            raise ToolArgumentsInvalid(self._explain(error, value)) from None
         except Exception as error:  # of a validator or a constraint of the program's own
             told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
             raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
         if self.rules.is_plain and isinstance(value, dict):  # a list would pass for arguments by position
             return result
-        wrong = Fits(self.shape).misfits(value) or losses(value, result, self.shape, self.rules)
+        wrong = Matcher(self.nodes).errors(value) or conversion_errors(value, result, self.nodes, self.rules)
         if wrong:  # a library passes over keys and digits, and takes true for 1
             raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
         return result
@@ -243,7 +242,7 @@ def _has_strange_key(found: list[ErrorDetails]) -> bool:
     return any(item["type"] in kinds and len(item["loc"]) > 1 for item in found)
 
 
-def _explain(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
+def _explanation(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
     """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
     known = list(schema.get("properties", {}))
@@ -256,7 +255,7 @@ def _explain(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str)
             why = "a text holds half of a surrogate pair" if "hex escape" in why or "surrogate" in why else why
             return f"the text of the {subject} is not valid JSON: {why}"
         path = [part for part in item["loc"] if not str(part).startswith("function-")]  # pydantic's name of a validator
-        problems.append(_problem(item, written(reduce(inside, path, None)) or subject, known))
+        problems.append(_problem(item, format_path(reduce(child, path, None), subject), known))
         if path and path[0] in known:
             schemas[str(path[0])] = schema["properties"][path[0]]
     return "; ".join(problems) + _hint(schemas, schema.get("$defs", {}))
@@ -286,4 +285,4 @@ def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if item["type"] in ("value_error", "assertion_error"):  # the words of a validator, which may know secrets
         text = redact(text)
-    return f"{name}: {text} (got {shown(item['input'])})"
+    return f"{name}: {text} (got {preview(item['input'])})"

@@ -1,4 +1,4 @@
-"""Where in a JSON value something stands, and a value as a message shows it. Both cost little, whatever the value is."""
+"""The path of a value inside a JSON value, and the preview of a value in a message. Both cost little for any value."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 from itertools import islice
 from typing import Any, TypeAlias
 
-__all__ = ["Path", "inside", "shown", "written"]
+__all__ = ["Path", "child", "format_path", "preview"]
 
 Path: TypeAlias = "tuple[Path, str | int] | None"
-"""The place that holds this one, and the key or position in it; None for the whole value."""
+"""The path of the parent, and the key or index in it; None for the whole value."""
 
-_LONGEST = 80
-"""Characters of a value, or of a key, that a message shows."""
-_DEEPEST = 20
+_MAX_LENGTH = 80
+"""Characters of a value, or of a key, in a message."""
+_MAX_DEPTH = 20
 
 
-def inside(path: Path, part: str | int) -> Path:
-    """The place of a key or an item."""
+def child(path: Path, part: str | int) -> Path:
+    """The path of a key or an item."""
     return path, part
 
 
-def written(path: Path) -> str:
-    """The place as `a.b[3]`; empty for the whole value."""
+def format_path(path: Path, default: str = "") -> str:
+    """The path as `a.b[3]`; `default` for the whole value."""
     parts: list[str | int] = []
     while path is not None:
         path, part = path
@@ -32,25 +32,25 @@ def written(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if len(part) <= _LONGEST else f"{part[:_LONGEST]}...")
-    return text
+            text += ("." if text else "") + (part if len(part) <= _MAX_LENGTH else f"{part[:_MAX_LENGTH]}...")
+    return text or default
 
 
-def shown(value: Any) -> str:
-    """A value in a message for the model: its JSON, at most 80 characters of it, and none that UTF-8 does not have."""
+def preview(value: Any) -> str:
+    """The JSON of a value, cut to 80 characters, without characters that UTF-8 cannot encode."""
     text = json.dumps(_beginning(value, 0), ensure_ascii=False, default=repr).encode("utf-8", "replace").decode()
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."
 
 
 def _beginning(value: Any, depth: int) -> Any:
-    """What of a value can be among its first characters."""
+    """The parts of a value that can be among its first characters."""
     match value:
         case str():
-            return value[: _LONGEST + 1]
-        case list() | dict() if depth == _DEEPEST:
+            return value[: _MAX_LENGTH + 1]
+        case list() | dict() if depth == _MAX_DEPTH:
             return "..."
         case list():
-            return [_beginning(item, depth + 1) for item in value[:_LONGEST]]
+            return [_beginning(item, depth + 1) for item in value[:_MAX_LENGTH]]
         case dict():
-            return {str(key)[: _LONGEST + 1]: _beginning(value[key], depth + 1) for key in islice(value, _LONGEST)}
+            return {str(key)[: _MAX_LENGTH + 1]: _beginning(value[key], depth + 1) for key in islice(value, _MAX_LENGTH)}
     return value

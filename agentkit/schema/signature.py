@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 import warnings
 from collections import abc
@@ -16,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import typing_extensions
 
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
-from .annotations import described_as, without_factory
+from .annotations import annotated_function, described_as, type_hints, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
-from .generator import json_schema, validator_of
 from .parse import Validator
 
 if TYPE_CHECKING:
@@ -129,7 +127,7 @@ def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     """The function's signature, and the types of its parameters."""
     try:
-        signature, hints = inspect.signature(fn), _type_hints(fn)
+        signature, hints = inspect.signature(fn), type_hints(fn)
     except (TypeError, ValueError) as error:
         remedy = "wrap it in a function with annotated parameters"
         raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
@@ -144,46 +142,6 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     return signature, hints
 
 
-def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that holds the annotations of a callable."""
-    while isinstance(inspect.unwrap(fn), functools.partial):
-        fn = inspect.unwrap(fn).func
-    fn = inspect.unwrap(fn)
-    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else inspect.unwrap(type(fn).__call__)
-
-
-def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it.
-
-    Where an annotation cannot be evaluated, the error stands for the type.
-    """
-    source = _annotated(fn)
-    if inspect.isclass(source):
-        if result:
-            return {"return": source}
-        return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
-    annotations: dict[str, Any] = getattr(source, "__annotations__", {})
-    wanted = {name: hint for name, hint in annotations.items() if (name == "return") is result}
-    known = getattr(source, "__globals__", {})
-    try:
-        return _evaluated(wanted, known, None)
-    except Exception:  # noqa: BLE001  an annotation may be any code; perhaps it names what is local to where it stands
-        around = _enclosing_names(source)
-        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
-
-
-def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
-    holder = types.SimpleNamespace(__annotations__=annotations)
-    return typing.get_type_hints(holder, known, around, include_extras=True)
-
-
-def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
-    try:
-        return _evaluated({name: hint}, known, around)[name]
-    except Exception as error:  # noqa: BLE001
-        return error
-
-
 def _described(hint: Any) -> Any:
     """The annotation as pydantic takes it; the error where there is none."""
     if isinstance(hint, Exception):
@@ -194,19 +152,6 @@ def _described(hint: Any) -> Any:
         return TypeError("a typing.TypedDict that holds itself needs Python 3.12; use typing_extensions.TypedDict")
     except Exception as error:  # noqa: BLE001  a type may run any code
         return error
-
-
-def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Its type parameters, and the local names of the functions and classes round it that are being executed now."""
-    around = getattr(fn, "__qualname__", "").split(".")[:-1]
-    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
-            names = {**frame.f_locals, **names}
-        frame = frame.f_back
-    return names
 
 
 def _inferred(parameter: inspect.Parameter) -> Any:
@@ -246,6 +191,8 @@ def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspec
 def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
+
+    from .generator import validator_of
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -298,7 +245,7 @@ def result_type(fn: Callable[..., Any]) -> Any:
 
     Raises `ToolDefinitionError` where the annotation cannot be read.
     """
-    kind = _type_hints(fn, result=True).get("return")
+    kind = type_hints(fn, result=True).get("return")
     if isinstance(kind, Exception):
         raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(kind)}") from kind
     if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
@@ -315,6 +262,8 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
     """
     from pydantic import TypeAdapter
 
+    from .generator import json_schema
+
     kind = result_type(fn)
     try:
         return json_schema(TypeAdapter(Any if kind is None else kind), mode="serialization")
@@ -324,7 +273,7 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
 
 def yields(fn: Callable[..., Any]) -> bool:
     """Whether calling it gives a generator."""
-    source = _annotated(fn)
+    source = annotated_function(fn)
     return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
 
 
@@ -356,7 +305,7 @@ def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[s
         return
     strangers = [name for name in documented if name not in signature.parameters]
     if strangers:  # a partial has fewer parameters
-        known = inspect.signature(_annotated(fn)).parameters
+        known = inspect.signature(annotated_function(fn)).parameters
         strangers = [name for name in strangers if name not in known]
     if strangers and not _open_end(signature):
         _warn(fn, f"{label}: its docstring describes {', '.join(strangers)}, which it does not take")
@@ -364,7 +313,7 @@ def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[s
 
 def _warn(fn: Callable[..., Any], text: str) -> None:
     """A warning at the line where the function is defined, however it became a tool."""
-    source = _annotated(fn)
+    source = annotated_function(fn)
     code = getattr(source, "__code__", None)
     if code is None:
         warnings.warn(text, ToolDefinitionWarning, stacklevel=4)
