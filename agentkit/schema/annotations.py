@@ -25,7 +25,7 @@ _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 
 def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that holds the annotations of a callable."""
+    """The function behind a callable: behind partials, decorators and `__call__`."""
     while isinstance(inspect.unwrap(fn), functools.partial):
         fn = inspect.unwrap(fn).func
     fn = inspect.unwrap(fn)
@@ -33,9 +33,9 @@ def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it.
+    """The types of the parameters, or with `result` that of the `return`.
 
-    Where an annotation cannot be evaluated, the error stands for the type.
+    An annotation that cannot be evaluated has the error in the place of the type.
     """
     source = annotated_function(fn)
     if inspect.isclass(source):
@@ -47,7 +47,7 @@ def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any
     known = getattr(source, "__globals__", {})
     try:
         return _evaluated(wanted, known, None)
-    except Exception:  # noqa: BLE001  an annotation may be any code; perhaps it names what is local to where it stands
+    except Exception:  # noqa: BLE001  an annotation may be any code, and may use local names
         around = _enclosing_names(source)
         return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
 
@@ -65,7 +65,7 @@ def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dic
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Its type parameters, and the local names of the functions and classes round it that are being executed now."""
+    """Its type parameters, and the local names of the enclosing functions and classes that are on the stack now."""
     around = getattr(fn, "__qualname__", "").split(".")[:-1]
     names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     frame = inspect.currentframe()
@@ -78,11 +78,10 @@ def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def described_as(annotation: Any) -> Any:
-    """The annotation with its parts replaced; the same object where nothing needs it.
+    """The annotation with its parts replaced; the same object if none of them needs it.
 
-    `Iterable` is a list (pydantic's is lazy: it would fail in the middle of the function), `LiteralString` a string, an
-    Enum's members in a `Literal` are given by their values, and `typing.TypedDict` is made one that pydantic takes before
-    Python 3.12.
+    `Iterable` becomes a list (pydantic's is lazy, and would fail in the middle of the function), `LiteralString` a string, the
+    Enum members in a `Literal` their values, and before Python 3.12 `typing.TypedDict` the one that pydantic takes.
     """
     if annotation is typing.LiteralString:
         return str
@@ -103,7 +102,7 @@ def described_as(annotation: Any) -> Any:
 
 
 def without_factory(annotation: Any) -> Any:
-    """The annotation of a parameter that has a default of its own: it wins over a `default_factory` in its `Field`."""
+    """The annotation without the `default_factory` of its `Field`: the parameter's own default wins."""
     if not any(getattr(note, "default_factory", None) for note in getattr(annotation, "__metadata__", ())):
         return annotation
     from pydantic.fields import FieldInfo

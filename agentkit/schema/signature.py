@@ -1,4 +1,4 @@
-"""A function's signature and docstring, as JSON Schema and as a validator of the arguments that a model writes."""
+"""The description of a function for a model: a JSON Schema of its arguments, and the validation of what the model writes."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ __all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_sch
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Validated arguments: each parameter's name (a `**kwargs` entry's own name) with its value."""
+    """Validated arguments by the name of their parameter; an entry of `**kwargs` by its own name."""
 
     values: dict[str, Any]
     repairs: tuple[str, ...] = ()
-    """What was mended in the model's text, in words; empty when it was right as it came."""
+    """Repairs and conversions of the model's text; empty if it was right."""
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The JSON object that was validated: the model's, with its repairs, without defaults."""
+    """The JSON object that was validated: the model's with its repairs, and without defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A function as a model sees it.
 
-    `validator` has the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
-    `description` the docstring without its sections; `context` the parameters that the framework fills, with their classes.
+    `description` is the docstring without its sections. `validator` has the JSON Schema of the arguments: an object that
+    refuses other keys unless the function takes `**kwargs`. `context` are the parameters that the framework fills, with their
+    classes.
     """
 
     description: str
     validator: Validator
     context: Mapping[str, type] = field(default_factory=dict)
     returns: str = ""
-    """What the docstring says of the result."""
+    """The docstring's description of the result."""
     _positional: tuple[str, ...] = ()
     _variadic: str | None = None
     _bound: frozenset[str] = frozenset()
@@ -60,13 +61,13 @@ class Signature:
         return self.validator.schema
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to call the function with, `fn(*positional, **keyword)`; context parameters get `context`."""
+        """The `positional` and `keyword` of the call `fn(*positional, **keyword)`; context parameters get `context`."""
         keyword = {**arguments.values, **{name: filled(kind, context) for name, kind in self.context.items()}}
         positional = tuple(keyword.pop(name) for name in self._positional)
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
-        """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
+        """The arguments in JSON text, each of its annotated type; `Validator.parse` says what it raises."""
         values, repairs, given = self.validator.parse_all(arguments, name)
         if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
             known = ", ".join(self.parameters.get("properties", ())) or "none"
@@ -75,10 +76,10 @@ class Signature:
 
 
 def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
-    """What a model has to know of `fn`, built once.
+    """The signature of `fn` for a model.
 
-    Parameters whose annotation means a class to `context_of` are left out, and those that a partial binds by name. Raises
-    `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
+    Parameters for which `context_of` gives a class are left out, and so are those that a partial binds by name. Raises
+    `ToolDefinitionError` for a parameter that no schema can describe; the message names the function, the parameter and the
     remedy.
     """
     label = _label(fn)
@@ -101,15 +102,15 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
     validator = _compile_what_can_be(label, fn, fields)
-    _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_open_end(signature))
+    _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_variadic_name(signature))
     _check_aliases(label, fields)
-    _warn_of_strangers(label, fn, docstring.parameters, signature)
+    _warn_of_unknown(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
     return Signature(docstring.text, validator, context, docstring.returns, positional, variadic, frozenset(bound))
 
 
 def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
-    """An alias is the only name of its parameter; `**kwargs` would take the other one."""
+    """Refuse an alias that leaves a parameter two names: `**kwargs` would take the other one."""
     names = {parameter.name: parameter.name for parameter in fields}
     for parameter in fields:
         for note in getattr(parameter.annotation, "__metadata__", ()):
@@ -143,7 +144,7 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
 
 
 def _described(hint: Any) -> Any:
-    """The annotation as pydantic takes it; the error where there is none."""
+    """The annotation in the form that pydantic takes, or the error."""
     if isinstance(hint, Exception):
         return hint
     try:
@@ -160,7 +161,7 @@ def _inferred(parameter: inspect.Parameter) -> Any:
 
 
 def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
-    """The parameter as one that is passed by name, since a model names its arguments; `*args` becomes a list."""
+    """The parameter as keyword-only, since a model names its arguments; `*args` becomes a list."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return inspect.Parameter(parameter.name, parameter.KEYWORD_ONLY, default=[], annotation=list[annotation])
     if parameter.default is not parameter.empty:
@@ -170,7 +171,7 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
 
 
 def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
-    """As `_compile`, without the parameters that cannot be described and need not be given; each is a warning."""
+    """As `_compile`, without the optional parameters that cannot be described. Each of them is a warning."""
     try:
         return _compile(label, fields)
     except ToolDefinitionError:
@@ -218,7 +219,7 @@ _UNPACKS = (typing.Unpack, typing_extensions.Unpack)
 
 
 def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter]) -> dict[str, Any]:
-    """With `**kwargs: Unpack[SomeTypedDict]` the keys of the class are keys of the object; pydantic nests them."""
+    """The schema with the keys of the class in `**kwargs: Unpack[SomeTypedDict]`, which pydantic nests."""
     rest: dict[str, Any] = schema.get("additionalProperties") or {}
     if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) in _UNPACKS for f in fields):
         return schema
@@ -233,7 +234,7 @@ def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter])
 
 
 def one_key(name: str, annotation: Any) -> Validator:
-    """A validator of an object with this one key; its value is a dict."""
+    """A validator of an object with this one key."""
     return _compile(name, [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)])
 
 
@@ -241,9 +242,9 @@ _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable,
 
 
 def result_type(fn: Callable[..., Any]) -> Any:
-    """The type that the function is annotated to return; None where it is not. A generator returns a list.
+    """The annotated result of the function, a list for a generator; None without an annotation.
 
-    Raises `ToolDefinitionError` where the annotation cannot be read.
+    Raises `ToolDefinitionError` for an annotation that cannot be read.
     """
     kind = type_hints(fn, result=True).get("return")
     if isinstance(kind, Exception):
@@ -256,9 +257,9 @@ def result_type(fn: Callable[..., Any]) -> Any:
 
 
 def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of what the function returns, as it is written to the model.
+    """The JSON Schema of the function's result, as it is rendered for the model; empty without an annotation.
 
-    It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
+    Raises `ToolDefinitionError` for a type that JSON cannot hold.
     """
     from pydantic import TypeAdapter
 
@@ -272,7 +273,7 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def yields(fn: Callable[..., Any]) -> bool:
-    """Whether calling it gives a generator."""
+    """Whether the function is a generator."""
     source = annotated_function(fn)
     return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
 
@@ -300,19 +301,19 @@ def _docstring(fn: Callable[..., Any]) -> Docstring:
     return read_docstring(text) if text else Docstring()
 
 
-def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
+def _warn_of_unknown(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
     if inspect.isclass(fn) or not documented:
         return
-    strangers = [name for name in documented if name not in signature.parameters]
-    if strangers:  # a partial has fewer parameters
+    unknown = [name for name in documented if name not in signature.parameters]
+    if unknown:  # a partial has fewer parameters
         known = inspect.signature(annotated_function(fn)).parameters
-        strangers = [name for name in strangers if name not in known]
-    if strangers and not _open_end(signature):
-        _warn(fn, f"{label}: its docstring describes {', '.join(strangers)}, which it does not take")
+        unknown = [name for name in unknown if name not in known]
+    if unknown and not _variadic_name(signature):
+        _warn(fn, f"{label}: its docstring describes {', '.join(unknown)}, which it does not take")
 
 
 def _warn(fn: Callable[..., Any], text: str) -> None:
-    """A warning at the line where the function is defined, however it became a tool."""
+    """Warn at the line where the function is defined."""
     source = annotated_function(fn)
     code = getattr(source, "__code__", None)
     if code is None:
@@ -321,15 +322,15 @@ def _warn(fn: Callable[..., Any], text: str) -> None:
         warnings.warn_explicit(text, ToolDefinitionWarning, code.co_filename, code.co_firstlineno, source.__module__)
 
 
-def _open_end(signature: inspect.Signature) -> str:
-    """The name of `**kwargs`; empty if there is none."""
+def _variadic_name(signature: inspect.Signature) -> str:
+    """The name of the `**kwargs` parameter; empty if there is none."""
     return next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
 
 
 def _add_descriptions(
     schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str], *, variadic: str
 ) -> None:
-    """A Field's description comes first, then plain text in `Annotated`, then the docstring."""
+    """Add descriptions to the properties: a Field's own, else plain text in `Annotated`, else the docstring's."""
     for name, prop in schema.get("properties", {}).items():
         notes = [getattr(note, "documentation", note) for note in getattr(hints.get(name), "__metadata__", ())]
         text = next((" ".join(note.split()) for note in notes if isinstance(note, str)), documented.get(name))
