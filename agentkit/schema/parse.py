@@ -1,9 +1,8 @@
-"""JSON text that a model wrote, as a validated value; and what to tell the model when it does not fit."""
+"""A model's JSON text as a validated value, and the explanation for the model where the text does not fit."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -13,27 +12,31 @@ from ..errors import ToolArgumentsInvalid
 from ..names import wire_name
 from ..redact import redact
 from .coerce import bare_words, coerce
-from .node import Nodes
+from .node import Nodes, resolve, subschemas
 from .paths import child, format_path, preview
 from .repair import NotJson, read_json
 from .validate import Matcher, Rules, conversion_errors, count_comparisons
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 __all__ = ["LONGEST_TEXT", "LONG_TEXT", "Validator"]
 
 LONGEST_TEXT = 2 * 2**20
-"""Characters; a longer text is refused unread. A model that writes 400,000 tokens in one reply does not get there."""
+"""Characters; a longer text is refused unread. A model would need 400,000 tokens in one reply to write it."""
 LONG_TEXT = 2 * 2**10
-"""Characters; a longer text is better read in a thread, as mending it may take more than a few milliseconds."""
-_LOOKED_AT_FIRST = 5_000
-"""The shape of more values is compared with the schema before the library validates them: it makes an error of each wrong
-one, and nothing else of the process runs meanwhile."""
-_MOST_VALUES = 200_000
-_MOST_READINGS = 10_000
-"""How often parts of a value may be compared with parts of a type that holds itself in a union."""
+"""Characters; a longer text is better read in a thread, as repairing it may take more than a few milliseconds."""
+_MANY_VALUES = 5_000
+"""More values are compared with the schema before pydantic sees them. It makes an error object for each wrong value, and
+blocks the whole process meanwhile."""
+_MAX_VALUES = 200_000
+_MAX_COMPARISONS = 10_000
+"""Comparisons of parts of a value with the branches of a recursive union, besides 50 for each value."""
+_MAX_HINT = 2_000
+"""Characters of the schemas in an explanation, or of another program's error."""
+_MAX_WORD = 80
+_MAX_PROBLEMS = 5
+"""Problems of one call in an explanation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +54,24 @@ class Validator:
         object.__setattr__(self, "nodes", Nodes(self.schema))
 
     def parse(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...]]:
-        """The validated value, and what was mended in the text: nothing when it was right as it came.
+        """The validated value, and the repairs of the text and the value; none for text that was right.
 
-        `name` is the tool's, for calls that repeat it in their arguments; `words` says whether words may stand before the
-        object. Empty text counts as an empty object where the schema knows no key, and is refused elsewhere: it may be a
-        call that was cut at its first character. Raises `ToolArgumentsInvalid` with a message that names each wrong value,
-        where it is, and what is expected.
+        `name` is the tool's, for calls that repeat it in their arguments. `words` says whether words may stand before the
+        object. Empty text counts as an empty object if the schema has no key. Elsewhere it is refused, as it may be a call that
+        was cut at its first character. Raises `ToolArgumentsInvalid` with a message that names each wrong value, its path, and
+        what is expected.
         """
         value, repairs, _ = self.parse_all(text, name, words=words)
         return value, repairs
 
     def parse_all(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...], Any]:
-        """As `parse`, and the JSON value that was validated: the text's own, with its repairs."""
+        """As `parse`, and the JSON value that was validated, with its repairs."""
         try:
-            return self._parse(self._text(text), name, words=words)
+            return self._parse(self._decoded(text), name, words=words)
         except RecursionError:
             raise ToolArgumentsInvalid(f"the {self.subject} are nested too deeply") from None
 
-    def _text(self, text: str | bytes) -> str:
+    def _decoded(self, text: str | bytes) -> str:
         if not isinstance(text, str | bytes):
             raise ToolArgumentsInvalid(f"the {self.subject} are no JSON text but {type(text).__name__}")
         if len(text) > LONGEST_TEXT:
@@ -83,58 +86,48 @@ class Validator:
     def _parse(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...], Any]:
         value, repairs = self._read(text, name, words=words)
         is_large = self._check_size(value, text)
-        if "bare word" in repairs:
-            return self._with_bare_words(value, repairs, text)
-        try:
-            if is_large:
-                self._check_shape(value)
-            return self._validated(value, None if repairs else text), repairs, value
-        except ToolArgumentsInvalid:
-            mended, more = coerce(value, self.nodes)
-            if not more:
-                raise
-        if self._check_size(mended, text):  # there may be more in it: what was a text
-            self._check_shape(mended)
-        return self._validated(mended, None), (*repairs, *more), mended
+        if "bare word" not in repairs:
+            try:
+                if is_large:
+                    self._check_schema(value)
+                return self._validated(value, None if repairs else text), repairs, value
+            except ToolArgumentsInvalid:
+                coerced, notes = coerce(value, self.nodes)
+                if not notes:
+                    raise
+        else:  # a word without quotes is taken where the schema lists it
+            coerced, notes = coerce(value, self.nodes)
+            if left := bare_words(coerced):
+                raise ToolArgumentsInvalid(
+                    f"the text of the {self.subject} is not valid JSON: {left[0][:_MAX_WORD]} stands there without quotes"
+                )
+        if self._check_size(coerced, text):  # a string may have become many values
+            self._check_schema(coerced)
+        return self._validated(coerced, None), (*repairs, *notes), coerced
 
-    def _explain(self, error: ValidationError, value: Any) -> str:
-        """What the model is told of the library's error."""
-        found = error.errors(include_url=False, include_context=False)
-        wrong = Matcher(self.nodes).errors(value) if _has_strange_key(found) else []
-        return "; ".join(wrong[:_SHOWN]) or _explanation(found, self.schema, self.subject)
-
-    def _check_shape(self, value: Any) -> None:
-        if wrong := Matcher(self.nodes).errors(value):
-            raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
+    def _check_schema(self, value: Any) -> None:
+        if errors := Matcher(self.nodes).errors(value):
+            raise ToolArgumentsInvalid("; ".join(errors[:_MAX_PROBLEMS])) from None
 
     def _check_size(self, value: Any, text: str) -> bool:
-        """Refuse what would take long to validate: more values than a model writes, and types with too many readings.
+        """Refuse what pydantic would validate for long: too many values, or a recursive union with too many readings.
 
-        True where the library would make many errors of a value that does not fit.
+        True if pydantic could make many errors of it.
         """
         count = text.count(",") + text.count(":")
-        if count > _LOOKED_AT_FIRST:  # they may be in texts
-            count = _values(value)
-        if count > _MOST_VALUES:
-            raise ToolArgumentsInvalid(f"the {self.subject} hold {count:,} values; at most {_MOST_VALUES:,} are read")
-        tries = count_comparisons(value, self.nodes) if self.nodes.is_recursive else 0
-        if tries > _MOST_READINGS + 50 * count:
+        if count > _MANY_VALUES:  # the commas may be inside strings
+            count = _count_values(value)
+        if count > _MAX_VALUES:
+            raise ToolArgumentsInvalid(f"the {self.subject} hold {count:,} values; at most {_MAX_VALUES:,} are read")
+        comparisons = count_comparisons(value, self.nodes) if self.nodes.is_recursive else 0
+        if comparisons > _MAX_COMPARISONS + 50 * count:
             raise ToolArgumentsInvalid(
                 f"the {self.subject} are nested too deeply for a type that can be read in several ways on each level"
             )
-        return max(count, 5 * tries) > _LOOKED_AT_FIRST
-
-    def _with_bare_words(self, value: Any, repairs: tuple[str, ...], text: str) -> tuple[Any, tuple[str, ...], Any]:
-        """A word without quotes counts where the schema lists it, and is refused elsewhere."""
-        mended, more = coerce(value, self.nodes)
-        if left := bare_words(mended):
-            raise ToolArgumentsInvalid(
-                f"the text of the {self.subject} is not valid JSON: {left[0][:_LONGEST_WORD]} stands there without quotes"
-            )
-        self._check_size(mended, text)
-        return self._validated(mended, None), (*repairs, *more), mended
+        return max(count, 5 * comparisons) > _MANY_VALUES
 
     def _read(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
+        """The JSON value of the text, without what models put around it, and the repairs."""
         known = self.schema.get("properties", {})
         takes_any = self.schema.get("additionalProperties") is not False
         if not text.strip() or text.strip() == "null":
@@ -145,12 +138,13 @@ class Validator:
         try:
             keys = None if takes_any else known
             value, repairs = read_json(text, name=name, keys=keys, words=words)
-            opened, taken_off = _opened(value, keys, name)
+            value, removed = _without_envelopes(value, keys, name)
         except NotJson as error:
             raise ToolArgumentsInvalid(f"the text of the {self.subject} is not valid JSON: {error}") from None
-        return opened, (*repairs, *taken_off)
+        return value, (*repairs, *removed)
 
     def _validated(self, value: Any, text: str | None) -> Any:
+        """The result of pydantic, which reads the text if it is as the model wrote it."""
         from pydantic import ValidationError
 
         try:
@@ -158,20 +152,23 @@ class Validator:
         except RecursionError:
             raise
         except ValidationError as error:
-            raise ToolArgumentsInvalid(self._explain(error, value)) from None
+            found = error.errors(include_url=False, include_context=False)
+            if any(item["type"] in _EXTRA_KEY and len(item["loc"]) > 1 for item in found):
+                self._check_schema(value)  # pydantic does not say which keys are known there
+            raise ToolArgumentsInvalid(_explanation(found, self.schema, self.subject)) from None
         except Exception as error:  # of a validator or a constraint of the program's own
-            told = redact(f"{type(error).__name__}: {error}"[:_LONGEST_HINT])
-            raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {told}") from error
+            reason = redact(f"{type(error).__name__}: {error}"[:_MAX_HINT])
+            raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {reason}") from error
         if self.rules.is_plain and isinstance(value, dict):  # a list would pass for arguments by position
             return result
-        wrong = Matcher(self.nodes).errors(value) or conversion_errors(value, result, self.nodes, self.rules)
-        if wrong:  # a library passes over keys and digits, and takes true for 1
-            raise ToolArgumentsInvalid("; ".join(wrong[:_SHOWN]))
+        self._check_schema(value)
+        if errors := conversion_errors(value, result, self.nodes, self.rules):
+            raise ToolArgumentsInvalid("; ".join(errors[:_MAX_PROBLEMS]))
         return result
 
 
-def _values(value: Any) -> int:
-    """How many values are in it, itself included."""
+def _count_values(value: Any) -> int:
+    """How many JSON values there are in this one, itself included."""
     count, left = 1, [value]
     while left:
         outer = left.pop()
@@ -182,36 +179,36 @@ def _values(value: Any) -> int:
     return count
 
 
-def _opened(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any, list[str]]:
-    """The object inside the envelopes that models put it in, and what was taken off.
+def _without_envelopes(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any, list[str]]:
+    """The object inside the envelopes that models put it in, and what was removed.
 
-    Where any key may be given (`known` is None) an object is no envelope.
+    `known` are the keys that the object may have; None for any keys, and then no object is an envelope.
     """
-    taken_off = []
+    removed = []
     for _ in range(5):
         match value:
             case str() if value.strip()[:1] in ("{", "[", '"'):
                 value, more = read_json(value, name=name, keys=known)
-                taken_off += [*more, "JSON inside a JSON text"]
+                removed += [*more, "JSON inside a JSON text"]
             case [dict() as only]:
                 value = only
-                taken_off.append("a list of one object")
+                removed.append("a list of one object")
             case dict() if known is not None and (envelope := _envelope(value, known, name)):
                 value, what = envelope
-                taken_off.append(what)
+                removed.append(what)
             case _:
                 break
-    return value, taken_off
+    return value, removed
 
 
 _CONTENTS = ("arguments", "args", "parameters", "input", "kwargs", "properties")
-"""The keys under which models put the arguments."""
+"""Keys of the arguments in an envelope."""
 _TITLES = ("name", "tool", "tool_name", "function", "function_name")
-"""The keys beside them that name the tool."""
+"""Keys beside them that name the tool."""
 
 
 def _envelope(value: Mapping[str, Any], known: Mapping[str, Any], name: str) -> tuple[Any, str] | None:
-    """What is in the envelope, and what the envelope is; None for an object that is none."""
+    """The content of an envelope, and a description of the envelope; None for an object that is not one."""
     if any(key in known for key in value) or not 1 <= len(value) <= 3:
         return None
     match value:
@@ -227,29 +224,19 @@ def _envelope(value: Mapping[str, Any], known: Mapping[str, Any], name: str) -> 
     return value[contents[0]], "an envelope with the tool's name" if titles else f"an envelope {contents[0]!r}"
 
 
-_REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
-_LONGEST_HINT = 2000
-_LONGEST_WORD = 80
-_SHOWN = 5
-"""Problems of a call that the model is told."""
 _NO_OBJECT = ("arguments_type", "unexpected_positional_argument")
-
-
-def _has_strange_key(found: list[ErrorDetails]) -> bool:
-    """Whether a nested object has a key that is not known there; pydantic does not say which are."""
-    kinds = ("extra_forbidden", "unexpected_keyword_argument")
-    return any(item["type"] in kinds and len(item["loc"]) > 1 for item in found)
+_EXTRA_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _explanation(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
-    """A ValidationError in words for the model: parameter, value, what is expected, and the parameter's schema."""
+    """A ValidationError for the model: each parameter, its value, what is expected, and the parameter's schema."""
     problems, schemas = [], {}
     known = list(schema.get("properties", {}))
     if any(item["type"] in _NO_OBJECT for item in found):
         keys = ", ".join(known) or ("none" if schema.get("additionalProperties") is False else "any")
         return f"the {subject} must be one JSON object with these keys: {keys}"
-    for item in found[:_SHOWN]:
+    for item in found[:_MAX_PROBLEMS]:
         if item["type"] == "json_invalid" and not item["loc"]:
             why = item["msg"].removeprefix("Invalid JSON: ")
             why = "a text holds half of a surrogate pair" if "hex escape" in why or "surrogate" in why else why
@@ -258,23 +245,23 @@ def _explanation(found: list[ErrorDetails], schema: Mapping[str, Any], subject: 
         problems.append(_problem(item, format_path(reduce(child, path, None), subject), known))
         if path and path[0] in known:
             schemas[str(path[0])] = schema["properties"][path[0]]
-    return "; ".join(problems) + _hint(schemas, schema.get("$defs", {}))
+    return "; ".join(problems) + _hint(schemas, schema)
 
 
-def _hint(schemas: dict[str, Any], definitions: Mapping[str, Any]) -> str:
-    """The schemas with the definitions that they refer to, also by way of others, unless they are long."""
+def _hint(schemas: dict[str, Any], root: Mapping[str, Any]) -> str:
+    """The schemas with the definitions that they need; empty if they are long."""
     needed: dict[str, Any] = {}
-    left: list[Any] = [schemas]
-    size = 0
-    while left and size <= _LONGEST_HINT:
-        text = json.dumps(left.pop(), ensure_ascii=False)
-        size += len(text)
-        for name in _REFERENCE.findall(text) if size <= _LONGEST_HINT else ():
-            if name in definitions and name not in needed:
-                needed[name] = definitions[name]
-                left.append(definitions[name])
-    hint = json.dumps({**schemas, **({"$defs": needed} if needed else {})}, ensure_ascii=False) if size <= _LONGEST_HINT else ""
-    return f"\nschema: {hint}" if schemas and 0 < len(hint) <= _LONGEST_HINT else ""
+    left = list(schemas.values())
+    for part in left:
+        for ref in {inner["$ref"]: None for inner in subschemas(part) if "$ref" in inner}:
+            name = ref.removeprefix("#/$defs/")
+            if name not in needed:
+                needed[name] = resolve(root, ref)
+                left.append(needed[name])
+        if len(needed) > _MAX_HINT // 30:
+            return ""
+    hint = json.dumps({**schemas, **({"$defs": needed} if needed else {})}, ensure_ascii=False)
+    return f"\nschema: {hint}" if schemas and len(hint) <= _MAX_HINT else ""
 
 
 def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
@@ -283,6 +270,6 @@ def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
     if item["type"] == "unexpected_keyword_argument":
         return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if item["type"] in ("value_error", "assertion_error"):  # the words of a validator, which may know secrets
+    if item["type"] in ("value_error", "assertion_error"):  # the message of a validator, which may hold secrets
         text = redact(text)
     return f"{name}: {text} (got {preview(item['input'])})"
