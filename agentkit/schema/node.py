@@ -11,7 +11,7 @@ from typing import Any
 from .repair import BareWord
 from .unwrap import plain_key
 
-__all__ = ["Inliner", "Node", "Nodes", "is_of_type", "key_of", "map_children", "resolve", "subschemas", "type_of"]
+__all__ = ["Inliner", "Node", "Nodes", "follow", "is_of_type", "key_of", "map_children", "resolve", "subschemas", "type_of"]
 
 _SCHEMA = ("items", "additionalProperties")
 _LIST_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -26,14 +26,25 @@ _MAX_INLINED = 2_000
 
 def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
     """The schema that a `$ref` in `root` points to (RFC 6901). Empty, which admits any value, where there is none."""
-    found: Any = root if isinstance(ref, str) and ref.startswith("#") else None
-    for part in ref[1:].split("/")[1:] if found is not None else ():
+    if not isinstance(ref, str) or ref.partition("/")[0] != "#":
+        return {}
+    found: Any = root
+    for part in ref.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
         else:
             found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with its reference replaced by the target; keywords beside the reference win over the target's."""
+    for _ in range(_MAX_REFERENCES):
+        if "$ref" not in schema:
+            break
+        schema = {**resolve(root, schema["$ref"]), **{key: value for key, value in schema.items() if key != "$ref"}}
+    return schema
 
 
 def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -53,12 +64,13 @@ def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dic
 
 
 def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schema itself and every schema inside it, without following references."""
-    left: list[Any] = [schema]
-    while left:
-        if isinstance(part := left.pop(), dict):
-            yield part
-            map_children(part, left.append)
+    """The schema itself and every schema inside it, in order, without following references."""
+    yield schema
+    children: list[Any] = []
+    map_children(schema, children.append)
+    for child in children:
+        if isinstance(child, dict):
+            yield from subschemas(child)
 
 
 class Inliner:
@@ -68,17 +80,21 @@ class Inliner:
         self._root = root
         self._left = _MAX_INLINED
 
-    def inline(self, schema: Mapping[str, Any], parents: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]] | None:
-        """The schema with the target of its `$ref` merged into it, and `parents` with that `$ref` added.
+    def inline(
+        self, schema: Mapping[str, Any], parents: tuple[str, ...], stub: Callable[[str], Mapping[str, Any]]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """As `follow`, and `parents` with the references that were replaced.
 
-        Keywords beside the `$ref` win over the target's. None where the reference is one of its own parents, or one too many.
+        `stub` gives what takes the place of a reference that is among its own parents, or one too many.
         """
-        ref = schema["$ref"]
-        self._left -= 1
-        if ref in parents or self._left < 0:
-            return None
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        return {**resolve(self._root, ref), **beside}, (*parents, ref)
+        made = dict(schema)
+        while isinstance(ref := made.pop("$ref", None), str):
+            self._left -= 1
+            if ref in parents or self._left < 0:
+                made = {**stub(ref), **made}
+            else:
+                made, parents = {**resolve(self._root, ref), **made}, (*parents, ref)
+        return made, parents
 
 
 @dataclass(slots=True, eq=False)
@@ -174,9 +190,7 @@ class Nodes:
         return False
 
     def _made(self, part: Mapping[str, Any]) -> Node:
-        for _ in range(_MAX_REFERENCES):
-            if "$ref" in part:
-                part = resolve(self.schema, part["$ref"])
+        part = follow(self.schema, part)
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
         types = (names,) if isinstance(names, str) else tuple(names)

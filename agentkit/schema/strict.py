@@ -7,7 +7,7 @@ left out, as the arguments are validated here anyway.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from .loosen import is_plain_pattern
 from .node import Inliner
@@ -20,11 +20,11 @@ _NULL = {"type": "null"}
 
 
 class NotStrict(ValueError):
-    """A schema that the strict mode does not take; the message says where and why."""
+    """A schema without a strict form; the message says where and why."""
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object in the strict form. Raises `NotStrict`."""
+    """The strict form of an object's schema. Raises `NotStrict`."""
     return _Strict(schema).node(schema, "", ())
 
 
@@ -35,14 +35,14 @@ class _Strict:
     def node(self, node: Any, path: str, parents: tuple[str, ...]) -> dict[str, Any]:
         """The strict form of a part of the schema; `parents` are the references that it is inside."""
         where = path or "the arguments"
-        if isinstance(node, Mapping) and "$ref" in node:
-            inlined = self._inliner.inline(node, parents)
-            if inlined is None and node["$ref"] in parents:
-                name = node["$ref"].rpartition("/")[2]
-                raise NotStrict(f"{where}: {name} holds itself, and references must be inline")
-            if inlined is None:
-                raise NotStrict(f"{where}: the schema is too large with its references inline")
-            return self.node(inlined[0], path, inlined[1])
+
+        def refuse(ref: str) -> NoReturn:
+            if ref in parents:
+                raise NotStrict(f"{where}: {ref.rpartition('/')[2]} holds itself, and references must be inline")
+            raise NotStrict(f"{where}: the schema is too large with its references inline")
+
+        if isinstance(node, Mapping):
+            node, parents = self._inliner.inline(node, parents, refuse)
         if not isinstance(node, Mapping) or not {"type", "anyOf", "oneOf", "enum", "const"} & node.keys():
             raise NotStrict(f"{where}: any value is allowed, and each must have a type")
         branches = node.get("anyOf") or node.get("oneOf")
