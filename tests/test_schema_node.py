@@ -18,7 +18,7 @@ ROOT: dict[str, Any] = {
         "either": {"anyOf": [TEXT, {"type": "null"}]},
     },
     "$defs": {"Tree": {"type": "object", "properties": {"kids": {"items": {"$ref": "#/$defs/Tree"}}}}},
-    "definitions": {"Old": {"type": "boolean"}},
+    "definitions": {"Old": {"type": "boolean"}, "Old Box[int]": {"type": "null"}},
 }
 
 
@@ -27,6 +27,7 @@ ROOT: dict[str, Any] = {
     [
         ("#/$defs/Tree", ROOT["$defs"]["Tree"]),
         ("#/definitions/Old", {"type": "boolean"}),
+        ("#/definitions/Old%20Box%5Bint%5D", {"type": "null"}),
         ("#/properties/plain", TEXT),
         ("#/properties/a~1b", {"type": "integer"}),
         ("#/properties/c~0d", {"type": "number"}),
@@ -97,8 +98,22 @@ def test_the_children_are_changed_in_a_copy() -> None:
 
 def test_subschemas_come_in_order_and_references_are_not_followed() -> None:
     assert [part.get("type") for part in subschemas(ROOT)] == [
-        "object", "string", "integer", "number", None, "string", "null", "object", None, None, "boolean",
+        "object", "string", "integer", "number", None, "string", "null", "object", None, None, "boolean", "null",
     ]  # fmt: skip
+
+
+def test_a_keyword_of_a_wrong_type_counts_as_left_out() -> None:
+    broken: dict[str, Any] = {
+        "type": None,
+        "properties": [],
+        "required": None,
+        "enum": {},
+        "anyOf": None,
+        "discriminator": 1,
+        "$ref": 1,
+    }
+    node = Nodes({}).of(broken)
+    assert (node.types, node.properties, node.required, node.enum, node.branches) == ((), {}, frozenset(), None, ())
 
 
 def test_a_node_is_recursive_if_it_is_inside_itself() -> None:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from .node import Inliner, follow, map_children, resolve, type_of
+from .node import Inliner, follow, map_children, resolve, type_of, well_formed
 
 __all__ = ["CAREFUL", "SchemaRule", "is_plain_pattern", "loosened"]
 
@@ -65,10 +65,6 @@ _KEYWORDS_OF = {
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum"),
 }
-_SHAPES: dict[str, type] = {
-    "properties": dict, "required": list, "enum": list, "anyOf": list, "oneOf": list, "allOf": list, "$ref": str
-}  # fmt: skip
-"""A keyword of another type is left out: some programs write an empty object as a list, or null."""
 _NULL = {"type": "null"}
 _SCALARS: list[dict[str, Any]] = [{"type": name} for name in ("string", "number", "boolean", "object", "null")]
 _ANYTHING = [*_SCALARS, {"type": "array", "items": {"anyOf": _SCALARS}}]
@@ -103,7 +99,7 @@ class _Loosening:
         if self._inliner:
             made, parents = self._inliner.inline(made, parents, self._stub)
             made = {key: value for key, value in made.items() if key not in ("$defs", "definitions")}
-        made = {key: value for key, value in made.items() if isinstance(value, _SHAPES.get(key, object))}
+        made = well_formed(made)
         if self._inliner and "allOf" in made:  # its branches may be merged into the node
             branches = [branch for branch in made["allOf"] if isinstance(branch, Mapping)]
             inlined = [self._inliner.inline(branch, parents, self._stub) for branch in branches]
@@ -126,24 +122,19 @@ class _Loosening:
 
 def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The root as one object with the keys of all branches; the keys of a choice are optional."""
-    root, schema = schema, follow(schema, schema)
+    root, schema = schema, well_formed(follow(schema, schema))
     made = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "allOf", "not", "enum", "if")}
-    made |= {"type": "object", "properties": _well_shaped(schema, "properties")}
-    required = [*_well_shaped(schema, "required")]
+    made |= {"type": "object", "properties": schema.get("properties", {})}
+    required = [*schema.get("required", ())]
     for key in ("allOf", "anyOf", "oneOf"):
-        for branch in _well_shaped(schema, key):
-            inner = follow(root, branch) if isinstance(branch, Mapping) else {}
-            made["properties"] = {**_well_shaped(inner, "properties"), **made["properties"]}
-            required += _well_shaped(inner, "required") if key == "allOf" else []
+        for branch in schema.get(key, ()):
+            inner = well_formed(follow(root, branch)) if isinstance(branch, Mapping) else {}
+            made["properties"] = {**inner.get("properties", {}), **made["properties"]}
+            required += inner.get("required", []) if key == "allOf" else []
     made.pop("required", None)
     if required:
         made["required"] = list(dict.fromkeys(required))
     return made
-
-
-def _well_shaped(schema: Mapping[str, Any], key: str) -> Any:
-    value = schema.get(key)
-    return value if isinstance(value, _SHAPES[key]) else _SHAPES[key]()
 
 
 def _keywords(node: dict[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from .repair import BareWord
 from .unwrap import plain_key
 
-__all__ = ["Inliner", "Node", "Nodes", "follow", "is_of_type", "key_of", "map_children", "resolve", "subschemas", "type_of"]
+__all__ = [
+    "Inliner",
+    "Node",
+    "Nodes",
+    "follow",
+    "is_of_type",
+    "key_of",
+    "map_children",
+    "resolve",
+    "subschemas",
+    "type_of",
+    "well_formed",
+]
 
 _SCHEMA = ("items", "additionalProperties")
 _LIST_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAP_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _CLASSES = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+_KEYWORDS: dict[str, Any] = {
+    "type": (str, list), "properties": dict, "patternProperties": dict, "required": list, "enum": list, "prefixItems": list,
+    "anyOf": list, "oneOf": list, "allOf": list, "discriminator": dict, "$ref": str,
+}  # fmt: skip
 _MAX_REFERENCES = 20
 """References in a row; more are a circle."""
 _MAX_INLINED = 2_000
@@ -29,7 +46,7 @@ def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
     if not isinstance(ref, str) or ref.partition("/")[0] != "#":
         return {}
     found: Any = root
-    for part in ref.split("/")[1:]:
+    for part in unquote(ref).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
@@ -45,6 +62,11 @@ def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, A
             break
         schema = {**resolve(root, schema["$ref"]), **{key: value for key, value in schema.items() if key != "$ref"}}
     return schema
+
+
+def well_formed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without keywords of a wrong type: some programs write an empty object as a list, or as null."""
+    return {key: value for key, value in schema.items() if isinstance(value, _KEYWORDS.get(key, object))}
 
 
 def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -190,7 +212,7 @@ class Nodes:
         return False
 
     def _made(self, part: Mapping[str, Any]) -> Node:
-        part = follow(self.schema, part)
+        part = well_formed(follow(self.schema, part))
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
         types = (names,) if isinstance(names, str) else tuple(names)
