@@ -18,7 +18,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .node import Nodes, map_children, subschemas
+from .node import Nodes, map_children
 from .parse import Validator
 from .validate import Rules
 
@@ -33,28 +33,34 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
         used.append(_Generator(**options))
         return used[0]
 
-    schema = json_schema(adapter, generator=generator)
-    rules = Rules(used[0].forbids_extra, used[0].drops_extra, used[0].is_exact, _is_plain(schema))
+    schema, parts = _generated(adapter, generator, "validation")
+    rules = Rules(used[0].forbids_extra, used[0].drops_extra, used[0].is_exact, all(map(_is_plain, parts)))
     validate = partial(adapter.validate_json, strict=True, extra="forbid" if rules.forbids_extra else None)
     return Validator(schema, validate, rules)
 
 
-def json_schema(
-    adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation", generator: Any = None
-) -> dict[str, Any]:
+def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
     """The JSON Schema of what the adapter validates or writes."""
-    schema = _without_titles(adapter.json_schema(schema_generator=generator or _Generator, mode=mode))
+    return _generated(adapter, _Generator, mode)[0]
+
+
+def _generated(adapter: TypeAdapter[Any], generator: Any, mode: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The schema, and a list of it and every schema inside it."""
+    parts: list[dict[str, Any]] = []
+    schema = _without_titles(adapter.json_schema(schema_generator=generator, mode=mode), parts)
     nodes = Nodes(schema)
-    for part in subschemas(schema):
+    for part in parts:
         if isinstance(part.get("default"), list | dict):
             part["default"] = _with_sorted_sets(part["default"], part, nodes)
-    return schema
+    return schema, parts
 
 
-def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without titles, which only cost tokens. A property that is named `title` stays."""
+def _without_titles(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The schema without titles, which only cost tokens. It and its children are appended to `parts`."""
     kept = {key: value for key, value in schema.items() if key != "title" or not isinstance(value, str)}
-    return map_children(kept, lambda inner: _without_titles(inner) if isinstance(inner, dict) else inner)
+    made = map_children(kept, lambda inner: _without_titles(inner, parts) if isinstance(inner, dict) else inner)
+    parts.append(made)
+    return made
 
 
 def _with_sorted_sets(value: Any, part: Any, nodes: Nodes) -> Any:
@@ -75,14 +81,10 @@ _PLAIN_KEYS = {
 }  # fmt: skip
 
 
-def _is_plain(schema: dict[str, Any]) -> bool:
-    """Whether strict validation alone is enough: there are no unions, options, sets, dates and open objects."""
-    return all(
-        part.keys() <= _PLAIN_KEYS
-        and isinstance(part.get("type"), str)
-        and (part["type"] != "object" or part.get("additionalProperties") is False)
-        for part in subschemas(schema)
-    )
+def _is_plain(part: dict[str, Any]) -> bool:
+    """Whether strict validation alone is enough for it: no union, options, set, date or open object."""
+    is_open = part.get("type") == "object" and part.get("additionalProperties") is not False
+    return part.keys() <= _PLAIN_KEYS and isinstance(part.get("type"), str) and not is_open
 
 
 class _Generator(GenerateJsonSchema):

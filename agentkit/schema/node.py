@@ -26,17 +26,17 @@ __all__ = [
     "well_formed",
 ]
 
-_SCHEMA = ("items", "additionalProperties")
-_LIST_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_MAP_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+_CHILDREN = {
+    "items": "one", "additionalProperties": "one", "anyOf": "list", "oneOf": "list", "allOf": "list", "prefixItems": "list",
+    "properties": "map", "patternProperties": "map", "$defs": "map", "definitions": "map",
+}  # fmt: skip
+"""The keywords that hold schemas: one, a list of them, or a map from names to them."""
 _CLASSES = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 _KEYWORDS: dict[str, Any] = {
     "type": (str, list), "properties": dict, "patternProperties": dict, "required": list, "enum": list, "prefixItems": list,
     "anyOf": list, "oneOf": list, "allOf": list, "discriminator": dict, "$ref": str,
 }  # fmt: skip
-_MAX_REFERENCES = 20
-"""References in a row; more are a circle."""
 _MAX_INLINED = 2_000
 """References that are written out; classes that share classes would grow without a bound."""
 
@@ -55,13 +55,9 @@ def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with its reference replaced by the target; keywords beside the reference win over the target's."""
-    for _ in range(_MAX_REFERENCES):
-        if "$ref" not in schema:
-            break
-        schema = {**resolve(root, schema["$ref"]), **{key: value for key, value in schema.items() if key != "$ref"}}
-    return schema
+    return Inliner(root).inline(schema, (), lambda ref: {})[0]
 
 
 def well_formed(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,12 +72,13 @@ def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dic
     """
     made = dict(schema)
     for key, value in schema.items():
-        if key in _SCHEMA and isinstance(value, dict):
-            made[key] = change(value)
-        elif key in _LIST_OF_SCHEMAS and isinstance(value, list):
-            made[key] = [change(inner) for inner in value]
-        elif key in _MAP_OF_SCHEMAS and isinstance(value, dict):
-            made[key] = {name: change(inner) for name, inner in value.items()}
+        match _CHILDREN.get(key), value:
+            case "one", dict():
+                made[key] = change(value)
+            case "list", list():
+                made[key] = [change(inner) for inner in value]
+            case "map", dict():
+                made[key] = {name: change(inner) for name, inner in value.items()}
     return made
 
 
@@ -212,7 +209,7 @@ class Nodes:
         return False
 
     def _made(self, part: Mapping[str, Any]) -> Node:
-        part = well_formed(follow(self.schema, part))
+        part = well_formed(follow(self.schema, part) if "$ref" in part else part)
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
         types = (names,) if isinstance(names, str) else tuple(names)

@@ -18,6 +18,7 @@ from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWa
 from .annotations import annotated_function, described_as, type_hints, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
+from .node import follow
 from .parse import Validator
 
 if TYPE_CHECKING:
@@ -223,10 +224,9 @@ def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter])
     rest: dict[str, Any] = schema.get("additionalProperties") or {}
     if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) in _UNPACKS for f in fields):
         return schema
-    name = rest.get("$ref", "").rpartition("/")[2]
-    keys = schema["$defs"][name] if name else rest
-    if name and str(schema).count(f"'{rest['$ref']}'") == 1:
-        del schema["$defs"][name]
+    keys = follow(schema, rest)
+    if "$ref" in rest and str(schema).count(f"'{rest['$ref']}'") == 1:
+        del schema["$defs"][rest["$ref"].rpartition("/")[2]]
     required = [*schema.get("required", ()), *keys.get("required", ())]
     flat = {**schema, "properties": {**schema["properties"], **keys["properties"]}, "required": required}
     flat["additionalProperties"] = keys.get("additionalProperties", False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from enum import Enum
@@ -133,16 +133,15 @@ def count_comparisons(value: Any, nodes: Nodes) -> int:
         node = nodes.of(part)
         place = id(value), id(node)
         if place not in counted:
-            counted[place] = 1 + sum(count_inside(value, node)), value
+            inner: Iterable[tuple[Any, Any]] = ()
+            if node.branches:
+                inner = ((value, branch) for branch in node.branches_for(value))
+            elif isinstance(value, dict) and "object" in node.types:
+                inner = ((item, node.for_key(key)) for key, item in value.items())
+            elif isinstance(value, list) and "array" in node.types:
+                inner = ((item, node.for_item(at)) for at, item in enumerate(value))
+            counted[place] = 1 + sum(count(*pair) for pair in inner), value
         return counted[place][0]
-
-    def count_inside(value: Any, node: Node) -> Iterator[int]:
-        if node.branches:
-            yield from (count(value, branch) for branch in node.branches_for(value))
-        elif isinstance(value, dict) and "object" in node.types:
-            yield from (count(item, node.for_key(key)) for key, item in value.items())
-        elif isinstance(value, list) and "array" in node.types:
-            yield from (count(item, node.for_item(at)) for at, item in enumerate(value))
 
     return count(value, nodes.schema)
 
