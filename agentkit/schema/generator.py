@@ -50,7 +50,7 @@ def _generated(adapter: TypeAdapter[Any], generator: Any, mode: Any) -> tuple[di
     schema = _without_titles(adapter.json_schema(schema_generator=generator, mode=mode), parts)
     nodes = Nodes(schema)
     for part in parts:
-        if isinstance(part.get("default"), list | dict):
+        if part.get("default") and isinstance(part["default"], list | dict):
             part["default"] = _with_sorted_sets(part["default"], part, nodes)
     return schema, parts
 

@@ -71,14 +71,15 @@ def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dic
     Only the keywords of `Node` count. Under `not` and `if`, a change that admits more would make the whole admit less.
     """
     made = dict(schema)
-    for key, value in schema.items():
-        match _CHILDREN.get(key), value:
-            case "one", dict():
-                made[key] = change(value)
-            case "list", list():
-                made[key] = [change(inner) for inner in value]
-            case "map", dict():
-                made[key] = {name: change(inner) for name, inner in value.items()}
+    for key in schema:
+        if key in _CHILDREN:
+            match _CHILDREN[key], schema[key]:
+                case "one", dict() as value:
+                    made[key] = change(value)
+                case "list", list() as value:
+                    made[key] = [change(inner) for inner in value]
+                case "map", dict() as value:
+                    made[key] = {name: change(inner) for name, inner in value.items()}
     return made
 
 

@@ -61,6 +61,8 @@ class Matcher:
         return self._known[place][0]
 
     def _matches(self, value: Any, node: Node) -> bool:
+        if type(value) in node.plain:
+            return True
         if isinstance(value, BareWord):
             return False
         if node.branches:
@@ -72,18 +74,20 @@ class Matcher:
                 (inner := node.for_key(key)) is not False and self.matches(item, inner) for key, item in value.items()
             )
         if isinstance(value, list):
-            return not _repeats(value, node) and all(self.matches(item, inner) for _, item, inner in self._items(value, node))
+            plain = self._plain_items(node)
+            return not _repeats(value, node) and all(
+                type(item) in plain or self.matches(item, node.for_item(at)) for at, item in enumerate(value)
+            )
         return True
 
-    def _items(self, value: list[Any], node: Node) -> Iterator[tuple[int, Any, Any]]:
-        """The items that need a comparison, each with its index and its schema."""
-        plain = () if node.prefix_items else self._nodes.of(node.items).plain
-        return ((at, item, node.for_item(at)) for at, item in enumerate(value) if type(item) not in plain)
+    def _plain_items(self, node: Node) -> frozenset[type]:
+        """The classes of items that need no comparison."""
+        return frozenset() if node.prefix_items else self._nodes.of(node.items).plain
 
     def errors(self, value: Any, part: Any = None, path: Path = None) -> list[str]:
         """What the schema does not admit, each with its path. Of a union, the errors of the branch with the fewest."""
         node = self._nodes.of(self._nodes.schema if part is None else part)
-        return list(islice(self._errors(value, node, path), _MAX_ERRORS))
+        return [] if type(value) in node.plain else list(islice(self._errors(value, node, path), _MAX_ERRORS))
 
     def _errors(self, value: Any, node: Node, path: Path) -> Iterator[str]:
         if node.branches:
@@ -102,10 +106,15 @@ class Matcher:
         elif isinstance(value, dict):
             yield from self._key_errors(value, node, path)
         elif isinstance(value, list):
-            if _repeats(value, node):
-                yield f"{format_path(path)}: an item is there twice: {preview(value)}"
-            for at, item, inner in self._items(value, node):
-                yield from self.errors(item, inner, child(path, at))
+            yield from self._item_errors(value, node, path)
+
+    def _item_errors(self, value: list[Any], node: Node, path: Path) -> Iterator[str]:
+        if _repeats(value, node):
+            yield f"{format_path(path)}: an item is there twice: {preview(value)}"
+        plain = self._plain_items(node)
+        for at, item in enumerate(value):
+            if type(item) not in plain:
+                yield from self.errors(item, node.for_item(at), child(path, at))
 
     def _key_errors(self, value: dict[str, Any], node: Node, path: Path) -> Iterator[str]:
         if not node.required <= value.keys():
