@@ -19,9 +19,9 @@ from .run.ending import abandon, beyond, finish, left, pause
 from .run.model_step import ModelSteps
 from .run.run import Run
 from .run.tool_step import run_tools
+from .schema.parse import LONG_TEXT
 from .spec import AgentSpec
 from .state import OpenCall, RunState
-from .validate import LONG_TEXT
 
 __all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools", "decide", "drive"]
 

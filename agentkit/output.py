@@ -17,7 +17,6 @@ from .messages import Assistant, ToolResult
 from .schema import Arguments, Signature, brief, one_key, result_schema, result_type, yields
 from .state import RunState
 from .tool import AnyTool, Tool, tool
-from .typeschema import validator_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -103,6 +102,8 @@ class _Typed:
     def __init__(self, output_type: Any) -> None:
         from pydantic import TypeAdapter
         from pydantic.errors import PydanticUserError
+
+        from .schema.generator import validator_of
 
         if isinstance(output_type, str | Mapping):
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")

@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from .claims import Claims
-from .context import context_class
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
 from .events import digest_of
 from .messages import ToolCall
@@ -23,9 +22,10 @@ from .model import ToolSpec
 from .names import wire_name
 from .options import ToolOptions, check_option, names_of
 from .schema import Arguments, Signature, describe, result_schema
+from .schema.context import context_class
+from .schema.parse import LONG_TEXT
 from .tasks import NoResult, within
 from .threads import Threads
-from .validate import LONG_TEXT
 
 __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 

@@ -16,7 +16,7 @@ import agentkit
 ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
-    {"_typing", "copies", "errors", "messages"},
+    {"_typing", "copies", "errors", "messages", "names", "keyforms", "secretnames", "redact"},
     {
         "events",
         "schema",
@@ -25,28 +25,9 @@ LAYERS: list[set[str]] = [
         "threads",
         "portal",
         "progress",
-        "redact",
-        "keyforms",
-        "secretnames",
         "keys",
-        "repair",
-        "coerce",
-        "losses",
-        "loosen",
-        "unwrap",
-        "paths",
-        "shape",
-        "fits",
-        "context",
         "options",
-        "closed",
-        "typeschema",
-        "validate",
-        "annotations",
         "claims",
-        "docstrings",
-        "names",
-        "strict",
     },
     {"state", "tool", "model", "observers", "underway", "veil"},
     {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
@@ -157,6 +138,13 @@ def test_the_reading_of_imports_itself() -> None:
 def test_imports_go_down_or_sideways(name: str) -> None:
     upward = sorted(found for found in GRAPH[name] if layer(found) > layer(name))
     assert not upward, f"{name} (layer {layer(name)}) imports {', '.join(upward)} from above"
+
+
+def test_the_schema_room_imports_only_itself_and_the_lowest_layer() -> None:
+    room = [name for name in FILES if name.split(".")[:2] == ["agentkit", "schema"]]
+    outside = {found for name in room for found in GRAPH[name] if found not in room}
+    assert len(room) > 10
+    assert {layer(found) for found in outside} == {0}
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:

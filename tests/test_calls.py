@@ -23,8 +23,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from agentkit import Agent, Assistant, RunContext, ScriptedModel, Tool, ToolArgumentsInvalid, ToolCall, ToolResult, tool
 from agentkit.model import ModelReply
-from agentkit.repair import NotJson, read_json
-from agentkit.validate import LONG_TEXT
+from agentkit.schema.parse import LONG_TEXT
+from agentkit.schema.repair import NotJson, read_json
 from tests.corpus import CASES, Case, outcome, tools
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.docstrings import read_docstring
+from agentkit.schema.docstrings import read_docstring
 from tests.docstrings import CASES, Case, outcome
 
 

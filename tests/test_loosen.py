@@ -15,11 +15,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentkit import ToolArgumentsInvalid, tool
-from agentkit.loosen import CAREFUL, is_plain_pattern, loosened
 from agentkit.model import ModelRequest, ToolSpec
 from agentkit.models.profiles import DEEPSEEK, GENERIC, GROQ, LLAMA_CPP, MOONSHOT, OPENAI, PROFILES, VLLM, Profile
 from agentkit.models.wire import head
-from agentkit.strict import NotStrict, strict_schema
+from agentkit.schema.loosen import CAREFUL, is_plain_pattern, loosened
+from agentkit.schema.strict import NotStrict, strict_schema
 from tests.signatures import KINDS, Kind
 
 
@@ -220,6 +220,62 @@ def test_references_are_written_out_and_one_that_holds_itself_ends() -> None:
     }
     children = properties["tree"]["properties"]["children"]
     assert children == {"type": "array", "items": {"type": "object", "description": "the same as the Tree that holds it"}}
+
+
+ADDRESS = {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"$ref": "#/definitions/Address"},
+        {"allOf": [{"$ref": "#/definitions/Address"}]},
+        {"anyOf": [{"$ref": "#/definitions/Address"}]},
+        {"$ref": "#/definitions/Alias"},
+        {"$ref": "#/properties/old/anyOf/0"},
+    ],
+)
+def test_a_reference_is_written_out_wherever_it_is_and_points(written: dict[str, Any]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"to": written, "old": {"anyOf": [ADDRESS]}},
+        "definitions": {"Address": ADDRESS, "Alias": {"$ref": "#/definitions/Address"}},
+    }
+    for rules in (CAREFUL, ("references", "keywords")):
+        made = loosened(schema, rules)
+        assert made["properties"]["to"] == ADDRESS
+        assert "definitions" not in made
+
+
+@pytest.mark.parametrize("written", [{"$ref": "#/definitions/Address"}, {"allOf": [{"$ref": "#/definitions/Address"}]}])
+def test_a_root_that_is_a_reference_keeps_the_keys_of_its_target(written: dict[str, Any]) -> None:
+    assert loosened({**written, "definitions": {"Address": ADDRESS}}, CAREFUL) == ADDRESS
+
+
+def test_a_choice_of_references_at_the_root_keeps_the_keys_of_all() -> None:
+    other = {"type": "object", "properties": {"box": {"type": "integer"}}, "required": ["box"]}
+    branches = [{"$ref": "#/$defs/Address"}, {"$ref": "#/$defs/Box"}]
+    made = loosened({"anyOf": branches, "$defs": {"Address": ADDRESS, "Box": other}}, CAREFUL)
+    assert made == {"type": "object", "properties": {"street": {"type": "string"}, "box": {"type": "integer"}}}
+
+
+def test_all_of_a_type_that_contains_itself_ends() -> None:
+    node = {"type": "object", "properties": {"next": {"allOf": [{"$ref": "#/$defs/Node"}]}}}
+    made = loosened({"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": node}}, CAREFUL)
+    following = {"type": "object", "description": "the same as the Node that holds it"}
+    assert made["properties"]["node"] == {"type": "object", "properties": {"next": following}}
+
+
+def test_a_reference_to_nothing_admits_anything_and_has_no_strict_form() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/Missing"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    assert loosened(schema, ("references",))["properties"] == {"a": {}}
+    with pytest.raises(NotStrict, match="a: any value is allowed"):
+        strict_schema(schema)
 
 
 def test_the_arguments_are_validated_against_the_whole_schema() -> None:

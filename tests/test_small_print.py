@@ -34,10 +34,10 @@ from agentkit import (
     Usage,
     tool,
 )
-from agentkit.coerce import coerce
 from agentkit.compaction import SpillOutputs
 from agentkit.models.prices import DEEPSEEK_FLASH, cost_of
-from agentkit.shape import Shape
+from agentkit.schema.coerce import coerce
+from agentkit.schema.node import Nodes
 from agentkit.testing import Cut, DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -86,7 +86,7 @@ LONG = 12345678901234567890
     ],
 )
 def test_a_mended_number_has_the_type_that_the_schema_says(value: Any, schema: dict[str, Any], expected: Any) -> None:
-    mended, _repairs = coerce(value, Shape(schema))
+    mended, _repairs = coerce(value, Nodes(schema))
     assert (mended, type(mended)) == (expected, type(expected))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
-from ..loosen import CAREFUL, SchemaRule
+from ..schema.loosen import CAREFUL, SchemaRule
 from .endpoint import is_loopback
 from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
@@ -74,7 +74,7 @@ class Profile:
     user_after_tool: bool = True
     """Whether a user message may follow a tool result. If not, a short assistant message is put between them."""
     schema_rules: tuple[SchemaRule, ...] = CAREFUL
-    """What its tools' JSON Schemas have to do without (`loosen.py` has the rules); none: it takes all of JSON Schema."""
+    """What its tools' JSON Schemas have to do without (`schema/loosen.py` has the rules); none: it takes all of JSON Schema."""
     strict: bool = False
     """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
     markup_calls: bool = False

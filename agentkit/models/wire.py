@@ -14,12 +14,12 @@ from typing import Any, assert_never
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import EndpointWarning, SettingsError
-from ..loosen import SchemaRule, loosened
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, User
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
-from ..strict import NotStrict, strict_schema
-from ..validate import LONGEST_TEXT
+from ..schema.loosen import SchemaRule, loosened
+from ..schema.parse import LONGEST_TEXT
+from ..schema.strict import NotStrict, strict_schema
 from .profiles import Profile
 
 __all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]

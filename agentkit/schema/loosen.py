@@ -1,7 +1,7 @@
-"""A tool's JSON Schema as a server takes it: what the server refuses is left out, or said in the description.
+"""A tool's JSON Schema without what a server refuses, which is left out or described in words instead.
 
-One schema that a server refuses takes the whole request with it. A loosened schema admits at least what the original
-does, and arguments are validated against the original. Each rule names what some server refuses:
+A server that refuses one schema refuses the whole request. A loosened schema admits at least what the original admits, and
+arguments are validated against the original. Each rule names what some server refuses:
 
 - root: `anyOf`, `oneOf`, `allOf`, `not` or `enum` at the root (OpenAI, Anthropic)
 - references: `$ref` (Fireworks, Anthropic), or `$ref` beside a keyword that its target has too (Moonshot)
@@ -19,11 +19,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from .node import Inliner, follow, map_children, resolve, type_of, well_formed
+
 __all__ = ["CAREFUL", "SchemaRule", "is_plain_pattern", "loosened"]
 
 SchemaRule: TypeAlias = Literal["root", "references", "keywords", "patterns", "tuples", "types", "unions"]
 CAREFUL: tuple[SchemaRule, ...] = ("root", "references", "keywords", "patterns", "tuples", "types", "unions")
-"""All rules, for servers of which nothing else is known."""
+"""All rules, for an unknown server."""
 
 _CORE = {
     "type", "description", "properties", "required", "additionalProperties", "items", "prefixItems", "anyOf", "enum",
@@ -49,126 +51,94 @@ _WORDS = {
     "default": "default: {}",
     "examples": "for example: {}",
 }
-"""How the description says a keyword that is left out. The others are only left out."""
+"""The words for a keyword that is left out. The other keywords have none."""
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
-_MOST_REPEATED = 500
-"""A grammar repeats a rule as often; that of llama.cpp must stay below 2,000 repetitions, those inside each other included."""
+_MAX_REPEATED = 500
+"""A grammar repeats a rule this often. llama.cpp allows 2,000 repetitions, nested ones multiplied."""
 _ODD = re.compile(r"\(\?(?!:)|\\[AZzGQEKRXkpPN1-9]|[*+?}]\+")
-"""Lookaround, flags, named groups, back references, possessive quantifiers; classes and anchors of some engines only."""
-_MOST = 2_000
-"""References that are written out; classes that share classes would grow without a bound."""
-_LONGEST = 1_000
-"""Characters of one keyword in words."""
+"""Lookaround, flags, named groups, back references, possessive quantifiers, and classes that only some engines have."""
+_MAX_WORDS = 1_000
+"""Characters of one keyword's value in a description."""
 _KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum"),
 }
-_JSON_TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (dict, "object"), (list, "array"),
-)  # fmt: skip
-_SHAPES: dict[str, type] = {
-    "properties": dict, "required": list, "enum": list, "anyOf": list, "oneOf": list, "allOf": list, "$ref": str
-}  # fmt: skip
-"""What is shaped otherwise says nothing: some programs write an empty object as a list, or null."""
 _NULL = {"type": "null"}
 _SCALARS: list[dict[str, Any]] = [{"type": name} for name in ("string", "number", "boolean", "object", "null")]
 _ANYTHING = [*_SCALARS, {"type": "array", "items": {"anyOf": _SCALARS}}]
-"""Any JSON value, as far as it can be said by a schema that does not hold itself."""
+"""Any JSON value, as far as a schema that is not recursive can say it."""
 
 
 def loosened(schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> dict[str, Any]:
-    """The schema of a tool's arguments by these rules, the same every time; a copy of it where there are none."""
+    """The schema of a tool's arguments by these rules, always the same bytes; without rules, a copy."""
     if not rules:
         return dict(schema)
     root = _without_root_unions(schema) if "root" in rules else dict(schema)
     try:
-        made = _Loosening(schema, rules).node(root, ())
+        return _Loosening(schema, rules).node(root, ())
     except RecursionError:  # lists of lists of lists
         return dict(schema)
-    if "references" in rules:
-        made = {key: value for key, value in made.items() if key not in ("$defs", "definitions")}
-    return made
 
 
 def is_plain_pattern(pattern: object) -> bool:
-    """Whether all engines read this regular expression, and alike."""
+    """Whether all engines read this regular expression in the same way."""
     return isinstance(pattern, str) and not _ODD.search(pattern.replace(r"\\", ""))
 
 
 class _Loosening:
-    def __init__(self, schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> None:
-        self._schema = schema
-        self._writes_out = "references" in rules
+    def __init__(self, root: Mapping[str, Any], rules: Sequence[SchemaRule]) -> None:
+        self._root = root
+        self._inliner = Inliner(root) if "references" in rules else None
         self._rules = [rule for name, rule in _RULES.items() if name in rules]
-        self._left = _MOST
 
-    def node(self, node: Any, inside: tuple[str, ...]) -> dict[str, Any]:
-        """A schema that stands inside the targets of these references."""
+    def node(self, node: Any, parents: tuple[str, ...]) -> dict[str, Any]:
+        """The loosened form of a part of the schema; `parents` are the references that it is inside."""
         made = dict(node) if isinstance(node, Mapping) else {}
-        made = {key: value for key, value in made.items() if isinstance(value, _SHAPES.get(key, object))}
-        while self._writes_out and "$ref" in made:
-            made, inside = self._written_out(made, inside)
+        if self._inliner:
+            made, parents = self._inliner.inline(made, parents, self._stub)
+            made = {key: value for key, value in made.items() if key not in ("$defs", "definitions")}
+        made = well_formed(made)
+        if self._inliner and "allOf" in made:  # its branches may be merged into the node
+            branches = [branch for branch in made["allOf"] if isinstance(branch, Mapping)]
+            inlined = [self._inliner.inline(branch, parents, self._stub) for branch in branches]
+            made["allOf"] = [branch for branch, _ in inlined]
+            parents = tuple(dict.fromkeys(ref for _, refs in inlined for ref in refs)) or parents
         for rule in self._rules:
             made = rule(made)
         if made.keys() == {"anyOf"} and len(made["anyOf"]) == 1:
-            return self.node(made["anyOf"][0], inside)
-        return {key: self._inner(key, value, inside) for key, value in made.items()}
+            return self.node(made["anyOf"][0], parents)
+        if made.get("additionalProperties") == {}:
+            made["additionalProperties"] = True
+        return map_children(made, lambda inner: self.node(inner, parents))
 
-    def _inner(self, key: str, value: Any, inside: tuple[str, ...]) -> Any:
-        match key, value:
-            case "properties" | "patternProperties", dict():
-                return {name: self.node(inner, inside) for name, inner in value.items()}
-            case "$defs" | "definitions", dict() if not self._writes_out:
-                return {name: self.node(inner, inside) for name, inner in value.items()}
-            case "items" | "additionalProperties", dict():
-                return self.node(value, inside) if value or key == "items" else True
-            case "anyOf" | "oneOf" | "allOf" | "prefixItems", list():
-                return [self.node(inner, inside) for inner in value]
-        return value
-
-    def _written_out(self, node: dict[str, Any], inside: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The target of a reference, with what stands beside the reference; only its type where it holds itself."""
-        path = str(node.pop("$ref"))
-        target = self._target(path)
-        self._left -= 1
-        if path not in inside and self._left >= 0:
-            return {**target, **node}, (*inside, path)
-        kind = {"type": target["type"]} if isinstance(target.get("type"), str) else {}
-        return {"description": f"the same as the {path.rpartition('/')[2]} that holds it", **kind, **node}, inside
-
-    def _target(self, path: str) -> Mapping[str, Any]:
-        found: Any = self._schema
-        for part in path.removeprefix("#").strip("/").split("/"):
-            key = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) and path.startswith("#/") else None
-        return found if isinstance(found, Mapping) else {}
+    def _stub(self, ref: str) -> dict[str, Any]:
+        """The target's type, and its name in words."""
+        kind = resolve(self._root, ref).get("type")
+        name = ref.rpartition("/")[2].strip("#") or "schema"
+        return {"description": f"the same as the {name} that holds it", **({"type": kind} if isinstance(kind, str) else {})}
 
 
 def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The root as one object with the keys of all branches; those of a choice are not required."""
+    """The root as one object with the keys of all branches; the keys of a choice are optional."""
+    root, schema = schema, well_formed(follow(schema, schema))
     made = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "allOf", "not", "enum", "if")}
-    made |= {"type": "object", "properties": _well_shaped(schema, "properties")}
-    required = [*_well_shaped(schema, "required")]
+    made |= {"type": "object", "properties": schema.get("properties", {})}
+    required = [*schema.get("required", ())]
     for key in ("allOf", "anyOf", "oneOf"):
-        for branch in _well_shaped(schema, key):
-            inner = branch if isinstance(branch, Mapping) else {}
-            made["properties"] = {**_well_shaped(inner, "properties"), **made["properties"]}
-            required += _well_shaped(inner, "required") if key == "allOf" else []
+        for branch in schema.get(key, ()):
+            inner = well_formed(follow(root, branch)) if isinstance(branch, Mapping) else {}
+            made["properties"] = {**inner.get("properties", {}), **made["properties"]}
+            required += inner.get("required", []) if key == "allOf" else []
     made.pop("required", None)
     if required:
         made["required"] = list(dict.fromkeys(required))
     return made
 
 
-def _well_shaped(schema: Mapping[str, Any], key: str) -> Any:
-    value = schema.get(key)
-    return value if isinstance(value, _SHAPES[key]) else _SHAPES[key]()
-
-
 def _keywords(node: dict[str, Any]) -> dict[str, Any]:
-    """Only the keywords that all servers know; values are listed where all are texts."""
+    """Only the keywords that all servers know; an `enum` only if all of its values are strings."""
     for branch in node.pop("allOf", ()):
         node = _merged(node, branch)
     if "oneOf" in node:
@@ -176,31 +146,31 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     if isinstance(node.get("const"), str):
         node["enum"] = [node.pop("const")]
     listed = node.get("enum", [node.get("const")] if "const" in node else [])
-    kinds = list(dict.fromkeys(map(_type_of_value, listed)))
+    kinds = list(dict.fromkeys(map(type_of, listed)))
     if kinds and "type" not in node:
         node["type"] = kinds[0] if len(kinds) == 1 else kinds
     refused = {key for key in node if key not in _CORE}
-    refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MOST_REPEATED}
+    refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MAX_REPEATED}
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
-    said = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _tells(key, node[key])]
+    words = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _is_worth_saying(key, node[key])]
     if "required" in node:
         node["required"] = [name for name in node["required"] if name in node.get("properties", ())]
-    return _saying(said, {key: value for key, value in node.items() if key not in refused})
+    return _describing(words, {key: value for key, value in node.items() if key not in refused})
 
 
-def _tells(key: str, value: Any) -> bool:
+def _is_worth_saying(key: str, value: Any) -> bool:
     return value is not None and value not in ([], {}) and not (key == "uniqueItems" and value is False)
 
 
 def _patterns(node: dict[str, Any]) -> dict[str, Any]:
     if "pattern" not in node or is_plain_pattern(node["pattern"]):
         return node
-    return _saying([_WORDS["pattern"].format(node.pop("pattern"))], node)
+    return _describing([_WORDS["pattern"].format(node.pop("pattern"))], node)
 
 
 def _tuples(node: dict[str, Any]) -> dict[str, Any]:
-    """Each array has one schema for its items: that of all places together."""
+    """One schema for all items of an array."""
     places = node.pop("prefixItems", None) or node.get("items")
     if isinstance(places, list):
         kinds = [*places, *([node["items"]] if isinstance(node.get("items"), dict) else [])]
@@ -213,7 +183,7 @@ def _tuples(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(node: dict[str, Any]) -> dict[str, Any]:
-    """Each schema has one type; several are a union, and any value is one of all types."""
+    """One type for each schema: several become a union, and none a union of all types."""
     kind = node.get("type")
     if isinstance(kind, list):
         outside = {key: value for key, value in node.items() if key != "type"}
@@ -225,7 +195,7 @@ def _types(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unions(node: dict[str, Any]) -> dict[str, Any]:
-    """Nothing stands beside `anyOf`. A key that may be left out, and is null then, is shown without null."""
+    """No keyword beside `anyOf`. An optional key whose default is null is offered without null."""
     if "properties" in node:
         required = node.get("required", ())
         node["properties"] = {
@@ -250,11 +220,11 @@ def _without_null(node: Any) -> Any:
 
 
 _RULES = {"keywords": _keywords, "patterns": _patterns, "tuples": _tuples, "types": _types, "unions": _unions}
-"""In the order in which a schema goes through them, before the schemas in it do."""
+"""In the order in which they are applied to a schema, before its children."""
 
 
 def _merged(node: dict[str, Any], branch: Any) -> dict[str, Any]:
-    """The node with a branch of its `allOf`; where they contradict each other, the node's own word counts."""
+    """The node with a branch of its `allOf` merged into it; the node's own keywords win."""
     made = {**branch, **node} if isinstance(branch, Mapping) else node
     for key, join in (("properties", dict), ("required", list)):
         if made is not node and key in node and key in branch:
@@ -266,16 +236,12 @@ def _items(value: Any) -> Any:
     return value.items() if isinstance(value, Mapping) else value
 
 
-def _type_of_value(value: Any) -> str:
-    return next((name for kind, name in _JSON_TYPES if isinstance(value, kind)), "null")
-
-
 def _only_of(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords that this one of several types has."""
+    """The node for this one of its several types, with the keywords of that type."""
     others = {key for kind, keys in _KEYWORDS_OF.items() if kind != name.replace("integer", "number") for key in keys}
     made = {key: value for key, value in node.items() if key not in (*others, "description")}
     if "enum" in made:
-        made["enum"] = [value for value in made["enum"] if _type_of_value(value) == name]
+        made["enum"] = [value for value in made["enum"] if type_of(value) == name]
     return {"type": name, **{key: value for key, value in made.items() if key != "enum" or value}}
 
 
@@ -285,12 +251,12 @@ def _description_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}..."
 
 
-def _saying(said: list[str], node: dict[str, Any]) -> dict[str, Any]:
-    """The node with this in its description; an empty description is left out."""
-    text, words = str(node.get("description") or "").strip(), "; ".join(said)
+def _describing(words: list[str], node: dict[str, Any]) -> dict[str, Any]:
+    """The node with these words in its description, and without an empty description."""
+    text, more = str(node.get("description") or "").strip(), "; ".join(words)
     rest = {key: value for key, value in node.items() if key != "description"}
-    whole = f"{text} ({words})" if text and words else text or words
+    whole = f"{text} ({more})" if text and more else text or more
     return {**rest, "description": whole} if whole else rest

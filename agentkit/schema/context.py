@@ -1,4 +1,4 @@
-"""Which parameters the framework fills, whatever name their annotation goes by."""
+"""The parameters that the framework fills with a run's context, found by their annotation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ALIASES: tuple[type, ...] = (
 
 
 def context_class(annotation: Any, base: type) -> type | None:
-    """The class of `base`, or below it, that the annotation means; None where it means another type.
+    """`base`, or the subclass of it, that the annotation means; None if it means another type.
 
-    It may be behind an alias, a `NewType`, `Annotated`, `Optional`, or the bound of a type variable. Raises TypeError for a
-    subclass that cannot be made from what `base` has.
+    The class may be behind an alias, a `NewType`, `Annotated`, `Optional`, or the bound of a type variable. Raises TypeError
+    for a subclass that cannot be made from the fields of `base`.
     """
     if isinstance(annotation, type) and issubclass(annotation, base):
         return _fillable(annotation, base)

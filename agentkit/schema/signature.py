@@ -1,11 +1,10 @@
-"""A function's signature and docstring, as JSON Schema and as a validator of the arguments that a model writes."""
+"""The description of a function for a model: a JSON Schema of its arguments, and the validation of what the model writes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 import warnings
 from collections import abc
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import typing_extensions
 
-from .annotations import described_as, without_factory
+from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
+from .annotations import annotated_function, described_as, type_hints, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
-from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
-from .typeschema import json_schema, validator_of
-from .validate import Validator
+from .node import follow
+from .parse import Validator
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -30,28 +29,29 @@ __all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_sch
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Validated arguments: each parameter's name (a `**kwargs` entry's own name) with its value."""
+    """Validated arguments by the name of their parameter; an entry of `**kwargs` by its own name."""
 
     values: dict[str, Any]
     repairs: tuple[str, ...] = ()
-    """What was mended in the model's text, in words; empty when it was right as it came."""
+    """Repairs and conversions of the model's text; empty if it was right."""
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The JSON object that was validated: the model's, with its repairs, without defaults."""
+    """The JSON object that was validated: the model's with its repairs, and without defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A function as a model sees it.
 
-    `validator` has the JSON Schema of its arguments (an object, closed unless the function takes `**kwargs`);
-    `description` the docstring without its sections; `context` the parameters that the framework fills, with their classes.
+    `description` is the docstring without its sections. `validator` has the JSON Schema of the arguments: an object that
+    refuses other keys unless the function takes `**kwargs`. `context` are the parameters that the framework fills, with their
+    classes.
     """
 
     description: str
     validator: Validator
     context: Mapping[str, type] = field(default_factory=dict)
     returns: str = ""
-    """What the docstring says of the result."""
+    """The docstring's description of the result."""
     _positional: tuple[str, ...] = ()
     _variadic: str | None = None
     _bound: frozenset[str] = frozenset()
@@ -62,13 +62,13 @@ class Signature:
         return self.validator.schema
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to call the function with, `fn(*positional, **keyword)`; context parameters get `context`."""
+        """The `positional` and `keyword` of the call `fn(*positional, **keyword)`; context parameters get `context`."""
         keyword = {**arguments.values, **{name: filled(kind, context) for name, kind in self.context.items()}}
         positional = tuple(keyword.pop(name) for name in self._positional)
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
-        """The arguments of JSON text, each as its annotated type; see `Validator.parse`, also for what is raised."""
+        """The arguments in JSON text, each of its annotated type; `Validator.parse` says what it raises."""
         values, repairs, given = self.validator.parse_all(arguments, name)
         if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
             known = ", ".join(self.parameters.get("properties", ())) or "none"
@@ -77,10 +77,10 @@ class Signature:
 
 
 def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
-    """What a model has to know of `fn`, built once.
+    """The signature of `fn` for a model.
 
-    Parameters whose annotation means a class to `context_of` are left out, and those that a partial binds by name. Raises
-    `ToolDefinitionError` where no schema can describe a parameter; the message names the function, the parameter and the
+    Parameters for which `context_of` gives a class are left out, and so are those that a partial binds by name. Raises
+    `ToolDefinitionError` for a parameter that no schema can describe; the message names the function, the parameter and the
     remedy.
     """
     label = _label(fn)
@@ -103,15 +103,15 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
     validator = _compile_what_can_be(label, fn, fields)
-    _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_open_end(signature))
+    _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_variadic_name(signature))
     _check_aliases(label, fields)
-    _warn_of_strangers(label, fn, docstring.parameters, signature)
+    _warn_of_unknown(label, fn, docstring.parameters, signature)
     positional = tuple(p.name for p in parameters if p.kind in by_position)
     return Signature(docstring.text, validator, context, docstring.returns, positional, variadic, frozenset(bound))
 
 
 def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
-    """An alias is the only name of its parameter; `**kwargs` would take the other one."""
+    """Refuse an alias that leaves a parameter two names: `**kwargs` would take the other one."""
     names = {parameter.name: parameter.name for parameter in fields}
     for parameter in fields:
         for note in getattr(parameter.annotation, "__metadata__", ()):
@@ -129,7 +129,7 @@ def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     """The function's signature, and the types of its parameters."""
     try:
-        signature, hints = inspect.signature(fn), _type_hints(fn)
+        signature, hints = inspect.signature(fn), type_hints(fn)
     except (TypeError, ValueError) as error:
         remedy = "wrap it in a function with annotated parameters"
         raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
@@ -144,48 +144,8 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     return signature, hints
 
 
-def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that holds the annotations of a callable."""
-    while isinstance(inspect.unwrap(fn), functools.partial):
-        fn = inspect.unwrap(fn).func
-    fn = inspect.unwrap(fn)
-    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else inspect.unwrap(type(fn).__call__)
-
-
-def _type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or of the `return`, which is looked at only when somebody asks for it.
-
-    Where an annotation cannot be evaluated, the error stands for the type.
-    """
-    source = _annotated(fn)
-    if inspect.isclass(source):
-        if result:
-            return {"return": source}
-        return typing.get_type_hints(source, include_extras=True) | _type_hints(source.__init__)
-    annotations: dict[str, Any] = getattr(source, "__annotations__", {})
-    wanted = {name: hint for name, hint in annotations.items() if (name == "return") is result}
-    known = getattr(source, "__globals__", {})
-    try:
-        return _evaluated(wanted, known, None)
-    except Exception:  # noqa: BLE001  an annotation may be any code; perhaps it names what is local to where it stands
-        around = _enclosing_names(source)
-        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
-
-
-def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
-    holder = types.SimpleNamespace(__annotations__=annotations)
-    return typing.get_type_hints(holder, known, around, include_extras=True)
-
-
-def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
-    try:
-        return _evaluated({name: hint}, known, around)[name]
-    except Exception as error:  # noqa: BLE001
-        return error
-
-
 def _described(hint: Any) -> Any:
-    """The annotation as pydantic takes it; the error where there is none."""
+    """The annotation in the form that pydantic takes, or the error."""
     if isinstance(hint, Exception):
         return hint
     try:
@@ -196,26 +156,13 @@ def _described(hint: Any) -> Any:
         return error
 
 
-def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Its type parameters, and the local names of the functions and classes round it that are being executed now."""
-    around = getattr(fn, "__qualname__", "").split(".")[:-1]
-    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
-            names = {**frame.f_locals, **names}
-        frame = frame.f_back
-    return names
-
-
 def _inferred(parameter: inspect.Parameter) -> Any:
     default = parameter.default
     return Any if default is parameter.empty or default is None else type(default)
 
 
 def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
-    """The parameter as one that is passed by name, since a model names its arguments; `*args` becomes a list."""
+    """The parameter as keyword-only, since a model names its arguments; `*args` becomes a list."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return inspect.Parameter(parameter.name, parameter.KEYWORD_ONLY, default=[], annotation=list[annotation])
     if parameter.default is not parameter.empty:
@@ -225,7 +172,7 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
 
 
 def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
-    """As `_compile`, without the parameters that cannot be described and need not be given; each is a warning."""
+    """As `_compile`, without the optional parameters that cannot be described. Each of them is a warning."""
     try:
         return _compile(label, fields)
     except ToolDefinitionError:
@@ -246,6 +193,8 @@ def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspec
 def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     """A strict validator and a schema for these keyword parameters."""
     from pydantic import ConfigDict, TypeAdapter
+
+    from .generator import validator_of
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -271,14 +220,13 @@ _UNPACKS = (typing.Unpack, typing_extensions.Unpack)
 
 
 def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter]) -> dict[str, Any]:
-    """With `**kwargs: Unpack[SomeTypedDict]` the keys of the class are keys of the object; pydantic nests them."""
+    """The schema with the keys of the class in `**kwargs: Unpack[SomeTypedDict]`, which pydantic nests."""
     rest: dict[str, Any] = schema.get("additionalProperties") or {}
     if not any(f.kind is f.VAR_KEYWORD and typing.get_origin(f.annotation) in _UNPACKS for f in fields):
         return schema
-    name = rest.get("$ref", "").rpartition("/")[2]
-    keys = schema["$defs"][name] if name else rest
-    if name and str(schema).count(f"'{rest['$ref']}'") == 1:
-        del schema["$defs"][name]
+    keys = follow(schema, rest)
+    if "$ref" in rest and str(schema).count(f"'{rest['$ref']}'") == 1:
+        del schema["$defs"][rest["$ref"].rpartition("/")[2]]
     required = [*schema.get("required", ()), *keys.get("required", ())]
     flat = {**schema, "properties": {**schema["properties"], **keys["properties"]}, "required": required}
     flat["additionalProperties"] = keys.get("additionalProperties", False)
@@ -286,7 +234,7 @@ def _with_unpacked_keys(schema: dict[str, Any], fields: list[inspect.Parameter])
 
 
 def one_key(name: str, annotation: Any) -> Validator:
-    """A validator of an object with this one key; its value is a dict."""
+    """A validator of an object with this one key."""
     return _compile(name, [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)])
 
 
@@ -294,11 +242,11 @@ _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable,
 
 
 def result_type(fn: Callable[..., Any]) -> Any:
-    """The type that the function is annotated to return; None where it is not. A generator returns a list.
+    """The annotated result of the function, a list for a generator; None without an annotation.
 
-    Raises `ToolDefinitionError` where the annotation cannot be read.
+    Raises `ToolDefinitionError` for an annotation that cannot be read.
     """
-    kind = _type_hints(fn, result=True).get("return")
+    kind = type_hints(fn, result=True).get("return")
     if isinstance(kind, Exception):
         raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(kind)}") from kind
     if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
@@ -309,11 +257,13 @@ def result_type(fn: Callable[..., Any]) -> Any:
 
 
 def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of what the function returns, as it is written to the model.
+    """The JSON Schema of the function's result, as it is rendered for the model; empty without an annotation.
 
-    It is empty where there is no annotation. Raises `ToolDefinitionError` for a type that JSON cannot hold.
+    Raises `ToolDefinitionError` for a type that JSON cannot hold.
     """
     from pydantic import TypeAdapter
+
+    from .generator import json_schema
 
     kind = result_type(fn)
     try:
@@ -323,8 +273,8 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def yields(fn: Callable[..., Any]) -> bool:
-    """Whether calling it gives a generator."""
-    source = _annotated(fn)
+    """Whether the function is a generator."""
+    source = annotated_function(fn)
     return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
 
 
@@ -351,20 +301,20 @@ def _docstring(fn: Callable[..., Any]) -> Docstring:
     return read_docstring(text) if text else Docstring()
 
 
-def _warn_of_strangers(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
+def _warn_of_unknown(label: str, fn: Callable[..., Any], documented: Mapping[str, str], signature: inspect.Signature) -> None:
     if inspect.isclass(fn) or not documented:
         return
-    strangers = [name for name in documented if name not in signature.parameters]
-    if strangers:  # a partial has fewer parameters
-        known = inspect.signature(_annotated(fn)).parameters
-        strangers = [name for name in strangers if name not in known]
-    if strangers and not _open_end(signature):
-        _warn(fn, f"{label}: its docstring describes {', '.join(strangers)}, which it does not take")
+    unknown = [name for name in documented if name not in signature.parameters]
+    if unknown:  # a partial has fewer parameters
+        known = inspect.signature(annotated_function(fn)).parameters
+        unknown = [name for name in unknown if name not in known]
+    if unknown and not _variadic_name(signature):
+        _warn(fn, f"{label}: its docstring describes {', '.join(unknown)}, which it does not take")
 
 
 def _warn(fn: Callable[..., Any], text: str) -> None:
-    """A warning at the line where the function is defined, however it became a tool."""
-    source = _annotated(fn)
+    """Warn at the line where the function is defined."""
+    source = annotated_function(fn)
     code = getattr(source, "__code__", None)
     if code is None:
         warnings.warn(text, ToolDefinitionWarning, stacklevel=4)
@@ -372,15 +322,15 @@ def _warn(fn: Callable[..., Any], text: str) -> None:
         warnings.warn_explicit(text, ToolDefinitionWarning, code.co_filename, code.co_firstlineno, source.__module__)
 
 
-def _open_end(signature: inspect.Signature) -> str:
-    """The name of `**kwargs`; empty if there is none."""
+def _variadic_name(signature: inspect.Signature) -> str:
+    """The name of the `**kwargs` parameter; empty if there is none."""
     return next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
 
 
 def _add_descriptions(
     schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str], *, variadic: str
 ) -> None:
-    """A Field's description comes first, then plain text in `Annotated`, then the docstring."""
+    """Add descriptions to the properties: a Field's own, else plain text in `Annotated`, else the docstring's."""
     for name, prop in schema.get("properties", {}).items():
         notes = [getattr(note, "documentation", note) for note in getattr(hints.get(name), "__metadata__", ())]
         text = next((" ".join(note.split()) for note in notes if isinstance(note, str)), documented.get(name))

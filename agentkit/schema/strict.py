@@ -1,62 +1,59 @@
-"""A JSON Schema as the strict function mode takes it (docs/deepseek.md), or the reason why it cannot be one.
+"""A JSON Schema in the form of the strict function mode (docs/deepseek.md), or the reason why it has none.
 
-Everything is inline, every key is required, and what may be left out may be null. Bounds that the mode does not know are
-left out: the arguments are validated here anyway.
+All references are inline and every key is required; an optional one may be null instead. Bounds that the mode does not know are
+left out, as the arguments are validated here anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from .loosen import is_plain_pattern
+from .node import Inliner
 
 __all__ = ["NotStrict", "strict_schema"]
 
 _KEPT = ("type", "description", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _FORMATS = ("email", "hostname", "ipv4", "ipv6", "uuid")
 _NULL = {"type": "null"}
-_MOST = 2_000
-"""References that are written out; classes that share classes would grow without a bound."""
 
 
 class NotStrict(ValueError):
-    """A schema that the strict mode does not take; the message says where and why."""
+    """A schema without a strict form; the message says where and why."""
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object in the strict form. Raises `NotStrict`."""
-    return _Strict(schema.get("$defs", {})).node(schema, "", ())
+    """The strict form of an object's schema. Raises `NotStrict`."""
+    return _Strict(schema).node(schema, "", ())
 
 
 class _Strict:
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
-        self._definitions = definitions
-        self._left = _MOST
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._inliner = Inliner(root)
 
-    def node(self, node: Any, path: str, inside: tuple[str, ...]) -> dict[str, Any]:
-        """The strict form of a part of the schema; `inside` are the definitions that it stands in."""
+    def node(self, node: Any, path: str, parents: tuple[str, ...]) -> dict[str, Any]:
+        """The strict form of a part of the schema; `parents` are the references that it is inside."""
         where = path or "the arguments"
-        if isinstance(node, Mapping) and "$ref" in node:
-            name = node["$ref"].rpartition("/")[2]
-            if name in inside:
-                raise NotStrict(f"{where}: {name} holds itself, and references must be inline")
-            self._left -= 1
-            if self._left < 0:
-                raise NotStrict(f"{where}: the schema is too large with its references inline")
-            kept = {key: value for key, value in node.items() if key != "$ref"}
-            return self.node({**self._definitions[name], **kept}, path, (*inside, name))
+
+        def refuse(ref: str) -> NoReturn:
+            if ref in parents:
+                raise NotStrict(f"{where}: {ref.rpartition('/')[2]} holds itself, and references must be inline")
+            raise NotStrict(f"{where}: the schema is too large with its references inline")
+
+        if isinstance(node, Mapping):
+            node, parents = self._inliner.inline(node, parents, refuse)
         if not isinstance(node, Mapping) or not {"type", "anyOf", "oneOf", "enum", "const"} & node.keys():
             raise NotStrict(f"{where}: any value is allowed, and each must have a type")
         branches = node.get("anyOf") or node.get("oneOf")
         if not branches and isinstance(node.get("type"), list):
             branches = [{**node, "type": name} for name in node["type"]]
         if not branches:
-            return self._plain(node, path, inside)
-        made = {"anyOf": [self.node(branch, path, inside) for branch in branches]}
+            return self._plain(node, path, parents)
+        made = {"anyOf": [self.node(branch, path, parents) for branch in branches]}
         return {**made, "description": node["description"]} if "description" in node else made
 
-    def _plain(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+    def _plain(self, node: Mapping[str, Any], path: str, parents: tuple[str, ...]) -> dict[str, Any]:
         made = {key: node[key] for key in _KEPT if key in node and (key != "pattern" or is_plain_pattern(node[key]))}
         if "const" in node:
             made["enum"] = [node["const"]]
@@ -65,29 +62,29 @@ class _Strict:
         if node.get("format") in _FORMATS:
             made["format"] = node["format"]
         if made["type"] == "object":
-            made |= self._object(node, path, inside)
+            made |= self._object(node, path, parents)
         if made["type"] == "array":
-            made["items"] = self._items(node, path, inside)
+            made["items"] = self._items(node, path, parents)
         return made
 
-    def _object(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+    def _object(self, node: Mapping[str, Any], path: str, parents: tuple[str, ...]) -> dict[str, Any]:
         if node.get("additionalProperties") is not False:
             raise NotStrict(f"{path or 'the arguments'}: keys of any name are allowed, and all must be listed")
         if not node.get("properties"):
             raise NotStrict(f"{path or 'the arguments'}: there is no key, and one at least is needed")
         properties = {}
         for name, value in node.get("properties", {}).items():
-            made = self.node(value, f"{path}.{name}" if path else name, inside)
+            made = self.node(value, f"{path}.{name}" if path else name, parents)
             properties[name] = made if name in node.get("required", ()) else _nullable(made)
         return {"properties": properties, "required": list(properties), "additionalProperties": False}
 
-    def _items(self, node: Mapping[str, Any], path: str, inside: tuple[str, ...]) -> dict[str, Any]:
+    def _items(self, node: Mapping[str, Any], path: str, parents: tuple[str, ...]) -> dict[str, Any]:
         places = node.get("prefixItems")
         if places:
-            kinds = [self.node(item, f"{path}[{place}]", inside) for place, item in enumerate(places)]
+            kinds = [self.node(item, f"{path}[{place}]", parents) for place, item in enumerate(places)]
             different = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
             return different[0] if len(different) == 1 else {"anyOf": different}
-        return self.node(node.get("items", {}), f"{path}[]", inside)
+        return self.node(node.get("items", {}), f"{path}[]", parents)
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The JSON text of a call's arguments: read strictly, and where that fails, mended only where there is one meaning.
+"""The JSON text of a call's arguments: read strictly, else repaired where it has one possible meaning.
 
-The tolerant reader consumes everything and never closes an open string, list or object, so that no part of a call passes
-for the whole of it.
+The tolerant reader consumes the whole text and never closes an open string, list or object, so that a part of a call cannot
+pass for the whole.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
 _GOES_ON = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
-"""What follows a quote that ends a text."""
+"""What follows a quote that ends a string."""
 _NEXT_KEY = re.compile(r"""(["'])[\w$.-]{1,64}\1\s*:""")
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _QUOTES = "\"'“”‘’"
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
-_DEEPEST = 100
+_MAX_DEPTH = 100
 _SURE_DIGITS = 15
-"""What a float holds of a decimal number, whatever the number."""
+"""A float holds every decimal number of so many digits."""
 
 
 class NotJson(ValueError):
-    """Text that is not JSON, and that no mending makes JSON without a guess."""
+    """Text that is not JSON, and cannot be repaired without a guess."""
 
 
 class BareWord(str):
-    """A word without quotes where a value belongs. It means something only where the schema lists that very word."""
+    """A word without quotes in the place of a value. It has a meaning only if the schema lists that very word."""
 
     __slots__ = ()
 
 
 class LongNumber(float):
-    """A number with more digits than a float holds; `text` has them all."""
+    """A number with more digits than a float holds; `text` has all of them."""
 
     text: str
 
@@ -56,11 +56,11 @@ class LongNumber(float):
 
 
 def read_json(text: str, *, name: str = "", keys: Iterable[str] | None = (), words: bool = True) -> tuple[Any, tuple[str, ...]]:
-    """The value of JSON text, and what had to be mended in it: nothing for JSON as the standard has it.
+    """The value of JSON text, and its repairs; none for JSON by the standard.
 
-    A word without quotes comes as a `BareWord`, which the caller must resolve or refuse; a number that a float rounds as a
-    `LongNumber`. For `name`, `keys` and `words` see `unwrapped`. Raises `NotJson` for anything with more than one meaning: a
-    cut text, a key twice with different values, NaN, a number that is too large or too small for a float, text after the
+    A word without quotes becomes a `BareWord`, which the caller must resolve or refuse. A number that a float would round
+    becomes a `LongNumber`. `unwrapped` explains `name`, `keys` and `words`. Raises `NotJson` for text with more than one
+    meaning: cut text, a key twice with different values, NaN, a number too large or too small for a float, text after the
     value.
     """
     try:
@@ -131,7 +131,7 @@ def _int(text: str) -> int:
 
 
 class _Tolerant:
-    """A reader of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's words."""
+    """A reader of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's constants."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -141,13 +141,13 @@ class _Tolerant:
         self.repairs: list[str] = []
 
     def whole(self) -> Any:
-        """The one value of the text; nothing but space and comments may stand round it."""
+        """The one value of the text, with only space and comments around it."""
         self._skip()
         value = self._value()
         self._skip()
         if isinstance(value, dict) and self._peek() == "}":
             self._at += 1
-            self._mend("one closing brace too many")
+            self._repaired("one closing brace too many")
             self._skip()
         if self._at < len(self._text):
             self._fail("text after the value")
@@ -156,7 +156,7 @@ class _Tolerant:
     def _fail(self, what: str) -> NoReturn:
         raise NotJson(f"{what} at character {self._at}")
 
-    def _mend(self, what: str) -> None:
+    def _repaired(self, what: str) -> None:
         if what not in self.repairs:
             self.repairs.append(what)
 
@@ -167,13 +167,13 @@ class _Tolerant:
         while True:
             if found := _SPACE.match(self._text, self._at):
                 if "\u00a0" in found[0]:
-                    self._mend("no-break space")
+                    self._repaired("no-break space")
             elif found := _COMMENT.match(self._text, self._at):
                 before = self._text[max(0, self._at - 40) : self._at]
                 after_value = before.rstrip(" \t")[-1:].isalnum() and found[0][:2] != "/*"
                 if after_value and (before[-1:].isalnum() or _OPERAND.match(found[0])):
                     self._fail("a comment that may be a part of the value")  # 7//2
-                self._mend("comment")
+                self._repaired("comment")
             else:
                 return
             self._at = found.end()
@@ -195,10 +195,10 @@ class _Tolerant:
 
     def _word(self, word: str) -> Any:
         if word not in _WORDS:
-            self._mend("bare word")
+            self._repaired("bare word")
             return BareWord(word)
         if word[0].isupper():
-            self._mend("Python literal")
+            self._repaired("Python literal")
         return _WORDS[word]
 
     def _end_of_word(self) -> None:
@@ -207,7 +207,7 @@ class _Tolerant:
 
     def _nested(self, read: Callable[[], Any]) -> Any:
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             self._fail("nested too deeply")
         self._at += 1
         value = read()
@@ -230,13 +230,13 @@ class _Tolerant:
         return _object(pairs)
 
     def _doubled(self) -> dict[str, Any]:
-        """The object in `{{...}}`, as templates write a brace."""
+        """The object in `{{...}}`, a template's escape of a brace."""
         value: dict[str, Any] = self._value()
         self._skip()
         if self._peek() != "}":
             self._fail("an object where a key belongs")
         self._at += 1
-        self._mend("doubled braces")
+        self._repaired("doubled braces")
         return value
 
     def _read_list(self) -> list[Any]:
@@ -246,7 +246,7 @@ class _Tolerant:
         return items
 
     def _goes_on(self, closing: str, has_items: bool) -> bool:
-        """Whether another item follows; else the closing bracket is consumed."""
+        """Whether another item follows; if not, the closing bracket is consumed."""
         self._skip()
         comma = has_items and self._peek() == ","
         if comma:
@@ -254,7 +254,7 @@ class _Tolerant:
             self._skip()
         if self._peek() == closing:
             if comma:
-                self._mend("trailing comma")
+                self._repaired("trailing comma")
             self._at += 1
             return False
         if not self._peek():
@@ -262,11 +262,11 @@ class _Tolerant:
         if has_items and not comma:
             if closing != "}" or not self._is_at_key():
                 self._fail(f"no comma before {self._peek()!r}")
-            self._mend("missing comma")
+            self._repaired("missing comma")
         return True
 
     def _is_at_key(self) -> bool:
-        """Whether a key in quotes stands here, apart from the value before it: two quotes in a row may be one in a text."""
+        """Whether a quoted key begins here, with space before it: two quotes in a row may be one inside a string."""
         is_apart = self._text[self._at - 1] not in _QUOTES
         return is_apart and _NEXT_KEY.match(self._text, self._at) is not None
 
@@ -277,7 +277,7 @@ class _Tolerant:
         if not found:
             self._fail(f"{self._peek()!r} is no key")
         self._at = found.end()
-        self._mend("bare key")
+        self._repaired("bare key")
         return found[0]
 
     def _string(self, *, is_key: bool = False) -> str:
@@ -286,7 +286,7 @@ class _Tolerant:
         if quote == '"':
             self._has_double = True
         else:
-            self._mend("single quotes" if quote == "'" else "smart quotes")
+            self._repaired("single quotes" if quote == "'" else "smart quotes")
         self._at += 1
         parts: list[str] = []
         while True:
@@ -306,11 +306,11 @@ class _Tolerant:
             elif char < " ":
                 if char not in "\n\r\t":
                     self._fail("a control character in a string")
-                self._mend("raw newline")
+                self._repaired("raw newline")
             parts.append(char)
 
     def _may_end(self, quote: str) -> bool:
-        """Whether a straight quote inside other quotes looks like the end of the text, in a text with several kinds."""
+        """Whether a straight quote inside other quotes looks like the end of the string, in text with mixed quotes."""
         mixed = quote in "“‘" or self._has_double
         return mixed and _GOES_ON.match(self._text, self._at) is not None
 
@@ -326,7 +326,7 @@ class _Tolerant:
         if char in _ESCAPES and char:
             return _ESCAPES[char]
         if char == "'":
-            self._mend("escaped single quote")
+            self._repaired("escaped single quote")
             return char
         digits = self._text[self._at : self._at + 4]
         if char != "u" or not re.fullmatch(r"[0-9a-fA-F]{4}", digits):

@@ -1,4 +1,4 @@
-"""What models and chat templates put round the JSON of a call, taken off where it means nothing."""
+"""Removes what models and chat templates put around the JSON of a call, where it has no meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from .names import wire_name
+from ..names import wire_name
 
 __all__ = ["plain_key", "unwrapped"]
 
@@ -17,31 +17,31 @@ _TOKEN = re.compile(
     r"<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>"
     rf"|</?{_BARS}DSML{_BARS}[a-z_]{{1,30}}>"
 )
-"""What chat templates put round a call."""
+"""What chat templates put around a call."""
 _TOKEN_BEFORE = re.compile(rf"{_TOKEN.pattern}|</think>")
-_LONGEST_TOKEN = 80
+_MAX_TOKEN = 80
 _SEPARATOR = r"<[｜|]tool[▁_ ]sep[｜|]>"
 _INVOKE = re.compile(rf'<{_BARS}DSML{_BARS}invoke name="([^"<>]{{1,200}})(">\s*)')
 _CALLED = re.compile(rf"(?:function\s*{_SEPARATOR}\s*)?([^\s<>{{}}]{{1,200}})\s*({_SEPARATOR}\s*)?")
-"""How DeepSeek V4, and V3, name the tool before the object."""
+"""The tool's name before the object, in the markup of DeepSeek V4 and V3."""
 _PREFACE = re.compile(r"""(?:[^{}\[\]"'`“”‘’<>=|\\]|(?<=\w)['’](?=\w))+""")
-"""Words before an object: without brackets, quotes and signs of code."""
+"""Words before an object: no brackets, quotes or signs of code."""
 _DENIAL = re.compile(r"\b(?:not|no|never|without|instead|wrong|unlike)\b|n['’]t\b", re.IGNORECASE)
-_LONGEST_PREFACE = 2_000
+_MAX_PREFACE = 2_000
 _ANY_SPACE = re.compile(r"\s+")
 
 
 def plain_key(key: str) -> str:
-    """A key without what models confuse: case and separators."""
+    """A key without case and separators, which models confuse."""
     return key.casefold().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def unwrapped(text: str, name: str, keys: Iterable[str] | None, *, words: bool) -> tuple[str, list[str]]:
-    """The text without what stands round its object, and the names of what was taken off.
+    """The text without what is around its object, and the names of what was removed.
 
-    `name` is the tool, which markup may name before the object; markup that names another one stays. `keys` are those that
-    the object may have (None: any): a word right before an object that is one of them is its key, and stays. `words` says
-    whether any words before the object are taken off.
+    `name` is the tool, whose name markup may put before the object. Markup with another name stays. `keys` are those that the
+    object may have, None for any: one of them right before the object is its key and stays. `words` says whether other words
+    before the object are removed.
     """
     repairs = []
     if text.startswith("\ufeff"):
@@ -56,9 +56,9 @@ def unwrapped(text: str, name: str, keys: Iterable[str] | None, *, words: bool) 
     if not words:
         del wrappers["words before the object"]
     text = text.strip()
-    for _ in range(3):  # one may be inside another
-        for wrapper, take_off in wrappers.items():
-            inner = take_off(text).strip()
+    for _ in range(3):  # one wrapper may be inside another
+        for wrapper, remove in wrappers.items():
+            inner = remove(text).strip()
             if inner != text:
                 text = inner
                 if wrapper not in repairs:
@@ -72,14 +72,14 @@ def _without_thought(text: str) -> str:
 
 
 def _without_tokens(text: str, name: str) -> str:
-    """Markup of calls may name the tool; where it names another one, it stays and the text is refused."""
+    """The text without the tokens of a template. Markup that names another tool stays, so that the text is refused."""
     start, end = 0, len(text)
     while found := _TOKEN_BEFORE.match(text, start):
         start = _after_space(text, found.end())
     if name:
         start = _after_name(text, start, name)
     while end > start:
-        opening = text.rfind("<", max(start, end - _LONGEST_TOKEN), end)
+        opening = text.rfind("<", max(start, end - _MAX_TOKEN), end)
         if text[end - 1].isspace():
             end -= 1
         elif opening >= 0 and _TOKEN.fullmatch(text, opening, end):
@@ -95,7 +95,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _after_name(text: str, at: int, name: str) -> int:
-    """Where the object begins if the tool's own name stands before it, as in the markup of DeepSeek."""
+    """The start of the object after the tool's own name, as in the markup of DeepSeek."""
     for pattern in (_INVOKE, _CALLED):
         found = pattern.match(text, at)
         if found and found[1] in (name, wire_name(name)) and (at or found[2]):
@@ -104,10 +104,10 @@ def _after_name(text: str, at: int, name: str) -> int:
 
 
 def _without_words(text: str, keys: Iterable[str] | None) -> str:
-    """The text from its first bracket or fence on, where only words that mean nothing else stand before it."""
+    """The text from its first bracket or fence on, if there are only words without a meaning before it."""
     start = min((at for at in (text.find("{"), text.find("```")) if at > 0), default=0)
     words = text[:start]
-    if start > _LONGEST_PREFACE or not _PREFACE.fullmatch(words) or _DENIAL.search(words):
+    if start > _MAX_PREFACE or not _PREFACE.fullmatch(words) or _DENIAL.search(words):
         return text
     if words.rstrip(" \t\u00a0")[-1:] not in (":", "\n"):
         return text

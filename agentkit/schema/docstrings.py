@@ -1,7 +1,7 @@
-"""Docstrings in Google, NumPy, reST and Epydoc style, also mixed: the text, and what it says of each parameter.
+"""Docstrings in Google, NumPy, reST and Epydoc style, also mixed: the text, and the description of each parameter.
 
-Where a section begins and ends is found here, since a section may stand anywhere and what is no section of parameters,
-results or errors (a note, an example) belongs to the text. What stands in a section is read by docstring-parser.
+This module finds the sections, and docstring-parser reads them. Sections may be anywhere in the text. A section that is not
+about parameters, results or errors (a note, an example) is part of the text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
 
 @dataclass(slots=True)
 class Docstring:
-    """The text without the sections on parameters, results and errors; each parameter's description; the result's."""
+    """The text without the sections on parameters, results and errors; the descriptions of the parameters and the result."""
 
     text: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
@@ -40,14 +40,14 @@ class Docstring:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Lines that belong together, and the style they are written in; plain text has none."""
+    """Lines that belong together, and their style, which is empty for plain text."""
 
     style: str
     lines: list[str]
 
 
 def read_docstring(text: str) -> Docstring:
-    """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read is left in the text."""
+    """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read stays in the text."""
     found = Docstring()
     kept: list[str] = []
     for block in _blocks(_with_indent(text.splitlines())):
@@ -57,7 +57,7 @@ def read_docstring(text: str) -> Docstring:
 
 
 def _with_indent(lines: list[str]) -> list[str]:
-    """Where a section stands on the first line, cleaning took the indent of its entries for that of the whole."""
+    """The lines with the indent of a first section's entries, which the cleaning took for that of the whole docstring."""
     is_first = len(lines) > 1 and _GOOGLE_HEADER.fullmatch(lines[0]) and _is_header(lines[0])
     if not is_first or lines[1][:1].isspace() or not lines[1].strip() or _UNDERLINE.fullmatch(lines[1]):
         return lines
@@ -82,7 +82,7 @@ def _blocks(lines: list[str]) -> Iterator[_Block]:
 
 
 def _section(lines: list[str], at: int) -> tuple[str, int]:
-    """The style of what begins at this line, and where it ends."""
+    """The style of the block that begins at this line, and its end."""
     line = lines[at]
     if line[:1].isspace() or not line.strip():
         return "", at + 1
@@ -98,7 +98,7 @@ def _section(lines: list[str], at: int) -> tuple[str, int]:
 
 
 def _indented_end(lines: list[str], at: int) -> int:
-    """Where the indented lines end; blank ones inside them belong to them."""
+    """The end of the indented lines, including blank lines among them."""
     end = at
     for place in range(at, len(lines)):
         if lines[place].strip():
@@ -109,7 +109,7 @@ def _indented_end(lines: list[str], at: int) -> int:
 
 
 def _numpy_end(lines: list[str], at: int) -> int:
-    """Up to the next header or field."""
+    """The next header or field."""
     for place in range(at, len(lines)):
         if place + 1 < len(lines) and lines[place].strip() and _UNDERLINE.fullmatch(lines[place + 1]):
             return place
@@ -119,27 +119,27 @@ def _numpy_end(lines: list[str], at: int) -> int:
 
 
 def _read(block: _Block, found: Docstring) -> list[str]:
-    """Note what the block says; returns the lines that cannot be read."""
-    if _noted(block.style, _usual(block), found):
+    """Add the content of the block to `found`; returns the lines that cannot be read."""
+    if _parsed(block.style, _normalized(block), found):
         return []
     if block.style != "google":
         return block.lines
     header, *lines = block.lines
-    usual = _usual(_Block(block.style, [header]))
-    left = [line for entry in _entries(lines) if not _noted("google", [*usual, *entry], found) for line in entry]
+    usual = _normalized(_Block(block.style, [header]))
+    left = [line for entry in _entries(lines) if not _parsed("google", [*usual, *entry], found) for line in entry]
     return [header, *left] if left else []
 
 
 def _entries(lines: list[str]) -> Iterator[list[str]]:
-    """The entries of a section, each a line with those that are indented more."""
+    """The entries of a section: each is a line with the deeper lines after it."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     starts = [place for place, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         yield lines[start:end]
 
 
-def _noted(style: str, lines: list[str], found: Docstring) -> bool:
-    """Whether the parser of the style can read the lines; then what they say is in `found`."""
+def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
+    """Add the content of the lines to `found`; False if the parser of the style cannot read them."""
     from docstring_parser import ParseError, epydoc, google, numpydoc, rest
 
     parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[style]
@@ -159,8 +159,8 @@ def _noted(style: str, lines: list[str], found: Docstring) -> bool:
     return True
 
 
-def _usual(block: _Block) -> list[str]:
-    """The block's lines with the spelling that docstring-parser knows."""
+def _normalized(block: _Block) -> list[str]:
+    """The block's lines in the spelling that docstring-parser knows."""
     first, *rest = block.lines
     if block.style in ("rest", "epydoc"):
         head = _FIELD.match(first)
@@ -181,7 +181,7 @@ def _usual(block: _Block) -> list[str]:
 
 
 def _joined(text: str) -> str:
-    """One paragraph for wrapped lines; a list in it keeps its lines."""
+    """The text as one paragraph; a list in it keeps its lines."""
     lines = [line.rstrip() for line in text.strip().splitlines()]
     if not any(_ITEM.match(line) for line in lines):
         return " ".join(" ".join(lines).split())

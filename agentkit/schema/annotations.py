@@ -1,10 +1,11 @@
-"""Annotations that pydantic does not take, or takes otherwise than a tool means them, as ones that it does."""
+"""The annotations of a function: evaluated, and with those replaced that pydantic refuses or reads in another way."""
 
 from __future__ import annotations
 
 import collections.abc
 import enum
 import functools
+import inspect
 import operator
 import sys
 import types
@@ -12,7 +13,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-__all__ = ["described_as", "without_factory"]
+__all__ = ["annotated_function", "described_as", "type_hints", "without_factory"]
 
 _LISTS = (
     collections.abc.Iterable,
@@ -23,12 +24,64 @@ _LISTS = (
 _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 
-def described_as(annotation: Any) -> Any:
-    """The annotation with its parts replaced; the same object where nothing needs it.
+def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind a callable: behind partials, decorators and `__call__`."""
+    while isinstance(inspect.unwrap(fn), functools.partial):
+        fn = inspect.unwrap(fn).func
+    fn = inspect.unwrap(fn)
+    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else inspect.unwrap(type(fn).__call__)
 
-    `Iterable` is a list (pydantic's is lazy: it would fail in the middle of the function), `LiteralString` a string, an
-    Enum's members in a `Literal` are given by their values, and `typing.TypedDict` is made one that pydantic takes before
-    Python 3.12.
+
+def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
+    """The types of the parameters, or with `result` that of the `return`.
+
+    An annotation that cannot be evaluated has the error in the place of the type.
+    """
+    source = annotated_function(fn)
+    if inspect.isclass(source):
+        if result:
+            return {"return": source}
+        return typing.get_type_hints(source, include_extras=True) | type_hints(source.__init__)
+    annotations: dict[str, Any] = getattr(source, "__annotations__", {})
+    wanted = {name: hint for name, hint in annotations.items() if (name == "return") is result}
+    known = getattr(source, "__globals__", {})
+    try:
+        return _evaluated(wanted, known, None)
+    except Exception:  # noqa: BLE001  an annotation may be any code, and may use local names
+        around = _enclosing_names(source)
+        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
+
+
+def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    return typing.get_type_hints(holder, known, around, include_extras=True)
+
+
+def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
+    try:
+        return _evaluated({name: hint}, known, around)[name]
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
+    """Its type parameters, and the local names of the enclosing functions and classes that are on the stack now."""
+    around = getattr(fn, "__qualname__", "").split(".")[:-1]
+    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
+            names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    return names
+
+
+def described_as(annotation: Any) -> Any:
+    """The annotation with its parts replaced; the same object if none of them needs it.
+
+    `Iterable` becomes a list (pydantic's is lazy, and would fail in the middle of the function), `LiteralString` a string, the
+    Enum members in a `Literal` their values, and before Python 3.12 `typing.TypedDict` the one that pydantic takes.
     """
     if annotation is typing.LiteralString:
         return str
@@ -49,7 +102,7 @@ def described_as(annotation: Any) -> Any:
 
 
 def without_factory(annotation: Any) -> Any:
-    """The annotation of a parameter that has a default of its own: it wins over a `default_factory` in its `Field`."""
+    """The annotation without the `default_factory` of its `Field`: the parameter's own default wins."""
     if not any(getattr(note, "default_factory", None) for note in getattr(annotation, "__metadata__", ())):
         return annotation
     from pydantic.fields import FieldInfo

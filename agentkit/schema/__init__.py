@@ -1,0 +1,13 @@
+"""Types to JSON Schema, and a model's text to validated arguments.
+
+- a function: `signature` describes it, with `annotations`, `context`, `docstrings` and `generator`
+- a model's text: `parse` reads it (`repair`, `unwrap`), converts it (`coerce`) and validates it (`validate`)
+- a server's limits: `loosen` and `strict` rewrite a schema
+- all of them look at a schema through `node`
+"""
+
+from __future__ import annotations
+
+from .signature import Arguments, Signature, brief, describe, one_key, result_schema, result_type, yields
+
+__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema", "result_type", "yields"]

@@ -1,0 +1,281 @@
+"""The view of a JSON Schema that everything here shares: references, child schemas, types and branches of a node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from .repair import BareWord
+from .unwrap import plain_key
+
+__all__ = [
+    "Inliner",
+    "Node",
+    "Nodes",
+    "follow",
+    "is_of_type",
+    "key_of",
+    "map_children",
+    "resolve",
+    "subschemas",
+    "type_of",
+    "well_formed",
+]
+
+_CHILDREN = {
+    "items": "one", "additionalProperties": "one", "anyOf": "list", "oneOf": "list", "allOf": "list", "prefixItems": "list",
+    "properties": "map", "patternProperties": "map", "$defs": "map", "definitions": "map",
+}  # fmt: skip
+"""The keywords that hold schemas: one, a list of them, or a map from names to them."""
+_CLASSES = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,), "null": (type(None),)}
+_TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+_KEYWORDS: dict[str, Any] = {
+    "type": (str, list), "properties": dict, "patternProperties": dict, "required": list, "enum": list, "prefixItems": list,
+    "anyOf": list, "oneOf": list, "allOf": list, "discriminator": dict, "$ref": str,
+}  # fmt: skip
+_MAX_INLINED = 2_000
+"""References that are written out; classes that share classes would grow without a bound."""
+
+
+def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
+    """The schema that a `$ref` in `root` points to (RFC 6901). Empty, which admits any value, where there is none."""
+    if not isinstance(ref, str) or ref.partition("/")[0] != "#":
+        return {}
+    found: Any = root
+    for part in unquote(ref).split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with its reference replaced by the target; keywords beside the reference win over the target's."""
+    return Inliner(root).inline(schema, (), lambda ref: {})[0]
+
+
+def well_formed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without keywords of a wrong type: some programs write an empty object as a list, or as null."""
+    return {key: value for key, value in schema.items() if isinstance(value, _KEYWORDS.get(key, object))}
+
+
+def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A copy of the schema with each child schema changed; a child may be `true`, or no schema at all.
+
+    Only the keywords of `Node` count. Under `not` and `if`, a change that admits more would make the whole admit less.
+    """
+    made = dict(schema)
+    for key in schema:
+        if key in _CHILDREN:
+            match _CHILDREN[key], schema[key]:
+                case "one", dict() as value:
+                    made[key] = change(value)
+                case "list", list() as value:
+                    made[key] = [change(inner) for inner in value]
+                case "map", dict() as value:
+                    made[key] = {name: change(inner) for name, inner in value.items()}
+    return made
+
+
+def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema itself and every schema inside it, in order, without following references."""
+    yield schema
+    children: list[Any] = []
+    map_children(schema, children.append)
+    for child in children:
+        if isinstance(child, dict):
+            yield from subschemas(child)
+
+
+class Inliner:
+    """Replaces references by their targets, up to a bound."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = _MAX_INLINED
+
+    def inline(
+        self, schema: Mapping[str, Any], parents: tuple[str, ...], stub: Callable[[str], Mapping[str, Any]]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """As `follow`, and `parents` with the references that were replaced.
+
+        `stub` gives what takes the place of a reference that is among its own parents, or one too many.
+        """
+        made = dict(schema)
+        while isinstance(ref := made.pop("$ref", None), str):
+            self._left -= 1
+            if ref in parents or self._left < 0:
+                made = {**stub(ref), **made}
+            else:
+                made, parents = {**resolve(self._root, ref), **made}, (*parents, ref)
+        return made, parents
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A schema with its reference followed, in JSON Schema's own words. `anyOf` and `oneOf` are `branches`."""
+
+    types: tuple[str, ...] = ()
+    """The JSON types that it admits; empty for any."""
+    branches: tuple[Any, ...] = ()
+    discriminator: str = ""
+    """The key whose value chooses the branch; empty where there is none."""
+    mapping: Mapping[Any, Any] = field(default_factory=dict)
+    """The branch of each value of the discriminator."""
+    enum: Sequence[Any] | None = None
+    """The values that it allows; None for any."""
+    enum_keys: frozenset[Any] = frozenset()
+    """Their `key_of`."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    by_plain_key: Mapping[str, str] = field(default_factory=dict)
+    """Names of properties by their `plain_key`; empty for a key that two of them share."""
+    patterns: Mapping[str, Any] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    additional: Any = True
+    """The schema of other keys; False where they are refused."""
+    prefix_items: Sequence[Any] = ()
+    items: Any = True
+    is_set: bool = False
+    format: str = ""
+    plain: frozenset[type] = frozenset()
+    """The Python classes of which it admits every value."""
+
+    @property
+    def children(self) -> tuple[Any, ...]:
+        """The schemas of its branches, keys and items."""
+        keys = (*self.properties.values(), *self.patterns.values(), self.additional)
+        return (*self.branches, *keys, *self.prefix_items, self.items)
+
+    def for_key(self, key: str) -> Any:
+        """The schema of this key's value; False where the key is refused."""
+        if key in self.properties:
+            return self.properties[key]
+        return next((inner for pattern, inner in self.patterns.items() if _matches(pattern, key)), self.additional)
+
+    def for_item(self, index: int) -> Any:
+        """The schema of the item at this index."""
+        return self.prefix_items[index] if index < len(self.prefix_items) else self.items
+
+    def branches_for(self, value: Any) -> tuple[Any, ...]:
+        """The branches that this value can belong to, as far as the discriminator tells."""
+        if self.discriminator and isinstance(value, dict) and self.discriminator in value:
+            chosen = self.mapping.get(str(value[self.discriminator]))
+            return self.branches if chosen is None else (chosen,)
+        return self.branches
+
+    def is_of_types(self, value: Any) -> bool:
+        """Whether the value is of one of the types; a union has none of its own."""
+        return bool(self.branches) or not self.types or any(is_of_type(value, name) for name in self.types)
+
+
+_ANY = Node()
+
+
+class Nodes:
+    """The nodes of a schema, each made when it is first needed and then kept."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+        self._nodes: dict[int, Node] = {}
+
+    def of(self, part: Any) -> Node:
+        """The node of a part of the schema. `true`, and what is no schema, admits any value."""
+        if not isinstance(part, dict):
+            return _ANY
+        found = self._nodes.get(id(part))
+        return self._nodes.setdefault(id(part), self._made(part)) if found is None else found
+
+    @cached_property
+    def is_recursive(self) -> bool:
+        """Whether some node is inside itself."""
+        parents: list[int] = []
+        done: set[int] = set()
+        left: list[tuple[Any, bool]] = [(self.schema, True)]
+        while left:
+            part, is_new = left.pop()
+            place = id(self.of(part))
+            if not is_new:
+                done.add(parents.pop())
+            elif place in parents:
+                return True
+            elif place not in done:
+                parents.append(place)
+                left += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
+        return False
+
+    def _made(self, part: Mapping[str, Any]) -> Node:
+        part = well_formed(follow(self.schema, part) if "$ref" in part else part)
+        enum = part.get("enum", [part["const"]] if "const" in part else None)
+        names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
+        types = (names,) if isinstance(names, str) else tuple(names)
+        branches = tuple(part.get("anyOf") or part.get("oneOf") or ())
+        properties = part.get("properties", {})
+        by_plain_key: dict[str, str] = {}
+        for name in properties:
+            plain = plain_key(name)
+            by_plain_key[plain] = "" if plain in by_plain_key else name
+        chooser = part.get("discriminator", {})
+        is_bound = branches or enum is not None or "format" in part
+        return Node(
+            types=types,
+            branches=branches,
+            discriminator=chooser.get("propertyName", ""),
+            mapping={value: {"$ref": target} for value, target in chooser.get("mapping", {}).items()},
+            enum=enum,
+            enum_keys=frozenset(map(key_of, enum or ())),
+            properties=properties,
+            by_plain_key=by_plain_key,
+            patterns=part.get("patternProperties", {}),
+            required=frozenset(part.get("required", ())),
+            additional=part.get("additionalProperties", True),
+            prefix_items=part.get("prefixItems", ()),
+            items=part.get("items", True),
+            is_set=bool(part.get("uniqueItems")),
+            format=part.get("format", ""),
+            plain=frozenset(() if is_bound else (kind for name in types for kind in _CLASSES.get(name, ()))),
+        )
+
+
+def key_of(value: Any) -> tuple[type, Any]:
+    """The same for equal JSON values and for no others: true is not 1, and 1 is not 1.0."""
+    return type(value), json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+
+
+def is_of_type(value: Any, name: str) -> bool:
+    """Whether a value is of this JSON type; 2.0 is an integer."""
+    if name in ("integer", "number"):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return not isinstance(value, bool) and (whole or (name == "number" and isinstance(value, float)))
+    return isinstance(value, _TYPES.get(name, ())) and not isinstance(value, BareWord)
+
+
+def type_of(value: Any) -> str:
+    """The name of a value's JSON type."""
+    if isinstance(value, BareWord):
+        return "bare word"
+    if isinstance(value, float):
+        return "number"
+    return next((name for name in ("boolean", "integer", "number", *_TYPES) if is_of_type(value, name)), "value")
+
+
+def _matches(pattern: str, key: str) -> bool:
+    """Whether the key matches; true for a pattern that cannot be read, which is left to the validation."""
+    matcher = _matcher(pattern)
+    return matcher is None or bool(matcher.isinstance_python(key))
+
+
+@lru_cache(maxsize=256)
+def _matcher(pattern: str) -> Any:
+    """A regular expression that takes linear time, unlike Python's own; None if it cannot be read."""
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern))
+    except SchemaError:
+        return None
