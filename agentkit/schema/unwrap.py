@@ -26,7 +26,14 @@ _CALLED = re.compile(rf"(?:function\s*{_SEPARATOR}\s*)?([^\s<>{{}}]{{1,200}})\s*
 """The tool's name before the object, in the markup of DeepSeek V4 and V3."""
 _PREFACE = re.compile(r"""(?:[^{}\[\]"'`“”‘’<>=|\\]|(?<=\w)['’](?=\w))+""")
 """Words before an object: no brackets, quotes or signs of code."""
-_DENIAL = re.compile(r"\b(?:not|no|never|without|instead|wrong|unlike)\b|n['’]t\b", re.IGNORECASE)
+_DENIAL = re.compile(
+    r"\b(?:not|no|never|without|instead|rather|wrong|unlike|bad|old|earlier|previous\w*|last|example\w*|sample\w*|template\w*|draft\w*"
+    r"|placeholder\w*|invalid\w*|incorrect\w*|mistak\w*|error\w*|fail\w*|reject\w*|refus\w*|denied|cancel\w*|abort\w*|skip\w*|stop\w*"
+    r"|undo\w*|undone|revok\w*|revert\w*|ignor\w*|avoid\w*|if|would|could|might|nicht|kein\w*|statt|pas|sans|sin|нет|не)\b"
+    r"|n['’]t\b|[不别勿没無无]",
+    re.IGNORECASE,
+)
+"""Words that say that the call is not meant, or is another one. Only a few languages are known."""
 _MAX_PREFACE = 2_000
 _ANY_SPACE = re.compile(r"\s+")
 
