@@ -13,7 +13,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from .budget import CallBudget, Forward, Ledger, Reservation
+from .budget import CallBudget, Forward, Ledger
 from .copies import RunFunction
 from .decisions import AskModel, Finish, RunTools
 from .errors import AgentError, LimitReached, ToolArgumentsInvalid
@@ -35,10 +35,11 @@ from .events import (
 from .execute import arguments_of, describe_error, execute, own_chain, plan
 from .history import mend, unique_ids
 from .limits import ahead
-from .messages import Assistant, Message, Spent, ToolCall, ToolResult, checked
-from .model import DeltaSink, ModelReply, ModelRequest
+from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage, checked
+from .model import ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
+from .portal import Blocking
 from .prefix import change
 from .progress import Progress
 from .result import RunResult
@@ -78,7 +79,7 @@ class Run:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.state, self.deps, self._outer = spec, state, deps, outer
         self._veil = Veil(spec.model)
-        self._ledger = Ledger(spec.limits, state, spec.kind, outer.ledger if outer else None)
+        self._ledger = Ledger(spec.limits, state, outer.ledger if outer else None)
         self._observers = (*observers, *((Forward(outer),) if outer else ()))
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._own_thread, self.threads = Threads(), Threads()
@@ -195,8 +196,9 @@ class Run:
             raise
         message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
         seconds = time.perf_counter() - started
-        counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared(), reply.price_note))
+        counted = step.take(reply)
+        counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
+        await self._end_step(step, ModelReplied(message, *counts, *self._compared(), counted.price_note))
 
     def _compared(self) -> tuple[int, int, str]:
         """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
@@ -230,17 +232,17 @@ class Run:
         if step.asked is not None and self._watchers:  # a middleware asks again: what was shown does not count
             await self.emit(Retrying(1, 0.0, "a middleware sends another request"))
         step.asked = request
-        place = await self._reserve(request) if self._ledger.binds else None
+        reservation = None
+        if self._ledger.binds:
+            past_own = self.state.limit is not None  # the last answer
+            prompt = ahead(self.state, self.spec.price, request.messages, request.tools)
+            max_tokens = request.settings.max_tokens
+            reservation = await self._ledger.reserve(prompt, max_tokens, self.spec.price, past_own=past_own)
+            request = replace(request, again=partial(self._ledger.check, prompt, past_own=past_own))
         pieces = Pieces(self._veil, self._show)
-        watch: DeltaSink | None = pieces.show if self._watchers else None
-        if place is not None:
-            watch = watch and place.showing(watch)
-            request = replace(request, again=partial(self._check_again, request))
         spent = Spent()
         try:
-            reply = await self.spec.model.reply(request, on_delta=watch)
-            if place is not None:
-                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+            reply = await self.spec.model.reply(request, on_delta=pieces.show if self._watchers else None)
         except BaseException as error:
             spent = getattr(error, "uncounted", None) or spent
             step.uncounted.append(spent)
@@ -248,6 +250,9 @@ class Run:
                 raise step.watchers_error from None
             raise
         else:
+            if reservation is not None:
+                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+                reply = replace(reply, waited=reply.waited + reservation.waited)
             step.replies.append(reply)
             step.uncounted.append(reply.uncounted)
             with contextlib.suppress(_OfWatcher):
@@ -255,44 +260,27 @@ class Run:
             if step.watchers_error is not None:
                 raise step.watchers_error
         finally:
-            if place is not None:
-                self._ledger.end(place, spent)
-                step.places.append(place)
+            if reservation is not None:
+                self._ledger.settle(reservation, spent)
             if step.has_ended:  # a middleware has left the request to itself
                 await self._end_step(step)
-        return replace(reply, waited=reply.waited + place.waited) if place and place.waited else reply
+        return reply
 
-    def _ahead(self, request: ModelRequest) -> Spent:
-        return ahead(self.state, self.spec.price, request.messages, request.tools)
-
-    def _reserve(self, request: ModelRequest) -> Awaitable[Reservation]:
-        past_own = self.state.limit is not None  # the last answer
-        return self._ledger.reserve(self._ahead(request), request.settings.max_tokens, self.spec.price, past_own=past_own)
-
-    def _check_again(self, request: ModelRequest, lost: Spent) -> None:
-        self._ledger.check(self._ahead(request), lost, past_own=self.state.limit is not None)
-
-    async def _end_step(self, step: _Step, taken: ModelReply | None = None, *replied: ModelReplied) -> None:
-        """Write down what the step spent: the reply that was taken, if one was, and what was spent beside it."""
-        replies, uncounted = step.replies, step.uncounted
-        if taken is not None:
-            replies = _not_in(taken, replies)
-            if not any(taken.uncounted is spent for spent in uncounted):  # a middleware got it elsewhere
-                uncounted = [*uncounted, taken.uncounted]
+    async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
+        """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
         events: list[ModelReplied | UsageAdded] = [*replied]
-        events += [UsageAdded("", reply.usage, reply.cost) for reply in replies]
-        events += [UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in uncounted if spent.usage.total_tokens]
-        if self._ledger.binds:
-            self._ledger.count([Spent(event.usage, event.cost) for event in events], step.places)
-        step.replies, step.uncounted, step.places, step.has_ended = [], [], [], True
+        events += [UsageAdded("", reply.usage, reply.cost) for reply in step.replies]
+        events += [UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens]
+        step.replies, step.uncounted, step.has_ended = [], [], True
         if not self._ledger.has_ended:
             await self.record(*events)
         elif self._outer is not None:
             for event in events:
                 await self._outer.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
 
-    def _show(self, delta: Delta) -> Awaitable[None]:
-        return self._tell(self._watchers, delta, in_reply=True)
+    async def _show(self, delta: Delta) -> None:
+        with Blocking():
+            await self._tell(self._watchers, delta, in_reply=True)
 
     async def run_tools(self, todo: RunTools) -> None:
         """Answer the calls, as many at once as `plan` allows."""
@@ -440,36 +428,28 @@ class _OfWatcher(BaseException):
     """A watcher failed at a piece of a reply: no error of the model, which retries or another model could mend."""
 
 
-def _not_in(taken: ModelReply, replies: list[ModelReply]) -> list[ModelReply]:
-    """The replies that the usage of the one that a middleware gave back does not count; it may be of one of them, or a sum."""
-    usage, rest = taken.usage, [*replies]
-    same = [place for place, reply in enumerate(replies) if reply.usage is usage]
-    if same:  # the last one, as a model may have one object for all of its replies
-        del rest[same[-1]]
-        return rest
-    own = [reply for reply in rest if reply.message is taken.message]
-    missing: list[ModelReply] = []
-    for reply in (*own, *(reply for reply in reversed(rest) if reply not in own)):
-        left = usage - reply.usage
-        if usage.covers(reply.usage) and (left.requests > 0 or not left.total_tokens or reply in own):
-            usage = left
-        elif reply not in own:  # whose counts a middleware has put right
-            missing.insert(0, reply)
-    return missing
-
-
 @dataclass(slots=True)
 class _Step:
-    """A step under way."""
+    """One step: the requests that it made, and what they spent."""
 
     asked: ModelRequest | None = None
     """What the model was sent last."""
     replies: list[ModelReply] = field(default_factory=list)
     """What it answered: more than once where a middleware asks again."""
     uncounted: list[Spent] = field(default_factory=list)
-    places: list[Reservation] = field(default_factory=list)
     watchers_error: Exception | None = None
     has_ended: bool = False
+
+    def take(self, reply: ModelReply) -> ModelReply:
+        """Take out the model's reply whose counts go with this one: it has the same message, else it is the last.
+
+        A middleware changes the message, never the counts. Where it answered without the model, these are 0.
+        """
+        if not self.replies:
+            return ModelReply(reply.message, Usage(), cost=0.0)
+        last = len(self.replies) - 1
+        same = (number for number in range(last, -1, -1) if self.replies[number].message is reply.message)
+        return self.replies.pop(next(same, last))
 
 
 def _same_head(a: ModelRequest, b: ModelRequest) -> bool:

@@ -48,7 +48,7 @@ LAYERS: list[set[str]] = [
         "names",
         "strict",
     },
-    {"state", "tool", "model", "underway", "veil"},
+    {"state", "tool", "model", "rates", "veil"},
     {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute", "result"},
     {"budget", "decisions", "judging", "loop", "run", "stream"},

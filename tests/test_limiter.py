@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
 import signal
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from math import inf
 from typing import Any
 
@@ -17,9 +18,9 @@ import pytest
 
 from agentkit import Agent, ChatModel, Limiter, Retry, SettingsError, TextDelta
 from agentkit import errors as e
-from agentkit.limiter import limiter_for
+from agentkit.limiter import as_run, limiter_for
+from agentkit.portal import Blocking
 from agentkit.testing import DeepSeekSimulator, Failure
-from agentkit.underway import UnderWay, as_run
 from tests.faults.rows import answer, events, status
 from tests.models.calls import ask
 from tests.models.raw_server import raw_server, stream_head
@@ -41,12 +42,10 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
 
-    async def wait(wake: asyncio.Future[None], seconds: float | None) -> None:
-        if seconds is None:
-            await wake
-        else:
-            await asyncio.sleep(0)
-            made.now += seconds
+    async def wait(future: asyncio.Future[None], seconds: float) -> None:
+        await asyncio.sleep(0)
+        if not future.done():
+            made.now += max(0.0, seconds)
 
     monkeypatch.setattr("agentkit.limiter._wait", wait)
     return made
@@ -54,11 +53,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def one(limiter: Limiter, error: Exception | None = None, tokens: int = 1, used: int | None = None) -> float:
     """One request; the seconds that it waited."""
-    turn = limiter.turn(tokens)
+    turn = limiter.slot(tokens)
     await turn.__aenter__()
     turn.used = used
     await turn.__aexit__(None, error, None)
     return turn.waited
+
+
+@contextlib.contextmanager
+def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def crowd(limiter: Limiter, count: int, work: Callable[[], Awaitable[None]]) -> int:
@@ -67,7 +86,7 @@ async def crowd(limiter: Limiter, count: int, work: Callable[[], Awaitable[None]
 
     async def request() -> None:
         nonlocal inside, most
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             inside += 1
             most = max(most, inside)
             await work()
@@ -89,7 +108,7 @@ def test_as_many_as_come_without_a_bound_and_no_more_with_one() -> None:
 
 async def refused(limiter: Limiter, clock: Clock, count: int, error: Exception = BUSY) -> None:
     """So many requests at once, all refused."""
-    turns = [limiter.turn(1) for _ in range(count)]
+    turns = [limiter.slot(1) for _ in range(count)]
     for turn in turns:
         await turn.__aenter__()
     clock.now += 0.1
@@ -213,7 +232,7 @@ def test_who_needs_many_tokens_is_not_overtaken_by_those_who_need_few(clock: Clo
     limiter, order = Limiter(tokens_per_minute=6000, clock=clock), list[int]()
 
     async def request(tokens: int) -> None:
-        async with limiter.turn(tokens):
+        async with limiter.slot(tokens):
             order.append(tokens)
 
     async def main() -> None:
@@ -244,7 +263,7 @@ def test_who_is_let_through_and_cancelled_before_it_notices_gives_its_tokens_bac
     limiter = Limiter(at_once=1, tokens_per_minute=6000, clock=lambda: 0.0)
 
     async def main() -> float:
-        async with limiter.turn(1000):
+        async with limiter.slot(1000):
             waiting = asyncio.create_task(one(limiter, tokens=5000))
             await asyncio.sleep(0)
         waiting.cancel()
@@ -258,7 +277,7 @@ def test_tokens_that_a_reply_did_not_need_go_to_those_who_wait() -> None:
     limiter = Limiter(tokens_per_minute=6000, clock=lambda: 0.0)
 
     async def main() -> float:
-        turn = limiter.turn(6000)
+        turn = limiter.slot(6000)
         await turn.__aenter__()
         waiting = asyncio.create_task(one(limiter, tokens=3000))
         await asyncio.sleep(0)
@@ -273,7 +292,7 @@ def test_who_waits_for_tokens_waits_shorter_where_a_reply_did_not_need_all() -> 
     limiter = Limiter(tokens_per_minute=6000)
 
     async def main() -> float:
-        turn = limiter.turn(6000)
+        turn = limiter.slot(6000)
         await turn.__aenter__()
         waiting = asyncio.create_task(one(limiter, tokens=3000))
         await asyncio.sleep(0)
@@ -298,7 +317,7 @@ def test_the_turns_of_a_run_come_in_the_order_of_asking() -> None:
     limiter, order = Limiter(at_once=1), list[int]()
 
     async def request(number: int) -> None:
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             order.append(number)
             await asyncio.sleep(0)
 
@@ -313,7 +332,7 @@ def test_runs_take_turns_however_many_requests_one_of_them_has() -> None:
     limiter, order = Limiter(at_once=1), list[str]()
 
     async def request(name: str) -> None:
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             order.append(name)
             await asyncio.sleep(0)
 
@@ -350,43 +369,6 @@ def test_a_watcher_that_asks_another_model_meanwhile_is_not_waited_for() -> None
 
         assert asyncio.run(main()) == "one two three"
     assert judged == ["ok"]
-
-
-def test_a_request_that_was_found_to_be_held_up_is_not_looked_at_again_each_time() -> None:
-    limiter = Limiter(at_once=1)
-
-    async def main() -> list[float]:
-        async with limiter.turn(1) as stalled:
-            pieces = iter((10.0, 10.0, 0.0001, 0.0001, 0.0001))  # the first is looked at twice
-            stalled.shown_for = lambda: next(pieces)
-            return [await one(limiter) for _ in range(4)]
-
-    first, *others = asyncio.run(main())
-    assert first > 0.5 > max(others), "nor is its watcher's next piece waited for"
-
-
-def test_who_was_held_up_counts_again_when_it_goes_on() -> None:
-    async def main() -> list[bool]:
-        turn, slow = UnderWay(), asyncio.Event()
-        quick = turn.showing(lambda delta: asyncio.sleep(0))
-        shown = asyncio.ensure_future(turn.showing(lambda delta: slow.wait())(TextDelta("x")))  # type: ignore[arg-type,return-value]
-        await asyncio.sleep(0)
-        await quick(TextDelta("y"))  # of a model that shows several at a time
-        await asyncio.sleep(0.6)
-        held_up = turn.is_held_up
-        slow.set()
-        await shown
-        return [held_up, turn.is_held_up]
-
-    assert asyncio.run(main()) == [True, False]
-    loop = asyncio.new_event_loop()
-
-    async def made() -> UnderWay:
-        return UnderWay()
-
-    of_closed = loop.run_until_complete(made())
-    loop.close()
-    assert of_closed.is_held_up
 
 
 def test_the_head_of_an_answer_closes_the_circuit_over_http() -> None:
@@ -429,49 +411,95 @@ def test_errors_say_how_long_the_turn_took_to_come() -> None:
     assert first < 0.05 <= second
 
 
-def test_a_sync_run_that_holds_its_event_loop_up_does_not_wait_for_those_on_it() -> None:
-    limiter = Limiter(at_once=1)
-    with DeepSeekSimulator(lambda request: request.messages[-1]["content"]) as sim:
-        agent = Agent(ChatModel("deepseek-v4-flash", base_url=sim.base_url, limiter=limiter))
-
-        async def main() -> str:
-            async with limiter.turn(1):
-                return agent.run_sync("hi").output
-
-        assert asyncio.run(main()) == "hi"
-
-
-@pytest.mark.parametrize("why", ["the bound", "a pause", "requests per minute"])
-def test_who_waits_on_a_loop_that_is_held_up_is_passed_over(why: str) -> None:
-    """The first who waits cannot go on before the sync run has ended, which waits behind it."""
+@pytest.mark.filterwarnings("ignore:a sync call inside a running event loop")
+@pytest.mark.parametrize("waits_for", ["a slot", "the server's pause", "requests per minute"])
+def test_run_sync_inside_a_running_loop_passes_the_queue(waits_for: str) -> None:
+    """Those in front of it are on the event loop that it blocks."""
     limiter = Limiter(
-        at_once=1 if why == "the bound" else None, requests_per_minute=60 if why == "requests per minute" else None
+        at_once=1 if waits_for == "a slot" else None, requests_per_minute=60 if waits_for == "requests per minute" else None
     )
     with DeepSeekSimulator(lambda request: request.messages[-1]["content"]) as sim:
         agent = Agent(ChatModel("deepseek-v4-flash", base_url=sim.base_url, limiter=limiter))
 
         async def main() -> str:
-            if why == "a pause":
-                async with limiter.turn(1) as turn:
-                    pass
-                limiter.leave(turn, e.RateLimited("slow down", retry_after=0.5))
-            for _ in range(60 if why == "requests per minute" else 0):
+            if waits_for == "the server's pause":
+                await one(limiter, e.RateLimited("slow down", retry_after=0.5))
+            for _ in range(60 if waits_for == "requests per minute" else 0):
                 await one(limiter)
-            under_way = [asyncio.ensure_future(agent.run(f"number {number}")) for number in range(3)]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            output = agent.run_sync("hi").output
-            await asyncio.gather(*under_way)
+            async with limiter.slot(1) if waits_for == "a slot" else contextlib.nullcontext():
+                queued = [asyncio.ensure_future(agent.run(f"number {number}")) for number in range(3)]
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                output = agent.run_sync("hi").output
+            await asyncio.gather(*queued)
             return output
 
         assert asyncio.run(main()) == "hi"
 
 
-def test_a_loop_that_stands_still_is_not_waited_for() -> None:
-    limiter = Limiter(at_once=1)
+def test_tasks_that_a_callback_leaves_behind_wait_again() -> None:
+    limiter, left = Limiter(at_once=1), list[asyncio.Task[float]]()
+
+    async def main() -> tuple[float, bool]:
+        async with limiter.slot(1):
+            with Blocking():
+                waited = await one(limiter)
+                left.append(asyncio.create_task(one(limiter)))
+            await nap()
+            is_waiting = not left[0].done()
+        await left[0]
+        return waited, is_waiting
+
+    waited, is_waiting = asyncio.run(main())
+    assert waited < 5 and is_waiting
+
+
+def test_a_slot_that_is_silent_for_a_minute_does_not_count_until_bytes_come(clock: Clock) -> None:
+    limiter = Limiter(at_once=1, clock=clock)
+
+    async def main() -> list[float]:
+        async with limiter.slot(1) as stalled:
+            clock.now += 40
+            stalled.renew()
+            waits = [await one(limiter), await one(limiter)]
+            stalled.renew()
+            return [*waits, await one(limiter)]
+
+    assert asyncio.run(main()) == pytest.approx([60, 0, 60], abs=0.01)
+
+
+def test_received_bytes_renew_the_lease() -> None:
+    """A reply of which a piece comes every 50 seconds keeps its slot, for longer than a minute in all."""
+    clock = Clock()
+    limiter, bounds = Limiter(at_once=1, clock=clock), list[float]()
+
+    def pass_time(event: Any) -> None:
+        if isinstance(event, TextDelta):
+            clock.now += 50
+            with contextlib.suppress(TimeoutError):
+                bounds.append(asyncio.run_coroutine_threadsafe(one(limiter), elsewhere).result(0.05))
 
     async def main() -> None:
-        async with limiter.turn(1):
+        pieces = [events({"choices": [{"index": 0, "delta": {"content": word}}]}) for word in "abc"]
+        end = events({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        reply = [stream_head(), *(part for piece in pieces for part in (piece, 0.05)), end]
+        async with raw_server(lambda _n: reply) as server:
+            model = server.model(limiter=limiter)
+            await Agent(model).run("hi", observers=[pass_time])
+            await model.aclose()
+
+    with loop_in_thread() as elsewhere:
+        asyncio.run(main())
+    assert bounds == []
+
+
+def test_a_slot_on_a_blocked_event_loop_counts_for_a_minute() -> None:
+    clock = Clock()
+    limiter = Limiter(at_once=1, clock=clock)
+
+    async def main() -> None:
+        async with limiter.slot(1):
+            clock.now += 61
             elsewhere = threading.Thread(target=lambda: asyncio.run(one(limiter)))
             elsewhere.start()
             elsewhere.join(timeout=30)
@@ -484,7 +512,7 @@ def test_who_gives_up_waiting_leaves_no_gap() -> None:
     limiter = Limiter(at_once=1)
 
     async def main() -> None:
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             waiting = [asyncio.create_task(one(limiter)) for _ in range(5)]
             await asyncio.sleep(0)
             for task in waiting[:3]:
@@ -508,7 +536,7 @@ def test_a_server_that_fails_again_and_again_is_left_alone_then_tried_by_one(clo
         asked = caught.value.retry_after
         assert caught.value.retryable and asked is not None and 10 <= asked <= 12
         clock.now += 10.5
-        async with limiter.turn(1):  # the one that goes through
+        async with limiter.slot(1):  # the one that goes through
             with pytest.raises(e.CircuitOpen):
                 await one(limiter)
         await one(limiter)
@@ -530,7 +558,7 @@ def test_those_who_wait_are_told_that_the_server_is_left_alone() -> None:
     limiter, asked = Limiter(at_once=1, failures=2, pause=10, clock=lambda: 0.0), list[int]()
 
     async def request(number: int) -> None:
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             asked.append(number)
             await asyncio.sleep(0)
             raise e.Overloaded("HTTP 500")
@@ -549,7 +577,7 @@ def test_the_one_that_goes_through_to_see_may_have_waited() -> None:
 
     async def main() -> None:
         nonlocal now
-        held, busy, failing = turns = [limiter.turn(1) for _ in range(3)]
+        held, busy, failing = turns = [limiter.slot(1) for _ in range(3)]
         for turn in turns:
             await turn.__aenter__()
         await busy.__aexit__(None, BUSY, None)
@@ -570,7 +598,7 @@ def test_the_beginning_of_an_answer_lets_the_others_go_on(clock: Clock) -> None:
         for _ in range(3):
             await one(limiter, down)
         clock.now += 10.5
-        async with limiter.turn(1) as turn:
+        async with limiter.slot(1) as turn:
             turn.answered()
             await one(limiter, down)  # not yet counted as healthy
             with pytest.raises(e.CircuitOpen):
@@ -611,7 +639,7 @@ def test_threads_and_event_loops_share_a_bound() -> None:
     async def work() -> None:
         nonlocal inside, most
         for _ in range(20):
-            async with limiter.turn(1):
+            async with limiter.slot(1):
                 with lock:
                     inside += 1
                     most = max(most, inside)
@@ -637,7 +665,7 @@ def test_a_loop_that_ends_while_it_waits_holds_nobody_up(let_through: bool, canc
     outer, inner = asyncio.new_event_loop(), asyncio.new_event_loop()
 
     async def first() -> Any:
-        turn = limiter.turn(1)
+        turn = limiter.slot(1)
         return await turn.__aenter__()
 
     held = outer.run_until_complete(first())
@@ -664,7 +692,7 @@ def test_a_forked_process_does_not_wait_for_the_requests_of_the_other() -> None:
     limiter = Limiter(at_once=1)
 
     async def main() -> int:
-        async with limiter.turn(1):
+        async with limiter.slot(1):
             waiting = asyncio.create_task(one(limiter))
             await asyncio.sleep(0)
             child = os.fork()
