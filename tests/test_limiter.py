@@ -60,26 +60,6 @@ async def one(limiter: Limiter, error: Exception | None = None, tokens: int = 1,
     return turn.waited
 
 
-@contextlib.contextmanager
-def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop that runs in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
-
-
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def crowd(limiter: Limiter, count: int, work: Callable[[], Awaitable[None]]) -> int:
     """So many requests at once; the most that were under way together."""
     inside = most = 0
@@ -470,27 +450,34 @@ def test_a_slot_that_is_silent_for_a_minute_does_not_count_until_bytes_come(cloc
 
 def test_received_bytes_renew_the_lease() -> None:
     """A reply of which a piece comes every 50 seconds keeps its slot, for longer than a minute in all."""
-    clock = Clock()
-    limiter, bounds = Limiter(at_once=1, clock=clock), list[float]()
+    clock, seen, passed = Clock(), list[str](), list[bool]()
+    limiter = Limiter(at_once=1, clock=clock)
 
-    def pass_time(event: Any) -> None:
-        if isinstance(event, TextDelta):
+    def reply(_n: int) -> Iterator[Any]:
+        yield stream_head()
+        for number, word in enumerate(["one", "two", "ten"]):
+            yield events({"choices": [{"index": 0, "delta": {"content": word}}]})
+            while len(seen) <= number:
+                yield 0.001
             clock.now += 50
-            with contextlib.suppress(TimeoutError):
-                bounds.append(asyncio.run_coroutine_threadsafe(one(limiter), elsewhere).result(0.05))
+            other = asyncio.ensure_future(one(limiter))
+            yield 0.001
+            passed.append(other.done())
+            other.cancel()
+        yield events({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+    def watch(event: Any) -> None:
+        if isinstance(event, TextDelta):
+            seen.append(event.text)
 
     async def main() -> None:
-        pieces = [events({"choices": [{"index": 0, "delta": {"content": word}}]}) for word in "abc"]
-        end = events({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        reply = [stream_head(), *(part for piece in pieces for part in (piece, 0.05)), end]
-        async with raw_server(lambda _n: reply) as server:
+        async with raw_server(reply) as server:
             model = server.model(limiter=limiter)
-            await Agent(model).run("hi", observers=[pass_time])
+            await Agent(model).run("hi", observers=[watch])
             await model.aclose()
 
-    with loop_in_thread() as elsewhere:
-        asyncio.run(main())
-    assert bounds == []
+    asyncio.run(main())
+    assert (seen, passed) == (["one", "two", "ten"], [False] * 3)
 
 
 def test_a_slot_on_a_blocked_event_loop_counts_for_a_minute() -> None:
