@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .copies import OfRun
 from .errors import LimitReached
@@ -158,7 +158,9 @@ class Ledger:
     def check(self, prompt: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
         """Raise `OverBudget` where this prompt would break a limit; `lost` was spent by attempts of a call in flight."""
         for ledger in self._binding(past_own=past_own):
-            reason = "limit:outer_run" if ledger.is_closed or ledger.has_ended else ledger._limit(ledger._spent.plus(lost), prompt)
+            reason = (
+                "limit:outer_run" if ledger.is_closed or ledger.has_ended else ledger._limit(ledger._spent.plus(lost), prompt)
+            )
             if reason is not None:
                 raise OverBudget(reason, of_own=ledger is self)
 

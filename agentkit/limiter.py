@@ -16,7 +16,7 @@ from functools import partial
 
 from . import portal
 from .errors import CircuitOpen, ModelError, RateLimited, SettingsError
-from .rates import Bucket, Circuit, Window
+from .rates import Circuit, Rates, Window
 
 __all__ = ["Limiter", "Slot", "as_run", "limiter_for"]
 
@@ -78,8 +78,7 @@ class Limiter:
         _check("tokens_per_minute", tokens_per_minute)
         _check("failures", failures, whole=True)
         _check("pause", pause, needed=True)
-        per_minute = (requests_per_minute, tokens_per_minute)
-        self._requests, self._tokens = (Bucket(rate, clock()) if rate else None for rate in per_minute)
+        self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
         self._window, self._circuit, self._paused_until = Window(at_once), Circuit(failures, pause), -math.inf
         self.clock = clock
         self._forget()
@@ -191,7 +190,7 @@ class Limiter:
 
     def _admit(self, slot: Slot) -> None:
         now = slot.renewed_at = self.clock()
-        self._take(1, slot.tokens)
+        self._rates.take(1, slot.tokens, now)
         self._in_flight.add(slot)
         self._window.entered(len(self._in_flight), now)
         self._circuit.entered(now)
@@ -207,13 +206,11 @@ class Limiter:
         self._leave_queue(slot)
         if slot in self._in_flight:
             self._in_flight.remove(slot)
-            self._take(-1, -slot.tokens)
+            self._rates.take(-1, -slot.tokens, self.clock())
 
     def _wait_of_time(self, slot: Slot, now: float) -> float:
-        """Seconds for which the server's pause and the buckets hold a request back."""
-        of_requests = self._requests.wait(1, now) if self._requests else 0.0
-        of_tokens = self._tokens.wait(slot.tokens, now) if self._tokens else 0.0
-        return max(self._paused_until - now, of_requests, of_tokens)
+        """Seconds for which the server's pause and the rates hold a request back."""
+        return max(self._paused_until - now, self._rates.wait(slot.tokens, now))
 
     def _wait_for_room(self, now: float) -> float:
         """Seconds until the next lease ends if the window is full, else 0."""
@@ -222,12 +219,6 @@ class Limiter:
         left = [slot.renewed_at + _LEASE - now for slot in self._in_flight]
         live = [seconds for seconds in left if seconds > 0]
         return 0.0 if len(live) < self._window.bound else min(live)
-
-    def _take(self, requests: int, tokens: int) -> None:
-        if self._requests:
-            self._requests.take(requests)
-        if self._tokens:
-            self._tokens.take(tokens)
 
     def _check_circuit(self) -> None:
         left = self._circuit.open_until - self.clock()
@@ -247,9 +238,8 @@ class Limiter:
 
     def _end(self, slot: Slot, error: BaseException | None) -> None:
         now = self.clock()
-        if self._tokens and slot.used is not None:
-            self._tokens.wait(0, now)
-            self._tokens.take(slot.used - slot.tokens)
+        if slot.used is not None:
+            self._rates.take(0, slot.used - slot.tokens, now)
         if isinstance(error, RateLimited):
             self._window.refused(slot.sent, len(self._in_flight), now)
         elif error is None:
@@ -259,10 +249,6 @@ class Limiter:
         self._circuit.ended(error, has_answered=slot.has_answered, now=now)
         self._fail_all()
         self._in_flight.discard(slot)
-
-    def close_circuit(self) -> None:
-        """The server began to answer."""
-        self._circuit.close()
 
 
 class Slot:
@@ -283,7 +269,7 @@ class Slot:
     def answered(self) -> None:
         """The server began to answer."""
         self.has_answered = True
-        self._limiter.close_circuit()
+        self._limiter._circuit.close()
 
     def renew(self) -> None:
         """Bytes came from the server."""

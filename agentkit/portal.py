@@ -159,11 +159,11 @@ def _current() -> _Portal:
 def run(coroutine: Coroutine[Any, Any, T], blocking: Blocking | None = None) -> T:
     """What the coroutine returns or raises. It runs in the background loop, with the caller's context variables.
 
-    Works in scripts, in threads, after a fork, and inside a running event loop. That loop is blocked until the coroutine
-    ends, and a RuntimeWarning says so, except in notebooks. `blocking` marks the coroutine then, and tasks that outlive it;
-    a caller that makes several calls for one task passes the same one each time. Ctrl-C, or an exception of another signal handler, cancels the coroutine and is raised when the coroutine has ended. In a worker thread that is
-    given up, the coroutine is cancelled and CancelledError is raised. Raises RuntimeError in the background loop itself,
-    where waiting would never end, and when the program is about to exit.
+    Works in scripts, in threads, after a fork, and inside a running event loop. That loop is blocked until the coroutine ends,
+    and a RuntimeWarning says so, except in notebooks. `blocking` marks the coroutine and its tasks then; several calls for one
+    task share it. Ctrl-C, or an exception of another signal handler, cancels the coroutine and is raised
+    when the coroutine has ended. In a worker thread that is given up, the coroutine is cancelled and CancelledError is raised.
+    Raises RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
     if threading.current_thread() is portal.thread or portal.loop.is_closed():

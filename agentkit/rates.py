@@ -7,7 +7,7 @@ import math
 
 from .errors import ConnectionFailed, ModelError, Overloaded
 
-__all__ = ["Bucket", "Circuit", "Window"]
+__all__ = ["Circuit", "Rates", "Window"]
 
 _QUIET = 60.0
 """Seconds without a 429 after which the window grows fast: servers count by the minute."""
@@ -15,7 +15,7 @@ _OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE)
 """Too many open files: not the server's fault, so it does not count as its failure."""
 
 
-class Bucket:
+class _Bucket:
     """A token bucket: refills at a constant rate, holds at most one minute's allowance.
 
     A request that used more than estimated puts it in debt, by at most one minute.
@@ -33,6 +33,26 @@ class Bucket:
     def take(self, amount: float) -> None:
         """Spend it; a negative amount gives back."""
         self._level = max(-self._max, self._level - amount)
+
+
+class Rates:
+    """Requests and tokens per minute; None means no bound."""
+
+    def __init__(self, requests: float | None, tokens: float | None, now: float) -> None:
+        self._requests, self._tokens = (_Bucket(rate, now) if rate else None for rate in (requests, tokens))
+
+    def wait(self, tokens: int, now: float) -> float:
+        """Seconds until a request of so many tokens may go."""
+        of_requests = self._requests.wait(1, now) if self._requests else 0.0
+        return max(of_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
+
+    def take(self, requests: int, tokens: int, now: float) -> None:
+        """Spend these; negative numbers give back."""
+        self.wait(0, now)
+        if self._requests:
+            self._requests.take(requests)
+        if self._tokens:
+            self._tokens.take(tokens)
 
 
 class Window:

@@ -270,7 +270,9 @@ class Run:
         """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
         events: list[ModelReplied | UsageAdded] = [*replied]
         events += [UsageAdded("", reply.usage, reply.cost) for reply in step.replies]
-        events += [UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens]
+        events += [
+            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens
+        ]
         step.replies, step.uncounted, step.has_ended = [], [], True
         if not self._ledger.has_ended:
             await self.record(*events)

@@ -82,9 +82,7 @@ def main() -> None:
     print("| limit, far away | price | ms without it | ms with it | ratio |\n|---|---|---:|---:|---:|")
     for name, priced in cases:
         both = [
-            statistics.median(
-                seconds(limits, priced=priced, sub_agents=given.sub_agents) * 1000 for _ in range(given.rounds)
-            )
+            statistics.median(seconds(limits, priced=priced, sub_agents=given.sub_agents) * 1000 for _ in range(given.rounds))
             for limits in (Limits(), FAR[name])
         ]
         known = "known" if priced else "unknown"
