@@ -91,6 +91,7 @@ class Limiter:
         self._in_flight: set[Slot] = set()
         self._changes: deque[Callable[[], None]] = deque()
         self._is_changing = False
+        self._leases_end = -math.inf
 
     @property
     def at_once(self) -> float | None:
@@ -216,9 +217,15 @@ class Limiter:
         """Seconds until the next lease ends if the window is full, else 0."""
         if len(self._in_flight) < self._window.bound:
             return 0.0
-        left = [slot.renewed_at + _LEASE - now for slot in self._in_flight]
-        live = [seconds for seconds in left if seconds > 0]
-        return 0.0 if len(live) < self._window.bound else min(live)
+        if now >= self._leases_end:  # of all leases that are counted, none ends before this time
+            ends = [slot.renewed_at + _LEASE for slot in self._in_flight]
+            live = [end for end in ends if end > now]
+            if len(live) < self._window.bound:
+                return 0.0
+            if len(live) < len(ends):
+                return min(live) - now
+            self._leases_end = min(live)
+        return self._leases_end - now
 
     def _check_circuit(self) -> None:
         left = self._circuit.open_until - self.clock()
