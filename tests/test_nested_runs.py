@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,43 +12,16 @@ from agentkit import (
     Agent,
     Assistant,
     Limits,
-    ModelReply,
     RunContext,
-    RunResult,
     RunState,
     ScriptedModel,
     SettingsError,
-    ToolCall,
     ToolResult,
     ToolStarted,
-    Usage,
     tool,
 )  # fmt: skip
-from agentkit.testing import DeepSeekSimulator, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
-
-
-def priced(item: Any, tokens: int = 100, cost: float | None = 0.01) -> ModelReply:
-    if not isinstance(item, Assistant):
-        item = Assistant(item) if isinstance(item, str) else Assistant(tool_calls=(item,))
-    return ModelReply(item, Usage(1, tokens, 10), "tool_calls" if item.tool_calls else "stop", "scripted", cost)
-
-
-def asking(name: str, number: int = 0) -> ToolCall:
-    return ToolCall(f"c{number}", name, '{"task": "x"}')
-
-
-def sent_to_model(result: RunResult[Any]) -> list[str]:
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
-
-
-@tool
-async def again(task: str) -> str:
-    """Again."""
-    await asyncio.sleep(0)
-    return "once more"
+from agentkit.testing import call
+from tests.spending import How, again, asking, sent_to_model
 
 
 def test_a_sub_agent_gets_the_deps_and_a_name_that_stays_over_a_crash() -> None:
