@@ -126,26 +126,27 @@ class Ledger:
     async def reserve(
         self, prompt: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool = False
     ) -> Reservation:
-        """Reserve a call with this prompt: its tokens and its least cost. `max_tokens` bounds the answer.
+        """Reserve a call with this prompt (its tokens, and its minimum cost) and an answer of at most `max_tokens`.
 
-        `past_own`: the limits of the run itself do not bind, as for its last answer. Raises `OverBudget`. Code that a call in
-        flight may be waiting for does not wait for room (`may_wait`).
+        Waits for room, unless a call in flight may be waiting for this code (`may_wait`). `past_own`: the limits of the run
+        itself do not bind, as for its last answer. Raises `OverBudget`.
         """
-        began = time.monotonic()
+        began: float | None = None
         while True:
             with self._tree.lock:
                 end = self._tree.next_end()  # before the check, so that no end is missed
                 self.check(prompt, past_own=past_own)
                 held = self._held(prompt, max_tokens, price)
                 full = self._full(held, past_own=past_own)
-                waited = time.monotonic() - began
                 if full is None:
                     for ledger in (self, *self._parents):
                         ledger._reserved.add(held)
-                    return Reservation(held, waited)
-            if waited >= _MAX_WAIT or not may_wait():
+                    return Reservation(held, 0.0 if began is None else time.monotonic() - began)
+            began = began or time.monotonic()
+            left = began + _MAX_WAIT - time.monotonic()
+            if left <= 0 or not may_wait():
                 raise full
-            await asyncio.wait((end,), timeout=_MAX_WAIT - waited)
+            await asyncio.wait((end,), timeout=left)
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
         """The call has ended and has spent this."""
@@ -158,9 +159,9 @@ class Ledger:
     def check(self, prompt: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
         """Raise `OverBudget` where this prompt would break a limit; `lost` was spent by attempts of a call in flight."""
         for ledger in self._binding(past_own=past_own):
-            reason = (
-                "limit:outer_run" if ledger.is_closed or ledger.has_ended else ledger._limit(ledger._spent.plus(lost), prompt)
-            )
+            reason = ledger._limit(ledger._spent.plus(lost), prompt)
+            if ledger.is_closed or ledger.has_ended:
+                reason = "limit:outer_run"
             if reason is not None:
                 raise OverBudget(reason, of_own=ledger is self)
 
