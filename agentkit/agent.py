@@ -19,6 +19,7 @@ from .approvals import Approvals, answers
 from .errors import ModelRetry, SettingsError, Suspended, ToolDefinitionError
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
+from .limiter import as_run
 from .limits import Limits
 from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
@@ -37,7 +38,6 @@ from .spec import AgentSpec, Approve, Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
-from .underway import as_run
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 

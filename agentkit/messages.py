@@ -202,15 +202,6 @@ class Usage:
             self.tool_calls + other.tool_calls,
         )
 
-    def __sub__(self, other: Usage) -> Usage:
-        """The difference, field by field."""
-        return Usage(*(getattr(self, name) - getattr(other, name) for name in Usage.__slots__))
-
-    def covers(self, other: Usage) -> bool:
-        """Whether it may have the other in it: none of its counts is smaller."""
-        rest = self - other
-        return all(getattr(rest, name) >= 0 for name in Usage.__slots__)
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:

@@ -69,12 +69,6 @@ class AgentSpec:
     clock: Callable[[], float] = time.time
 
     @property
-    def kind(self) -> tuple[object, ...]:
-        """What agents have in common that are made alike, so that what is known of one speaks for the other."""
-        model = getattr(self.model, "model", self.model)  # without its retries
-        return getattr(model, "name", None) or id(model), self.instructions, tuple(tool.name for tool in self.offered)
-
-    @property
     def answering(self) -> str | None:
         """The name of the tool that gives the answer."""
         return self.output.tool.name if self.output.tool else None

@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
         "options",
         "claims",
     },
-    {"state", "tool", "model", "observers", "underway", "veil"},
+    {"state", "tool", "model", "observers", "rates", "veil"},
     {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
     {"spec", "execute", "result"},
     {"budget", "decisions", "judging", "loop", "run", "stream"},
