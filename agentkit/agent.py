@@ -20,8 +20,8 @@ from .limits import Limits
 from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
 from .model import Model, ModelRequest, ModelSettings
-from .models.prices import Price
 from .output import Output, output_of
+from .prices import Price
 from .result import RunResult
 from .retry import Retry
 from .run import Run

@@ -15,7 +15,7 @@ from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
 from .messages import Spent, Usage
-from .models.prices import Price
+from .prices import Price
 from .state import RunState
 from .tool import Budget
 from .underway import LOOK, UnderWay

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from .events import Event, ModelReplied
-from .messages import Message
+from .messages import Message, bytes_of, said
 from .model import ModelRequest
 from .redact import redact
-from .state import bytes_of, said
 
 __all__ = ["CacheMiss", "cache_misses", "change"]
 

@@ -12,8 +12,8 @@ from .history import History
 from .limits import Limits
 from .messages import ToolCall
 from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
-from .models.prices import Price
 from .output import Output, TextOutput
+from .prices import Price
 from .tool import RunContext, ToolRegistry
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]

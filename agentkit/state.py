@@ -25,9 +25,9 @@ from .events import (
     dump_event,
     load_event,
 )
-from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage
+from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage, bytes_of
 
-__all__ = ["OpenCall", "RunState", "bytes_of", "said"]
+__all__ = ["OpenCall", "RunState"]
 
 _VERSION = 1
 
@@ -332,16 +332,3 @@ def _canonical(arguments: str) -> str:
         return json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
         return arguments
-
-
-def said(message: Message) -> str:
-    """What a message says, as one text: the thinking text, the text, the arguments of calls."""
-    if isinstance(message, Assistant):
-        return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
-    return message.content
-
-
-def bytes_of(message: Message) -> int:
-    """The bytes of what a message says, as UTF-8."""
-    text = said(message)
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
         "tasks",
         "threads",
         "portal",
+        "prices",
         "progress",
         "redact",
         "keyforms",

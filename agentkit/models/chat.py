@@ -27,6 +27,7 @@ from ..keys import Hider, Secret, Unseen, clean_error
 from ..limiter import Limiter, Turn, limiter_for
 from ..messages import BYTES_PER_TOKEN, Spent, Usage
 from ..model import DeltaSink, Lost, ModelReply, ModelRequest
+from ..prices import Price, cost_of, price_given
 from ..redact import redact
 from ..threads import Threads
 from . import wire
@@ -37,7 +38,6 @@ from .deadline import Deadline
 from .endpoint import KeyFunction
 from .headers import Headers, checked_headers
 from .offered import with_offered_calls
-from .prices import Price, cost_of, price_given
 from .profiles import Profile, find_profile, profile_named
 from .receive import ReplyBytes, read_refusal, read_reply
 from .refusals import read_error
