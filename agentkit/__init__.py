@@ -63,13 +63,14 @@ from .history import KeepTurns
 from .limiter import Limiter
 from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
-from .model import Model, ModelReply, ModelRequest, ModelSettings
+from .model import Model, ModelInfo, ModelReply, ModelRequest, ModelSettings
 from .result import RunResult
 from .retry import Retry
 from .spec import Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import RunContext, Tool, ToolRegistry, tool
+from .wrapper import ModelWrapper
 
 if TYPE_CHECKING:
     from .models.chat import ChatModel
@@ -106,11 +107,13 @@ __all__ = [
     "MissingKey",
     "Model",
     "ModelError",
+    "ModelInfo",
     "ModelReplied",
     "ModelReply",
     "ModelRequest",
     "ModelRetry",
     "ModelSettings",
+    "ModelWrapper",
     "OutputInvalid",
     "Overloaded",
     "Profile",

@@ -1,18 +1,32 @@
-"""What a model is to the loop: one method, a request in, a whole reply out."""
+"""What a model is to the loop: it turns a request into a whole reply, and tells about itself. `ModelWrapper` wraps one."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .errors import SettingsError
 from .events import Delta
+from .keys import Hider
 from .messages import Assistant, Message, Spent, Usage
+from .prices import Price
 
-__all__ = ["DeltaSink", "Effort", "Lost", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
+__all__ = [
+    "DeltaSink",
+    "Effort",
+    "Lost",
+    "Model",
+    "ModelInfo",
+    "ModelReply",
+    "ModelRequest",
+    "ModelSettings",
+    "ToolSpec",
+    "close",
+    "info_of",
+]
 
 Effort: TypeAlias = Literal["low", "medium", "high", "max"]
 DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
@@ -23,6 +37,8 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "response_format": ("text", "json_object"),
     "stream": (True, False),
 }
+_DEPTH = 8
+"""How deep models inside models are searched for keys: an object such as a mock has a `.model` at any depth."""
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
 
 
@@ -203,10 +219,70 @@ class Lost:
         return replace(reply, waited=reply.waited + self.waited) if self.waited else reply
 
 
+def _accept(request: ModelRequest) -> None:
+    """Accept every request."""
+
+
+def _open() -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a model tells about itself. The defaults are those of a model that tells nothing."""
+
+    name: str = ""
+    """The model's name, as it is sent. Of several models: the one that is asked first."""
+    output_mode: Literal["tool", "json_object"] = "tool"
+    """How to ask for a typed answer: with a final-answer tool, or as a JSON object with the schema in the prompt."""
+    price: Price | None = None
+    """The newest price, if it is known. Of several models: the one with the highest price of output."""
+    unpriced: tuple[str, ...] = ()
+    """Models that cost money, though neither a price is known nor does the server report the cost of a reply.
+    `Limits(cost=)` is refused for them."""
+    makes_retries: bool = False
+    """Whether the model retries failed requests itself. An agent then adds no retries."""
+    check: Callable[[ModelRequest], None] = _accept
+    """Raises `SettingsError` for a request that the server would refuse. An agent calls it when it is made."""
+    closed_for: Callable[[], float] = _open
+    """For how many more seconds the server must not be asked, 0.0 for none. `Fallback` passes over such a model."""
+    hiders: tuple[Hider, ...] = field(default=(), repr=False)
+    """They take the model's keys out of whatever a run stores, shows and sends."""
+
+
 @runtime_checkable
 class Model(Protocol):
-    """Anything that answers a request: a server, a script, or a wrapper round another model."""
+    """Anything that answers a request: a server, a script, or a wrapper round another model (see `ModelWrapper`).
+
+    `reply` is all that a model must have. It may also have `info`, a `ModelInfo`, best as a property; for one without,
+    `info_of` gives the defaults. A Python protocol has no optional members, so `info` is not declared here. If a model has
+    a method `aclose`, `Agent.aclose` awaits it.
+    """
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """One whole reply, or a `ModelError`. Pieces are awaited into `on_delta` as they come, if it is given."""
         ...
+
+
+def info_of(model: object) -> ModelInfo:
+    """What a model tells about itself: its `info`, or the defaults.
+
+    If it holds other models as `.model` or `.models`, their keys are hidden in either case.
+    """
+    info = cast("Any", model).info if hasattr(type(model), "info") else getattr(model, "info", None)
+    return info if isinstance(info, ModelInfo) else ModelInfo(hiders=tuple(_hiders_within(model, _DEPTH)))
+
+
+def _hiders_within(model: object, depth: int) -> Iterator[Hider]:
+    several = getattr(model, "models", None)
+    held = [getattr(model, "model", None), *(several if isinstance(several, list | tuple) else ())]
+    for one in held if depth else ():
+        info = getattr(one, "info", None)
+        yield from info.hiders if isinstance(info, ModelInfo) else _hiders_within(one, depth - 1)
+
+
+async def close(model: object) -> None:
+    """Close a model that can be closed; any other is left as it is."""
+    aclose: Callable[[], Awaitable[None]] | None = getattr(model, "aclose", None)
+    if aclose is not None:
+        await aclose()

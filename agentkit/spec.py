@@ -11,7 +11,7 @@ from .events import Event
 from .history import History
 from .limits import Limits
 from .messages import ToolCall
-from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
+from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec, info_of
 from .output import Output, TextOutput
 from .prices import Price
 from .tool import RunContext, ToolRegistry
@@ -69,7 +69,7 @@ class AgentSpec:
     def kind(self) -> tuple[object, ...]:
         """What agents have in common that are made alike, so that what is known of one speaks for the other."""
         model = getattr(self.model, "model", self.model)  # without its retries
-        return getattr(model, "name", None) or id(model), self.instructions, tuple(tool.name for tool in self.offered)
+        return info_of(model).name or id(model), self.instructions, tuple(tool.name for tool in self.offered)
 
     @property
     def answering(self) -> str | None:

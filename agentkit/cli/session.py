@@ -15,7 +15,7 @@ from typing import Any, Self, TextIO, TypeVar
 from ..agent import Agent
 from ..limits import Limits
 from ..messages import Message, ToolCall
-from ..model import ModelSettings
+from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
 from ..result import RunResult
 from ..spec import Approve
@@ -53,7 +53,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     base = load_agent(options.agent) if options.agent else None
     changes: dict[str, Any] = {}
     if base is None or options.model or options.base_url:
-        name = options.model or (getattr(base.model, "name", None) if base else None)
+        name = options.model or (info_of(base.model).name if base else "") or None
         changes["model"] = ChatModel(name, base_url=options.base_url)
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
