@@ -100,7 +100,7 @@ def _model_of(model: object) -> Model:
 
 def _check_settings(info: ModelInfo, spec: AgentSpec) -> None:
     """Raise `SettingsError` for what the model would refuse, unless a middleware may still change the request."""
-    if not spec.middleware:
+    if not any(layer.changes_requests for layer in spec.middleware):
         info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
 
 

@@ -166,6 +166,8 @@ class SpillOutputs(Middleware):
     without, and a RuntimeWarning says why.
     """
 
+    changes_requests = False
+
     def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
         if not 0 <= head < most:
             raise SettingsError(f"SpillOutputs: head is {head!r} and most {most!r}; allowed: head from 0 below most")

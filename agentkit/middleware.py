@@ -28,6 +28,8 @@ class CancellableCalls(Middleware):
     comes to is dropped.
     """
 
+    changes_requests = False
+
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._beforehand: deque[tuple[str, str]] = deque(maxlen=_KEPT)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from .errors import SettingsError
 from .events import Delta
@@ -23,6 +23,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "ModelSettings",
+    "PromptPrefix",
     "ToolSpec",
     "close",
     "info_of",
@@ -174,8 +175,21 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str = "auto"
     settings: ModelSettings = ModelSettings()
+    run_id: str = field(default="", repr=False, compare=False)
+    """The run that asks; empty for a request outside of a run."""
     again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
     """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
+
+
+class PromptPrefix(NamedTuple):
+    """How much of a request's beginning its run had sent before. `CacheReport` fills it in."""
+
+    sent: int = 0
+    """The messages of the request."""
+    same: int = 0
+    """How many of them, from the first on, a request before had as well."""
+    changed: str = ""
+    """What changed in the beginning of the prompt; empty if it only grew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +207,7 @@ class ModelReply:
     waited: float = 0.0
     uncounted: Spent = field(default_factory=Spent)
     price_note: str = ""
+    prefix: PromptPrefix = field(default_factory=PromptPrefix)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from .budget import CallBudget, Forward, Ledger, Reservation
@@ -39,7 +38,6 @@ from .messages import Assistant, Message, Spent, ToolCall, ToolResult, checked
 from .model import DeltaSink, ModelReply, ModelRequest
 from .names import wire_name
 from .output import TextOutput
-from .prefix import change
 from .progress import Progress
 from .result import RunResult
 from .schema import Arguments
@@ -83,9 +81,6 @@ class Run:
         self._watchers = tuple(o for o in self._observers if getattr(o, "deltas", True))
         self._own_thread, self.threads = Threads(), Threads()
         self._turn = asyncio.Lock()
-        self._sent: Sequence[Message] | int = state.sent_whole
-        """The messages of the last request; of one that had the whole transcript, how many it had."""
-        self._last: ModelRequest | None = None
         self._step = _Step()
         self._untold: deque[LastingEvent] = deque()
         self._observers_end: float | None = None
@@ -183,7 +178,7 @@ class Run:
         if spec.history:
             view = spec.history(messages, state.new_from)
             messages = view if view is messages else mend(view)
-        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
+        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings, state.run_id)
         started = time.perf_counter()
         self._step = step = _Step()
         try:
@@ -196,27 +191,7 @@ class Run:
         message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
         seconds = time.perf_counter() - started
         counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared(), reply.price_note))
-
-    def _compared(self) -> tuple[int, int, str]:
-        """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
-        request, last, before = self._step.asked, self._last, self._sent
-        if request is None:  # a middleware has answered itself
-            return 0, 0, ""
-        messages = request.messages
-        whole = messages is self.state.messages  # it only grows
-        self._last, self._sent = request, len(messages) if whole else tuple(messages)
-        if isinstance(before, int) and whole:
-            known: Sequence[Message] = ()
-            same, all_before = before, before
-        else:
-            known = self.state.messages[:before] if isinstance(before, int) else before
-            pairs = zip(known, messages, strict=False)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs))
-            all_before = len(known)
-        if last is None or (same == all_before and _same_head(last, request)):
-            return len(messages), same, ""
-        return len(messages), same, change(last, known, request, same)
+        await self._end_step(step, reply, ModelReplied(message, *counts, *reply.prefix, reply.price_note))
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -470,10 +445,6 @@ class _Step:
     places: list[Reservation] = field(default_factory=list)
     watchers_error: Exception | None = None
     has_ended: bool = False
-
-
-def _same_head(a: ModelRequest, b: ModelRequest) -> bool:
-    return a.tools is b.tools and a.settings is b.settings and a.tool_choice == b.tool_choice
 
 
 async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:

@@ -33,6 +33,9 @@ NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
 class Middleware:
     """Stands round model calls and tool calls. Override one method or both; call `next` to go on, as often as you like."""
 
+    changes_requests = True
+    """Whether `model_call` may change requests. An agent whose middleware never does checks its settings when it is made."""
+
     async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
         """Round one model call, its retries included."""
         return await next(request)

@@ -136,13 +136,6 @@ class RunState:
         return sum(map(bytes_of, added if self.context_tokens else self.messages))
 
     @property
-    def sent_whole(self) -> int:
-        """How many messages the last request had, if these were the whole transcript; else 0."""
-        last = next((event for event in reversed(self.events) if isinstance(event, ModelReplied)), None)
-        before = next((i for i in range(len(self.messages) - 1, -1, -1) if isinstance(self.messages[i], Assistant)), 0)
-        return before if last is not None and last.sent == before else 0
-
-    @property
     def last_reply(self) -> Assistant | None:
         """The model's last reply in this run, or None before the first."""
         new = range(len(self.messages) - 1, self.new_from - 1, -1)

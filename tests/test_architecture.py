@@ -55,6 +55,7 @@ LAYERS: list[set[str]] = [
     {"budget", "decisions", "judging", "loop", "run", "stream"},
     {"agent"},
     {
+        "cache_report",
         "compaction",
         "middleware",
         "store",

@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from ..agent import Agent
+from ..cache_report import CacheReport
 from ..limits import Limits
 from ..messages import Message, ToolCall
 from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
 from ..result import RunResult
-from ..spec import Approve
+from ..spec import Approve, Middleware
 from .approval import escaped, fresh_key, show_call
 from .load import file_tools, load_agent, load_tools
 from .render import View
@@ -66,11 +67,18 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)
+    changes["middleware"] = _reporting(base.spec.middleware if base else ())
     agent = base.copy(**changes) if base else Agent(**changes)
     endpoint = getattr(agent.model, "endpoint", None)
     if endpoint is not None:
         endpoint.require_key()
     return agent
+
+
+def _reporting(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
+    """The middleware with a cache report, which sees what is sent in the end."""
+    has_one = any(isinstance(layer, CacheReport) for layer in middleware)
+    return middleware if has_one else (*middleware, CacheReport())
 
 
 def _settings(options: AgentOptions, base: Agent[Any] | None) -> ModelSettings:
