@@ -63,10 +63,10 @@ from .history import KeepTurns
 from .limiter import Limiter
 from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from .middleware import Middleware
 from .model import Model, ModelInfo, ModelReply, ModelRequest, ModelSettings
 from .result import RunResult
 from .retry import Retry
-from .spec import Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import RunContext, Tool, ToolRegistry, tool

@@ -19,12 +19,13 @@ from .history import History, mend
 from .limits import Limits
 from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
+from .middleware import Middleware
 from .model import Model, ModelInfo, ModelRequest, ModelSettings, close, info_of
 from .output import Output, output_of
 from .result import RunResult
 from .retry import Retry
 from .run import Run
-from .spec import AgentSpec, Approve, Middleware, Observer
+from .spec import AgentSpec, Approve, Observer
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool

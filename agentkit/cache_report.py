@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import takewhile
 
+from .middleware import Middleware, NextModelCall
 from .model import ModelReply, ModelRequest, PromptPrefix
 from .prefix import CacheMiss, cache_misses, change
-from .spec import Middleware, NextModelCall
 
 __all__ = ["CacheMiss", "CacheReport", "cache_misses"]
 

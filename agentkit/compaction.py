@@ -18,8 +18,8 @@ from .errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from .execute import render, shorten
 from .history import DropToolResults, History, mend
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from .middleware import Middleware, NextModelCall, NextToolCall
 from .model import Model, ModelReply, ModelRequest
-from .spec import Middleware, NextModelCall, NextToolCall
 from .tool import AnyTool, RunContext, tool
 
 __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]

@@ -43,7 +43,7 @@ from agentkit import (
 from agentkit.cache_report import CacheReport
 from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.history import DropToolResults
-from agentkit.spec import Middleware, NextModelCall
+from agentkit.middleware import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]

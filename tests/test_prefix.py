@@ -33,10 +33,9 @@ from agentkit.cache_report import CacheReport
 from agentkit.errors import ContextTooLong
 from agentkit.history import DropToolResults
 from agentkit.messages import Message
-from agentkit.middleware import CancellableCalls
+from agentkit.middleware import CancellableCalls, Middleware, NextModelCall
 from agentkit.model import ToolSpec
 from agentkit.prefix import CacheMiss, cache_misses, change
-from agentkit.spec import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]

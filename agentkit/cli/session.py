@@ -16,10 +16,11 @@ from ..agent import Agent
 from ..cache_report import CacheReport
 from ..limits import Limits
 from ..messages import Message, ToolCall
+from ..middleware import Middleware
 from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
 from ..result import RunResult
-from ..spec import Approve, Middleware
+from ..spec import Approve
 from .approval import escaped, fresh_key, show_call
 from .load import file_tools, load_agent, load_tools
 from .render import View
