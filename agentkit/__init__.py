@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .agent import Agent
+from .context import RunContext
 from .errors import (
     AgentError,
     AuthError,
@@ -69,7 +70,7 @@ from .result import RunResult
 from .retry import Retry
 from .state import RunState
 from .stream import RunStream, SyncRunStream
-from .tool import RunContext, Tool, ToolRegistry, tool
+from .tool import Tool, ToolRegistry, tool
 from .wrapper import ModelWrapper
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from .agent import Agent
+from .context import RunContext
 from .errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from .execute import render, shorten
 from .history import DropToolResults, History, mend
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from .middleware import Middleware, NextModelCall, NextToolCall
 from .model import Model, ModelReply, ModelRequest
-from .tool import AnyTool, RunContext, tool
+from .tool import AnyTool, tool
 
 __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
 

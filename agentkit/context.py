@@ -1,60 +1,72 @@
-"""Which parameters the framework fills, whatever name their annotation goes by."""
+"""What a tool may know of the run that calls it."""
 
 from __future__ import annotations
 
-import types
-import typing
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Generic, Protocol, TypeVar
 
-import typing_extensions
+from .messages import ToolCall, Usage
 
-__all__ = ["context_class", "filled"]
+__all__ = ["Budget", "RunContext"]
 
-_ALIASES: tuple[type, ...] = (
-    typing_extensions.TypeAliasType,
-    getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType),
-)
+DepsT = TypeVar("DepsT")
 
 
-def context_class(annotation: Any, base: type) -> type | None:
-    """The class of `base`, or below it, that the annotation means; None where it means another type.
+class Budget(Protocol):
+    """What a run may spend, for the runs that one of its calls makes."""
 
-    It may be behind an alias, a `NewType`, `Annotated`, `Optional`, or the bound of a type variable. Raises TypeError for a
-    subclass that cannot be made from what `base` has.
+    @property
+    def depth(self) -> int:
+        """How many runs it stands in: 0 for one that is part of no other."""
+        ...
+
+    @property
+    def ledger(self) -> Any:
+        """What the run has spent, and may spend (`Ledger` in budget.py)."""
+        ...
+
+    async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
+        """Write down what was spent, as an event of the run. It may come from another event loop."""
+        ...
+
+    def next_run(self) -> int:
+        """How many runs of this call began before: their ids, and the keys of their calls, must differ."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[DepsT]):
+    """What a tool may know of the run that calls it; a parameter annotated with it is filled by the framework.
+
+    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0. An agent that a
+    tool runs is part of this run with `agent.run(task, within=ctx)`: what it spends counts here, and these limits hold.
     """
-    if isinstance(annotation, type) and issubclass(annotation, base):
-        return _fillable(annotation, base)
-    origin = typing.get_origin(annotation)
-    if isinstance(annotation, _ALIASES) or isinstance(origin, _ALIASES):
-        inner: tuple[Any, ...] = ((annotation if origin is None else origin).__value__,)
-    elif origin is not None:
-        is_of = isinstance(origin, type) and issubclass(origin, base)
-        inner = (origin,) if is_of else typing.get_args(annotation) if _is_wrapper(origin) else ()
-    else:
-        inner = (getattr(annotation, "__supertype__", None), getattr(annotation, "__bound__", None))
-    found = (context_class(part, base) for part in inner if part is not None)
-    return next((kind for kind in found if kind is not None), None)
 
+    deps: DepsT
+    run_id: str = ""
+    call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
+    position: int = 0
+    report: Callable[[Any], None] | None = field(default=None, repr=False)
+    budget: Budget | None = field(default=None, repr=False)
 
-def _is_wrapper(origin: Any) -> bool:
-    return origin in (typing.Annotated, typing.Union, types.UnionType)
+    @property
+    def idempotency_key(self) -> str:
+        """A key for this very call: the same when the call is made again after a crash.
 
+        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
+        """
+        call = self.call
+        digest = sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:8]
+        return f"{self.run_id}:{self.position}:{digest}"
 
-def _fillable(kind: type, base: type) -> type:
-    if kind.__init__ is not base.__init__:  # type: ignore[misc]
-        try:
-            filled(kind, base(None))
-        except TypeError as error:
-            raise TypeError(
-                f"{kind.__name__} is a {base.__name__} that needs more than a run has ({error}); give its own fields defaults, "
-                f"or annotate {base.__name__} and give what is yours as deps"
-            ) from None
-    return kind
+    def progress(self, data: Any) -> None:
+        """Show the watchers how far the tool is: text, or any value that JSON can hold.
 
-
-def filled(kind: type, context: Any) -> Any:
-    """The context as an instance of the class that the parameter is annotated with."""
-    if context is None or isinstance(context, kind):
-        return context
-    return kind(**{field.name: getattr(context, field.name) for field in fields(context)})
+        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
+        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
+        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
+        """
+        if self.report:
+            self.report(data)

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from .context import RunContext
 from .errors import ModelRetry
 from .messages import ToolCall
 from .model import ModelReply, ModelRequest
-from .tool import RunContext
 
 __all__ = ["CancellableCalls", "Middleware", "NextModelCall", "NextToolCall"]
 

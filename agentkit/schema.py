@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import typing_extensions
 
 from .annotations import described_as, without_factory
-from .context import filled
 from .docstrings import Docstring, read_docstring
 from .errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
+from .injected import filled
 from .typeschema import json_schema, validator_of
 from .validate import Validator
 

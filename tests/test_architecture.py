@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ LAYERS: list[set[str]] = [
         "shape",
         "fits",
         "context",
+        "injected",
         "options",
         "closed",
         "typeschema",
@@ -298,3 +300,17 @@ def test_importing_agentkit_does_no_work_and_loads_nothing_heavy() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == ""
     assert done.stderr == repr(([], [], 1)), "environment read by, heavy modules loaded, threads running"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("spec", "middleware", ["Middleware", "NextModelCall", "NextToolCall"]),
+        ("tool", "context", ["Budget", "RunContext"]),
+        ("models.prices", "prices", ["Price", "cost_of", "price_given"]),
+        ("prefix", "cache_report", ["CacheMiss", "cache_misses"]),
+    ],
+)
+def test_what_has_moved_can_be_imported_from_where_it_was(old: str, new: str, names: list[str]) -> None:
+    modules = [import_module(f"agentkit.{name}") for name in (old, new)]
+    assert all(len({getattr(module, name) for module in modules}) == 1 for name in names)
