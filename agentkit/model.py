@@ -38,8 +38,6 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "response_format": ("text", "json_object"),
     "stream": (True, False),
 }
-_DEPTH = 8
-"""How deep models inside models are searched for keys: an object such as a mock has a `.model` at any depth."""
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
 
 
@@ -282,18 +280,32 @@ class Model(Protocol):
 def info_of(model: object) -> ModelInfo:
     """What a model tells about itself: its `info`, or the defaults.
 
-    If it holds other models as `.model` or `.models`, their keys are hidden in either case.
+    If it has no info but holds other models in its attributes, their keys are hidden all the same.
     """
+    info = _own_info(model)
+    return ModelInfo(hiders=tuple(_hiders_within(model, set()))) if info is None else info
+
+
+def _own_info(model: object) -> ModelInfo | None:
     info = cast("Any", model).info if hasattr(type(model), "info") else getattr(model, "info", None)
-    return info if isinstance(info, ModelInfo) else ModelInfo(hiders=tuple(_hiders_within(model, _DEPTH)))
+    return info if isinstance(info, ModelInfo) else None
 
 
-def _hiders_within(model: object, depth: int) -> Iterator[Hider]:
-    several = getattr(model, "models", None)
-    held = [getattr(model, "model", None), *(several if isinstance(several, list | tuple) else ())]
-    for one in held if depth else ():
-        info = getattr(one, "info", None)
-        yield from info.hiders if isinstance(info, ModelInfo) else _hiders_within(one, depth - 1)
+def _hiders_within(model: object, seen: set[int]) -> Iterator[Hider]:
+    for one in _models_in(model):
+        if id(one) not in seen:
+            seen.add(id(one))
+            info = _own_info(one)
+            yield from _hiders_within(one, seen) if info is None else info.hiders
+
+
+def _models_in(model: object) -> Iterator[object]:
+    """The models that an object holds in its attributes, alone or in a list."""
+    named = getattr(model, "model", None), getattr(model, "models", None)  # in case they are properties
+    for value in (*named, *getattr(model, "__dict__", {}).values()):
+        several = value if isinstance(value, list | tuple) else (value,)
+        if several and hasattr(type(several[0]), "reply"):
+            yield from several
 
 
 async def close(model: object) -> None:

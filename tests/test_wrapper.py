@@ -300,6 +300,14 @@ class Plain:
         return ModelReply(Assistant(f"hello {KEY}"))
 
 
+@dataclass(slots=True)
+class Slotted:
+    model: Model
+
+    async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+        return await self.model.reply(request, on_delta)
+
+
 def test_an_object_with_only_reply_is_a_model() -> None:
     assert info_of(Plain()) == ModelInfo() and isinstance(Plain(), Model)
     agent = Agent(Plain(), settings=ModelSettings(thinking=True), limits=Limits(cost=1))
@@ -312,6 +320,8 @@ def test_an_object_with_only_reply_is_a_model() -> None:
 def test_the_keys_of_models_that_a_plain_model_holds_are_hidden() -> None:
     one, other = (ChatModel("m", base_url=URL, api_key=key) for key in (KEY, OTHER))
     assert info_of(Plain(model=Plain(models=[Plain(model=one), other, "text"]))).hiders == (one.hider, other.hider)
+    assert info_of(Plain(_inner=Plain(wrapped=one), backups=(Counting(other),))).hiders == (one.hider, other.hider)
+    assert info_of(Slotted(one)).hiders == (one.hider,)
     assert Agent(Plain(model=Counting(one))).run_sync("hi").output == "hello [api key]"
 
 
@@ -326,6 +336,12 @@ def test_a_mock_and_a_model_that_holds_itself_have_no_info() -> None:
     itself = Plain()
     vars(itself)["model"] = itself
     assert info_of(itself) == info_of(MagicMock()) == ModelInfo()
+
+
+def test_a_wrapper_forwards_the_whole_info() -> None:
+    info = ModelInfo(name="own", price=priceless(price=(1, 2)).info.price, closed_for=lambda: 3.0)
+    assert Counting(Counting(Plain(info=info))).info is info
+    assert replace(RetryingModel(Plain(info=info), NOW).info, makes_retries=False) == info
 
 
 def test_a_model_of_the_users_own_can_tell_about_itself() -> None:
