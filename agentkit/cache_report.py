@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import takewhile
+from typing import Any
 
 from .middleware import Middleware, NextModelCall
 from .model import ModelReply, ModelRequest, PromptPrefix
@@ -31,6 +32,10 @@ class CacheReport(Middleware):
     def __init__(self) -> None:
         self._runs: dict[str, tuple[ModelRequest, ...]] = {}
         """The last requests of each run, the newest first."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a pickle, knows no requests: they are what users said."""
+        return {**vars(self), "_runs": {}}
 
     async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
         """Send the request, and note how much of its beginning was sent before."""

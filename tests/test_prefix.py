@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -317,21 +319,24 @@ def test_a_request_of_no_known_run_is_compared_with_none(how: How) -> None:
     assert "was not compared" in result.cache_misses[0].why
 
 
-def test_the_report_keeps_the_requests_of_a_hundred_runs() -> None:
-    report = CacheReport()
+async def known(report: CacheReport, run_id: str) -> int:
+    """How many messages of the same request the report knows already."""
 
     async def next(request: ModelRequest) -> ModelReply:
         return ModelReply(Assistant("Hello."))
 
-    async def known(run_id: str) -> int:
-        return (await report.model_call(ModelRequest([User("Go.")], run_id=run_id), next)).prefix.same
+    return (await report.model_call(ModelRequest([User("Go.")], run_id=run_id), next)).prefix.same
+
+
+def test_the_report_keeps_the_requests_of_a_hundred_runs() -> None:
+    report = CacheReport()
 
     async def main() -> list[int]:
-        before = [await known("first")]
+        before = [await known(report, "first")]
         for others in (99, 98, 100):
             for n in range(others):
-                await known(f"{others} others: {n}")
-            before.append(await known("first"))
+                await known(report, f"{others} others: {n}")
+            before.append(await known(report, "first"))
         return before
 
     assert asyncio.run(main()) == [0, 1, 1, 0]
@@ -343,3 +348,9 @@ def test_a_report_leaves_the_check_of_settings_where_it_was() -> None:
         with pytest.raises(SettingsError, match="thinking is True"):
             Agent(model, settings=ModelSettings(thinking=True), middleware=middleware)
     Agent(model, settings=ModelSettings(thinking=True), middleware=[Change(stamped)])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))])
+def test_a_copy_of_a_report_knows_nothing_of_what_was_said(copied: Any) -> None:
+    report = CacheReport()
+    assert [asyncio.run(known(one, "run")) for one in (report, report, copied(report), report)] == [0, 1, 0, 1]
