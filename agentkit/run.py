@@ -178,7 +178,8 @@ class Run:
         if spec.history:
             view = spec.history(messages, state.new_from)
             messages = view if view is messages else mend(view)
-        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings, state.run_id)
+        choice = ask.tool_choice if spec.offered else "auto"
+        request = ModelRequest(messages, spec.offered, choice, spec.settings, run_id=state.run_id)
         started = time.perf_counter()
         self._step = step = _Step()
         try:
