@@ -14,8 +14,8 @@ from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
 from .messages import Spent, Usage
-from .models.prices import Price
 from .portal import may_wait
+from .prices import Price
 from .state import RunState
 
 __all__ = ["CallBudget", "Forward", "Ledger", "OverBudget", "Reservation"]

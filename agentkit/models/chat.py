@@ -26,7 +26,8 @@ from ..errors import (
 from ..keys import Hider, Secret, Unseen, clean_error
 from ..limiter import Limiter, Slot, limiter_for
 from ..messages import BYTES_PER_TOKEN, Spent, Usage
-from ..model import DeltaSink, Lost, ModelReply, ModelRequest
+from ..model import DeltaSink, Lost, ModelInfo, ModelReply, ModelRequest
+from ..prices import Price, cost_of, price_given
 from ..redact import redact
 from ..threads import Threads
 from . import wire
@@ -37,7 +38,6 @@ from .deadline import Deadline
 from .endpoint import KeyFunction
 from .headers import Headers, checked_headers
 from .offered import with_offered_calls
-from .prices import Price, cost_of, price_given
 from .profiles import Profile, find_profile, profile_named
 from .receive import ReplyBytes, read_refusal, read_reply
 from .refusals import read_error
@@ -152,6 +152,20 @@ class ChatModel:
             )
         given = {**self._given, "base_url": self.endpoint.base_url}
         return partial(type(self), self.name, **given), ()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model tells an agent about itself."""
+        profile, prices = self.profile, self.profile.price_of(self.name)
+        return ModelInfo(
+            name=self.name,
+            output_mode=profile.output_mode,
+            price=max(prices, key=lambda price: price.since, default=None),
+            unpriced=() if prices or profile.cost_in else (f"{self.name} on {profile.name}",),
+            check=self.check,
+            closed_for=lambda: self.limiter.closed_for,
+            hiders=(self.hider,),
+        )
 
     def check(self, request: ModelRequest) -> None:
         """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from ..decisions import AskModel
@@ -18,7 +17,6 @@ from ..limits import ahead
 from ..messages import Assistant, Message, Spent, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..portal import Blocking
-from ..prefix import change
 from ..veil import Pieces
 from .run import Run
 
@@ -30,9 +28,6 @@ class ModelSteps:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._sent: Sequence[Message] | int = run.state.sent_whole
-        """The messages of the last request; of one that had the whole transcript, how many it had."""
-        self._last: ModelRequest | None = None
         self._step = _Step()
 
     async def ask(self, ask: AskModel) -> None:
@@ -45,7 +40,8 @@ class ModelSteps:
         if spec.history:
             view = spec.history(messages, state.new_from)
             messages = view if view is messages else mend(view)
-        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
+        choice = ask.tool_choice if spec.offered else "auto"
+        request = ModelRequest(messages, spec.offered, choice, spec.settings, run_id=state.run_id)
         started = time.perf_counter()
         self._step = step = _Step()
         try:
@@ -59,27 +55,7 @@ class ModelSteps:
         seconds = time.perf_counter() - started
         counted = step.take(reply)
         counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
-        await self._end_step(step, ModelReplied(message, *counts, *self._compared(), counted.price_note))
-
-    def _compared(self) -> tuple[int, int, str]:
-        """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
-        request, last, before = self._step.asked, self._last, self._sent
-        if request is None:  # a middleware has answered itself
-            return 0, 0, ""
-        messages = request.messages
-        whole = messages is self.run.state.messages  # it only grows
-        self._last, self._sent = request, len(messages) if whole else tuple(messages)
-        if isinstance(before, int) and whole:
-            known: Sequence[Message] = ()
-            same, all_before = before, before
-        else:
-            known = self.run.state.messages[:before] if isinstance(before, int) else before
-            pairs = zip(known, messages, strict=False)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs))
-            all_before = len(known)
-        if last is None or (same == all_before and _same_head(last, request)):
-            return len(messages), same, ""
-        return len(messages), same, change(last, known, request, same)
+        await self._end_step(step, ModelReplied(message, *counts, *reply.prefix, counted.price_note))
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -177,10 +153,6 @@ class _Step:
         last = len(self.replies) - 1
         same = (number for number in range(last, -1, -1) if self.replies[number].message is reply.message)
         return self.replies.pop(next(same, last))
-
-
-def _same_head(a: ModelRequest, b: ModelRequest) -> bool:
-    return a.tools is b.tools and a.settings is b.settings and a.tool_choice == b.tool_choice
 
 
 async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:
