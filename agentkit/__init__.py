@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .agent import Agent
+from .context import RunContext
 from .errors import (
     AgentError,
     AuthError,
@@ -67,13 +68,14 @@ from .history import KeepTurns
 from .limiter import Limiter
 from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
-from .model import Model, ModelReply, ModelRequest, ModelSettings
+from .middleware import Middleware
+from .model import Model, ModelInfo, ModelReply, ModelRequest, ModelSettings
 from .result import RunResult
 from .retry import Retry
-from .spec import Middleware
 from .state import RunState
 from .stream import RunStream, SyncRunStream
-from .tool import RunContext, Tool, ToolRegistry, tool
+from .tool import Tool, ToolRegistry, tool
+from .wrapper import ModelWrapper
 
 if TYPE_CHECKING:
     from .models.chat import ChatModel
@@ -112,11 +114,13 @@ __all__ = [
     "MissingKey",
     "Model",
     "ModelError",
+    "ModelInfo",
     "ModelReplied",
     "ModelReply",
     "ModelRequest",
     "ModelRetry",
     "ModelSettings",
+    "ModelWrapper",
     "Nested",
     "OutputInvalid",
     "Overloaded",

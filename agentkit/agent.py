@@ -19,11 +19,12 @@ from .approvals import Approvals, answers
 from .errors import ModelRetry, SettingsError, Suspended, ToolDefinitionError
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
+from .limiter import as_run
 from .limits import Limits
 from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
-from .model import Model, ModelRequest, ModelSettings
-from .models.prices import Price
+from .middleware import Middleware
+from .model import Model, ModelInfo, ModelRequest, ModelSettings, close, info_of
 from .observers import Observer
 from .output import Output, output_of
 from .policy import Policy
@@ -33,11 +34,10 @@ from .run.fingerprint import digest, fingerprint_of
 from .run.journal import Log
 from .run.run import Attachments, Leave, Run
 from .run.scope import Scope
-from .spec import AgentSpec, Approve, Middleware
+from .spec import AgentSpec, Approve
 from .state import RunState
 from .stream import RunStream, SyncRunStream
 from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
-from .underway import as_run
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
@@ -133,8 +133,8 @@ def _several(parts: Any, one: type[Any] = NoneType) -> Any:
     return tuple(parts) if isinstance(parts, Iterable) else parts
 
 
-def _spec_of(model: Model, parts: Mapping[str, Any]) -> AgentSpec:
-    output = output_of(parts["output_type"], getattr(getattr(model, "profile", None), "output_mode", "tool"))
+def _spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpec:
+    output = output_of(parts["output_type"], info.output_mode)
     registry = _with_answer(ToolRegistry(parts["tools"]), output)
     names, tool_choice, retry = _names(registry), parts["tool_choice"], parts["retry"]
     if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
@@ -147,43 +147,26 @@ def _spec_of(model: Model, parts: Mapping[str, Any]) -> AgentSpec:
         instructions="\n\n".join(part for part in (parts["instructions"], output.instructions) if part),
         settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
         limits=parts["limits"] or Limits(),
-        price=_price_of(model, parts["limits"]),
+        price=info.price,
         output=output,
         policies=parts["policy"],
         **{name: parts[name] for name in same},
     )
 
 
-def _each(model: Model) -> list[Model]:
-    """The model, or those that it chooses among."""
-    several: Sequence[Model] | None = getattr(model, "models", None)
-    return [model] if several is None else [each for one in several for each in _each(one)]
+def _check_settings(info: ModelInfo, spec: AgentSpec) -> None:
+    """Raise `SettingsError` for what the model would refuse, unless a middleware may still change the request."""
+    if not any(layer.changes_requests for layer in spec.middleware):
+        info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
 
 
-def _check_settings(model: Model, spec: AgentSpec) -> None:
-    """Raise `SettingsError` for what a model would refuse, though it may be one that is asked only when another fails."""
-    request = ModelRequest((), spec.offered, spec.tool_choice, spec.settings)
-    for one in _each(model) if not spec.middleware else ():  # which may change a request
-        check: Callable[[ModelRequest], None] | None = getattr(one, "check", None)
-        if check is not None:
-            check(request)
-
-
-def _price_of(model: Model, limits: Limits | None) -> Price | None:
-    """The known price. A limit on money needs one of each model that has a profile, unless its server tells the cost."""
-    newest: list[Price] = []
-    for one in _each(model):
-        profile: Any = getattr(one, "profile", None)
-        name = getattr(one, "name", "")
-        price_of = getattr(profile, "price_of", None)
-        prices = price_of(name) if price_of else ()
-        if limits and limits.cost is not None and price_of and not prices and not profile.cost_in:
-            raise SettingsError(
-                f"limits: cost is set, but the price of {name or one} on {profile.name} is not known; give it with "
-                "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
-            )
-        newest += sorted(prices, key=lambda price: price.since)[-1:]
-    return max(newest, key=lambda price: price.output, default=None)
+def _check_price(info: ModelInfo, limits: Limits | None) -> None:
+    """Raise `SettingsError` for a limit on money if a model costs money, but nobody knows how much."""
+    if limits and limits.cost is not None and info.unpriced:
+        raise SettingsError(
+            f"limits: cost is set, but the price of {info.unpriced[0]} is not known; give it with "
+            "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
+        )
 
 
 class Agent(Generic[OutputT]):
@@ -236,8 +219,10 @@ class Agent(Generic[OutputT]):
         _check_parts(self._parts)
         self.model: Model = _model_of(model)
         self.deps_type = deps_type
-        self.spec = _spec_of(self.model, self._parts)
-        _check_settings(self.model, self.spec)
+        info = info_of(self.model)
+        _check_price(info, limits)
+        self.spec = _spec_of(self.model, info, self._parts)
+        _check_settings(info, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
         """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
@@ -366,9 +351,7 @@ class Agent(Generic[OutputT]):
 
     async def aclose(self) -> None:
         """Close the model's connections of this event loop. A forgotten close leaks nothing: they end with the loop."""
-        close = getattr(self.model, "aclose", None)
-        if close is not None:
-            await close()
+        await close(self.model)
 
     async def __aenter__(self) -> Agent[OutputT]:
         return self

@@ -1,36 +1,33 @@
-"""What a run may spend together with the runs that its tools make: a ledger for each, and limits that bind all of them."""
+"""The ledger: what a run and the runs inside it have spent, what their calls in flight may spend, and the limits on both."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from .copies import OfRun
 from .errors import LimitReached
 from .events import Event, LastingEvent, ModelReplied, UsageAdded
 from .limits import Limits
 from .messages import Spent, Usage
-from .models.prices import Price
+from .portal import may_wait
+from .prices import Price
 from .state import RunState
-from .underway import LOOK, UnderWay
 
 __all__ = ["CallBudget", "Forward", "Ledger", "OverBudget", "Reservation"]
 
-_LONG_ANSWER = 32_000
-"""Tokens that a call is taken to write where no `max_tokens` bounds it, and nothing is known of its agent's."""
-_HOPS = 16
-"""How many of those that wait look one after another where the first finds no room."""
-_USUAL_ANSWER = 4_000
-"""Tokens that it is taken to write where as many have ended, and none has written more."""
+_MIN_ANSWER = 4_000
+"""Tokens reserved for an answer that no `max_tokens` bounds, until a longer one has come."""
+_MAX_WAIT = 30.0
+"""Seconds that a call waits for room, in total."""
 
 
 class OverBudget(LimitReached):
-    """A model call that would break a limit of its run, or of a run around it; the run ends with the stop reason.
+    """A model call that would break a limit of its run or of a parent; the run ends with the stop reason.
 
     `of_own`: the limit is that of the run itself.
     """
@@ -40,105 +37,80 @@ class OverBudget(LimitReached):
         self.of_own = of_own
 
 
-class Reservation(UnderWay):
-    """What a call under way may spend; once it has ended, what it has spent until that is written down."""
+class Reservation(NamedTuple):
+    """Money and tokens held for one model call: an upper bound, as far as it is known."""
 
-    def __init__(self, most: Spent, likely: Spent) -> None:
-        super().__init__()
-        self.most, self.likely = most, likely
-        self.waited = 0.0
-        self.has_ended = False
+    held: Spent
+    waited: float
+    """Seconds that it waited for room."""
 
 
-class _Waiter:
-    """One who waits for room; `turn` is when it is to look again."""
+class _Total:
+    """A sum of calls, changed under the tree's lock.
+
+    The garbage collector may settle a call in the middle of a change, in the same thread. That loses nothing, as it cannot
+    interrupt a `+=` of plain numbers.
+    """
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.turn: asyncio.Future[None] = self.loop.create_future()
-        self.hops = 0
-        self.is_woken = False
+        self.calls = self.input_tokens = self.output_tokens = 0
+        self.cost = 0.0
+
+    def add(self, spent: Spent, sign: int = 1) -> None:
+        """Count a call in, or with -1 out."""
+        input_tokens, output_tokens, cost = spent.usage.input_tokens, spent.usage.output_tokens, spent.cost or 0.0
+        self.calls += sign
+        self.input_tokens += sign * input_tokens
+        self.output_tokens += sign * output_tokens
+        self.cost += sign * cost
+
+    def plus(self, more: Spent) -> Spent:
+        """The sum with this in it."""
+        return Spent(Usage(0, self.input_tokens, self.output_tokens) + more.usage, self.cost + (more.cost or 0.0))
 
 
-@dataclass(slots=True)
-class _Known:
-    """What is known of an agent's calls: how many have ended, tokens of the longest answer, US dollars of the dearest."""
-
-    ended: int = 0
-    under_way: int = 0
-    longest: int = 0
-    dearest: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
 class _Tree:
-    """What the ledgers of a run and of all runs inside it share."""
+    """What the ledgers of a run and of all runs inside it share. The runs may be on several threads and event loops."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)  # the garbage collector may end a call that holds it
-    waiting: dict[_Waiter, None] = field(default_factory=dict)
-    """In the order in which they came."""
-    known: dict[object, _Known] = field(default_factory=dict)
-    """By agent."""
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # the garbage collector may settle a call in a thread that holds it
+        self.max_answer = _MIN_ANSWER
+        """Tokens of the longest answer so far."""
+        self.max_cost = 0.0
+        """US dollars of the most expensive call so far."""
+        self._ends: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
 
-    def most(self, agent: object, ahead: Spent, max_tokens: int | None, price: Price | None) -> tuple[Spent, Spent]:
-        """What a call may spend, and what it is likely to as far as that is known.
+    def next_end(self) -> asyncio.Future[None]:
+        """Done when the next call ends; one future for all who wait on this event loop."""
+        loop = asyncio.get_running_loop()
+        return self._ends.setdefault(loop, loop.create_future())
 
-        The calls that have ended speak for as many at once, as the first ones may be short; those beyond may be long ones.
-        Without a price nothing is known of these, and they go alone.
-        """
-        known = self.known.setdefault(agent, _Known())
-        speaks = known.under_way < known.ended
-        answer = max_tokens or (max(known.longest, _USUAL_ANSWER) if speaks else _LONG_ANSWER)
-        unpriced = known.dearest if speaks else math.inf
-        cost = unpriced if price is None else price.most(ahead.usage.input_tokens, answer)
-        likely = Usage(output_tokens=min(answer, known.longest))
-        return Spent(ahead.usage + Usage(output_tokens=answer), cost), Spent(ahead.usage + likely, known.dearest)
-
-    def learn(self, agent: object, spent: Spent) -> None:
-        """One has ended, and has spent this."""
-        known = self.known[agent]
-        known.under_way -= 1
-        if spent.usage != Usage():
-            known.ended += 1
-            known.longest = max(known.longest, spent.usage.output_tokens)
-            known.dearest = max(known.dearest, spent.cost or 0.0)
-
-    def wake(self, after: _Waiter | None = None) -> None:
-        """Let the first who waits look again, or the first behind this one. It wakes the next: where it finds room, and some
-        times where it finds none, as one behind it may need less."""
-        line = iter(tuple(self.waiting))
-        if after is not None:
-            if after.hops == 0:
-                return
-            for waiter in line:
-                if waiter is after:
-                    break
-        for waiter in line:
-            if waiter.is_woken:
-                continue
-            waiter.is_woken, waiter.hops = True, _HOPS if after is None else after.hops - 1
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                waiter.loop.call_soon_threadsafe(_wake, waiter.turn)
-                return
+    def settled(self, spent: Spent) -> None:
+        """A call has ended: learn from it, and wake all who wait for room."""
+        self.max_answer = max(self.max_answer, spent.usage.output_tokens)
+        self.max_cost = max(self.max_cost, spent.cost or 0.0)
+        while self._ends:
+            loop, end = self._ends.popitem()
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                loop.call_soon_threadsafe(_set, end)
 
 
 class Ledger:
-    """What a run has spent, those inside it included, and what is reserved for their calls under way.
+    """What a run has spent, the runs inside it included, and what is reserved for their calls in flight.
 
-    A call is entered in the ledgers of its run and of all runs around it before it is made. Where its prompt would break a
-    limit it is refused; where what it may spend would do so beside the calls under way, it waits until one of these has
-    ended. So several calls at once pass a limit only by what they spend more than those of the same agent before them. Every
-    thread may use it.
+    A call is reserved before it is made, in the ledgers of its run and of all parents. It is refused where its prompt would
+    break a limit. Where the whole reservation would, beside those in flight, it waits for the next call to end, for at most 30
+    seconds. So concurrent calls pass a limit only by what they spend beyond their reservations.
     """
 
-    def __init__(self, limits: Limits, state: RunState, agent: object, outer: Ledger | None = None) -> None:
-        self._limits, self._state, self._agent = limits, state, agent
-        self._around: tuple[Ledger, ...] = () if outer is None else (outer, *outer._around)
-        self._tree: _Tree = _Tree() if outer is None else outer._tree
-        self._spent = state.spent
-        self._reserved: set[Reservation] = set()
-        self.closed: str | None = None
-        """Why nothing more may be spent here, though the run has not ended yet."""
+    def __init__(self, limits: Limits, state: RunState, parent: Ledger | None = None) -> None:
+        self._limits, self._state = limits, state
+        self._parents: tuple[Ledger, ...] = () if parent is None else (parent, *parent._parents)
+        self._tree: _Tree = _Tree() if parent is None else parent._tree
+        self._spent, self._reserved = _Total(), _Total()
+        self._spent.add(state.spent)
+        self.is_closed = False
+        """Whether nothing more may be spent here, though the run has not ended yet."""
 
     @property
     def has_ended(self) -> bool:
@@ -147,105 +119,75 @@ class Ledger:
 
     @property
     def binds(self) -> bool:
-        """Whether a limit is held here, or a run around this one, which may have one, or end before it."""
-        return bool(self._around) or self._limits.bind_spending
+        """Whether calls have to be reserved: the run has limits, or a parent, which may have some or end first."""
+        return bool(self._parents) or self._limits.bind_spending
 
     async def reserve(
-        self, ahead: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool = False
+        self, prompt: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool = False
     ) -> Reservation:
-        """A place for a call with this prompt, and an answer of at most so many tokens; waits until there is one.
+        """Reserve a call with this prompt (its tokens, and its minimum cost) and an answer of at most `max_tokens`.
 
-        `past_own`: the limits of the run itself do not hold, as for its last answer. Raises `OverBudget`, also where the
-        calls that it would wait for are held up, and may wait for this one.
+        Waits for room, unless a call in flight may be waiting for this code (`may_wait`). `past_own`: the limits of the run
+        itself do not bind, as for its last answer. Raises `OverBudget`.
         """
-        tree, waiter = self._tree, _Waiter()
         began: float | None = None
-        try:
-            while True:
-                with tree.lock:
-                    made = self._place(ahead, max_tokens, price, past_own=past_own)
-                    if made is not None:
-                        made.waited = 0.0 if began is None else time.monotonic() - began
-                        return made
-                    if waiter.is_woken:
-                        tree.wake(after=waiter)
-                        waiter.turn, waiter.is_woken = waiter.loop.create_future(), False
-                    tree.waiting[waiter] = None
-                began = began or time.monotonic()
-                await asyncio.wait((waiter.turn,), timeout=LOOK)
-        finally:
-            with tree.lock:
-                tree.waiting.pop(waiter, None)
-                tree.wake()
+        while True:
+            with self._tree.lock:
+                end = self._tree.next_end()  # before the check, so that no end is missed
+                self.check(prompt, past_own=past_own)
+                held = self._held(prompt, max_tokens, price)
+                full = self._full(held, past_own=past_own)
+                if full is None:
+                    for ledger in (self, *self._parents):
+                        ledger._reserved.add(held)
+                    return Reservation(held, 0.0 if began is None else time.monotonic() - began)
+            began = began or time.monotonic()
+            left = began + _MAX_WAIT - time.monotonic()
+            if left <= 0 or not may_wait():
+                raise full
+            await asyncio.wait((end,), timeout=left)
 
-    def _place(self, ahead: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool) -> Reservation | None:
-        """A place, if there is room for it."""
-        self.check(ahead, past_own=past_own)
-        most, likely = self._tree.most(self._agent, ahead, max_tokens, price)
-        full = [ledger for ledger in self._held(past_own=past_own) if ledger._beside(most) is not None]
-        if not all(ledger._is_held_up for ledger in full):
-            return None
-        for ledger in full:
-            if (reason := ledger._beside(likely, likely=True)) is not None:
-                raise OverBudget(reason, of_own=ledger is self)
-        made = Reservation(most, likely)
-        self._tree.known[self._agent].under_way += 1
-        for ledger in (self, *self._around):
-            ledger._reserved.add(made)
-        return made
+    def settle(self, reservation: Reservation, spent: Spent) -> None:
+        """The call has ended and has spent this."""
+        with self._tree.lock:
+            for ledger in (self, *self._parents):
+                ledger._spent.add(spent)
+                ledger._reserved.add(reservation.held, -1)
+            self._tree.settled(spent)
 
-    def _held(self, *, past_own: bool) -> tuple[Ledger, ...]:
-        return self._around if past_own else (self, *self._around)
-
-    def check(self, ahead: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
-        """Raise `OverBudget` where a call with this prompt would break a limit; `lost` was spent, and is not counted yet."""
-        for ledger in self._held(past_own=past_own):
-            if (reason := ledger._refusal(ahead, lost)) is not None:
+    def check(self, prompt: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
+        """Raise `OverBudget` where this prompt would break a limit; `lost` was spent by attempts of a call in flight."""
+        for ledger in self._binding(past_own=past_own):
+            reason = ledger._limit(ledger._spent.plus(lost), prompt)
+            if ledger.is_closed or ledger.has_ended:
+                reason = "limit:outer_run"
+            if reason is not None:
                 raise OverBudget(reason, of_own=ledger is self)
 
-    def end(self, made: Reservation, spent: Spent) -> None:
-        """The call has ended, and has spent this, which is yet to be counted."""
-        with self._tree.lock:
-            made.most = made.likely = Spent(spent.usage, spent.cost or 0.0)
-            made.has_ended = True
-            self._tree.learn(self._agent, spent)
-            self._tree.wake()
+    def _full(self, held: Spent, *, past_own: bool) -> OverBudget | None:
+        """The error if this, beside the calls in flight, would break a limit. A call that is alone always has room."""
+        for ledger in self._binding(past_own=past_own):
+            reserved = ledger._reserved
+            if reserved.calls and (reason := ledger._limit(ledger._spent.plus(reserved.plus(Spent())), held)) is not None:
+                return OverBudget(reason, of_own=ledger is self)
+        return None
 
-    def count(self, spent: Iterable[Spent], ended: Iterable[Reservation] = ()) -> None:
-        """The run has spent this, in calls that have ended."""
-        total = sum((Spent(one.usage, one.cost or 0.0) for one in spent), start=Spent())
-        with self._tree.lock:
-            for ledger in (self, *self._around):
-                ledger._spent += total
-                ledger._reserved.difference_update(ended)
-            self._tree.wake()
+    def _limit(self, spent: Spent, more: Spent) -> str | None:
+        return self._limits.spending(spent, more) if self._limits.bind_spending else None
 
-    def _refusal(self, ahead: Spent, lost: Spent) -> str | None:
-        if self.closed is not None or self.has_ended:  # it pays for nothing more
-            return "limit:outer_run"
-        if not self._limits.bind_spending:
-            return None
-        ended = [other.most for other in tuple(self._reserved) if other.has_ended]
-        return self._limits.spending(sum(ended, start=self._spent + Spent(lost.usage, lost.cost or 0.0)), ahead)
+    def _binding(self, *, past_own: bool) -> tuple[Ledger, ...]:
+        return self._parents if past_own else (self, *self._parents)
 
-    def _beside(self, more: Spent, *, likely: bool = False) -> str | None:
-        """The stop reason if this, beside what the calls under way may spend, would break a limit."""
-        others = tuple(self._reserved)  # the garbage collector may end one meanwhile
-        if not self._limits.bind_spending or all(other.has_ended for other in others):
-            return None
-        reserved = [other.likely if likely else other.most for other in others]
-        return self._limits.spending(sum(reserved, start=self._spent), more)
-
-    @property
-    def _is_held_up(self) -> bool:
-        """Whether none of the calls under way can be waited for."""
-        held_up = [other.is_held_up for other in tuple(self._reserved) if not other.has_ended]  # each is asked
-        return all(held_up)
+    def _held(self, prompt: Spent, max_tokens: int | None, price: Price | None) -> Spent:
+        """What to reserve. Without a price that is the cost of the most expensive call so far."""
+        answer = max_tokens or self._tree.max_answer
+        cost = self._tree.max_cost if price is None else price.most(prompt.usage.input_tokens, answer)
+        return Spent(prompt.usage + Usage(output_tokens=answer), cost)
 
 
-def _wake(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
+def _set(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)
 
 
 class CallBudget(OfRun):
@@ -299,7 +241,7 @@ class CallBudget(OfRun):
             await self._record(event)
         except Exception as error:  # noqa: BLE001  an observer's: it is the run's, and not to be told to the model
             self._failed = self._failed or error
-            self.ledger.closed = "error"
+            self.ledger.is_closed = True
 
     def check(self) -> None:
         """Raise what an observer of the run raised, which a tool could not be told."""

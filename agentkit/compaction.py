@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from .agent import Agent
+from .context import RunContext
 from .errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from .execute import render, shorten
 from .history import DropToolResults, History, mend
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from .middleware import Middleware, NextModelCall, NextToolCall
 from .model import Model, ModelReply, ModelRequest
-from .spec import Middleware, NextModelCall, NextToolCall
-from .tool import AnyTool, RunContext, tool
+from .tool import AnyTool, tool
 
 __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
 
@@ -165,6 +166,8 @@ class SpillOutputs(Middleware):
     the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
     without, and a RuntimeWarning says why.
     """
+
+    changes_requests = False
 
     def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
         if not 0 <= head < most:

@@ -99,9 +99,9 @@ class ModelReplied(_Lasting):
     """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known.
 
     `seconds` is all the time that the call took, and `waited` what of it was spent waiting for a turn or between retries.
-    `sent` counts the messages of the request, and `same_prefix` those at its beginning that the request before had as well:
-    what a server can read from its cache. Both tell of the last request of the step, after all middleware; 0 where none was
-    made. A view that rewrites the history (`Agent(history=)`) makes `same_prefix` small.
+    With a `CacheReport` among the agent's middleware, `sent` counts the messages of the request, and `same_prefix` those at
+    its beginning that a request before had as well: what a server can read from its cache. Both are 0 without one. A view
+    that rewrites the history (`Agent(history=)`) makes `same_prefix` small.
     """
 
     message: Assistant
@@ -114,7 +114,7 @@ class ModelReplied(_Lasting):
     sent: int = 0
     same_prefix: int = 0
     changed: str = ""
-    """What of the last request's beginning this one did not repeat; nothing where it only grew."""
+    """What changed in the beginning of the prompt, as `CacheReport` found it; empty if it only grew."""
     price_note: str = ""
     """Whose prices the cost is made with, where they are not the server's own."""
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from .errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
 from .events import Retrying
-from .limiter import Limiter
-from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
+from .model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
 from .redact import redact
 from .retry import Retry
 
@@ -36,8 +35,6 @@ class Fallback:
     makes no retries of its own. The settings are the same for all: one that a server does not know is a `SettingsError` when
     the agent is made.
     """
-
-    makes_retries = True
 
     def __init__(
         self,
@@ -63,9 +60,23 @@ class Fallback:
         return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
 
     @property
-    def profile(self) -> Any:
-        """The first model's profile, by which an agent chooses how typed output is asked for; None if it has none."""
-        return getattr(self.models[0], "profile", None)
+    def info(self) -> ModelInfo:
+        """The models' info in one: the first says how typed output is asked for, the dearest what a reply may cost."""
+        first, *_ = infos = [info_of(model) for model in self.models]
+        return replace(
+            first,
+            price=max((info.price for info in infos if info.price), key=lambda price: price.output, default=None),
+            unpriced=tuple(name for info in infos for name in info.unpriced),
+            makes_retries=True,
+            check=self._check,
+            closed_for=lambda: min(info.closed_for() for info in infos),
+            hiders=tuple(hider for info in infos for hider in info.hiders),
+        )
+
+    def _check(self, request: ModelRequest) -> None:
+        """Raise `SettingsError` for what any of the models would refuse: each may be the one that is asked."""
+        for model in self.models:
+            info_of(model).check(request)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The reply of the first model that gives one."""
@@ -106,8 +117,7 @@ class Fallback:
             raise
 
     def _check_patience(self, model: Model) -> None:
-        limiter: Limiter | None = getattr(model, "limiter", None)
-        error = CircuitOpen("the server wants to be left alone", retry_after=limiter.closed_for if limiter else 0.0)
+        error = CircuitOpen("the server wants to be left alone", retry_after=info_of(model).closed_for())
         if self._passes_over(error):
             raise error
 
@@ -119,9 +129,7 @@ class Fallback:
         """Close the models that can be closed."""
         async with contextlib.AsyncExitStack() as stack:
             for model in self.models:
-                close: Callable[[], Awaitable[None]] | None = getattr(model, "aclose", None)
-                if close:
-                    stack.push_async_callback(close)
+                stack.push_async_callback(close, model)
 
 
 def _flat(model: Model, how: tuple[object, ...]) -> Sequence[Model]:

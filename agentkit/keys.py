@@ -16,7 +16,7 @@ from urllib.parse import quote
 from .errors import ModelError
 from .redact import redact
 
-__all__ = ["HIDDEN", "Hider", "Secret", "Unseen", "clean_error", "hiders_of", "is_secret_header", "secrets_of_header"]
+__all__ = ["HIDDEN", "Hider", "Secret", "Unseen", "clean_error", "is_secret_header", "secrets_of_header"]
 
 T = TypeVar("T")
 
@@ -162,15 +162,6 @@ def _in_base64(secret: Secret, before: int, encode: Callable[[bytes], bytes]) ->
     """The digits of a secret after so many other bytes: those that have no bit of a neighbour."""
     bits = 8 * (before + len(secret.reveal().encode()))
     return encode(bytes(before) + secret.reveal().encode()).decode()[-(-8 * before // 6) : bits // 6]
-
-
-def hiders_of(model: Any) -> list[Hider]:
-    """The hiders of a model: its own `hider`, or those of the model that it wraps, or of all that it chooses among."""
-    own = getattr(model, "hider", None)
-    if isinstance(own, Hider):
-        return [own]
-    inner = [*(getattr(model, "models", None) or ()), *([model.model] if hasattr(model, "model") else [])]
-    return [hider for one in inner for hider in hiders_of(one)]
 
 
 def is_secret_header(name: str, value: str) -> bool:

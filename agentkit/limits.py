@@ -9,10 +9,10 @@ from typing import Literal
 
 from .errors import SettingsError
 from .history import History
-from .messages import BYTES_PER_TOKEN, Message, Spent, Usage
+from .messages import BYTES_PER_TOKEN, Message, Spent, Usage, bytes_of
 from .model import ToolSpec
-from .models.prices import Price
-from .state import RunState, bytes_of
+from .prices import Price
+from .state import RunState
 
 __all__ = ["Limits", "ahead"]
 

@@ -16,8 +16,10 @@ __all__ = [
     "ToolResult",
     "Usage",
     "User",
+    "bytes_of",
     "checked",
     "plain_text",
+    "said",
     "shorten",
 ]
 
@@ -202,15 +204,6 @@ class Usage:
             self.tool_calls + other.tool_calls,
         )
 
-    def __sub__(self, other: Usage) -> Usage:
-        """The difference, field by field."""
-        return Usage(*(getattr(self, name) - getattr(other, name) for name in Usage.__slots__))
-
-    def covers(self, other: Usage) -> bool:
-        """Whether it may have the other in it: none of its counts is smaller."""
-        rest = self - other
-        return all(getattr(rest, name) >= 0 for name in Usage.__slots__)
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -223,3 +216,16 @@ class Spent:
         """The sum; a cost that is not known makes it unknown."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         return Spent(self.usage + other.usage, cost)
+
+
+def said(message: Message) -> str:
+    """The text of a message. An assistant's: its thinking text, its text and the arguments of its calls, joined."""
+    if isinstance(message, Assistant):
+        return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
+    return message.content
+
+
+def bytes_of(message: Message) -> int:
+    """How many bytes the text of a message has in UTF-8."""
+    text = said(message)
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))

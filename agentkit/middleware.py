@@ -1,20 +1,42 @@
-"""Ready-made middleware."""
+"""Middleware wraps the model calls and tool calls of an agent; `CancellableCalls` is one that cancels single calls."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
+from .context import RunContext
 from .errors import ModelRetry
 from .messages import ToolCall
-from .spec import Middleware, NextToolCall
-from .tool import RunContext
+from .model import ModelReply, ModelRequest
 
-__all__ = ["CancellableCalls"]
+__all__ = ["CancellableCalls", "Middleware", "NextModelCall", "NextToolCall"]
 
 _KEPT = 1000
 """How many calls are remembered: those that are to be cancelled when they begin, and those that have ended."""
+
+NextModelCall: TypeAlias = Callable[[ModelRequest], Awaitable[ModelReply]]
+NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
+
+
+class Middleware:
+    """Stands round model calls and tool calls. Override one method or both; call `next` to go on, as often as you like."""
+
+    changes_requests = True
+    """Whether `model_call` may change requests. An agent whose middleware never does checks its settings when it is made."""
+
+    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        """Round one model call, its retries included."""
+        return await next(request)
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+        """Round one tool call. `next` takes the call, validates its arguments and runs it; the value is not rendered yet.
+
+        An exception counts as the tool's: the model is told, and the run goes on.
+        """
+        return await next(call)
 
 
 class CancellableCalls(Middleware):
@@ -27,6 +49,8 @@ class CancellableCalls(Middleware):
     An async tool is cancelled where it awaits. A sync one cannot be stopped: its thread goes on to its end, and what it
     comes to is dropped.
     """
+
+    changes_requests = False
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}

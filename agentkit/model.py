@@ -1,18 +1,33 @@
-"""What a model is to the loop: one method, a request in, a whole reply out."""
+"""What a model is to the loop: it turns a request into a whole reply, and tells about itself. `ModelWrapper` wraps one."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from .errors import SettingsError
 from .events import Delta, Retrying
+from .keys import Hider
 from .messages import Assistant, Message, Spent, Usage
+from .prices import Price
 
-__all__ = ["DeltaSink", "Effort", "Lost", "Model", "ModelReply", "ModelRequest", "ModelSettings", "ToolSpec"]
+__all__ = [
+    "DeltaSink",
+    "Effort",
+    "Lost",
+    "Model",
+    "ModelInfo",
+    "ModelReply",
+    "ModelRequest",
+    "ModelSettings",
+    "PromptPrefix",
+    "ToolSpec",
+    "close",
+    "info_of",
+]
 
 Effort: TypeAlias = Literal["low", "medium", "high", "max"]
 DeltaSink: TypeAlias = Callable[[Delta], Awaitable[None]]
@@ -158,10 +173,23 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str = "auto"
     settings: ModelSettings = ModelSettings()
+    run_id: str = field(default="", repr=False, compare=False)
+    """The run that asks; empty for a request outside of a run."""
     again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
     """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
     on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
     """Told that the request is made again where nobody wants the pieces of the reply, and so there is no `on_delta`."""
+
+
+class PromptPrefix(NamedTuple):
+    """How much of a request's beginning its run had sent before. `CacheReport` fills it in."""
+
+    sent: int = 0
+    """The messages of the request."""
+    same: int = 0
+    """How many of them, from the first on, a request before had as well."""
+    changed: str = ""
+    """What changed in the beginning of the prompt; empty if it only grew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +207,7 @@ class ModelReply:
     waited: float = 0.0
     uncounted: Spent = field(default_factory=Spent)
     price_note: str = ""
+    prefix: PromptPrefix = field(default_factory=PromptPrefix)
 
 
 @dataclass(slots=True)
@@ -205,10 +234,84 @@ class Lost:
         return replace(reply, waited=reply.waited + self.waited) if self.waited else reply
 
 
+def _accept(request: ModelRequest) -> None:
+    """Accept every request."""
+
+
+def _open() -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a model tells about itself. The defaults are those of a model that tells nothing."""
+
+    name: str = ""
+    """The model's name, as it is sent. Of several models: the one that is asked first."""
+    output_mode: Literal["tool", "json_object"] = "tool"
+    """How to ask for a typed answer: with a final-answer tool, or as a JSON object with the schema in the prompt."""
+    price: Price | None = None
+    """The newest price, if it is known. Of several models: the one with the highest price of output."""
+    unpriced: tuple[str, ...] = ()
+    """Models that cost money, though neither a price is known nor does the server report the cost of a reply.
+    `Limits(cost=)` is refused for them."""
+    makes_retries: bool = False
+    """Whether the model retries failed requests itself. An agent then adds no retries."""
+    check: Callable[[ModelRequest], None] = _accept
+    """Raises `SettingsError` for a request that the server would refuse. An agent calls it when it is made."""
+    closed_for: Callable[[], float] = _open
+    """For how many more seconds the server must not be asked, 0.0 for none. `Fallback` passes over such a model."""
+    hiders: tuple[Hider, ...] = field(default=(), repr=False)
+    """They take the model's keys out of whatever a run stores, shows and sends."""
+
+
 @runtime_checkable
 class Model(Protocol):
-    """Anything that answers a request: a server, a script, or a wrapper round another model."""
+    """Anything that answers a request: a server, a script, or a wrapper round another model (see `ModelWrapper`).
+
+    `reply` is all that a model must have. It may also have `info`, a `ModelInfo`, best as a property; for one without,
+    `info_of` gives the defaults. A Python protocol has no optional members, so `info` is not declared here. If a model has
+    a method `aclose`, `Agent.aclose` awaits it.
+    """
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """One whole reply, or a `ModelError`. Pieces are awaited into `on_delta` as they come, if it is given."""
         ...
+
+
+def info_of(model: object) -> ModelInfo:
+    """What a model tells about itself: its `info`, or the defaults.
+
+    If it has no info but holds other models in its attributes, their keys are hidden all the same.
+    """
+    info = _own_info(model)
+    return ModelInfo(hiders=tuple(_hiders_within(model, set()))) if info is None else info
+
+
+def _own_info(model: object) -> ModelInfo | None:
+    info = cast("Any", model).info if hasattr(type(model), "info") else getattr(model, "info", None)
+    return info if isinstance(info, ModelInfo) else None
+
+
+def _hiders_within(model: object, seen: set[int]) -> Iterator[Hider]:
+    for one in _models_in(model):
+        if id(one) not in seen:
+            seen.add(id(one))
+            info = _own_info(one)
+            yield from _hiders_within(one, seen) if info is None else info.hiders
+
+
+def _models_in(model: object) -> Iterator[object]:
+    """The models that an object holds in its attributes, alone or in a list."""
+    named = getattr(model, "model", None), getattr(model, "models", None)  # in case they are properties
+    for value in (*named, *getattr(model, "__dict__", {}).values()):
+        several = value if isinstance(value, list | tuple) else (value,)
+        if several and hasattr(type(several[0]), "reply"):
+            yield from several
+
+
+async def close(model: object) -> None:
+    """Close a model that can be closed; any other is left as it is."""
+    aclose: Callable[[], Awaitable[None]] | None = getattr(model, "aclose", None)
+    if aclose is not None:
+        await aclose()

@@ -9,12 +9,13 @@ import contextvars
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Caller", "caller", "finish", "holds_up", "run"]
+__all__ = ["Blocking", "Caller", "caller", "finish", "may_wait", "run"]
 
 T = TypeVar("T")
 
@@ -103,24 +104,45 @@ caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit
 
 _lock = threading.RLock()
 _portal: _Portal | None = None
-_held_up: set[asyncio.AbstractEventLoop] = set()
 
 
-def holds_up(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether this event loop is blocked by a sync call that was made in it."""
-    return loop in _held_up
+class Blocking:
+    """Marks code that somebody else has to wait for: the callback of a delta, or a sync call inside a running event loop.
+
+    Between `__enter__` and `__exit__`, `may_wait()` is False inside it and in the tasks and threads that it starts. Afterwards
+    these may wait again. It can be entered again, but not by two callers concurrently.
+    """
+
+    __slots__ = ("_token", "is_active", "parent")
+
+    def __init__(self) -> None:
+        self.parent: Blocking | None = None
+        self.is_active = False
+
+    def __enter__(self) -> None:
+        parent = _blocking.get()
+        if parent is not self:
+            self.parent = parent
+        self._token, self.is_active = _blocking.set(self), True
+
+    def __exit__(self, *_: object) -> None:
+        self.is_active = False
+        with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
+            _blocking.reset(self._token)
 
 
-@contextlib.contextmanager
-def _holding_up() -> Iterator[None]:
-    here = asyncio._get_running_loop()  # None in a thread without one
-    if here is not None:
-        _held_up.add(here)
-    try:
-        yield
-    finally:
-        if here is not None:
-            _held_up.discard(here)
+_blocking: contextvars.ContextVar[Blocking | None] = contextvars.ContextVar("agentkit_blocking", default=None)
+
+
+def may_wait() -> bool:
+    """Whether this code may wait for another model call to end.
+
+    False where that call may be waiting for this code: its callback made this call, or its event loop is blocked by it.
+    """
+    blocking = _blocking.get()
+    while blocking is not None and not blocking.is_active:
+        blocking = blocking.parent
+    return blocking is None
 
 
 def _current() -> _Portal:
@@ -134,13 +156,14 @@ def _current() -> _Portal:
         return _portal
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T], blocking: Blocking | None = None) -> T:
     """What the coroutine returns or raises. It runs in the background loop, with the caller's context variables.
 
-    Works in scripts, in threads, after a fork, and inside a running event loop, which it blocks. Ctrl-C, or an exception of
-    another signal handler, cancels the coroutine and is raised when the coroutine has ended. In a worker thread that is
-    given up, the coroutine is cancelled and CancelledError is raised. Raises RuntimeError in the background loop itself,
-    where waiting would never end, and when the program is about to exit.
+    Works in scripts, in threads, after a fork, and inside a running event loop. That loop is blocked until the coroutine ends,
+    and a RuntimeWarning says so, except in notebooks. `blocking` marks the coroutine and its tasks then; several calls for one
+    task share it. Ctrl-C, or an exception of another signal handler, cancels the coroutine and is raised
+    when the coroutine has ended. In a worker thread that is given up, the coroutine is cancelled and CancelledError is raised.
+    Raises RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
     """
     portal = _current()
     if threading.current_thread() is portal.thread or portal.loop.is_closed():
@@ -148,6 +171,15 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         if portal.loop.is_closed():
             raise RuntimeError("a sync call while the program exits: agentkit's event loop has ended")
         raise RuntimeError("a sync call inside agentkit's own event loop would wait for itself; use the async method")
+    inside: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if asyncio._get_running_loop() is not None:
+        _warn_of_blocked_loop(coroutine)
+        inside = blocking or Blocking()
+    with inside:
+        return _run(portal, coroutine)
+
+
+def _run(portal: _Portal, coroutine: Coroutine[Any, Any, T]) -> T:
     done: Future[T] = Future()
     context = contextvars.copy_context()
     tasks: list[asyncio.Task[T]] = []
@@ -168,17 +200,29 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
                 done.set_exception(asyncio.CancelledError())
 
     cancel = partial(portal.tell, stop)
-    with _holding_up():
-        try:
-            with (caller.get() or Caller()).waiting(cancel):
-                portal.loop.call_soon_threadsafe(start)
-                return _wait(done)
-        except BaseException:
-            if not done.done():
-                cancel()
-                with contextlib.suppress(BaseException):
-                    _wait(done)
-            raise
+    try:
+        with (caller.get() or Caller()).waiting(cancel):
+            portal.loop.call_soon_threadsafe(start)
+            return _wait(done)
+    except BaseException:
+        if not done.done():
+            cancel()
+            with contextlib.suppress(BaseException):
+                _wait(done)
+        raise
+
+
+def _warn_of_blocked_loop(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Warn the caller of the sync method; in a notebook, whose cells run inside a loop, that is how the method is meant."""
+    notebook = sys.modules.get("IPython")
+    if notebook is not None and notebook.get_ipython() is not None:
+        return
+    text = "a sync call inside a running event loop blocks that loop until it returns; use the async method and await it"
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+    except RuntimeWarning:  # warnings are errors here
+        coroutine.close()
+        raise
 
 
 def finish(coroutine: Coroutine[Any, Any, object], seconds: float) -> None:

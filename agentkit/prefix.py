@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from .events import Event, ModelReplied
-from .messages import Message
+from .messages import Message, bytes_of, said
 from .model import ModelRequest
 from .redact import redact
-from .state import bytes_of, said
 
 __all__ = ["CacheMiss", "cache_misses", "change"]
 
@@ -41,7 +40,7 @@ def cache_misses(events: Iterable[Event]) -> list[CacheMiss]:
     """The steps of a run that the cache did not serve, as far as the server counts its hits.
 
     A server that has counted none in this run is not known to have a cache, so a step counts where the request itself changed,
-    or where an earlier one was served.
+    or where an earlier one was served. What changed is known if the agent had a `CacheReport` among its middleware.
     """
     found: list[CacheMiss] = []
     before: ModelReplied | None = None
@@ -59,6 +58,8 @@ def cache_misses(events: Iterable[Event]) -> list[CacheMiss]:
 def _elsewhere(before: ModelReplied, reply: ModelReplied) -> str:
     if before.model != reply.model:
         return f"another model answered ({before.model}, then {reply.model})"
+    if not reply.same_prefix:
+        return "the request was not compared with the one before; CacheReport() as the agent's last middleware does that"
     return "the request only grew; the server did not have its beginning in the cache, any more or yet"
 
 

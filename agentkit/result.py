@@ -79,7 +79,10 @@ class RunResult(Generic[OutputT]):
 
     @property
     def cache_misses(self) -> list[CacheMiss]:
-        """The steps whose prompt the server's cache did not serve as far as it was sent before, and why."""
+        """The steps whose prompt the server's cache did not serve as far as it was sent before.
+
+        Why is known if the agent has a `CacheReport` (`agentkit.cache_report`) as its last middleware.
+        """
         return cache_misses(self.state.events)
 
     @property

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import CircuitOpen, ModelError, SettingsError
 from .events import Retrying
-from .model import DeltaSink, Lost, Model, ModelReply, ModelRequest
+from .model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, info_of
 from .redact import redact
+from .wrapper import ModelWrapper
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
@@ -59,8 +60,8 @@ class Retry:
             raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
 
     def wrap(self, model: Model) -> Model:
-        """The model, with retries around each call; one that makes its own, as `Fallback` does, is left as it is."""
-        return model if getattr(model, "makes_retries", False) else RetryingModel(model, self)
+        """The model, with retries round each call. A model that retries itself, as `Fallback` does, is returned as it is."""
+        return model if info_of(model).makes_retries else RetryingModel(model, self)
 
     def may_retry(self, failed: BaseException) -> bool:
         """Whether a call that failed so is made again, if there are attempts left."""
@@ -69,11 +70,17 @@ class Retry:
         return failed.retry_after is None or failed.retry_after <= self.longest_asked
 
 
-class RetryingModel:
+class RetryingModel(ModelWrapper):
     """A model whose failed calls are made again as `retry` says; watchers are told by a `Retrying` event."""
 
     def __init__(self, model: Model, retry: Retry) -> None:
-        self.model, self.retry = model, retry
+        super().__init__(model)
+        self.retry = retry
+
+    @property
+    def info(self) -> ModelInfo:
+        """The wrapped model's info. An agent adds no retries to those that are made here."""
+        return replace(super().info, makes_retries=True)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The first reply that comes. Raises the last error when no further attempt is allowed."""

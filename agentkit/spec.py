@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from .approvals import Answer
 from .history import History
 from .limits import Limits
 from .messages import ToolCall
-from .model import Model, ModelReply, ModelRequest, ModelSettings, ToolSpec
-from .models.prices import Price
+from .middleware import Middleware, NextModelCall, NextToolCall
+from .model import Model, ModelSettings, ToolSpec
 from .observers import Observer
 from .output import Output, TextOutput
 from .policy import Policy
-from .tool import RunContext, ToolRegistry
+from .prices import Price
+from .tool import ToolRegistry
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
 
@@ -24,23 +25,6 @@ Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
 """Asked about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
 
 The call has its arguments as they will run. Only True lets it run; the other answers are those of `Agent.resume`."""
-NextModelCall: TypeAlias = Callable[[ModelRequest], Awaitable[ModelReply]]
-NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
-
-
-class Middleware:
-    """Stands round model calls and tool calls. Override one method or both; call `next` to go on, as often as you like."""
-
-    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
-        """Round one model call, its retries included."""
-        return await next(request)
-
-    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
-        """Round one tool call. `next` takes the call, validates its arguments and runs it; the value is not rendered yet.
-
-        An exception counts as the tool's: the model is told, and the run goes on.
-        """
-        return await next(call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +51,6 @@ class AgentSpec:
     name: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What agents have in common that are made alike, so that what is known of one speaks for the other."""
-        model = getattr(self.model, "model", self.model)  # without its retries
-        return getattr(model, "name", None) or id(model), self.instructions, tuple(tool.name for tool in self.offered)
 
     @property
     def answering(self) -> str | None:

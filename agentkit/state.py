@@ -27,9 +27,9 @@ from .events import (
     encode_event,
     load_event,
 )
-from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage
+from .messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage, bytes_of
 
-__all__ = ["OpenCall", "RunState", "bytes_of", "said"]
+__all__ = ["OpenCall", "RunState"]
 
 _VERSION = 2
 
@@ -155,13 +155,6 @@ class RunState:
         """The bytes of the messages that are not in `context_tokens`."""
         added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
         return sum(map(bytes_of, added if self.context_tokens else self.messages))
-
-    @property
-    def sent_whole(self) -> int:
-        """How many messages the last request had, if these were the whole transcript; else 0."""
-        last = next((event for event in reversed(self.events) if isinstance(event, ModelReplied)), None)
-        before = next((i for i in range(len(self.messages) - 1, -1, -1) if isinstance(self.messages[i], Assistant)), 0)
-        return before if last is not None and last.sent == before else 0
 
     @property
     def last_reply(self) -> Assistant | None:
@@ -408,16 +401,3 @@ def _canonical(arguments: str) -> str:
         return json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
         return arguments
-
-
-def said(message: Message) -> str:
-    """What a message says, as one text: the thinking text, the text, the arguments of calls."""
-    if isinstance(message, Assistant):
-        return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
-    return message.content
-
-
-def bytes_of(message: Message) -> int:
-    """The bytes of what a message says, as UTF-8."""
-    text = said(message)
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))

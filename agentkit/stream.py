@@ -226,6 +226,7 @@ class SyncRunStream(Generic[OutputT]):
 
     def __init__(self, stream: RunStream[OutputT]) -> None:
         self._stream = stream
+        self._blocking = portal.Blocking()
 
     def __iter__(self) -> SyncRunStream[OutputT]:
         return self
@@ -233,7 +234,7 @@ class SyncRunStream(Generic[OutputT]):
     def __next__(self) -> Event:
         """The next event."""
         try:
-            event = portal.run(self._stream.next_event())
+            event = portal.run(self._stream.next_event(), self._blocking)
         except KeyboardInterrupt:
             self.close()
             raise

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 from .claims import Claims
+from .context import CallScope, RunContext
 from .errors import ToolArgumentsInvalid, ToolDefinitionError
-from .events import digest_of
-from .messages import ToolCall
 from .model import ToolSpec
 from .names import wire_name
 from .options import ToolOptions, check_option, names_of
@@ -31,51 +30,9 @@ __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOption
 
 P = ParamSpec("P")
 R = TypeVar("R")
-DepsT = TypeVar("DepsT")
 
 _NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
 """Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
-
-
-class CallScope(Protocol):
-    """What binds the runs that a call makes `within` it (`Scope` in run/scope.py)."""
-
-    def report(self, data: Any) -> None:
-        """Show the watchers how far the call is."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext(Generic[DepsT]):
-    """What a tool may know of the run that calls it; a parameter annotated with it is filled by the framework.
-
-    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0. An agent that a
-    tool runs is part of this run with `agent.run(task, within=ctx)`: what it spends counts here, and these limits hold.
-    """
-
-    deps: DepsT
-    run_id: str = ""
-    call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
-    position: int = 0
-    scope: CallScope | None = field(default=None, repr=False)
-
-    @property
-    def idempotency_key(self) -> str:
-        """A key for this very call: the same when the call is made again after a crash.
-
-        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
-        """
-        return f"{self.run_id}:{self.position}:{digest_of(self.call)[:8]}"
-
-    def progress(self, data: Any) -> None:
-        """Show the watchers how far the tool is: text, or any value that JSON can hold.
-
-        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
-        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
-        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
-        """
-        if self.scope is not None:
-            self.scope.report(data)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,8 @@ from .events import (
     ToolFinished,
     ToolProgress,
 )
-from .keys import hiders_of
 from .messages import Assistant, System, ToolCall, ToolResult, User
-from .model import DeltaSink
+from .model import DeltaSink, info_of
 
 __all__ = ["Pieces", "Veil"]
 
@@ -52,7 +51,7 @@ class Veil:
     """Hides the keys of a model, in whatever a run writes down, shows and sends."""
 
     def __init__(self, model: Any) -> None:
-        self.hiders = hiders_of(model)
+        self.hiders = info_of(model).hiders
 
     def hide(self, text: str, *, goes_on: bool = False) -> str:
         """The text without the keys. More may follow a text that `goes_on`."""

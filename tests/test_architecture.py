@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,21 @@ LAYERS: list[set[str]] = [
         "tasks",
         "threads",
         "portal",
+        "prices",
         "progress",
         "keys",
+        "context",
         "options",
         "claims",
     },
-    {"state", "tool", "model", "observers", "underway", "veil"},
+    {"state", "tool", "model", "wrapper", "observers", "rates", "veil"},
     {"approvals", "models", "limiter", "retry", "fallback", "limits", "output", "history", "prefix", "policy"},
-    {"spec", "execute", "result"},
+    {"middleware", "spec", "execute", "result"},
     {"budget", "decisions", "judging", "loop", "run", "stream"},
     {"agent"},
     {
+        "cache_report",
         "compaction",
-        "middleware",
         "store",
         "trace",
         "team",
@@ -55,13 +58,13 @@ PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
     "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter",
-    "Limits", "LogFailed", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelReplied",
-    "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "Nested", "OutputInvalid", "Overloaded", "Profile",
-    "RateLimited", "ReasoningDelta", "ReplyTooLarge", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo",
-    "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError",
-    "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut", "Tool", "ToolArgsDelta",
-    "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished", "ToolProgress",
-    "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
+    "Limits", "LogFailed", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo",
+    "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid",
+    "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "Retry", "Retrying", "RunContext",
+    "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
+    "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut",
+    "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
+    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]
@@ -281,3 +284,17 @@ def test_importing_agentkit_does_no_work_and_loads_nothing_heavy() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == ""
     assert done.stderr == repr(([], [], 1)), "environment read by, heavy modules loaded, threads running"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("spec", "middleware", ["Middleware", "NextModelCall", "NextToolCall"]),
+        ("tool", "context", ["RunContext"]),
+        ("models.prices", "prices", ["Price", "cost_of", "price_given"]),
+        ("prefix", "cache_report", ["CacheMiss", "cache_misses"]),
+    ],
+)
+def test_what_has_moved_can_be_imported_from_where_it_was(old: str, new: str, names: list[str]) -> None:
+    modules = [import_module(f"agentkit.{name}") for name in (old, new)]
+    assert all(len({getattr(module, name) for module in modules}) == 1 for name in names)

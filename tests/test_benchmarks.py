@@ -31,3 +31,14 @@ def test_what_a_step_costs_by_length_number_and_processes_is_printed() -> None:
     assert sent[0] < sent[1] < sent[2], "a longer run sends more bytes a step"
     assert float(rows[3][1]) > 0 and float(rows[3][2]) > 0, "plain and over TLS"
     assert float(rows[5][1]) > 0
+
+
+def test_what_a_limit_costs_a_fan_out_is_printed_and_overshoot_is_within_the_answers_in_flight() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.fan_out", "--rounds", "1", "--sub-agents", "20"]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = [line.split("|")[1:-1] for line in ended.stdout.splitlines() if re.match(r"\| (cost|output|input)", line)]
+    far, near = rows[:6], rows[6:]
+    assert all(float(row[4]) > 0 for row in far) and len(near) == 6
+    assert all(0 <= int(beyond) < int(in_flight) for _limit, _price, beyond, in_flight in near)
+    assert [int(row[2]) for row in near if row[0].strip() == "output tokens"] == [0, 0]

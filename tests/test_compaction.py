@@ -40,9 +40,10 @@ from agentkit import (
     User,
     tool,
 )
+from agentkit.cache_report import CacheReport
 from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.history import DropToolResults
-from agentkit.spec import Middleware, NextModelCall
+from agentkit.middleware import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -142,7 +143,7 @@ def test_wrong_sizes_are_refused(wrong: dict[str, int]) -> None:
 def test_each_reply_tells_how_much_of_the_prompt_was_the_same(how: How) -> None:
     def steps(history: Any) -> list[tuple[int, int]]:
         model = ScriptedModel([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
-        result = how(Agent(model, tools=[fetch], history=history, instructions="Be short."), "go")
+        result = how(Agent(model, tools=[fetch], history=history, instructions="Be short.", middleware=[CacheReport()]), "go")
         return [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)]
 
     assert steps(None) == [(2, 0), (4, 2), (6, 4), (8, 6), (10, 8)]
@@ -153,7 +154,10 @@ def test_the_servers_cache_sees_what_is_told(how: How, simulate: Simulate) -> No
     from agentkit import ChatModel
 
     sim = simulate([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
-    result = how(Agent(ChatModel(base_url=sim.base_url), tools=[fetch], history=DropToolResults(2000, 0)), "go")
+    result = how(
+        Agent(ChatModel(base_url=sim.base_url), tools=[fetch], history=DropToolResults(2000, 0), middleware=[CacheReport()]),
+        "go",
+    )
     replies = [e for e in result.events if isinstance(e, ModelReplied)]
     hits = [e.usage.cache_read_tokens for e in replies]
     assert [e.same_prefix < before.sent for before, e in pairwise(replies)] == [False, False, True, False]
@@ -298,7 +302,7 @@ def test_a_prompt_that_does_not_fit_is_shortened_and_then_at_once(how: How) -> N
 def test_what_was_sent_in_the_end_is_told(how: How) -> None:
     model = Window([*([call("fetch", n=n)] for n in range(1, 7)), "Done."], 3500)
     shorten = ShortenOnOverflow(DropToolResults(2000, 1000))
-    result = how(Agent(model, tools=[fetch], middleware=[shorten]), "go")
+    result = how(Agent(model, tools=[fetch], middleware=[shorten, CacheReport()]), "go")
     told_of = [(event.sent, event.same_prefix) for event in result.events if isinstance(event, ModelReplied)]
     asked = [request.messages for request in model.requests]
     expected = [0, *(len([*takewhile(lambda pair: pair[0] == pair[1], zip(a, b))]) for a, b in pairwise(asked))]  # noqa: B905
@@ -307,11 +311,13 @@ def test_what_was_sent_in_the_end_is_told(how: How) -> None:
 
 
 def test_a_resumed_run_knows_what_it_sent(how: How) -> None:
-    agent = Agent(
-        ScriptedModel([*([call("fetch", n=n)] for n in range(1, 4)), "Done."]), tools=[fetch], limits=Limits(max_steps=2)
-    )
+    report = CacheReport()
+    model = ScriptedModel([*([call("fetch", n=n)] for n in range(1, 4)), "Done."])
+    agent = Agent(model, tools=[fetch], limits=Limits(max_steps=2), middleware=[report])
     first = how(agent, "go")
-    again = Agent(ScriptedModel([[call("fetch", n=3)], "Done."]), tools=[fetch], limits=Limits(max_steps=9))
+    again = Agent(
+        ScriptedModel([[call("fetch", n=3)], "Done."]), tools=[fetch], limits=Limits(max_steps=9), middleware=[report]
+    )
     result = again.resume_sync(first.state) if hasattr(again, "resume_sync") else asyncio.run(again.resume(first.state))
     assert [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)] == [(1, 0), (3, 1), (5, 3), (7, 5)]
 
@@ -321,7 +327,7 @@ def test_a_middleware_that_answers_itself_has_sent_nothing(how: How) -> None:
         async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
             return ModelReply(Assistant("Mine."))
 
-    result = how(Agent(ScriptedModel([]), middleware=[Own()]), "go")
+    result = how(Agent(ScriptedModel([]), middleware=[Own(), CacheReport()]), "go")
     assert [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)] == [(0, 0)]
 
 

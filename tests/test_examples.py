@@ -129,3 +129,11 @@ def test_07_test_offline() -> None:
     path = str(EXAMPLES / "07_test_offline.py")
     ended = subprocess.run([*command, path], env=env, capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert "2 passed" in ended.stdout
+
+
+def test_08_cached_model() -> None:
+    with DeepSeekSimulator(["It scatters sunlight."]) as simulator:
+        printed = run("08_cached_model.py", simulator).splitlines()
+        assert len(simulator.requests) == 1
+    assert printed[0].startswith("It scatters sunlight. (1 requests, ")
+    assert printed[1] == "It scatters sunlight. (0 requests, 0 tokens)"

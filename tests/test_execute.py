@@ -16,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator
 
 from agentkit import Middleware, ModelRetry, RunContext, ScriptedModel, Tool, ToolCall, ToolRegistry, ToolResult, tool
 from agentkit.execute import Outcome, describe_error, execute, plan, render, unknown_tool
-from agentkit.spec import AgentSpec, NextToolCall
+from agentkit.middleware import NextToolCall
+from agentkit.spec import AgentSpec
 from agentkit.state import OpenCall
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit import AgentError, BadRequest
-from agentkit.keys import Hider, Secret, Unseen, clean_error, hiders_of, is_secret_header, secrets_of_header
+from agentkit.keys import Hider, Secret, Unseen, clean_error, is_secret_header, secrets_of_header
 
 KEY = "Zx7Qm2Lp9Vw4Kt8Rb3Ny"
 
@@ -127,13 +127,6 @@ def test_headers_that_carry_a_secret(name: str, value: str, is_secret: bool) -> 
 def test_what_of_a_header_is_secret(name: str, value: str, secrets: list[str]) -> None:
     found = {secret.reveal() for secret in secrets_of_header(name, Unseen(value))}
     assert {*secrets} <= found and not any(f"{name}" in one or "Bearer" in one for one in found)
-
-
-def test_the_hiders_of_models_that_hold_others() -> None:
-    one, other = (SimpleNamespace(hider=Hider([Secret(key)])) for key in (KEY, KEY[::-1]))
-    wrapped = SimpleNamespace(model=SimpleNamespace(models=[SimpleNamespace(model=one), other, object()]))
-    assert hiders_of(wrapped) == [one.hider, other.hider]
-    assert hiders_of(object()) == []
 
 
 def test_an_error_is_cleaned_with_all_that_is_behind_it() -> None:

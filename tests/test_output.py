@@ -19,6 +19,7 @@ from agentkit import (
     Agent,
     Assistant,
     Middleware,
+    ModelInfo,
     ModelReplied,
     ModelRetry,
     OutputInvalid,
@@ -248,8 +249,7 @@ def test_a_final_answer_of_an_earlier_run_does_not_count() -> None:
 class JsonModel(ScriptedModel):
     """A scripted model of a server that answers in JSON mode."""
 
-    class profile:
-        output_mode = "json_object"
+    info = ModelInfo(output_mode="json_object")
 
 
 def run(model: ScriptedModel, kind: Any, **options: Any) -> Any:

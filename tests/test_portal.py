@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,67 @@ def test_sync_calls_inside_a_running_loop() -> None:
         *_, streamed = agent.stream_sync("x")
         return [agent.run_sync("x").output, streamed.result.output, (await agent.run("x")).output]  # type: ignore[union-attr]
 
-    assert asyncio.run(cell()) == ["b", "a", "c"]
+    with pytest.warns(RuntimeWarning, match="a sync call inside a running event loop blocks that loop") as caught:
+        assert asyncio.run(cell()) == ["b", "a", "c"]
+    assert {warning.filename for warning in caught} == {__file__}, "it names the caller"
+
+
+def test_sync_calls_in_a_notebook_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for IPython, whose cells run inside an event loop."""
+    notebook = types.ModuleType("IPython")
+    shell: list[object] = [object()]
+    notebook.get_ipython = lambda: shell[0]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+
+    async def cell() -> str:
+        return str(scripted("a").run_sync("x").output)
+
+    assert asyncio.run(cell()) == "a"
+    shell[0] = None  # it is imported, but nobody is in a notebook
+    with pytest.warns(RuntimeWarning, match="blocks that loop"):
+        asyncio.run(cell())
+
+
+def test_a_warning_that_is_an_error_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeWarning, match="use the async method and await it"):
+            scripted("a").run_sync("x")
+
+    asyncio.run(main())
+    gc.collect()  # a coroutine that was never awaited would warn
+
+
+@pytest.mark.filterwarnings("ignore:a sync call inside a running event loop")
+def test_code_that_somebody_waits_for_may_not_wait_and_its_tasks_may_afterwards() -> None:
+    seen: dict[str, bool] = {}
+
+    async def later(name: str, go_on: asyncio.Event) -> None:
+        seen[f"{name}, task"] = portal.may_wait()
+        await go_on.wait()
+        seen[f"{name}, task afterwards"] = portal.may_wait()
+
+    async def main() -> None:
+        go_on = asyncio.Event()
+        seen["outside"] = portal.may_wait()
+        with portal.Blocking():
+            callback = asyncio.create_task(later("callback", go_on))
+            await asyncio.sleep(0)
+            with portal.Blocking():
+                nested = asyncio.create_task(later("nested", go_on))
+                await asyncio.sleep(0)
+            seen["callback"] = portal.may_wait()
+            seen["sync call"] = portal.run(_may_wait())
+        go_on.set()
+        await asyncio.gather(callback, nested)
+        seen["thread of the loop"] = await asyncio.to_thread(lambda: portal.run(_may_wait()))
+
+    asyncio.run(main())
+    may = ("outside", "callback, task afterwards", "nested, task afterwards", "thread of the loop")
+    assert {name for name, may_wait in seen.items() if may_wait} == {*may}
+
+
+async def _may_wait() -> bool:
+    return portal.may_wait()
 
 
 def test_twenty_threads_at_once(simulate: Simulate) -> None:
@@ -404,6 +465,7 @@ def test_many_runs_leave_no_tasks_and_no_threads() -> None:
 # --- web handlers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:a sync call inside a running event loop")
 def test_fastapi_handlers_sync_and_async(simulate: Simulate) -> None:
     from fastapi import FastAPI
 

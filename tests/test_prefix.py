@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,12 +16,14 @@ from agentkit import (
     Assistant,
     ChatModel,
     Limits,
+    ModelReplied,
     ModelReply,
     ModelRequest,
     ModelSettings,
     RunResult,
     RunState,
     ScriptedModel,
+    SettingsError,
     System,
     ToolCall,
     ToolResult,
@@ -26,11 +31,13 @@ from agentkit import (
     User,
     tool,
 )
+from agentkit.cache_report import CacheReport
+from agentkit.errors import ContextTooLong
 from agentkit.history import DropToolResults
 from agentkit.messages import Message
+from agentkit.middleware import CancellableCalls, Middleware, NextModelCall
 from agentkit.model import ToolSpec
 from agentkit.prefix import CacheMiss, cache_misses, change
-from agentkit.spec import Middleware, NextModelCall
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -71,7 +78,7 @@ def more_tools(request: ModelRequest, count: int) -> ModelRequest:
 
 def run(how: How, simulate: Simulate, change: Any = None, history: Any = None) -> RunResult[Any]:
     simulator = simulate([*([call("fetch", n=n)] for n in range(1, 5)), "Done."])
-    middleware = [Change(change)] if change else []
+    middleware = [*([Change(change)] if change else []), CacheReport()]
     model = ChatModel(base_url=simulator.base_url)
     return how(Agent(model, tools=[fetch], instructions="Be brief. It is noon.", middleware=middleware, history=history), "Go.")
 
@@ -133,7 +140,7 @@ def counted(reads: list[int], models: list[str] | None = None) -> RunResult[Any]
     said = [*(asked(n) for n in range(len(reads) - 1)), Assistant("Done.")]
     usages = [Usage(1, 1000 * n, 10, read) for n, read in enumerate(reads, 1)]
     replies = [ModelReply(*reply[:2], model=reply[2]) for reply in zip(said, usages, names, strict=True)]
-    return Agent(ScriptedModel(replies), tools=[fetch]).run_sync("Go.")
+    return Agent(ScriptedModel(replies), tools=[fetch], middleware=[CacheReport()]).run_sync("Go.")
 
 
 def test_a_server_that_counts_no_hits_is_not_blamed() -> None:
@@ -162,7 +169,7 @@ def test_settings_and_choices_that_changed_are_named(how: How) -> None:
         (cold, "the setting temperature was None, now 0.0"),
         (forced, "tool_choice was 'auto', now 'required'"),
     ):
-        result = how(Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(how_changed)]), "Go.")
+        result = how(Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(how_changed), CacheReport()]), "Go.")
         assert [miss.why for miss in result.cache_misses] == [why]
 
 
@@ -215,7 +222,9 @@ def test_secrets_are_not_shown() -> None:
     def secret(request: ModelRequest, count: int) -> ModelRequest:
         return replace(request, messages=[System(f"password={'ab'[count % 2] * 12}"), *request.messages])
 
-    (miss,) = Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(secret)]).run_sync("Go.").cache_misses
+    (miss,) = (
+        Agent(ScriptedModel(two()), tools=[fetch], middleware=[Change(secret), CacheReport()]).run_sync("Go.").cache_misses
+    )
     assert "aaaa" not in miss.why and "bbbb" not in miss.why
 
 
@@ -224,7 +233,7 @@ def test_the_reasons_are_part_of_the_run(simulate: Simulate) -> None:
     agent = Agent(
         ChatModel(base_url=simulator.base_url),
         tools=[fetch],
-        middleware=[Change(stamped)],
+        middleware=[Change(stamped), CacheReport()],
         limits=Limits(max_steps=9),
         instructions="x",
     )
@@ -238,6 +247,110 @@ def test_what_is_left_out_is_named(how: How, most: int) -> None:
     def cut(request: ModelRequest, count: int) -> ModelRequest:
         return replace(request, messages=request.messages[:most]) if count == 2 else request
 
-    result = how(Agent(ScriptedModel(two(900)), tools=[fetch], middleware=[Change(cut)], instructions="Be brief."), "Go.")
+    result = how(
+        Agent(ScriptedModel(two(900)), tools=[fetch], middleware=[Change(cut), CacheReport()], instructions="Be brief."), "Go."
+    )
     (miss,) = result.cache_misses
     assert miss.why == "byte 9 of the prompt's text: message 1 (user) and what follows is not sent any more"
+
+
+# --- the report itself --------------------------------------------------------------------------------------------------
+
+
+def prefixes(result: RunResult[Any]) -> list[tuple[int, int]]:
+    return [(event.sent, event.same_prefix) for event in result.events if isinstance(event, ModelReplied)]
+
+
+def grown(request: ModelRequest) -> Any:
+    """Two calls, then the answer, whoever asks."""
+    done = sum(isinstance(message, ToolResult) for message in request.messages)
+    return ModelReply(asked(done) if done < 2 else Assistant("Done."), Usage(1, 1000, 5, 900 if done == 1 else 0))
+
+
+def test_without_a_report_a_miss_is_found_and_its_reason_is_not_known(how: How) -> None:
+    result = how(Agent(ScriptedModel(grown), tools=[fetch]), "Go.")
+    (miss,) = result.cache_misses
+    assert miss.step == 3 and miss.why.startswith("the request was not compared with the one before; CacheReport()")
+    assert prefixes(result) == [(0, 0)] * 3
+
+
+def test_one_report_keeps_runs_apart_that_go_on_at_the_same_time() -> None:
+    agent = Agent(ScriptedModel(grown), tools=[fetch], middleware=[CacheReport()])
+
+    async def main() -> list[RunResult[Any]]:
+        return await asyncio.gather(*(agent.run(f"Go {n}.") for n in range(5)))
+
+    for result in asyncio.run(main()):
+        assert prefixes(result) == [(1, 0), (3, 1), (5, 3)] and "only grew" in result.cache_misses[0].why
+
+
+def test_a_request_that_a_middleware_makes_between_two_steps_is_not_what_the_next_one_is_compared_with(how: How) -> None:
+    class Summary(Middleware):
+        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+            await next(replace(request, messages=[User("Sum up.")], tools=()))
+            return await next(request)
+
+    result = how(Agent(ScriptedModel(grown), tools=[fetch], middleware=[Summary(), CacheReport()]), "Go.")
+    assert prefixes(result) == [(1, 0), (3, 1), (5, 3)]
+
+
+def test_a_request_that_failed_is_not_compared_with(how: How) -> None:
+    class Longer(Middleware):
+        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+            try:
+                return await next(replace(request, messages=[System("x"), *request.messages]))
+            except ContextTooLong:
+                return await next(request)
+
+    def short(request: ModelRequest) -> Any:
+        return ContextTooLong("too long") if isinstance(request.messages[0], System) else grown(request)
+
+    result = how(Agent(ScriptedModel(short), tools=[fetch], middleware=[Longer(), CacheReport()]), "Go.")
+    assert prefixes(result) == [(1, 0), (3, 1), (5, 3)]
+
+
+def test_a_request_of_no_known_run_is_compared_with_none(how: How) -> None:
+    class Anew(Middleware):
+        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+            return await next(ModelRequest(request.messages, request.tools))
+
+    result = how(Agent(ScriptedModel(grown), tools=[fetch], middleware=[Anew(), CacheReport()]), "Go.")
+    assert prefixes(result) == [(1, 0), (3, 0), (5, 0)]
+    assert "was not compared" in result.cache_misses[0].why
+
+
+async def known(report: CacheReport, run_id: str) -> int:
+    """How many messages of the same request the report knows already."""
+
+    async def next(request: ModelRequest) -> ModelReply:
+        return ModelReply(Assistant("Hello."))
+
+    return (await report.model_call(ModelRequest([User("Go.")], run_id=run_id), next)).prefix.same
+
+
+def test_the_report_keeps_the_requests_of_a_hundred_runs() -> None:
+    report = CacheReport()
+
+    async def main() -> list[int]:
+        before = [await known(report, "first")]
+        for others in (99, 98, 100):
+            for n in range(others):
+                await known(report, f"{others} others: {n}")
+            before.append(await known(report, "first"))
+        return before
+
+    assert asyncio.run(main()) == [0, 1, 1, 0]
+
+
+def test_a_report_leaves_the_check_of_settings_where_it_was() -> None:
+    model = ChatModel("mistral-large", base_url="http://127.0.0.1:9/v1", profile="mistral")
+    for middleware in ([CacheReport()], [CancellableCalls(), CacheReport()]):
+        with pytest.raises(SettingsError, match="thinking is True"):
+            Agent(model, settings=ModelSettings(thinking=True), middleware=middleware)
+    Agent(model, settings=ModelSettings(thinking=True), middleware=[Change(stamped)])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))])
+def test_a_copy_of_a_report_knows_nothing_of_what_was_said(copied: Any) -> None:
+    report = CacheReport()
+    assert [asyncio.run(known(one, "run")) for one in (report, report, copied(report), report)] == [0, 1, 0, 1]

@@ -17,8 +17,6 @@ from agentkit import (
     Assistant,
     ChatModel,
     Limiter,
-    Limits,
-    ModelReply,
     ModelRequest,
     ModelSettings,
     Retry,
@@ -26,12 +24,10 @@ from agentkit import (
     RunResult,
     ScriptedModel,
     ToolArgumentsInvalid,
-    ToolCall,
     ToolFinished,
     ToolProgress,
     ToolResult,
     ToolStarted,
-    Usage,
     tool,
 )
 from agentkit.compaction import SpillOutputs
@@ -112,47 +108,6 @@ def test_a_literal_integer_is_no_float() -> None:
 
 
 # --- what is reserved, and what is counted ------------------------------------------------------------------------------
-
-
-class Overlapping:
-    """A model whose calls overlap, and whose answers count so many output tokens, one after another."""
-
-    def __init__(self, *tokens: int) -> None:
-        self._tokens = tokens
-        self.asked = self.under_way = self.most_at_once = 0
-
-    async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
-        tokens = self._tokens[min(self.asked, len(self._tokens) - 1)]
-        self.asked += 1
-        self.under_way += 1
-        self.most_at_once = max(self.most_at_once, self.under_way)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        self.under_way -= 1
-        return ModelReply(Assistant("found"), Usage(1, 1, tokens), "stop", "scripted", 0.0)
-
-
-@pytest.mark.parametrize(
-    ("answers", "limit", "at_once", "asked"),
-    [
-        ((6_000,), 21_000, 1, 4),  # 12,000 spent: two more of 6,000 do not fit beside each other, two of 4,000 would
-        ((6_000, 10, 6_000), 15_000, 1, 4),  # the longest counts, not the last
-        ((6_000,), 25_000, 2, 5),
-    ],
-)
-def test_a_call_reserves_room_for_an_answer_as_long_as_the_longest_so_far(
-    answers: tuple[int, ...], limit: int, at_once: int, asked: int
-) -> None:
-    model = Overlapping(*answers)
-    calls = tuple(ToolCall(f"c{n}", "inner", '{"task": "go"}') for n in range(8))
-    first = ModelReply(Assistant(tool_calls=calls), Usage(1, 1, 1), "tool_calls", "scripted", 0.0)
-    outer = Agent(
-        ScriptedModel([first, "Done."]),
-        tools=[Agent(model).as_tool("inner", "Ask.")],
-        limits=Limits(output_tokens=limit),
-    )
-    outer.run_sync("go")
-    assert (model.most_at_once, model.asked) == (at_once, asked)
 
 
 def test_the_limiter_learns_what_a_request_really_used() -> None:

@@ -23,8 +23,8 @@ from agentkit import (
     ToolResult,
     tool,
 )
+from agentkit.middleware import NextToolCall
 from agentkit.portal import Caller
-from agentkit.spec import NextToolCall
 from agentkit.testing import call
 from agentkit.threads import Threads
 

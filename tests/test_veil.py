@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentkit import Agent, ChatModel, Fallback, ModelRetry, RunContext, RunState, User, tool
+from agentkit import Agent, ChatModel, Fallback, ModelInfo, ModelRetry, RunContext, RunState, User, tool
 from agentkit.events import (
     Delta,
     ReasoningDelta,
@@ -159,7 +159,7 @@ def test_the_command_line_writes_no_key(monkeypatch: pytest.MonkeyPatch) -> None
 
 def keyed(*keys: str) -> Any:
     class Model:
-        hider = Hider([Secret(key) for key in keys])
+        info = ModelInfo(hiders=(Hider([Secret(key) for key in keys]),))
 
     return Model()
 

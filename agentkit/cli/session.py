@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from ..agent import Agent
+from ..cache_report import CacheReport
 from ..limits import Limits
 from ..messages import Message, ToolCall
-from ..model import ModelSettings
+from ..middleware import Middleware
+from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
 from ..result import RunResult
 from ..spec import Approve
@@ -53,7 +55,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     base = load_agent(options.agent) if options.agent else None
     changes: dict[str, Any] = {}
     if base is None or options.model or options.base_url:
-        name = options.model or (getattr(base.model, "name", None) if base else None)
+        name = options.model or (info_of(base.model).name if base else "") or None
         changes["model"] = ChatModel(name, base_url=options.base_url)
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
@@ -66,11 +68,18 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)
+    changes["middleware"] = _reporting(base.spec.middleware if base else ())
     agent = base.copy(**changes) if base else Agent(**changes)
     endpoint = getattr(agent.model, "endpoint", None)
     if endpoint is not None:
         endpoint.require_key()
     return agent
+
+
+def _reporting(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
+    """The middleware with a cache report, which sees what is sent in the end."""
+    has_one = any(isinstance(layer, CacheReport) for layer in middleware)
+    return middleware if has_one else (*middleware, CacheReport())
 
 
 def _settings(options: AgentOptions, base: Agent[Any] | None) -> ModelSettings:

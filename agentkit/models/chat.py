@@ -24,9 +24,10 @@ from ..errors import (
     TimedOut,
 )
 from ..keys import Hider, Secret, Unseen, clean_error
-from ..limiter import Limiter, Turn, limiter_for
+from ..limiter import Limiter, Slot, limiter_for
 from ..messages import BYTES_PER_TOKEN, Spent, Usage
-from ..model import DeltaSink, Lost, ModelReply, ModelRequest
+from ..model import DeltaSink, Lost, ModelInfo, ModelReply, ModelRequest
+from ..prices import Price, cost_of, price_given
 from ..redact import redact
 from ..threads import Threads
 from . import wire
@@ -37,7 +38,6 @@ from .deadline import Deadline
 from .endpoint import KeyFunction
 from .headers import Headers, checked_headers
 from .offered import with_offered_calls
-from .prices import Price, cost_of, price_given
 from .profiles import Profile, find_profile, profile_named
 from .receive import ReplyBytes, read_refusal, read_reply
 from .refusals import read_error
@@ -57,7 +57,7 @@ _MOST = ("max_tokens", "max_completion_tokens")
 _HEADS = 16
 _CONNECT = 10.0
 _SLOW = 1.0
-"""Seconds of a wait for a turn that the log tells of."""
+"""Seconds of a wait for a slot that the log tells of."""
 
 
 class ChatModel:
@@ -153,6 +153,20 @@ class ChatModel:
         given = {**self._given, "base_url": self.endpoint.base_url}
         return partial(type(self), self.name, **given), ()
 
+    @property
+    def info(self) -> ModelInfo:
+        """What this model tells an agent about itself."""
+        profile, prices = self.profile, self.profile.price_of(self.name)
+        return ModelInfo(
+            name=self.name,
+            output_mode=profile.output_mode,
+            price=max(prices, key=lambda price: price.since, default=None),
+            unpriced=() if prices or profile.cost_in else (f"{self.name} on {profile.name}",),
+            check=self.check,
+            closed_for=lambda: self.limiter.closed_for,
+            hiders=(self.hider,),
+        )
+
     def check(self, request: ModelRequest) -> None:
         """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
         wire.check(request, self.profile)
@@ -166,9 +180,9 @@ class ChatModel:
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
         reader = self._reader(request, len(body))
-        turn = self.limiter.turn(len(body) // BYTES_PER_TOKEN)
+        slot = self.limiter.slot(len(body) // BYTES_PER_TOKEN)
         try:
-            parts = await self._paced(body, on_delta, reader, turn)
+            parts = await self._paced(body, on_delta, reader, slot)
             message = parts.message
             if request.tools:
                 url, cut = self.endpoint.base_url, parts.ending == "length"
@@ -177,13 +191,13 @@ class ChatModel:
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            Lost(Spent(used, self._cost(used, reader.cost)), turn.waited).tell(error)
+            Lost(Spent(used, self._cost(used, reader.cost)), slot.waited).tell(error)
             raise
         cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
         if parts.uncounted.total_tokens and parts.cost is None:
             cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
         note = self.profile.price_note if parts.cost is None else ""
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, turn.waited, uncounted, note)
+        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, slot.waited, uncounted, note)
 
     def _reader(self, request: ModelRequest, sent: int) -> ReplyReader:
         profile, more = self.profile, request.settings.extra_body
@@ -197,14 +211,13 @@ class ChatModel:
             cost_in=profile.cost_in,
         )
 
-    async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
-        """The reply, in its turn and in time."""
+    async def _paced(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, slot: Slot) -> Parts:
+        """The reply, paced by the limiter and within the deadline."""
         try:
-            async with turn, Deadline(self._deadline) as deadline:
-                turn.shown_for = deadline.shown_for
+            async with slot, Deadline(self._deadline) as deadline:
                 shown = on_delta and deadline.showing(on_delta)
-                parts = _judged(await self._exchange(body, shown, reader, turn), self.endpoint.base_url)
-                turn.used = parts.usage.total_tokens or None
+                parts = _judged(await self._exchange(body, shown, reader, slot), self.endpoint.base_url)
+                slot.used = parts.usage.total_tokens or None
         except TimeoutError:
             if deadline.expired:
                 raise TimedOut(f"no whole reply within the deadline of {self._deadline:g} seconds") from None
@@ -240,17 +253,17 @@ class ChatModel:
             messages = wire.with_json_word(messages)
         return wire.body(held[1], messages, self.profile, self._encode)
 
-    async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, turn: Turn) -> Parts:
-        if turn.waited >= _SLOW:
-            log.info("%s: a request waited %.1f s for its turn", self.endpoint.url, turn.waited)
+    async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, slot: Slot) -> Parts:
+        if slot.waited >= _SLOW:
+            log.info("%s: a request waited %.1f s for its slot", self.endpoint.url, slot.waited)
         log.debug("POST %s: model %s, %d bytes", self.endpoint.url, self.name, len(body))
         response = await self.send(body)
         try:
-            reply = ReplyBytes(response, self._max_bytes, self.endpoint.url)
+            reply = ReplyBytes(response, self._max_bytes, self.endpoint.url, slot.renew)
             if not 200 <= response.status_code < 300:
                 body = await read_refusal(reply)
                 raise _refused(response.status_code, body, response.headers, self._clock, self.endpoint.url)
-            turn.answered()
+            slot.answered()
             parts = await read_reply(reply, on_delta, reader)
             used = parts.usage
             log.debug("%s: %s, %d and %d tokens", self.endpoint.url, parts.finish_reason, used.input_tokens, used.output_tokens)

@@ -1,4 +1,4 @@
-"""The most seconds of a reply, without those in which a watcher holds it up."""
+"""Deadline for a whole reply. Time spent in observers does not count."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import TracebackType
 
 from ..events import Delta
 from ..model import DeltaSink
+from ..portal import Blocking
 
 __all__ = ["Deadline"]
 
@@ -14,7 +15,7 @@ __all__ = ["Deadline"]
 class Deadline:
     """`async with Deadline(60) as deadline: ...` raises TimeoutError after 60 seconds, and `expired` is then true.
 
-    What is awaited through `deadline.showing(on_delta)` does not count: a slow watcher is no slow server.
+    Time in the callback of `deadline.showing(on_delta)` does not count: a slow watcher is not a slow server.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -34,7 +35,7 @@ class Deadline:
         await self._scope.__aenter__()
         if self._seconds is not None:
             self._ends = self._loop.time() + self._seconds
-            self._timer = self._loop.call_at(self._ends, self._look)
+            self._timer = self._loop.call_at(self._ends, self._check)
         return self
 
     async def __aexit__(
@@ -44,29 +45,25 @@ class Deadline:
             self._timer.cancel()
         await self._scope.__aexit__(kind, error, trace)
 
-    def _look(self) -> None:
-        """End it if the time is over; else look again when it would be."""
+    def _check(self) -> None:
+        """End the scope if the time is over; else check again when it will be."""
         now = self._loop.time()
-        held_up = self.shown_for()
-        if self._ends + held_up <= now:
+        ends = self._ends + (0.0 if self._shown_since is None else now - self._shown_since)
+        if ends <= now:
             self._scope.reschedule(now)
         else:
-            self._timer = self._loop.call_at(max(self._ends + held_up, now + 0.01), self._look)
-
-    def shown_for(self) -> float:
-        """For how many seconds the watcher has been at the same piece."""
-        since = self._shown_since  # once, as others ask from their threads
-        return 0.0 if since is None else self._loop.time() - since
+            self._timer = self._loop.call_at(max(ends, now + 0.01), self._check)
 
     def showing(self, on_delta: DeltaSink) -> DeltaSink:
-        """`on_delta`, whose time does not count."""
+        """`on_delta`, whose time does not count. Model calls that it makes do not wait for this one."""
 
-        async def shown(delta: Delta) -> None:
+        async def show(delta: Delta) -> None:
             self._shown_since = began = self._loop.time()
             try:
-                await on_delta(delta)
+                with Blocking():
+                    await on_delta(delta)
             finally:
                 self._ends += self._loop.time() - began
                 self._shown_since = None
 
-        return shown
+        return show

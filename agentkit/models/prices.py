@@ -1,75 +1,12 @@
-"""What tokens cost: dated prices per million tokens, in US dollars."""
+"""Price tables: what the models of known servers cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from ..errors import SettingsError
-from ..messages import Usage
+from ..prices import Price, cost_of, price_given
 
 __all__ = ["DEEPSEEK_FLASH", "DEEPSEEK_PRO", "Price", "cost_of", "price_given"]
-
-_MILLION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """A price from a moment on: US dollars per million tokens, `peak` times as much in peak hours.
-
-    Peak hours are DeepSeek's: 01:00 to 04:00 and 06:00 to 10:00 UTC, Monday to Friday. Chinese public holidays, which are
-    off-peak, are not known here, so a cost is an estimate that may be high on those days.
-    """
-
-    since: datetime
-    cache_hit: float
-    cache_miss: float
-    output: float
-    peak: float = 1.0
-
-    def cost(self, usage: Usage, at: datetime) -> float:
-        """The price of this usage at this time."""
-        dollars = (
-            usage.cache_read_tokens * self.cache_hit
-            + usage.cache_miss_tokens * self.cache_miss
-            + usage.output_tokens * self.output
-        ) / _MILLION
-        return dollars * (self.peak if _is_peak(at) else 1.0)
-
-    def of_prompt(self, cached: int, new: int) -> float:
-        """What a prompt costs at least: outside peak hours, with so many of its tokens in the cache."""
-        return (cached * self.cache_hit + new * self.cache_miss) / _MILLION
-
-    def most(self, prompt: int, answer: int) -> float:
-        """What a call with so many tokens costs at most: in peak hours, with nothing of it in the cache."""
-        return (prompt * self.cache_miss + answer * self.output) / _MILLION * max(self.peak, 1.0)
-
-
-def _is_peak(at: datetime) -> bool:
-    at = at.astimezone(UTC)
-    return at.weekday() < 5 and (1 <= at.hour < 4 or 6 <= at.hour < 10)
-
-
-def cost_of(prices: Sequence[Price], usage: Usage, at: datetime) -> float | None:
-    """The cost by the newest price that is in force at that time; None when there is none."""
-    in_force = [price for price in prices if price.since <= at]
-    return max(in_force, key=lambda price: price.since).cost(usage, at) if in_force else None
-
-
-def price_given(price: Any) -> Price:
-    """A price that a program gives: a `Price`, or US dollars per million tokens (in, out); what a cache serves costs as much.
-
-    Raises SettingsError for anything else.
-    """
-    if isinstance(price, Price):
-        return price
-    rates = [*price] if isinstance(price, tuple | list) else []
-    if len(rates) != 2 or not all(type(rate) in (int, float) and 0 <= rate < float("inf") for rate in rates):
-        raise SettingsError(f"price is {price!r:.80}; allowed: (in, out) in US dollars per million tokens, or a Price")
-    return Price(datetime(1970, 1, 1, tzinfo=UTC), rates[0], *rates)
-
 
 DEEPSEEK_FLASH = (
     Price(datetime(2026, 4, 26, tzinfo=UTC), 0.0028, 0.14, 0.28),

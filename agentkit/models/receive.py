@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import ConnectionFailed, ModelError, ReplyTooLarge, StreamBroken
@@ -29,14 +30,16 @@ _REFUSAL = 65_536
 
 
 class ReplyBytes:
-    """The bytes of a response as they come, at most `max_bytes` of them."""
+    """The bytes of a response as they come, at most `max_bytes` of them. `renew` is called whenever some came."""
 
-    def __init__(self, response: Response, max_bytes: int, url: str) -> None:
+    def __init__(self, response: Response, max_bytes: int, url: str, renew: Callable[[], None]) -> None:
         self._response, self._max_bytes, self._left, self._url = response, max_bytes, max_bytes, url
+        self._renew = renew
 
     async def read(self) -> bytes:
         """The next bytes; none at the end. Raises `ReplyTooLarge`, or the error of a broken connection."""
         piece = await self._response.read()
+        self._renew()
         self._left -= len(piece)
         if self._left < 0:
             raise ReplyTooLarge(f"{self._url}: the reply is larger than {self._max_bytes:,} bytes (max_bytes)")

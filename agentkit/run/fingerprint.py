@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from ..model import ModelSettings
+from ..model import ModelSettings, info_of
 from ..spec import AgentSpec
 
 __all__ = ["digest", "fingerprint_of"]
@@ -18,7 +18,7 @@ def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
         "instructions": digest(spec.instructions)[:16],
         "tools": digest([[tool.name, tool.description, tool.parameters, tool.strict] for tool in spec.offered])[:16],
         "output": digest([type(spec.output).__name__, answer.parameters if answer else None])[:16],
-        "model": str(getattr(getattr(spec.model, "model", spec.model), "name", type(spec.model).__name__)),
+        "model": info_of(spec.model).name,
         "settings": digest(_settings(spec.settings))[:16],
     }
 

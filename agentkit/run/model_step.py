@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
-from ..budget import Reservation
 from ..decisions import AskModel
-from ..events import MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
+from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import mend, unique_ids
 from ..limits import ahead
-from ..messages import Assistant, Message, Spent, checked
-from ..model import DeltaSink, ModelReply, ModelRequest
-from ..prefix import change
+from ..messages import Assistant, Message, Spent, Usage, checked
+from ..model import ModelReply, ModelRequest
+from ..portal import Blocking
 from ..veil import Pieces
 from .run import Run
 
@@ -30,9 +28,6 @@ class ModelSteps:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._sent: Sequence[Message] | int = run.state.sent_whole
-        """The messages of the last request; of one that had the whole transcript, how many it had."""
-        self._last: ModelRequest | None = None
         self._step = _Step()
 
     async def ask(self, ask: AskModel) -> None:
@@ -45,7 +40,8 @@ class ModelSteps:
         if spec.history:
             view = spec.history(messages, state.new_from)
             messages = view if view is messages else mend(view)
-        request = ModelRequest(messages, spec.offered, ask.tool_choice if spec.offered else "auto", spec.settings)
+        choice = ask.tool_choice if spec.offered else "auto"
+        request = ModelRequest(messages, spec.offered, choice, spec.settings, run_id=state.run_id)
         started = time.perf_counter()
         self._step = step = _Step()
         try:
@@ -57,28 +53,9 @@ class ModelSteps:
             raise
         message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
         seconds = time.perf_counter() - started
-        counts = reply.usage, reply.finish_reason, reply.model, reply.cost, seconds, reply.waited
-        await self._end_step(step, reply, ModelReplied(message, *counts, *self._compared(), reply.price_note))
-
-    def _compared(self) -> tuple[int, int, str]:
-        """How many messages the model was sent, how many at their beginning are those of the request before, what changed."""
-        request, last, before = self._step.asked, self._last, self._sent
-        if request is None:  # a middleware has answered itself
-            return 0, 0, ""
-        messages = request.messages
-        whole = messages is self.run.state.messages  # it only grows
-        self._last, self._sent = request, len(messages) if whole else tuple(messages)
-        if isinstance(before, int) and whole:
-            known: Sequence[Message] = ()
-            same, all_before = before, before
-        else:
-            known = self.run.state.messages[:before] if isinstance(before, int) else before
-            pairs = zip(known, messages, strict=False)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs))
-            all_before = len(known)
-        if last is None or (same == all_before and _same_head(last, request)):
-            return len(messages), same, ""
-        return len(messages), same, change(last, known, request, same)
+        counted = step.take(reply)
+        counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
+        await self._end_step(step, ModelReplied(message, *counts, *reply.prefix, counted.price_note))
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -92,65 +69,56 @@ class ModelSteps:
         if step.asked is not None:  # a middleware asks again: what was shown does not count
             await self.run.emit(Retrying(1, 0.0, "a middleware sends another request"))
         step.asked = request
-        place = await self._reserve(request) if self.run.ledger.binds else None
-        pieces = Pieces(self.run.veil, self.run.observers.tell)
-        watch: DeltaSink | None = pieces.show if self.run.observers.want_deltas else None
-        if place is not None:
-            watch = watch and place.showing(watch)
-            request = replace(request, again=partial(self._check_again, request))
-        if self.run.observers and watch is None:
+        ledger, reservation = self.run.ledger, None
+        if ledger.binds:
+            past_own = self.run.state.limit is not None  # the last answer
+            prompt = ahead(self.run.state, self.run.spec.price, request.messages, request.tools)
+            max_tokens = request.settings.max_tokens
+            reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
+            request = replace(request, again=partial(ledger.check, prompt, past_own=past_own))
+        pieces = Pieces(self.run.veil, self._show)
+        is_watched = self.run.observers.want_deltas
+        if self.run.observers and not is_watched:
             request = replace(request, on_retry=self.run.emit)
         spent = Spent()
         try:
-            reply = await self.run.spec.model.reply(request, on_delta=watch)
-            if place is not None:
-                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+            reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)
         except BaseException as error:
             spent = getattr(error, "uncounted", None) or spent
             step.uncounted.append(spent)
             raise
         else:
+            if reservation is not None:
+                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+                reply = replace(reply, waited=reply.waited + reservation.waited)
             step.replies.append(reply)
             step.uncounted.append(reply.uncounted)
             await pieces.end()
         finally:
-            if place is not None:
-                self.run.ledger.end(place, spent)
-                step.places.append(place)
+            if reservation is not None:
+                ledger.settle(reservation, spent)
             if step.has_ended:  # a middleware has left the request to itself
                 await self._end_step(step)
-        return replace(reply, waited=reply.waited + place.waited) if place and place.waited else reply
+        return reply
 
-    def _ahead(self, request: ModelRequest) -> Spent:
-        return ahead(self.run.state, self.run.spec.price, request.messages, request.tools)
+    async def _show(self, delta: Delta) -> None:
+        with Blocking():
+            await self.run.observers.tell(delta)
 
-    def _reserve(self, request: ModelRequest) -> Awaitable[Reservation]:
-        past_own = self.run.state.limit is not None  # the last answer
-        return self.run.ledger.reserve(
-            self._ahead(request), request.settings.max_tokens, self.run.spec.price, past_own=past_own
-        )
-
-    def _check_again(self, request: ModelRequest, lost: Spent) -> None:
-        self.run.ledger.check(self._ahead(request), lost, past_own=self.run.state.limit is not None)
-
-    async def _end_step(self, step: _Step, taken: ModelReply | None = None, *replied: ModelReplied) -> None:
-        """Write down what the step spent: the reply that was taken, if one was, and what was spent beside it."""
-        replies, uncounted = step.replies, step.uncounted
-        if taken is not None:
-            replies = _not_in(taken, replies)
-            if not any(taken.uncounted is spent for spent in uncounted):  # a middleware got it elsewhere
-                uncounted = [*uncounted, taken.uncounted]
+    async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
+        """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
         events: list[ModelReplied | UsageAdded] = [*replied]
-        events += [UsageAdded("", reply.usage, reply.cost) for reply in replies]
-        events += [UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in uncounted if spent.usage.total_tokens]
-        if self.run.ledger.binds:
-            self.run.ledger.count([Spent(event.usage, event.cost) for event in events], step.places)
-        step.replies, step.uncounted, step.places, step.has_ended = [], [], [], True
+        events += [UsageAdded("", reply.usage, reply.cost) for reply in step.replies]
+        events += [
+            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens
+        ]
+        step.replies, step.uncounted, step.has_ended = [], [], True
+        around = self.run.around
         if not self.run.ledger.has_ended:
             await self.run.record(*events)
-        elif self.run.around is not None:
+        elif around is not None:
             for event in events:
-                await self.run.around.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
+                await around.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
 
 
 def _answer_of(reply: ModelReply, model: object) -> Assistant:
@@ -164,39 +132,27 @@ def _answer_of(reply: ModelReply, model: object) -> Assistant:
     return message
 
 
-def _not_in(taken: ModelReply, replies: list[ModelReply]) -> list[ModelReply]:
-    """The replies that the usage of the one that a middleware gave back does not count; it may be of one of them, or a sum."""
-    usage, rest = taken.usage, [*replies]
-    same = [place for place, reply in enumerate(replies) if reply.usage is usage]
-    if same:  # the last one, as a model may have one object for all of its replies
-        del rest[same[-1]]
-        return rest
-    own = [reply for reply in rest if reply.message is taken.message]
-    missing: list[ModelReply] = []
-    for reply in (*own, *(reply for reply in reversed(rest) if reply not in own)):
-        left = usage - reply.usage
-        if usage.covers(reply.usage) and (left.requests > 0 or not left.total_tokens or reply in own):
-            usage = left
-        elif reply not in own:  # whose counts a middleware has put right
-            missing.insert(0, reply)
-    return missing
-
-
 @dataclass(slots=True)
 class _Step:
-    """A step under way."""
+    """One step: the requests that it made, and what they spent."""
 
     asked: ModelRequest | None = None
     """What the model was sent last."""
     replies: list[ModelReply] = field(default_factory=list)
     """What it answered: more than once where a middleware asks again."""
     uncounted: list[Spent] = field(default_factory=list)
-    places: list[Reservation] = field(default_factory=list)
     has_ended: bool = False
 
+    def take(self, reply: ModelReply) -> ModelReply:
+        """Take out the model's reply whose counts go with this one: it has the same message, else it is the last.
 
-def _same_head(a: ModelRequest, b: ModelRequest) -> bool:
-    return a.tools is b.tools and a.settings is b.settings and a.tool_choice == b.tool_choice
+        A middleware changes the message, never the counts. Where it answered without the model, these are 0.
+        """
+        if not self.replies:
+            return ModelReply(reply.message, Usage(), cost=0.0)
+        last = len(self.replies) - 1
+        same = (number for number in range(last, -1, -1) if self.replies[number].message is reply.message)
+        return self.replies.pop(next(same, last))
 
 
 async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:

@@ -54,7 +54,7 @@ class Run:
         if scope and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
-        self.ledger = Ledger(spec.limits, state, spec.kind, self.around.ledger if self.around else None)
+        self.ledger = Ledger(spec.limits, state, self.around.ledger if self.around else None)
         self._scope = scope
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, Assistant, Limits, ModelReply, RunContext, ScriptedModel, ToolCall, Usage, tool
+from agentkit.cache_report import CacheReport
 from agentkit.cli.render import AnswerOnly, JsonLines, LiveView
 from agentkit.cli.screen import PlainScreen
 from agentkit.testing import call
@@ -102,7 +103,7 @@ def test_steps_that_the_cache_did_not_serve_are_named() -> None:
     replies = [ModelReply(said, Usage(1, 1000 * (n + 1), 5, reads[n])) for n, said in enumerate([*asked, Assistant("Done.")])]
     shown, lines = io.StringIO(), io.StringIO()
     watching = LiveView(PlainScreen(shown), clock=Clock()), JsonLines(lines)
-    Agent(ScriptedModel(replies), tools=[fetch]).run_sync("Go.", observers=watching)
+    Agent(ScriptedModel(replies), tools=[fetch], middleware=[CacheReport()]).run_sync("Go.", observers=watching)
     text = shown.getvalue()
     assert "! step 3 read 0 of 2,000 tokens from the cache: the request only grew" in text
     assert text.count("tokens from the cache:") == 3 and "and 2 more steps that the cache did not serve" in text

@@ -267,3 +267,42 @@ def test_what_models_and_tools_say_is_neither_markup_nor_control_codes(tmp_path:
     assert {char for char in result.stdout if not char.isprintable()} == {"\n"}
     assert result.stdout.count("\\x1b]0;owned\\x07[bold red]x[/bold red] \\x9b31m \\u202eabc") >= 4
     assert "[link=x]" in result.stdout
+
+
+STAMPED = """
+from dataclasses import replace
+
+from agentkit import Agent, Assistant, Middleware, ModelReply, ScriptedModel, System, ToolCall, Usage
+from agentkit.cache_report import CacheReport
+
+
+class Stamp(Middleware):
+    calls = 0
+
+    async def model_call(self, request, next):
+        self.calls += 1
+        return await next(replace(request, messages=[System(f"Call {self.calls}."), *request.messages]))
+
+
+def look() -> str:
+    'Look.'
+    return "seen"
+
+
+def agent(*more):
+    replies = [ModelReply(Assistant("", "", (ToolCall("c1", "look", "{}"),)), Usage(1, 1000, 5))]
+    replies.append(ModelReply(Assistant("Done."), Usage(1, 1000, 5)))
+    return Agent(ScriptedModel(replies), tools=[look], middleware=[Stamp(), *more])
+
+
+bare, reporting = agent(), agent(CacheReport())
+"""
+
+
+@pytest.mark.parametrize("name", ["bare", "reporting"])
+def test_what_made_the_cache_miss_is_named_whatever_the_agent_has(tmp_path: Path, name: str) -> None:
+    result = cli("run", "Hi", "--agent", f"{tools_file(tmp_path, STAMPED, 'stamped.py')}:{name}", "--json")
+    misses = json.loads(result.stdout.splitlines()[-1])["cache_misses"]
+    assert [miss.partition("from the cache: ")[2] for miss in misses] == [
+        "byte 5 of the prompt's text: message 0 (system) was '1.', now '2.'"
+    ]
