@@ -8,7 +8,6 @@ from math import inf
 from typing import Literal
 
 from .errors import SettingsError
-from .history import History
 from .messages import BYTES_PER_TOKEN, Message, Spent, Usage, bytes_of
 from .model import ToolSpec
 from .prices import Price
@@ -66,19 +65,21 @@ class Limits:
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
     def before_model_call(
-        self, state: RunState, price: Price | None = None, view: History | None = None, tools: Sequence[ToolSpec] = ()
+        self, state: RunState, price: Price | None = None, tools: Sequence[ToolSpec] = (), *, whole: bool = True
     ) -> str | None:
-        """The stop reason if one more model call would break a limit; `view` says what of the transcript it sends."""
+        """The stop reason if one more model call would break a limit.
+
+        Where it does not send the `whole` transcript, tokens and cost are left to the ledger, which sees the request.
+        """
         if self.max_steps is not None and state.steps >= self.max_steps:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"
         if self.refusals is not None and state.refusals >= self.refusals:
             return "limit:refusals"
-        if not self.bind_spending:
+        if not self.bind_spending or not whole:
             return None
-        messages = view(state.messages, state.new_from) if view else state.messages
-        return self.spending(state.spent, ahead(state, price, messages, tools))
+        return self.spending(state.spent, ahead(state, price, state.messages, tools))
 
     @property
     def bind_spending(self) -> bool:

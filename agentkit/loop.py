@@ -117,7 +117,7 @@ def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> li
 
 def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
     """The next model call, if the limits allow it. A choice that forces a tool ends with the first call."""
-    limit = spec.limits.before_model_call(state, spec.price, spec.history, spec.offered)
+    limit = spec.limits.before_model_call(state, spec.price, spec.offered, whole=spec.history is None)
     if limit:
         return _at_limit(limit, state, spec)
     forced_before = state.calls_made and spec.tool_choice != "none"
