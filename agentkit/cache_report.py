@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+from .context import RunContext
 from .middleware import Middleware, NextModelCall
 from .model import ModelReply, ModelRequest, PromptPrefix
 from .prefix import CacheMiss, cache_misses, change
@@ -37,7 +38,7 @@ class CacheReport(Middleware):
         """A copy, or a pickle, knows no requests: they are what users said."""
         return {**vars(self), "_runs": {}}
 
-    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
         """Send the request, and note how much of its beginning was sent before."""
         sent = replace(request, messages=tuple(request.messages))  # the list may change while the model answers
         reply = await next(request)

@@ -135,7 +135,7 @@ class ShortenOnOverflow(Middleware):
         self._view = view or DropToolResults(50_000)
         self._refused: int | None = None
 
-    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
         """The reply to the request, or else to the shorter one."""
         length = sum(map(_length, request.messages))
         if self._refused is None or length < self._refused:

@@ -27,8 +27,11 @@ class Middleware:
     changes_requests = True
     """Whether `model_call` may change requests. An agent whose middleware never does checks its settings when it is made."""
 
-    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
-        """Round one model call, its retries included."""
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
+        """Round one model call, its retries included. `ctx` is the run's context; a run made `within=ctx` is part of it.
+
+        A method of two arguments, `(request, next)`, gets no context.
+        """
         return await next(request)
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from .events import Event, LastingEvent, Nested, ReasoningDelta, RunInfo, TextDelta, ToolArgsDelta
 
-__all__ = ["GRACE", "Grace", "Observer", "Observers"]
+__all__ = ["GRACE", "Grace", "Observer", "Observers", "required_arguments"]
 
 log = logging.getLogger("agentkit")
 
@@ -74,7 +74,7 @@ class _Attached:
     @classmethod
     def of(cls, observer: Observer) -> _Attached:
         flags = (getattr(observer, "deltas", True), getattr(observer, "strict", False))
-        return cls(observer, _required(observer) > 1, *flags)
+        return cls(observer, required_arguments(observer) > 1, *flags)
 
 
 class Observers:
@@ -166,10 +166,10 @@ def _start(tell: Callable[..., Any], event: Event, run: RunInfo) -> None:
     asyncio.ensure_future(tell(event, Nested(event, run), run))  # noqa: RUF006  it holds the loop, which holds it
 
 
-def _required(observer: Observer) -> int:
-    """How many arguments it requires."""
+def required_arguments(function: Callable[..., Any]) -> int:
+    """How many arguments the function requires; 1 where that is not known."""
     try:
-        parameters = inspect.signature(observer).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built in
         return 1
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

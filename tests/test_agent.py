@@ -385,7 +385,7 @@ class Traced(Middleware):
     def __init__(self, name: str, trace: list[str]) -> None:
         self.name, self.trace = name, trace
 
-    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
         self.trace.append(f"{self.name} > model")
         reply: ModelReply = await next(request)
         self.trace.append(f"{self.name} < model")
@@ -409,7 +409,7 @@ class Short(Middleware):
     def __init__(self, reply: Any = None, value: Any = None, error: Exception | None = None) -> None:
         self.reply, self.value, self.error = reply, value, error
 
-    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
         reply: ModelReply = self.reply or await next(request)
         return reply
 
@@ -439,7 +439,7 @@ def test_an_exception_of_tool_middleware_counts_as_the_tools(how: How, error: Ex
 
 def test_an_exception_of_model_middleware_ends_the_run(how: How) -> None:
     class Fails(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             raise LookupError("no budget")
 
     with pytest.raises(LookupError, match="no budget"):

@@ -324,7 +324,7 @@ def test_a_resumed_run_knows_what_it_sent(how: How) -> None:
 
 def test_a_middleware_that_answers_itself_has_sent_nothing(how: How) -> None:
     class Own(Middleware):
-        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
             return ModelReply(Assistant("Mine."))
 
     result = how(Agent(ScriptedModel([]), middleware=[Own(), CacheReport()]), "go")

@@ -22,7 +22,7 @@ from ..state import OpenCall
 from ..threads import Threads
 from ..tool import RunContext
 from .run import Run
-from .scope import GoesOn, Scope
+from .scope import GoesOn
 
 __all__ = ["answer_call", "run_tools"]
 
@@ -80,15 +80,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
-    scope = Scope(
-        budget,
-        run.observers,
-        policies=run.spec.policies,
-        approve=run.spec.approve,
-        progress=progress,
-        goes_on=going_on,
-        is_leaving=lambda: run.is_leaving,
-    )
+    scope = run.scope_of(budget, progress, going_on)
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
     started = time.perf_counter()
     try:

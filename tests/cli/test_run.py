@@ -279,7 +279,7 @@ from agentkit.cache_report import CacheReport
 class Stamp(Middleware):
     calls = 0
 
-    async def model_call(self, request, next):
+    async def model_call(self, request, ctx, next):
         self.calls += 1
         return await next(replace(request, messages=[System(f"Call {self.calls}."), *request.messages]))
 
