@@ -15,8 +15,8 @@ from contextvars import ContextVar
 from functools import partial
 
 from . import portal
-from .errors import CircuitOpen, ModelError, RateLimited, SettingsError
-from .rates import Circuit, Rates, Window
+from .errors import CircuitOpen, ModelError, RateLimited
+from .rates import Circuit, Rates, Window, check_setting
 
 __all__ = ["Limiter", "Slot", "as_run", "limiter_for"]
 
@@ -73,11 +73,11 @@ class Limiter:
         pause: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check("at_once", at_once, whole=True)
-        _check("requests_per_minute", requests_per_minute)
-        _check("tokens_per_minute", tokens_per_minute)
-        _check("failures", failures, whole=True)
-        _check("pause", pause, needed=True)
+        check_setting("at_once", at_once, whole=True)
+        check_setting("requests_per_minute", requests_per_minute)
+        check_setting("tokens_per_minute", tokens_per_minute)
+        check_setting("failures", failures, whole=True)
+        check_setting("pause", pause, needed=True)
         self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
         self._window, self._circuit, self._paused_until = Window(at_once), Circuit(failures, pause), -math.inf
         self.clock = clock
@@ -317,14 +317,6 @@ async def _wait(woken: asyncio.Future[None], seconds: float) -> None:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _check(name: str, value: object, *, whole: bool = False, needed: bool = False) -> None:
-    if value is None and not needed:
-        return
-    kind = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
-        raise SettingsError(f"limiter: {name} is {value!r}; allowed: a {'whole ' if whole else ''}number above 0")
 
 
 _limiters: weakref.WeakSet[Limiter] = weakref.WeakSet()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import math
 
-from .errors import ConnectionFailed, ModelError, Overloaded
+from .errors import ConnectionFailed, ModelError, Overloaded, SettingsError
 
-__all__ = ["Circuit", "Rates", "Window"]
+__all__ = ["Circuit", "Rates", "Window", "check_setting"]
 
 _QUIET = 60.0
 """Seconds without a 429 after which the window grows fast: servers count by the minute."""
@@ -123,3 +123,12 @@ class Circuit:
             self.failed += 1
             if self._max and self.failed >= self._max:
                 self.open_until = now + self._pause
+
+
+def check_setting(name: str, value: object, *, whole: bool = False, needed: bool = False) -> None:
+    """Raise SettingsError unless the setting is a number above 0, or None where it is not needed."""
+    if value is None and not needed:
+        return
+    kind = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+        raise SettingsError(f"limiter: {name} is {value!r}; allowed: a {'whole ' if whole else ''}number above 0")

@@ -24,6 +24,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
         self._ends = 0.0
         self._shown_since: float | None = None
+        self._callback = Blocking()
 
     @property
     def expired(self) -> bool:
@@ -36,11 +37,14 @@ class Deadline:
         if self._seconds is not None:
             self._ends = self._loop.time() + self._seconds
             self._timer = self._loop.call_at(self._ends, self._check)
+        self._callback.__enter__()
+        self._callback.is_active = False  # only inside a callback
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._callback.__exit__()
         if self._timer is not None:
             self._timer.cancel()
         await self._scope.__aexit__(kind, error, trace)
@@ -59,10 +63,11 @@ class Deadline:
 
         async def show(delta: Delta) -> None:
             self._shown_since = began = self._loop.time()
+            self._callback.is_active = True
             try:
-                with Blocking():
-                    await on_delta(delta)
+                await on_delta(delta)
             finally:
+                self._callback.is_active = False
                 self._ends += self._loop.time() - began
                 self._shown_since = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +19,7 @@ from ..limits import ahead
 from ..messages import Assistant, Message, Spent, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..observers import required_arguments
-from ..portal import Blocking
+from ..portal import Blocking, may_wait
 from ..veil import Pieces
 from .run import Run
 
@@ -111,9 +111,9 @@ class ModelSteps:
                 await self._end_step(step)
         return reply
 
-    async def _show(self, delta: Delta) -> None:
-        with Blocking():
-            await self.run.observers.tell(delta)
+    def _show(self, delta: Delta) -> Awaitable[None]:
+        telling = self.run.observers.tell(delta)
+        return _as_callback(telling) if may_wait() else telling  # `ChatModel` marks its callbacks itself
 
     async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
         """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
@@ -163,6 +163,11 @@ class _Step:
         last = len(self.replies) - 1
         same = (number for number in range(last, -1, -1) if self.replies[number].message is reply.message)
         return self.replies.pop(next(same, last))
+
+
+async def _as_callback(telling: Awaitable[None]) -> None:
+    with Blocking():
+        await telling
 
 
 async def _model_layer(layer: Any, ctx: RunContext[Any], inner: Any, request: ModelRequest) -> ModelReply:
