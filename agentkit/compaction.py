@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ._renamed import renamed
 from .agent import Agent
 from .context import RunContext
 from .errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
@@ -46,6 +47,7 @@ class Summary:
     cost: float | None = 0.0
 
 
+@renamed(most="max_chars", at_once="chunk_chars")
 @dataclass(frozen=True, slots=True)
 class Summarise:
     """Between two runs, has a model write a summary of all turns but the last `keep`.
@@ -53,32 +55,32 @@ class Summarise:
         summary = await Summarise(model)(result.messages)
         result = await agent.run("And now?", messages=summary.messages)
 
-    Nothing is asked while the conversation has at most `most` characters. A turn is a user message and all that follows it;
-    turns are kept whole, system messages stay. The model may be a smaller one than the agent's: what is longer than `at_once`
-    characters, or than its context window, is summarised piece by piece, each with the summary before it, and of a result of
-    a tool it reads the head and the tail. Raises what a run raises, and `LimitReached` where the summary was cut off, so that
-    a conversation is never replaced by half a summary.
+    Nothing is asked while the conversation has at most `max_chars` characters. A turn is a user message and all that follows
+    it; turns are kept whole, system messages stay. The model may be a smaller one than the agent's: what is longer than
+    `chunk_chars` characters, or than its context window, is summarised piece by piece, each with the summary before it, and of
+    a result of a tool it reads the head and the tail. Raises what a run raises, and `LimitReached` where the summary was cut
+    off, so that a conversation is never replaced by half a summary.
     """
 
     model: Model | str | None = None
-    most: int = 200_000
+    max_chars: int = 200_000
     keep: int = 2
     instructions: str = _TASK
-    at_once: int = 100_000
+    chunk_chars: int = 100_000
 
     async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
         """The conversation with its older turns as a summary; it may be `within` the run of a tool, which then pays for it."""
         starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
         cut = starts[-self.keep] if 0 < self.keep <= len(starts) else len(messages) if self.keep == 0 else 0
         older = [message for message in messages[:cut] if not isinstance(message, System)]
-        if not older or sum(map(_length, messages)) <= self.most:
+        if not older or sum(map(_length, messages)) <= self.max_chars:
             return Summary(list(messages))
         text, usage, cost = await self._summary(_as_text(older), within)
         kept: list[Message] = [message for message in messages[:cut] if isinstance(message, System)]
         return Summary([*kept, _ASKED, Assistant(text), *messages[cut:]], usage, cost)
 
     async def _summary(self, text: str, within: RunContext[Any] | None) -> tuple[str, Usage, float | None]:
-        agent, size, before = Agent(self.model, instructions=self.instructions), self.at_once, ""
+        agent, size, before = Agent(self.model, instructions=self.instructions), self.chunk_chars, ""
         usage = Usage()
         cost: float | None = 0.0
         while text:
@@ -154,14 +156,15 @@ class ShortenOnOverflow(Middleware):
         return None if view is request.messages else replace(request, messages=mend(view))
 
 
+@renamed(most="max_chars")
 class SpillOutputs(Middleware):
     """Puts large results of tools into files; the model gets the head, and a tool that reads on.
 
         spill = SpillOutputs("outputs")
         agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
 
-    A result of more than `most` characters is written to a file in `folder`, which is made if it is missing, and whose files
-    are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
+    A result of more than `max_chars` characters is written to a file in `folder`, which is made if it is missing, and whose
+    files are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
     writes the same file, also after a resume. The tool reads the outputs of its own run only: neither another user's run nor
     the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
     without, and a RuntimeWarning says why.
@@ -169,10 +172,12 @@ class SpillOutputs(Middleware):
 
     changes_requests = False
 
-    def __init__(self, folder: str | Path, *, most: int = 20_000, head: int = 2_000) -> None:
-        if not 0 <= head < most:
-            raise SettingsError(f"SpillOutputs: head is {head!r} and most {most!r}; allowed: head from 0 below most")
-        self.folder, self._most, self._head = Path(folder), most, head
+    def __init__(self, folder: str | Path, *, max_chars: int = 20_000, head: int = 2_000) -> None:
+        if not 0 <= head < max_chars:
+            raise SettingsError(
+                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: head from 0 below max_chars"
+            )
+        self.folder, self._max_chars, self._head = Path(folder), max_chars, head
         self.tool: AnyTool = tool(
             self._read, name="read_output", read_only=True, destructive=False, idempotent=True, open_world=False
         )
@@ -181,7 +186,7 @@ class SpillOutputs(Middleware):
         """The value, or the head of it and where the whole is."""
         value = await next(call)
         text = value if call.name == self.tool.name else render(value)
-        if call.name == self.tool.name or len(text) <= self._most:
+        if call.name == self.tool.name or len(text) <= self._max_chars:
             return value
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
@@ -207,7 +212,7 @@ class SpillOutputs(Middleware):
         if not of_this_run or file.is_symlink() or not file.is_file():
             raise ModelRetry(f"there is no output {name!r} of this run; give the name as the result has it")
         start = max(0, start)
-        end = start + min(max(0, length), self._most)
+        end = start + min(max(0, length), self._max_chars)
         part, total = "", 0
         with file.open(encoding="utf-8", newline="") as opened:
             while piece := opened.read(_PIECE):

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 
 from . import portal
+from ._renamed import renamed
 from .errors import CircuitOpen, ModelError, RateLimited
 from .rates import Circuit, Rates, Window, check_setting
 
@@ -47,17 +48,19 @@ def as_run() -> Iterator[None]:
             _run.reset(token)
 
 
+@renamed(at_once="concurrency")
 class Limiter:
     """Paces requests; all runs that use a model of one server with one key share one.
 
     Runs take turns, each with the runs inside it. The requests of one run go in the order in which they came.
 
-    `at_once` bounds the requests in flight (the window). A 429 beside others halves the window (or the peak of the last minute,
-    where that was less), down to 1. Each answer grows it by one per round (additive increase, multiplicative decrease), and by
-    one per answer after a minute without a 429. A request that has received nothing for a minute no longer counts. Where the
-    server asks for a wait of up to a minute, all requests wait. `requests_per_minute` and `tokens_per_minute` spread the
-    requests; tokens are estimated from the bytes of a request, and corrected by the usage of its reply. After `failures`
-    failures of the server in a row (5xx, no connection) requests fail at once for `pause` seconds, then one probes the server.
+    `concurrency` bounds the requests in flight (the window). A 429 beside others halves the window (or the peak of the last
+    minute, where that was less), down to 1. Each answer grows it by one per round (additive increase, multiplicative
+    decrease), and by one per answer after a minute without a 429. A request that has received nothing for a minute no longer
+    counts. Where the server asks for a wait of up to a minute, all requests wait. `requests_per_minute` and
+    `tokens_per_minute` spread the requests; tokens are estimated from the bytes of a request, and corrected by the usage of
+    its reply. After `failures` failures of the server in a row (5xx, no connection) requests fail at once for `pause` seconds,
+    then one probes the server.
 
     Code that a request in flight may be waiting for (a delta's callback, a sync call inside a running event loop) does not
     queue: its request goes beside the others. Several threads and event loops may share a limiter, and it works after a fork.
@@ -66,20 +69,20 @@ class Limiter:
     def __init__(
         self,
         *,
-        at_once: int | None = None,
+        concurrency: int | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         failures: int | None = 20,
         pause: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        check_setting("at_once", at_once, whole=True)
+        check_setting("concurrency", concurrency, whole=True)
         check_setting("requests_per_minute", requests_per_minute)
         check_setting("tokens_per_minute", tokens_per_minute)
         check_setting("failures", failures, whole=True)
         check_setting("pause", pause, needed=True)
         self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
-        self._window, self._circuit, self._paused_until = Window(at_once), Circuit(failures, pause), -math.inf
+        self._window, self._circuit, self._paused_until = Window(concurrency), Circuit(failures, pause), -math.inf
         self.clock = clock
         self._forget()
         _limiters.add(self)
@@ -94,7 +97,7 @@ class Limiter:
         self._leases_end = -math.inf
 
     @property
-    def at_once(self) -> float | None:
+    def concurrency(self) -> float | None:
         """Max requests in flight now; None means no bound."""
         return self._window.size
 

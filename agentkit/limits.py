@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from ._renamed import renamed
 from .errors import SettingsError
 from .messages import BYTES_PER_TOKEN, Message, Spent, Usage, bytes_of
 from .model import ToolSpec
@@ -16,6 +17,7 @@ from .state import RunState
 __all__ = ["Limits", "ahead"]
 
 
+@renamed(max_steps="steps", calls_at_once="concurrent_calls")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits of one run. None means: no limit. They are checked before the call that would break them.
@@ -24,16 +26,16 @@ class Limits:
     estimate, what the server does not count (`RunResult.uncounted`).
 
     A limit that is reached ends the run as a result with everything done so far and `stop_reason` "limit:<name>",
-    where the name is the field's (`max_steps` is "steps").
+    where the name is the field's.
     """
 
-    max_steps: int | None = 20
+    steps: int | None = 20
     """Model calls."""
     tool_calls: int | None = None
     """Tool calls; those beyond it are answered without being run."""
     calls_per_reply: int | None = 256
     """Tool calls of one reply; those beyond it are answered without being run, and the run goes on."""
-    calls_at_once: int | None = 64
+    concurrent_calls: int | None = 64
     """Tool calls of one reply that run at the same time; the others wait for their turn."""
     input_tokens: int | None = None
     """Prompt tokens over all calls. The next prompt is taken to have those of the last prompt and its answer, and one token for
@@ -56,11 +58,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in Limits.__slots__[:-1]:
-            value, least = getattr(self, name), 1 if name in ("calls_per_reply", "calls_at_once", "refusals") else 0
+            value, minimum = getattr(self, name), 1 if name in ("calls_per_reply", "concurrent_calls", "refusals") else 0
             kind = int | float if name in ("cost", "seconds") else int
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not least <= value < inf):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not minimum <= value < inf):
                 number = "number" if kind is not int else "whole number"
-                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a {number} of at least {least}")
+                raise SettingsError(f"limits: {name} is {value!r}; allowed: None or a {number} of at least {minimum}")
         if self.on_limit not in ("stop", "answer", "raise"):
             raise SettingsError(f"limits: on_limit is {self.on_limit!r}; allowed: stop, answer, raise")
 
@@ -71,7 +73,7 @@ class Limits:
 
         Where it does not send the `whole` transcript, tokens and cost are left to the ledger, which sees the request.
         """
-        if self.max_steps is not None and state.steps >= self.max_steps:
+        if self.steps is not None and state.steps >= self.steps:
             return "limit:steps"
         if self.repeats is not None and state.repeats >= self.repeats:
             return "limit:repeats"

@@ -17,7 +17,7 @@ import agentkit
 ROOT = Path(__file__).parent.parent
 
 LAYERS: list[set[str]] = [
-    {"_typing", "copies", "errors", "messages", "names", "keyforms", "secretnames", "redact"},
+    {"_renamed", "_typing", "copies", "errors", "messages", "names", "keyforms", "secretnames", "redact"},
     {
         "events",
         "schema",

@@ -60,8 +60,8 @@ def by_turn(request: ModelRequest) -> ModelReply:
 
 LIMITS = [
     Limits(),
-    Limits(max_steps=2),
-    Limits(max_steps=2, on_limit="answer"),
+    Limits(steps=2),
+    Limits(steps=2, on_limit="answer"),
     *(Limits(tool_calls=n, on_limit=end) for n in (0, 1, 2, 3, 5) for end in ("stop", "answer")),
     Limits(calls_per_reply=1),
     Limits(refusals=1),

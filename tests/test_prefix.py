@@ -235,7 +235,7 @@ def test_the_reasons_are_part_of_the_run(simulate: Simulate) -> None:
         ChatModel(base_url=simulator.base_url),
         tools=[fetch],
         middleware=[Change(stamped), CacheReport()],
-        limits=Limits(max_steps=9),
+        limits=Limits(steps=9),
         instructions="x",
     )
     result = agent.run_sync("Go.")

@@ -525,9 +525,9 @@ def test_a_models_error_of_an_observer_is_not_the_models_own() -> None:
 
     watch.strict = True  # type: ignore[attr-defined]
     with DeepSeekSimulator(["hello", "never"]) as simulator:
-        model = ChatModel(base_url=simulator.base_url, limiter=Limiter(at_once=8))
+        model = ChatModel(base_url=simulator.base_url, limiter=Limiter(concurrency=8))
         for agent in (Agent(model), Agent(Fallback(model, model))):
             with pytest.raises(RateLimited, match="moderation") as caught:
                 agent.run_sync("hi", observers=[watch])
             assert caught.value.state.stop_reason is None
-        assert (len(simulator.requests), model.limiter.at_once) == (2, 8)
+        assert (len(simulator.requests), model.limiter.concurrency) == (2, 8)

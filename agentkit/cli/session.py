@@ -64,7 +64,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if options.instructions is not None:
         changes["instructions"] = options.instructions
     if options.max_steps is not None:
-        changes["limits"] = replace(base.spec.limits if base else Limits(), max_steps=options.max_steps)
+        changes["limits"] = replace(base.spec.limits if base else Limits(), steps=options.max_steps)
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)

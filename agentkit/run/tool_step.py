@@ -44,7 +44,7 @@ async def run_tools(run: Run, todo: RunTools) -> None:
             await _run_chain(run, stage[0], run.own_thread)
             continue
         own = own_chain(stage, run.spec.tools)
-        turns = asyncio.Semaphore(run.spec.limits.calls_at_once or len(stage))
+        turns = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(stage))
         try:
             async with asyncio.TaskGroup() as together:
                 for chain in stage:
