@@ -554,8 +554,8 @@ def test_a_forked_process_does_not_wait_for_its_parents_requests() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"concurrency": 0}, {"concurrency": 0.5}, {"concurrency": True}, {"concurrency": float("inf")}, {"pause": -1}, {"pause": None},
-        {"failures": "many"}, {"tokens_per_minute": 0}, {"requests_per_minute": float("nan")},
+        {"concurrency": 0}, {"concurrency": 0.5}, {"concurrency": True}, {"concurrency": float("inf")}, {"pause": -1},
+        {"pause": None}, {"failures": "many"}, {"tokens_per_minute": 0}, {"requests_per_minute": float("nan")},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
