@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from agentkit import Agent, ChatModel, Limits, Usage, tool
-from agentkit.cache_report import CacheReport
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.models.prices import cost_of
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.models.usage import read_usage

@@ -31,7 +31,7 @@ from agentkit import (
     tool,
 )
 from agentkit.testing import call
-from agentkit.tool import AnyTool
+from agentkit.tools.tool import AnyTool
 
 How = Callable[..., RunResult[Any]]
 

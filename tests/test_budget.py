@@ -34,10 +34,10 @@ from agentkit import (
     User,
     tool,
 )  # fmt: skip
-from agentkit.budget import CallBudget, Ledger, OverBudget
+from agentkit._sync import Blocking
 from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
-from agentkit.portal import Blocking
+from agentkit.run.ledger import CallBudget, Ledger, OverBudget
 from tests.spending import How, Simulate, Twice, again, asking, endless, priced, sent_to_model
 
 PRICE = DEEPSEEK_FLASH[-1]
@@ -401,7 +401,7 @@ def test_an_end_on_one_event_loop_wakes_a_waiter_on_another() -> None:
 
 
 def test_a_wait_for_room_ends_with_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.budget._MAX_WAIT", 0.05)
+    monkeypatch.setattr("agentkit.run.ledger._MAX_WAIT", 0.05)
 
     async def main() -> OverBudget:
         first, second = tree(Limits(output_tokens=10), 2)

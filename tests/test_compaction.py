@@ -40,10 +40,10 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.cache_report import CacheReport
-from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.history import DropToolResults
 from agentkit.middleware import Middleware, NextModelCall
+from agentkit.middleware.cache_report import CacheReport
+from agentkit.middleware.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit import AgentError, BadRequest
-from agentkit.keys import Hider, Secret, Unseen, clean_error, is_secret_header, secrets_of_header
+from agentkit.redact.keys import Hider, Secret, Unseen, clean_error, is_secret_header, secrets_of_header
 
 KEY = "Zx7Qm2Lp9Vw4Kt8Rb3Ny"
 

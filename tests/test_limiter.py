@@ -17,8 +17,8 @@ import pytest
 
 from agentkit import Agent, ChatModel, Limiter, Retry, SettingsError, TextDelta
 from agentkit import errors as e
-from agentkit.limiter import as_run, limiter_for
-from agentkit.portal import Blocking
+from agentkit._sync import Blocking
+from agentkit.models.rate_limit import as_run, limiter_for
 from agentkit.testing import DeepSeekSimulator, Failure
 from tests.faults.rows import answer, events, status
 from tests.models.calls import ask
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         if not future.done():
             made.now += max(0.0, seconds)
 
-    monkeypatch.setattr("agentkit.limiter._wait", wait)
+    monkeypatch.setattr("agentkit.models.rate_limit._wait", wait)
     return made
 
 

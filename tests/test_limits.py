@@ -22,8 +22,8 @@ from agentkit import (
     User,
 )
 from agentkit.events import ToolFinished, ToolStarted
-from agentkit.limits import Limits as SameLimits
 from agentkit.models.scripted import call
+from agentkit.run.limits import Limits as SameLimits
 
 
 def after(*replies: ModelReplied) -> RunState:

@@ -17,16 +17,16 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentkit import ModelError, ToolArgumentsInvalid, ToolRegistry
-from agentkit.models.bodies import read_whole
+from agentkit.models.http.bodies import read_whole
+from agentkit.models.http.sse import SSEParser
 from agentkit.models.markup import BrokenMarkup, looks_like_a_call, read_markup
 from agentkit.models.replies import ReplyReader
 from agentkit.names import nearest_names
-from agentkit.output import output_of
 from agentkit.redact import redact
+from agentkit.run.output import output_of
 from agentkit.schema.docstrings import read_docstring
 from agentkit.schema.parse import LONG_TEXT
 from agentkit.schema.repair import NotJson, read_json
-from agentkit.sse import SSEParser
 
 
 @dataclass(frozen=True)

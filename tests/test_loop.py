@@ -35,10 +35,10 @@ from agentkit import (
     tool,
 )
 from agentkit.events import ApprovalGiven, CallJudged, LastingEvent, RunFinished, RunPaused, RunStarted
-from agentkit.loop import LAST_ANSWER, AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools, decide
-from agentkit.spec import AgentSpec
+from agentkit.run.loop import LAST_ANSWER, AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools, decide
+from agentkit.run.spec import AgentSpec
 from agentkit.testing import DeepSeekSimulator, Reply, call
-from agentkit.tool import AnyTool
+from agentkit.tools.tool import AnyTool
 
 
 @tool(read_only=True)

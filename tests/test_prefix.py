@@ -32,13 +32,13 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.cache_report import CacheReport
 from agentkit.errors import ContextTooLong
 from agentkit.history import DropToolResults
 from agentkit.messages import Message
 from agentkit.middleware import CancellableCalls, Middleware, NextModelCall
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.model import ToolSpec
-from agentkit.prefix import CacheMiss, cache_misses, change
+from agentkit.run.prefix import CacheMiss, cache_misses, change
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]

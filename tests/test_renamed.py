@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agentkit import KeepTurns, Limiter, Limits, ScriptedModel
-from agentkit.compaction import SpillOutputs, Summarise
 from agentkit.history import DropToolResults
+from agentkit.middleware.compaction import SpillOutputs, Summarise
 
 
 @pytest.mark.parametrize(

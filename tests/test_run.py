@@ -347,7 +347,7 @@ def test_an_observer_that_fails_leaves_no_gap_for_the_others(how: How) -> None:
 def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
     by_limit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.1)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:
@@ -373,7 +373,7 @@ def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
 
 
 def test_a_second_cancellation_does_not_cut_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.1)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:

@@ -30,7 +30,7 @@ from agentkit import (
     ToolStarted,
     tool,
 )
-from agentkit.compaction import SpillOutputs
+from agentkit.middleware.compaction import SpillOutputs
 from agentkit.models.prices import DEEPSEEK_FLASH, cost_of
 from agentkit.schema.coerce import coerce
 from agentkit.schema.node import Nodes

@@ -23,10 +23,10 @@ from agentkit import (
     ToolResult,
     tool,
 )
+from agentkit._sync import Caller
+from agentkit._threads import Threads
 from agentkit.middleware import NextToolCall
-from agentkit.portal import Caller
 from agentkit.testing import call
-from agentkit.threads import Threads
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
 

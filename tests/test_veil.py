@@ -22,10 +22,10 @@ from agentkit.events import (
     ToolProgress,
     dump_event,
 )
-from agentkit.keys import Hider, Secret
 from agentkit.messages import Assistant, ToolCall, ToolResult
+from agentkit.redact.keys import Hider, Secret
+from agentkit.redact.veil import Pieces, Veil
 from agentkit.testing import Cut, DeepSeekSimulator, Reply, call
-from agentkit.veil import Pieces, Veil
 from tests.cli.helpers import cli
 
 KEY = "canaryKEY0001112223334445"

@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from ..agent import Agent
-from ..cache_report import CacheReport
-from ..limits import Limits
 from ..messages import Message, ToolCall
-from ..middleware import Middleware
+from ..middleware.cache_report import CacheReport
 from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
-from ..result import RunResult
-from ..spec import Approve
+from ..run.limits import Limits
+from ..run.middleware import Middleware
+from ..run.result import RunResult
+from ..run.spec import Approve
 from .approval import escaped, fresh_key, show_call
 from .load import file_tools, load_agent, load_tools
 from .render import View

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from .._threads import Threads
 from ..errors import AuthError, MissingKey, ModelError, SettingsError
-from ..keys import Secret, Unseen
 from ..redact import redact
-from ..threads import Threads
+from ..redact.keys import Secret, Unseen
 
 __all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "KeyFunction", "find_endpoint", "is_loopback"]
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
-from ..budget import CallBudget
-from ..context import RunContext
-from ..decisions import AskModel
+from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import mend, unique_ids
-from ..limits import ahead
 from ..messages import Assistant, Message, Spent, Usage, checked
 from ..model import ModelReply, ModelRequest
-from ..observers import required_arguments
-from ..portal import Blocking, may_wait
-from ..veil import Pieces
+from ..redact.veil import Pieces
+from ..tools.context import RunContext
+from .decisions import AskModel
+from .ledger import CallBudget
+from .limits import ahead
+from .observers import required_arguments
 from .run import Run
 
 __all__ = ["ModelSteps"]

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..budget import CallBudget, Forward, Ledger
+from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import Event, LastingEvent, RunInfo
-from ..observers import Observer, Observers
-from ..progress import Progress
+from ..redact.veil import Veil
 from ..schema import Arguments
-from ..spec import AgentSpec
-from ..state import RunState
-from ..threads import Threads
-from ..veil import Veil
+from ..tools.progress import Progress
 from .journal import Journal, Log
+from .ledger import CallBudget, Forward, Ledger
+from .observers import Observer, Observers
 from .scope import GoesOn, Scope
+from .spec import AgentSpec
+from .state import RunState
 
 __all__ = ["Attachments", "Leave", "Run"]
 

@@ -10,19 +10,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from ..budget import CallBudget
-from ..decisions import RunTools
+from .._threads import Threads
 from ..events import ApprovalGiven, CallSuspended, ToolFinished, ToolProgress, ToolStarted
-from ..execute import Outcome, arguments_of, execute, own_chain, plan
 from ..messages import ToolCall, ToolResult
 from ..names import wire_name
-from ..progress import Progress
 from ..schema import Arguments
-from ..state import OpenCall
-from ..threads import Threads
-from ..tool import RunContext
+from ..tools.progress import Progress
+from ..tools.tool import RunContext
+from .decisions import RunTools
+from .execute import Outcome, arguments_of, execute, own_chain, plan
+from .ledger import CallBudget
 from .run import Run
 from .scope import GoesOn
+from .state import OpenCall
 
 __all__ = ["answer_call", "run_tools"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, Assistant, Limits, ModelReply, RunContext, ScriptedModel, ToolCall, Usage, tool
-from agentkit.cache_report import CacheReport
 from agentkit.cli.render import AnswerOnly, JsonLines, LiveView
 from agentkit.cli.screen import PlainScreen
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.testing import call
 
 

@@ -273,7 +273,7 @@ STAMPED = """
 from dataclasses import replace
 
 from agentkit import Agent, Assistant, Middleware, ModelReply, ScriptedModel, System, ToolCall, Usage
-from agentkit.cache_report import CacheReport
+from agentkit.middleware.cache_report import CacheReport
 
 
 class Stamp(Middleware):

@@ -9,8 +9,8 @@ import pytest
 
 from agentkit import ChatModel
 from agentkit.errors import MissingKey, SettingsError
-from agentkit.keys import Secret
 from agentkit.models.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
+from agentkit.redact.keys import Secret
 
 DEEPSEEK, OPENAI = "https://api.deepseek.com", "https://api.openai.com/v1"
 A, D, P = {"AGENTKIT_API_KEY": "ak"}, {"DEEPSEEK_API_KEY": "dk"}, {"OPENAI_API_KEY": "ok"}

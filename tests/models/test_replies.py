@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentkit import Usage
 from agentkit import errors as e
 from agentkit.events import ReasoningDelta, TextDelta, ToolArgsDelta
-from agentkit.models.bodies import read_whole
+from agentkit.models.http.bodies import read_whole
 from agentkit.models.refusals import read_error
 from agentkit.models.replies import Parts, ReplyReader
 from agentkit.models.usage import read_usage
