@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from . import _moved
 from .agent import Agent
 from .errors import (
     AgentError,
@@ -164,6 +165,7 @@ __all__ = [
     "tool",
 ]
 
+_moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a program decides what it sees
 
 _LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}

@@ -35,9 +35,9 @@ from agentkit import (
     ToolFinished,
     ToolResult,
     ToolStarted,
-    portal,
     tool,
 )
+from agentkit import _sync as portal
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import DeepSeekSimulator, Late, call
 
