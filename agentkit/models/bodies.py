@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic_core import from_json
@@ -12,6 +13,9 @@ from .refusals import cut_text
 from .replies import Parts, ReplyReader
 
 __all__ = ["read_chunk", "read_whole"]
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The beginning of an escape that is half of a character."""
 
 
 def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
@@ -38,7 +42,8 @@ def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
         return from_json(data)
     except ValueError as error:
         reason = error
-    try:  # it takes half a character, as an escape that goes on in the next chunk
+    try:  # `json` takes half a character, whose other half comes with the next chunk, but also too deep a nesting
+        from_json(_HALF.sub(rb"\\u00", data))
         return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None

@@ -12,12 +12,12 @@ from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from ..events import ToolArgsDelta
 from ..messages import ToolCall
 from . import opaque
-from .pieces import Text
+from .pieces import Text, joined_halves, json_of
 
 __all__ = ["ArgumentText", "Calls", "settled"]
 
@@ -224,7 +224,7 @@ class Calls:
 
 def _as_text(arguments: Any) -> str:
     """Arguments as JSON text; some servers send the object itself."""
-    return arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
+    return arguments if isinstance(arguments, str) else "" if arguments is None else json_of(arguments).decode()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -232,4 +232,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return joined_halves(value) if isinstance(value, str) else ""

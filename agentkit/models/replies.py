@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pydantic_core import to_json
-
 from ..errors import StreamBroken
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import BYTES_PER_TOKEN, Assistant, Usage
 from . import opaque
 from .calls import Calls
 from .finish import Ending, ending_of, worse
-from .pieces import Text
+from .pieces import Text, joined_halves, json_of
 from .refusals import read_error
 from .thinking import ThinkTags
 from .usage import answer_tokens, cost_told, merged_usage, read_usage
@@ -165,8 +163,8 @@ class ReplyReader:
 
     def _any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
         if _is_error(chunk):
-            raise read_error(None, to_json(chunk))
-        self._model = _text(chunk.get("model")) or self._model
+            raise read_error(None, json_of(chunk))
+        self._model = joined_halves(_text(chunk.get("model"))) or self._model
         self._count(chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage"))
         found = [piece for choice in self._choices(chunk) for piece in self._choice(choice)]
         self._may_be_plain = not self._tags and bool(self._model) and not self.finished
@@ -183,7 +181,7 @@ class ReplyReader:
 
     def _choice(self, choice: Mapping[str, Any]) -> Sequence[Piece]:
         if error := choice.get("error"):
-            raise read_error(None, to_json({"error": error}))
+            raise read_error(None, json_of({"error": error}))
         self._count(choice.get("usage"))
         delta, message = choice.get("delta"), choice.get("message")
         had_finished = self.finished
@@ -205,10 +203,10 @@ class ReplyReader:
         """Take a finish reason in. A worse one stands, such as what a gateway tells of the server behind it."""
         ending = ending_of(word, self._endings)
         if worse(ending, self._ending):
-            self._finish, self._ending = word.strip(), ending
+            self._finish, self._ending = joined_halves(word.strip()), ending
         behind = ending_of(native, self._endings)
         if worse(behind, "unknown") and worse(behind, self._ending):
-            self._finish, self._ending = native.strip(), behind
+            self._finish, self._ending = joined_halves(native.strip()), behind
 
     def _delta(self, delta: Mapping[str, Any], *, whole: bool) -> list[Piece]:
         found: list[Piece] = []

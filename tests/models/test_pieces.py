@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit.errors import Overloaded, StreamBroken
 from agentkit.events import ReasoningDelta, TextDelta, ToolArgsDelta
 from agentkit.messages import Assistant, ToolCall, User
 from agentkit.models import wire
+from agentkit.models.bodies import read_whole
 from agentkit.models.calls import settled
 from agentkit.models.opaque import merge
 from agentkit.models.profiles import profile_named
@@ -187,6 +189,45 @@ def test_halves_of_a_character_are_joined_wherever_they_come(field: str) -> None
 def test_a_lone_half_is_replaced() -> None:
     parts, _ = read(delta(content=f"x{SECOND}y"), delta("stop", content=FIRST))
     assert parts.message.text == "x\ufffdy\ufffd"
+
+
+DETAILS = [
+    {"type": "reasoning.text", "text": "x" + FIRST},
+    {"type": "reasoning.text", "text": SECOND + "y" + SECOND},
+]
+
+
+@pytest.mark.parametrize("name", ["reasoning_details", "blocks"])
+def test_halves_of_a_character_in_an_opaque_field_are_joined(name: str) -> None:
+    parts, _ = read(*(delta(**{name: [block]}) for block in DETAILS), delta("stop", content="hi"), origin="generic")
+    assert sent(parts.message)[name] == [{"type": "reasoning.text", "text": f"x{FACE}y\ufffd"}]
+    parts, _ = read(message(content="hi", **{name: DETAILS}), origin="generic")
+    assert [block["text"] for block in sent(parts.message)[name]] == ["x\ufffd", "\ufffdy\ufffd"]
+
+
+@pytest.mark.parametrize("body", [
+    {"model": "m" + FIRST, "choices": [{"message": {"content": "hi"}, "finish_reason": "stop" + FIRST}]},
+    {"choices": [{"message": {"content": "hi", "x" + FIRST: {"y": [SECOND]}}}]},
+    {"choices": [{"message": {"tool_calls": [{"id": FIRST, "function": {"name": FIRST, "arguments": {"q": FIRST}}}]}}]},
+    {"choices": [{"message": {"tool_calls": [{"id": "a", "sign": FIRST, "function": {"name": "f", "arguments": "{}"}}]}}]},
+])  # fmt: skip
+def test_no_half_of_a_character_is_left_anywhere_in_a_reply(body: Any) -> None:
+    parts = read_whole(json.dumps(body).encode())
+    message = parts.message
+    calls = [text for call in message.tool_calls for text in (call.id, call.name, call.arguments, call.opaque)]
+    "".join([message.text, message.opaque, parts.model, parts.finish_reason, *calls]).encode()
+
+
+def test_an_error_with_half_of_a_character_is_told() -> None:
+    for chunk in ({"error": {"message": "no " + FIRST}}, {"choices": [{"error": {"message": "no " + FIRST}}]}):
+        with pytest.raises(Overloaded, match="no \ufffd"):
+            read(chunk)
+
+
+def test_a_nesting_that_is_too_deep_is_refused_beside_half_of_a_character_as_well() -> None:
+    deep = "[" * 300 + "]" * 300
+    with pytest.raises(StreamBroken, match="not whole JSON"):
+        read_whole(b'{"choices": [{"message": {"content": "hi", "x": ["\\ud83d", %s]}}]}' % deep.encode())
 
 
 # --- opaque fields -------------------------------------------------------------------------------------------------------
