@@ -272,6 +272,11 @@ REPLIES = {
     "calls with an index": events(called("{}", index=1).replace('"index": 1', '"index": "#"')),
     "calls that end whole": events(called('{"a": 1}'), after=event(json.dumps({"content": ""}))),
     "named pieces": events(named("x"), before=event(named('{"a": "')), after=event(named('"}'))),
+    "pieces of a name": lambda size: events(called("", name="weather_#", index=0).replace("c#", "c"))(12 * size),
+    "whole objects that grow": lambda size: "".join(
+        event(called(json.dumps({"a": "x" * at}), index=0).replace("c#", "c")) for at in range(int(size**0.5))
+    ),
+    "braces": events(called("{", index=0).replace("c#", "c")),
     "named pieces without an index": events(called("x").replace("c#", "c"), after=event('{"content": ""}')),
     "half characters": events(json.dumps({"content": "\ud83d"})),
     "half characters of arguments": events(named("\udc00\ud83d"), before=event(named('{"a": "')), after=event(named('"}'))),

@@ -19,47 +19,81 @@ from ..messages import ToolCall
 from . import opaque
 from .pieces import Text, joined_halves, json_of
 
-__all__ = ["ArgumentText", "Calls", "settled"]
+__all__ = ["ArgumentText", "Calls", "contains"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
 _KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
 _MARK = re.compile(r'[{}\[\]"\\]')
+_PLACEHOLDERS = ("{}", "null", '""')
+"""What servers send for arguments that have not come."""
+_LONGEST_PLACEHOLDER = 8
+_LONGEST_NAME = 256
+"""Characters of a name that are kept. No tool's name is as long, and a name may come in any number of pieces."""
 
 
 class ArgumentText:
-    """The arguments of one call as JSON text, from pieces of any kind."""
+    """The arguments of one call as JSON text, from pieces of any kind.
 
-    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_scanned", "_shown", "text")
+    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. Where that makes no object, the last
+    snapshot counts, if it contains everything before it.
+    """
+
+    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_is_shown", "_scanned", "_size", "_starts", "text")
 
     def __init__(self) -> None:
         self.text = Text()
-        self._shown = 0
-        self._scanned = self._depth = self._closed = 0
+        self._starts = list[int]()
+        """The pieces at which snapshots begin."""
+        self._is_shown = False
+        self._begin(0)
+
+    def _begin(self, piece: int) -> None:
+        """Begin a snapshot with this piece."""
+        self._starts.append(piece)
+        self._size = 0
+        self._scanned, self._depth, self._closed = piece, 0, 0
         self._in_text = self._escaped = False
 
     def add(self, piece: str) -> str:
-        """Take a piece in, and give back what of it is new for a watcher: all of it, if it is a fragment."""
-        text = self.text
-        if len(piece) == text.size and piece[:1] == "{" and piece[-1] == "}" and piece == str(text):
-            return ""  # all of them once more; no object has this inside
-        last = text.pieces[-1] if text.pieces else ""
-        new = piece = text.add(piece)
-        if not last and piece.strip() == "{}":
-            new = ""  # perhaps a placeholder
-        elif piece[:1] == "{" and self._shown == len(last) < len(piece) and piece.startswith(last):
-            new = piece[len(last) :]  # all of the arguments so far
-        self._shown += len(new)
+        """Take a piece in, and give back what of it is new for a watcher."""
+        known = self._known_of(piece) if self._size and piece.lstrip()[:1] == "{" else None
+        piece = new = self.text.add(piece)
+        if known is not None:
+            self._begin(len(self.text.pieces) - 1)
+            new = piece[known:]
+        if not self._size and piece.strip() in _PLACEHOLDERS:
+            new = ""
+        self._size += len(piece)
+        self._is_shown = self._is_shown or bool(new)
         return new
+
+    def _known_of(self, piece: str) -> int | None:
+        """How much of a piece a watcher knows, if the piece begins a snapshot; None for a fragment."""
+        if self._size <= len(piece) and piece.startswith(self.snapshot):
+            return self._size if self._is_shown else 0
+        if self.is_whole or (self._size <= _LONGEST_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
+            return len(piece) if self._is_shown else 0
+        return None
+
+    @property
+    def size(self) -> int:
+        """Characters of the last snapshot so far."""
+        return self._size
+
+    @property
+    def snapshot(self) -> str:
+        """The last snapshot so far: all that came, if there is only one."""
+        return "".join(self.text.pieces[self._starts[-1] :])
 
     @property
     def is_whole(self) -> bool:
-        """Whether the brackets of one object have been opened and closed. Each piece is read once, however often this is
-        asked."""
+        """Whether the brackets of one object have been opened and closed in the last snapshot. Each piece is read once,
+        however often this is asked."""
         pieces = self.text.pieces
-        for piece in pieces[self._scanned :]:
-            self._scan(piece)
+        for at in range(self._scanned, len(pieces)):
+            self._scan(pieces[at])
         self._scanned = len(pieces)
-        return self._closed == 1 and self._depth == 0 and pieces[-1].rstrip().endswith("}")
+        return self._closed == 1 and self._depth == 0
 
     def _scan(self, piece: str) -> None:
         start = 1 if self._escaped and piece else 0
@@ -77,29 +111,36 @@ class ArgumentText:
                 start = mark.end() + 1
                 self._escaped = start > len(piece)
 
+    def settled(self) -> str:
+        """The arguments that the pieces stand for."""
+        joined = str(self.text)
+        if len(self._starts) == 1 or _object(joined) is not None:
+            return joined
+        pieces = self.text.pieces
+        snapshots = ["".join(pieces[start:end]) for start, end in pairwise((*self._starts, len(pieces)))]
+        is_one = all(contains(later, earlier) for earlier, later in pairwise(snapshots))
+        return snapshots[-1] if is_one and _object(snapshots[-1]) is not None else joined
 
-def settled(pieces: Sequence[str]) -> str:
-    """The arguments that the pieces stand for. Fragments are joined, as the API has them.
 
-    Where the joined text is no object, and the pieces have one other reading, it is that one: a placeholder `{}` before the
-    arguments, arguments that came whole so far each time, or whole once more at the end, perhaps spaced otherwise.
-    """
-    joined = "".join(pieces)
-    if not any(piece.lstrip()[:1] == "{" for piece in pieces[1:]) or _object(joined) is not None:
-        return joined
-    rest = [piece for piece in pieces if piece.strip()]
-    if _object(rest[0]) == {}:
-        rest = rest[1:]
-        if _object("".join(rest)) is not None:
-            return "".join(rest)
-    last = _object(rest[-1])
-    if last is None:
-        return joined
-    while len(rest) > 1 and rest[-2].lstrip()[:1] == "{" and _object(rest[-2]) == last:
-        rest = rest[:-1]
-    before = "".join(rest[:-1])
-    is_snapshot = all(longer.startswith(shorter) for shorter, longer in pairwise(rest)) or rest[-1].startswith(before)
-    return rest[-1] if is_snapshot or _object(before) == last else joined
+def contains(later: str, earlier: str) -> bool:
+    """Whether arguments hold all that earlier ones held: the same text, or each key with an equal or a longer value."""
+    if earlier.strip() in _PLACEHOLDERS or later.startswith(earlier.rstrip()):
+        return True
+    before, now = _object(earlier), _object(later)
+    return before is not None and now is not None and _has_grown(before, now)
+
+
+def _has_grown(before: Any, now: Any) -> bool:
+    if type(before) is not type(now):
+        return False
+    match before:
+        case dict():
+            return all(name in now and _has_grown(value, now[name]) for name, value in before.items())
+        case list():
+            return len(before) <= len(now) and all(map(_has_grown, before, now))
+        case str():
+            return bool(now.startswith(before))
+    return bool(before == now)
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -142,7 +183,7 @@ class Calls:
     @property
     def are_whole(self) -> bool:
         """Whether the arguments of each call are one whole object."""
-        return all(_object(settled(call.arguments.text.pieces)) is not None for call in self._calls)
+        return all(_object(call.arguments.settled()) is not None for call in self._calls)
 
     def take(self, pieces: Sequence[Any], *, whole: bool) -> list[ToolArgsDelta]:
         """Take the entries of a `tool_calls` field in. `whole`: they are the calls themselves, and each entry is one."""
@@ -171,7 +212,7 @@ class Calls:
         name, text = _text(function.get("name")), _as_text(function.get("arguments"))
         call = self._call_of(key, _text(piece.get("id")), name, text)
         if name != call.name:
-            call.name = name if name.startswith(call.name) else call.name + name
+            call.name = (name if name.startswith(call.name) else call.name + name)[:_LONGEST_NAME]
         unknown = opaque.unknown_fields(piece, _KNOWN)
         if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
             unknown["function"] = inner
@@ -193,8 +234,8 @@ class Calls:
         else:
             found = last
             if last is not None and name and last.name and last.arguments.is_whole:
-                said = last.arguments.text
-                again = key is not None and (not text or (len(text) == said.size and text == str(said)))
+                said = last.arguments
+                again = key is not None and (not text or (len(text) == said.size and text == said.snapshot))
                 found = last if again else None
         if found is None:
             found = _Call(key, len(self._calls))
@@ -216,7 +257,7 @@ class Calls:
         for call in sorted(self._calls, key=lambda c: c.key if c.key is not None else 0):
             call_id = call.id if call.id and call.id not in seen else f"call_{uuid4().hex[:24]}"
             seen.add(call_id)
-            arguments = settled(call.arguments.text.pieces)
+            arguments = call.arguments.settled()
             arguments = arguments if arguments.strip() else "{}"
             calls.append(ToolCall(call_id, call.name.strip(), arguments, opaque.dump(call.opaque)))
         return tuple(calls)
