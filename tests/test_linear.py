@@ -235,11 +235,11 @@ ANSWERS = {
 
 def event(delta: str, **more: object) -> str:
     """One chunk of a streamed reply, with a `#` where a number may be."""
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': json.loads(delta)}], **more})}\n\n"
+    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': json.loads(delta), **more}]})}\n\n"
 
 
-def events(delta: str, before: str = "", after: str = "") -> Callable[[int], str]:
-    piece = event(delta)
+def events(delta: str, before: str = "", after: str = "", **more: object) -> Callable[[int], str]:
+    piece = event(delta, **more)
     return lambda size: before + "".join(piece.replace("#", str(at)) for at in range(size // (len(piece) + 4))) + after
 
 
@@ -272,9 +272,13 @@ REPLIES = {
     "calls with an index": events(called("{}", index=1).replace('"index": 1', '"index": "#"')),
     "calls that end whole": events(called('{"a": 1}'), after=event(json.dumps({"content": ""}))),
     "named pieces": events(named("x"), before=event(named('{"a": "')), after=event(named('"}'))),
-    "pieces of a name": lambda size: events(called("", name="weather_#", index=0).replace("c#", "c"))(12 * size),
+    "pieces of a name": lambda size: events(called("", name="weather_#" * 30, index=0).replace("c#", "c"))(12 * size),
     "whole objects that grow": lambda size: "".join(
         event(called(json.dumps({"a": "x" * at}), index=0).replace("c#", "c")) for at in range(int(size**0.5))
+    ),
+    "messages beside calls": events(
+        called("{}", index=1).replace('"index": 1', '"index": "#"'),
+        message={"tool_calls": [{"id": "m", "function": {"name": "f", "arguments": "{}"}}]},
     ),
     "braces": events(called("{", index=0).replace("c#", "c")),
     "named pieces without an index": events(called("x").replace("c#", "c"), after=event('{"content": ""}')),

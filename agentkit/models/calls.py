@@ -38,13 +38,14 @@ class ArgumentText:
     snapshot counts, if it contains everything before it.
     """
 
-    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_is_shown", "_scanned", "_size", "_starts", "text")
+    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "is_shown", "text")
 
     def __init__(self) -> None:
         self.text = Text()
         self._starts = list[int]()
         """The pieces at which snapshots begin."""
-        self._is_shown = False
+        self.is_shown = False
+        """Whether a watcher was shown anything."""
         self._begin(0)
 
     def _begin(self, piece: int) -> None:
@@ -64,15 +65,15 @@ class ArgumentText:
         if not self._size and piece.strip() in _PLACEHOLDERS:
             new = ""
         self._size += len(piece)
-        self._is_shown = self._is_shown or bool(new)
+        self.is_shown = self.is_shown or bool(new)
         return new
 
     def _known_of(self, piece: str) -> int | None:
         """How much of a piece a watcher knows, if the piece begins a snapshot; None for a fragment."""
         if self._size <= len(piece) and piece.startswith(self.snapshot):
-            return self._size if self._is_shown else 0
+            return self._size if self.is_shown else 0
         if self.is_whole or (self._size <= _LONGEST_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
-            return len(piece) if self._is_shown else 0
+            return len(piece) if self.is_shown else 0
         return None
 
     @property
@@ -171,6 +172,7 @@ class Calls:
         self._last: dict[int | None, _Call] = {}
         """The last call of each index; that of None is the last of all."""
         self._by_id: dict[tuple[int | None, str], _Call] = {}
+        self._next_key = 0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -185,27 +187,65 @@ class Calls:
         """Whether the arguments of each call are one whole object."""
         return all(_object(call.arguments.settled()) is not None for call in self._calls)
 
-    def take(self, pieces: Sequence[Any], *, whole: bool) -> list[ToolArgsDelta]:
-        """Take the entries of a `tool_calls` field in. `whole`: they are the calls themselves, and each entry is one."""
+    def take(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
+        """Take in the entries of the `tool_calls` of a delta, each a piece of a call."""
         found = []
-        by_place = whole or len(pieces) > 1
         for place, piece in enumerate(pieces):
             if isinstance(piece, Mapping):
                 index = piece.get("index")
-                key = place if whole or (not isinstance(index, int) and by_place) else index if isinstance(index, int) else None
+                key = index if isinstance(index, int) else place if len(pieces) > 1 else None
                 delta = self._piece(piece, key)
                 if delta is not None:
                     found.append(delta)
         return found
 
-    def complete(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the calls of a whole message that comes after its pieces: only what is missing of the known ones."""
+    def complete(self, entries: Sequence[Any]) -> list[ToolArgsDelta]:
+        """Take in the `tool_calls` of a whole message: new calls, and what is missing of those that came before.
+
+        An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
+        """
+        entries = [entry for entry in entries if isinstance(entry, Mapping)]
+        ids = {_text(entry.get("id")) for entry in entries} - {""}
+        known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
+        has_all = len(entries) >= len(self._calls)
+        places = [None if call.id in known else call for call in self._in_order()] if has_all else []
         found = []
-        for call, piece in zip(self._calls, pieces, strict=False):
-            function = _mapping(_mapping(piece).get("function"))
-            if not call.arguments.text and (text := _as_text(function.get("arguments"))):
-                found.append(ToolArgsDelta(call.place, call.name, call.arguments.add(text)))
+        for place, entry in enumerate(entries):
+            call_id, name = _text(entry.get("id")), _text(_mapping(entry.get("function")).get("name"))
+            call = known.pop(call_id, None)
+            if (
+                call is None
+                and place < len(places)
+                and (same := places[place])
+                and ("" in (name, same.name) or name == same.name)
+            ):
+                call = same
+            if call is None and (call_id or has_all):
+                call = self._begun(self._next_key, call_id)
+            if call is not None and (new := self._completed(call, entry)) is not None:
+                found.append(new)
         return found
+
+    @staticmethod
+    def _completed(call: _Call, entry: Mapping[str, Any]) -> ToolArgsDelta | None:
+        """Take in what a call's entry in a whole message has more than its pieces had."""
+        function = _mapping(entry.get("function"))
+        call.id = call.id or _text(entry.get("id"))
+        call.name = call.name or _text(function.get("name"))[:_LONGEST_NAME]
+        call.opaque.update(_unknown(entry, function))
+        text, said = _as_text(function.get("arguments")), call.arguments
+        if said.size:
+            if said.is_whole and not (len(text) > said.size and contains(text, said.snapshot)):
+                return None
+            if _object(text) is None:
+                return None
+        if not text:
+            return None
+        call.arguments = ArgumentText()
+        new = call.arguments.add(text)
+        if said.is_shown:
+            new = text[said.size :] if text.startswith(said.snapshot) else ""
+        return ToolArgsDelta(call.place, call.name, new)
 
     def _piece(self, piece: Mapping[str, Any], key: int | None) -> ToolArgsDelta | None:
         function = _mapping(piece.get("function"))
@@ -213,10 +253,7 @@ class Calls:
         call = self._call_of(key, _text(piece.get("id")), name, text)
         if name != call.name:
             call.name = (name if name.startswith(call.name) else call.name + name)[:_LONGEST_NAME]
-        unknown = opaque.unknown_fields(piece, _KNOWN)
-        if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
-            unknown["function"] = inner
-        if unknown:
+        if unknown := _unknown(piece, function):
             opaque.merge(call.opaque, unknown)
         if not text:
             return None
@@ -238,29 +275,51 @@ class Calls:
                 again = key is not None and (not text or (len(text) == said.size and text == said.snapshot))
                 found = last if again else None
         if found is None:
-            found = _Call(key, len(self._calls))
-            self._calls.append(found)
+            return self._begun(key, call_id)
         found.id = found.id or call_id
-        self._last[key] = self._last[None] = found
-        if call_id:
-            self._by_id.setdefault((key, call_id), found)
-            self._by_id.setdefault((None, call_id), found)
+        self._note(found, key, call_id)
         return found
+
+    def _begun(self, key: int | None, call_id: str) -> _Call:
+        call = _Call(key, len(self._calls))
+        call.id = call_id
+        self._calls.append(call)
+        self._next_key = max(self._next_key, 1 + (key or 0))
+        self._note(call, key, call_id)
+        return call
+
+    def _note(self, call: _Call, key: int | None, call_id: str) -> None:
+        """Note under which index and id the next piece of a call may come."""
+        self._last[key] = self._last[None] = call
+        if call_id:
+            self._by_id.setdefault((key, call_id), call)
+            self._by_id.setdefault((None, call_id), call)
 
     @staticmethod
     def _is_renamed(last: _Call, name: str) -> bool:
         return not last.id or not (name or last.arguments.is_whole)
 
+    def _in_order(self) -> list[_Call]:
+        return sorted(self._calls, key=lambda call: call.key if call.key is not None else 0)
+
     def made(self) -> tuple[ToolCall, ...]:
         """The calls in the order of their index, each with an id of its own."""
         calls, seen = [], set[str]()
-        for call in sorted(self._calls, key=lambda c: c.key if c.key is not None else 0):
+        for call in self._in_order():
             call_id = call.id if call.id and call.id not in seen else f"call_{uuid4().hex[:24]}"
             seen.add(call_id)
             arguments = call.arguments.settled()
             arguments = arguments if arguments.strip() else "{}"
             calls.append(ToolCall(call_id, call.name.strip(), arguments, opaque.dump(call.opaque)))
         return tuple(calls)
+
+
+def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a call that are kept as they came."""
+    unknown = opaque.unknown_fields(entry, _KNOWN)
+    if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
+        unknown["function"] = inner
+    return unknown
 
 
 def _as_text(arguments: Any) -> str:

@@ -186,12 +186,9 @@ class ReplyReader:
         delta, message = choice.get("delta"), choice.get("message")
         had_finished = self.finished
         self._end(choice.get("finish_reason"), choice.get("native_finish_reason"))
-        if not isinstance(message, dict) or delta:
-            found = self._delta(_mapping(delta), whole=False)
-        elif self._text or self._reasoning or len(self._calls):
-            found = self._snapshot(message)
-        else:
-            found = self._delta(message, whole=True)
+        found = self._delta(_mapping(delta)) if delta else []
+        if isinstance(message, dict):
+            found += self._snapshot(message)
         self._went_on = self._went_on or bool(had_finished and found)
         return found
 
@@ -208,7 +205,7 @@ class ReplyReader:
         if worse(behind, "unknown") and worse(behind, self._ending):
             self._finish, self._ending = joined_halves(native.strip()), behind
 
-    def _delta(self, delta: Mapping[str, Any], *, whole: bool) -> list[Piece]:
+    def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
         found: list[Piece] = []
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
@@ -222,7 +219,7 @@ class ReplyReader:
         self._refusal.add(_text(delta.get("refusal")) or _refusal_in(delta.get("content")))
         pieces = delta.get("tool_calls")
         if isinstance(pieces, list):
-            found += self._calls.take(pieces, whole=whole and not len(self._calls))
+            found += self._calls.take(pieces)
         if not delta.keys() <= _KNOWN or "content" in self._opaque or isinstance(delta.get("content"), list):
             self._keep(delta, text)
         return found
@@ -233,9 +230,10 @@ class ReplyReader:
         return self.finished and len(said.pieces) > 1 and len(text) == said.size and text == str(said)
 
     def _snapshot(self, message: Mapping[str, Any]) -> list[Piece]:
-        """Take in a whole message that comes after its pieces: only what is missing."""
+        """Take in a whole message: all of it, or what is missing of the pieces that came before."""
         found: list[Piece] = []
-        text, thought = _content(message.get("content"))
+        content = message.get("content")
+        text, thought = _content(content)
         thought = self._thought(message) or thought
         if self._think_tags:
             tags = ThinkTags()
@@ -248,9 +246,12 @@ class ReplyReader:
             found.append(TextDelta(rest))
         pieces = message.get("tool_calls")
         if isinstance(pieces, list):
-            found += self._calls.complete(pieces) if len(self._calls) else self._calls.take(pieces, whole=True)
-        self._refusal.add("" if self._refusal else _text(message.get("refusal")))
-        self._opaque = {**opaque.unknown_fields(message, _KNOWN), **self._opaque}
+            found += self._calls.complete(pieces)
+        if not self._refusal:
+            self._refusal.add(_text(message.get("refusal")) or _refusal_in(content))
+        self._opaque.update(opaque.unknown_fields(message, _KNOWN))
+        if _has_blocks(content):
+            self._opaque["content"] = content
         return found
 
     def _keep(self, delta: Mapping[str, Any], text: str) -> None:
@@ -260,7 +261,7 @@ class ReplyReader:
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
         if "content" in self._opaque:
             fields["content"] = blocks
-        elif isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content):
+        elif _has_blocks(content):
             before = self.text[: self._text.size - len(text)]
             fields["content"] = [{"type": "text", "text": before}, *blocks] if before else blocks
         opaque.merge(self._opaque, fields)
@@ -318,6 +319,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _has_blocks(content: Any) -> bool:
+    """Whether a content holds more than text."""
+    return isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content)
 
 
 def _refusal_in(content: Any) -> str:

@@ -170,6 +170,87 @@ def test_a_message_with_calls_that_came_before_makes_no_second_call() -> None:
     assert (parts.message.text, [c.arguments for c in parts.message.tool_calls]) == ("I look.", [WHOLE])
 
 
+def beside(delta: Any, **fields: Any) -> dict[str, Any]:
+    """A chunk with a whole message beside a delta."""
+    return {"choices": [{"index": 0, "delta": delta, "message": fields, "finish_reason": "tool_calls"}]}
+
+
+def call(call_id: str | None, arguments: Any, name: str = "f", **fields: Any) -> dict[str, Any]:
+    return {"id": call_id, "function": {"name": name, "arguments": arguments}, **fields}
+
+
+ROLE = [{"role": "assistant"}, {"role": "assistant", "content": ""}, {"content": None}, {"tool_calls": None}, {}, None]
+
+
+@pytest.mark.parametrize("empty", ROLE)
+def test_a_whole_message_beside_a_delta_that_says_nothing_is_read(empty: Any) -> None:
+    parts, deltas = read(beside(empty, content="Hello", reasoning_content="why", tool_calls=[ENTRY]))
+    assert (parts.message.text, parts.message.reasoning) == ("Hello", "why")
+    assert [c.arguments for c in parts.message.tool_calls] == [WHOLE]
+    assert deltas == [ReasoningDelta("why"), TextDelta("Hello"), ToolArgsDelta(0, "f", WHOLE)]
+    parts, _ = read(delta(content="Hel"), beside(empty, content="Hello"))
+    assert parts.message.text == "Hello"
+
+
+def test_a_message_that_repeats_the_delta_beside_it_adds_nothing() -> None:
+    said = [({"content": text}, text) for text in ("Hel", "lo")]
+    parts, deltas = read(*(beside(piece, content=text) for piece, text in said))
+    assert (parts.message.text, len(deltas)) == ("Hello", 2)
+    last = {"tool_calls": [{"index": 0, **ENTRY}]}
+    parts, _ = read(beside(last, tool_calls=[ENTRY]))
+    assert [c.arguments for c in parts.message.tool_calls] == [WHOLE]
+
+
+A, B = '{"q":"a"}', '{"q":"b"}'
+LAST_MESSAGES: dict[str, tuple[list[Any], list[Any], list[tuple[str, str]]]] = {
+    "a call more": ([called(A, "f", id="a")], [call("a", A), call("b", B)], [("a", A), ("b", B)]),
+    "a call more before it": ([called(A, "f", id="a")], [call("b", B), call("a", A)], [("a", A), ("b", B)]),
+    "a call more under another name": ([called(A, "f", id="a")], [call("x", B, "g")], [("a", A), ("x", B)]),
+    "another order": (
+        [called("", "f", id="a"), called("", "f", 1, id="b")], [call("b", B), call("a", A)], [("a", A), ("b", B)],
+    ),
+    "other ids": (
+        [called("", "f", id="a"), called("", "f", 1, id="b")], [call("x", A), call("y", B)], [("a", A), ("b", B)],
+    ),
+    "no ids": (
+        [called("", "f", 1, id="b"), called("", "f", 0, id="a")], [call(None, A), call(None, B)], [("a", A), ("b", B)],
+    ),
+    "fewer calls without ids": ([called(A, "f", id="a"), called(B, "f", 1, id="b")], [call(None, B)], [("a", A), ("b", B)]),
+    "the same id twice": ([called(A, "f", id="a")], [call("a", A), call("a", B)], [("a", A), ("", B)]),
+    "an id that came late": ([called("", "f")], [call("a", A)], [("a", A)]),
+    "cut arguments": ([called('{"q":"', "f", id="a")], [call("a", A)], [("a", A)]),
+    "cut arguments, spaced otherwise": ([called('{ "q"', "f", id="a")], [call("a", A)], [("a", A)]),
+    "cut arguments on both sides": ([called('{"q":"', "f", id="a")], [call("a", '{"q"')], [("a", '{"q":"')]),
+    "a placeholder": ([called("{}", "f", id="a")], [call("a", A)], [("a", A)]),
+    "an object": ([called("", "f", id="a")], [call("a", {"q": "a"})], [("a", A)]),
+    "other arguments": ([called(A, "f", id="a")], [call("a", B)], [("a", A)]),
+    "arguments with more in them": ([called(A, "f", id="a")], [call("a", '{"q":"ab"}')], [("a", '{"q":"ab"}')]),
+    "nothing": ([called(A, "f", id="a")], [None, 5, {}], [("a", A)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pieces", "entries", "made"), LAST_MESSAGES.values(), ids=LAST_MESSAGES)
+def test_the_calls_of_a_last_message(pieces: list[Any], entries: list[Any], made: list[tuple[str, str]]) -> None:
+    parts, _ = read(*pieces, message("tool_calls", tool_calls=entries))
+    found = [(c.id, c.arguments) for c in parts.message.tool_calls]
+    assert [arguments for _, arguments in found] == [arguments for _, arguments in made]
+    assert all(found_id == call_id for (found_id, _), (call_id, _) in zip(found, made, strict=True) if call_id)
+    assert len({call_id for call_id, _ in found}) == len(made)
+
+
+def test_a_signature_that_only_the_last_message_has_is_kept() -> None:
+    last = message("tool_calls", tool_calls=[call("a", A, extra_content=SIGNED)], note="x")
+    parts, deltas = read(called(A[:4], "f", id="a"), called(A[4:]), last, origin="generic")
+    assert sent(parts.message)["tool_calls"][0]["extra_content"] == SIGNED
+    assert sent(parts.message)["note"] == "x"
+    assert "".join(d.text for d in deltas) == A
+
+
+def test_pieces_go_on_after_a_message_that_begins_a_call() -> None:
+    parts, _ = read(message("", tool_calls=[call("a", "")]), called(A[:4]), called(A[4:]), delta("tool_calls"))
+    assert [(c.id, c.arguments) for c in parts.message.tool_calls] == [("a", A)]
+
+
 def test_a_last_piece_that_is_the_whole_text_once_more_is_dropped() -> None:
     """As RAGFlow sends it; a model that says the same twice does not do so in its last chunk with all of it."""
     parts, deltas = read(delta(content="Hel"), delta(content="lo"), delta("stop", content="Hello"))
