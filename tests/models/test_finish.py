@@ -13,7 +13,7 @@ import pytest
 from agentkit import Agent, Assistant, ModelSettings, Retry, RunResult, ToolCall, User, tool
 from agentkit import errors as e
 from agentkit.messages import Message
-from agentkit.models.finish import FINISH_REASONS, Ending, ending_of, worse
+from agentkit.models.finish import FINISH_REASONS, Ending, ending_of, normal, worse
 from agentkit.models.profiles import GENERIC
 
 from .calls import DONE, choice, event
@@ -33,6 +33,18 @@ from .raw_server import http, raw_server, stream_head
         ("RECITATION", "filter"), ("refusal", "filter"), ("sensitive", "filter"), ("guardrail_intervened", "filter"),
         ("error", "failure"), ("network_error", "failure"), ("abort", "failure"), ("MALFORMED_FUNCTION_CALL", "failure"),
         ("insufficient_system_resource", "failure"), ("a_new_word", "unknown"),
+        ("FinishReason.MAX_TOKENS", "length"), ("FINISH_REASON_MAX_TOKENS", "length"), ("maxTokens", "length"),
+        ("MaxTokens", "length"), ("FinishReason::MaxTokens", "length"), ("finishReason.maxOutputTokens", "length"),
+        ("StopReason.END_TURN", "stop"), ("endTurn", "stop"), ("stopSequence", "stop"), ("FinishReason.STOP", "stop"),
+        ("ToolUse", "tool_calls"), ("toolCalls", "tool_calls"), ("FINISH_REASON_UNSPECIFIED", "none"),
+        ("FinishReason.FINISH_REASON_UNSPECIFIED", "none"), ("finish_reason", "unknown"), ("...", "none"),
+        ("length_exceeded", "length"), ("max_tokens_reached", "length"), ("token_limit_reached", "length"),
+        ("MaxTokensReached", "length"), ("max_turns", "length"), ("output_truncated", "length"),
+        ("FinishReason.SAFETY", "filter"), ("contentFilter", "filter"), ("ContentFiltered", "filter"),
+        ("blocked_by_safety_settings", "filter"), ("output_filter_triggered", "filter"), ("MODEL_ARMOR", "filter"),
+        ("upstream_failure", "failure"), ("engine_error", "failure"), ("connection_error", "failure"),
+        ("EngineError", "failure"), ("generation failed", "failure"), ("malformed_tool_use", "failure"),
+        ("safety_check_failed", "failure"), ("maxContextLength", "context"), ("x" * 100_000, "unknown"),
     ],
 )  # fmt: skip
 def test_words(word: object, ending: Ending) -> None:
@@ -42,10 +54,12 @@ def test_words(word: object, ending: Ending) -> None:
 def test_a_server_may_have_words_of_its_own() -> None:
     assert ending_of("Done", {"done": "length"}) == "length"
     assert ending_of("stop", {"stop": "failure"}) == "failure"
+    assert ending_of("FinishReason.allDone", {"all_done": "length"}) == "length"
+    assert ending_of("no_error", {"no_error": "stop"}) == "stop"
 
 
 def test_the_table_can_be_looked_up_as_it_is() -> None:
-    assert all(word == word.lower() and "-" not in word for word in FINISH_REASONS)
+    assert all(normal(word) == word for word in FINISH_REASONS)
     assert worse("length", "stop")
     assert not worse("stop", "stop")
 
@@ -102,7 +116,9 @@ def test_a_stream_cut_before_its_finish_reason_is_no_answer(word: str | None) ->
     assert (result.output, requests, ran) == ("the end", 2, [])
 
 
-@pytest.mark.parametrize("word", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"])
+@pytest.mark.parametrize(
+    "word", ["length", "max_tokens", "MAX_TOKENS", "model_length", "FinishReason.MAX_TOKENS", "maxTokens", "limit_of_length"]
+)
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 def test_no_call_of_a_reply_cut_by_its_length_runs(word: str, way: str) -> None:
     cut = streamed(choice(word, tool_calls=[entry()])) if way == "streamed" else whole({"tool_calls": [entry()]}, word)
@@ -122,7 +138,15 @@ def test_a_filter_ends_the_run_at_once(word: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("finish", "native"), [("error", None), ("network_error", None), ("stop", "error"), ("stop", "MALFORMED_FUNCTION_CALL")]
+    ("finish", "native"),
+    [
+        ("error", None),
+        ("network_error", None),
+        ("engineError", None),
+        ("stop", "error"),
+        ("stop", "MALFORMED_FUNCTION_CALL"),
+        ("stop", "upstream_failure"),
+    ],
 )
 def test_a_reply_that_a_broken_upstream_ended_is_asked_for_again(finish: str, native: str | None) -> None:
     result, requests = play(whole({"content": "Hm", "tool_calls": [entry()]}, finish, native_finish_reason=native), END)
