@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -237,34 +239,80 @@ QUOTED = (
 )
 
 
-@pytest.mark.parametrize("where", ["result", "prompt", "instructions", "earlier answer"])
-def test_markup_that_the_transcript_has_already_never_runs(where: str) -> None:
-    """A page, a user or the instructions may hold a call's markup; the model that quotes it to its end asks for nothing."""
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "as JSON": json.dumps,
+    "as JSON, escaped": lambda text: json.dumps(text).replace("D", r"\u0044"),
+    "as JSON in JSON": lambda text: json.dumps(json.dumps(text).replace("S", r"\u0053")),
+    "in lower case": str.lower,
+    "with a blank": lambda text: text.replace("DSML", "DS ML"),
+    "over two lines, as JSON": lambda text: json.dumps(text.replace("｜", "\n")),
+    "over two lines": lambda text: text.replace("DSML", "DS\n  ML"),
+    "with a character that is not seen": lambda text: text.replace("DSML", "D\u200bSML"),
+    "for a URL": lambda text: quote(text).replace("D", "%44"),
+    "for HTML": lambda text: html.escape(text).replace("D", "&#68;"),
+    "in wide letters": lambda text: text.replace("DSML", "\uff24\uff33\uff2d\uff2c"),
+}
+PLACES = [
+    "result", "prompt", "instructions", "earlier answer", "arguments", "earlier thinking", "thinking", "description", "schema",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "form"), [(where, "as it is") for where in PLACES] + [("result", form) for form in FORMS if form != "as it is"]
+)
+def test_markup_that_stands_anywhere_in_the_request_never_runs(where: str, form: str) -> None:
+    """A page, a user or a tool may hold a call's markup. The model that repeats it may only quote it."""
+    shown = FORMS[form](QUOTED)
+    here = {place: shown if place == where else "nothing" for place in PLACES}
     pages: list[str] = []
 
-    @tool
-    def page() -> str:
-        """Read the page."""
+    def page(url: str) -> str:
         pages.append("read")
-        return f"Hello. {QUOTED}" if where == "result" else "Hello."
+        return f"Hello. {here['result']}"
+
+    page.__doc__ = f"Read the page.\n\nArgs:\n    url: {' '.join(here['schema'].split())}\n"
+    read = tool(page, description=f"Read the page. {here['description']}")
 
     async def main() -> RunResult[str]:
         ran.clear()
-        reads = whole({"tool_calls": [{"id": "p", "function": {"name": "page", "arguments": "{}"}}]}, "tool_calls")
-        replies = [reads, whole({"content": f"The page says: {QUOTED}"}, "stop")]
+        arguments = json.dumps({"url": here["arguments"]})
+        said = {"tool_calls": [{"id": "p", "function": {"name": "page", "arguments": arguments}}]}
+        reads = whole({**said, "reasoning_content": here["earlier thinking"]}, "tool_calls")
+        replies = [reads, whole({"content": QUOTED, "reasoning_content": here["thinking"]}, "stop")]
         async with raw_server(lambda n: [replies[n]]) as server:
-            prompt = f"What of {QUOTED}?" if where == "prompt" else "What does the page say?"
-            told = f"Never write {QUOTED}" if where == "instructions" else ""
-            before: list[Message] = (
-                [User("How do calls look?"), Assistant(f"So: {QUOTED}.")] if where == "earlier answer" else []
-            )
-            async with Agent(server.model(profile="vllm"), tools=[page, note], instructions=told) as agent:
-                with pytest.warns(e.EndpointWarning, match="is not run, as the transcript has such markup"):
-                    return await agent.run(prompt, messages=before)
+            before: list[Message] = [User("How do calls look?"), Assistant(f"So: {here['earlier answer']}.")]
+            instructions = f"Never write {here['instructions']}"
+            async with Agent(server.model(profile="vllm"), tools=[read, note], instructions=instructions) as agent:
+                with pytest.warns(e.EndpointWarning, match="the answer may quote it"):
+                    return await agent.run(f"What does {here['prompt']} say?", messages=before)
 
     result = asyncio.run(main())
-    assert result.output == f"The page says: {QUOTED}"
+    assert result.output == QUOTED
     assert (pages, ran) == (["read"], [])
+
+
+@pytest.mark.parametrize("before", ["The page says: ", "This is how a call looks:\n\n", "```\n", "> "])
+def test_markup_with_text_before_it_never_runs(before: str) -> None:
+    """It may be an example, or come from a page that hid it too well to be found there."""
+    with pytest.warns(e.EndpointWarning, match="has text before it"):
+        result, requests = play(whole({"content": before + QUOTED}, "stop"), profile="vllm")
+    assert (result.output, requests, ran) == (before + QUOTED, 1, [])
+
+
+@pytest.mark.parametrize("prompt", ["go", "A team that needs ML models, and\nhands me logs"])
+def test_words_that_only_look_like_markup_do_not_keep_it_from_running(prompt: str) -> None:
+    async def main() -> RunResult[str]:
+        ran.clear()
+        replies = [whole({"content": f"\n{QUOTED}\n"}, "stop"), END]
+        async with (
+            raw_server(lambda n: [replies[n]]) as server,
+            Agent(server.model(profile="vllm"), tools=[note]) as agent,
+        ):
+            return await agent.run(prompt)
+
+    assert asyncio.run(main()).output == "the end"
+    assert ran == ["evil"]
 
 
 def test_markup_of_the_model_itself_runs() -> None:
