@@ -12,8 +12,9 @@ from ..errors import StreamBroken
 from .refusals import cut_text
 from .replies import Parts, ReplyReader
 
-__all__ = ["read_chunk", "read_whole"]
+__all__ = ["is_json", "read_chunk", "read_whole"]
 
+_BOM = b"\xef\xbb\xbf"
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """The beginning of an escape that is half of a character."""
 
@@ -23,7 +24,7 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
 
     Raises `StreamBroken` for an empty or cut body, or the error that it carries.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").strip()
+    text = data.removeprefix(_BOM).strip()
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
     reply = read_chunk(text, "the reply")
@@ -34,6 +35,15 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
     if not reader.has_choice:
         raise StreamBroken("the reply has no choice in it", body=cut_text(text))
     return reader.parts()
+
+
+def is_json(data: bytes) -> bool:
+    """Whether it is one whole JSON text."""
+    try:
+        read_chunk(data.removeprefix(_BOM).strip())
+    except StreamBroken:
+        return False
+    return True
 
 
 def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:

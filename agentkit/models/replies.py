@@ -80,7 +80,6 @@ class ReplyReader:
         self._usage: Mapping[str, Any] | None = None
         self._finish = ""
         self._ending: Ending = "none"
-        self._went_on = False
         self._index: Any = None
         self._model = ""
         self._thought_field: str | None = None
@@ -95,11 +94,6 @@ class ReplyReader:
     def has_choice(self) -> bool:
         """Whether anything of an answer has come."""
         return self._index is not None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether a finish reason has come, and nothing of the answer after it: some proxies put one into every chunk."""
-        return self.finished and not self._went_on
 
     @property
     def text(self) -> str:
@@ -184,12 +178,10 @@ class ReplyReader:
             raise read_error(None, json_of({"error": error}))
         self._count(choice.get("usage"))
         delta, message = choice.get("delta"), choice.get("message")
-        had_finished = self.finished
         self._end(choice.get("finish_reason"), choice.get("native_finish_reason"))
         found = self._delta(_mapping(delta)) if delta else []
         if isinstance(message, dict):
             found += self._snapshot(message)
-        self._went_on = self._went_on or bool(had_finished and found)
         return found
 
     def _count(self, usage: Any) -> None:
