@@ -288,12 +288,17 @@ class ReplyReader:
         uncounted, refusal = self.uncounted(counted), str(self._refusal)
         return Parts(message, finish, self._model, counted, uncounted, ending, refusal, self.cost)
 
+    def _used_all(self, max_tokens: int) -> bool:
+        """Whether the reply has all tokens that it may have. With thinking beside the answer it has if the sum is just that
+        number; a larger one shows that the server's bound is for the answer alone."""
+        return answer_tokens(self._usage) >= max_tokens or self.usage.output_tokens == max_tokens
+
     def _ended(self, has_calls: bool) -> tuple[str, Ending]:
         """The finish reason, and what it means."""
         ending = self._ending
         if ending == "none":
             self._finish = ending = "tool_calls" if has_calls else "stop"
-        if ending in (*_ENDS, "unknown") and self._max_tokens and answer_tokens(self._usage) >= self._max_tokens:
+        if ending in (*_ENDS, "unknown") and self._max_tokens and self._used_all(self._max_tokens):
             ending = "length"
         return "length" if ending == "length" else self._finish or ending, ending
 

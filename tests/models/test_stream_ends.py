@@ -203,6 +203,10 @@ def counted(*usages: Any) -> tuple[int, int, int, int]:
     return usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens
 
 
+def thought(tokens: int) -> dict[str, Any]:
+    return {"completion_tokens_details": {"reasoning_tokens": tokens}}
+
+
 REAL = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107, "prompt_tokens_details": {"cached_tokens": 64}}
 ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
 
@@ -232,6 +236,10 @@ ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_
         ([{"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 130}], (100, 30, 0, 0)),
         ([{"prompt_tokens": 36, "completion_tokens": 7, "total_tokens": 107, "cached_tokens": 64}], (100, 7, 64, 0)),
         ([{"total_tokens": 107}], (0, 0, 0, 0)),
+        ([{"prompt_tokens": 100, "completion_tokens": 7, **thought(23)}], (100, 30, 0, 23)),
+        ([{"prompt_tokens": 100, "completion_tokens": 7, "reasoning_tokens": 23, "total_tokens": 107}], (100, 30, 0, 23)),
+        ([{"prompt_tokens": 100, "completion_tokens": 23, **thought(7)}], (100, 23, 0, 7)),
+        ([{"completion_tokens": 7, **thought(23)}], (0, 30, 0, 23)),
         ([{"prompt_tokens": "100", "completion_tokens": 7.0, "total_tokens": -1}], (100, 7, 0, 0)),
     ],
 )  # fmt: skip
