@@ -179,6 +179,17 @@ def test_a_reply_below_max_tokens_is_whole_even_if_its_thinking_is_counted_besid
     assert ran == ["a"]
 
 
+def test_thinking_beside_the_answer_counts_where_the_bound_is_for_both() -> None:
+    counts = {"prompt_tokens": 5, "completion_tokens": 8, "completion_tokens_details": {"reasoning_tokens": 12}}
+    for usage in (
+        counts,
+        {**counts, "completion_tokens": 12, "completion_tokens_details": {"reasoning_tokens": 8}, "total_tokens": 25},
+    ):
+        result, _ = play(streamed(choice("tool_calls", tool_calls=[entry()]), {"choices": [], "usage": usage}), END,
+                         settings=ModelSettings(max_tokens=20))  # fmt: skip
+        assert (result.output, ran) == ("the end", [])
+
+
 def test_an_unknown_word_is_a_warning_and_an_end() -> None:
     with pytest.warns(e.EndpointWarning, match="unknown finish reason 'weary'"):
         result, _ = play(whole({"content": "hello"}, "weary"))
@@ -227,9 +238,28 @@ def test_a_refusal_is_an_error_with_its_text_and_asked_for_once(way: str) -> Non
     assert caught.value.partial == text
 
 
-def test_a_refusal_beside_an_answer_is_no_refusal() -> None:
-    assert play(whole({"content": "Yes.", "refusal": ""}, "stop"))[0].output == "Yes."
-    assert play(whole({"content": "Yes.", "refusal": "no"}, "stop"))[0].output == "Yes."
+@pytest.mark.parametrize("refusal", ["", None, " \n", "None", "null", False, {}])
+def test_no_text_of_a_refusal_is_no_refusal(refusal: Any) -> None:
+    assert play(whole({"content": "Yes.", "refusal": refusal}, "stop"))[0].output == "Yes."
+
+
+@pytest.mark.parametrize("finish", ["stop", "tool_calls", "length", "error", None])
+@pytest.mark.parametrize("way", ["whole", "streamed", "snapshot", "part"])
+def test_a_refusal_beside_an_answer_or_a_call_is_one(way: str, finish: str | None) -> None:
+    last = {"content": "Well.", "tool_calls": [entry()]}
+    reply = {
+        "whole": whole({**last, "refusal": "I cannot."}, finish),
+        "streamed": streamed(choice(**last), choice(finish, refusal="I cannot.")),
+        "snapshot": streamed(
+            choice(**last), {"choices": [{"message": {**last, "refusal": "I cannot."}, "finish_reason": finish}]}
+        ),
+        "part": whole(
+            {**last, "content": [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "I cannot."}]}, finish
+        ),
+    }[way]
+    with pytest.raises(e.ContentFiltered, match="the model refused: I cannot") as caught:
+        play(reply, END)
+    assert (caught.value.partial, ran) == ("Well.", [])
 
 
 QUOTED = (
