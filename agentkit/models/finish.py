@@ -75,8 +75,9 @@ def ending_of(word: object, own: Mapping[str, Ending] | None = None) -> Ending:
     word = normal(word)
     if not word:
         return "none"
-    known = (own or {}).get(word) or FINISH_REASONS.get(word)
-    return known or next((ending for ending, part in _PARTS if part.search(word)), "unknown")
+    if known := (own or {}).get(word) or FINISH_REASONS.get(word):
+        return known
+    return next((ending for ending, part in _PARTS if part.search(word)), "unknown")
 
 
 def worse(a: Ending, b: Ending) -> bool:

@@ -246,7 +246,7 @@ def test_no_text_of_a_refusal_is_no_refusal(refusal: Any) -> None:
 @pytest.mark.parametrize("finish", ["stop", "tool_calls", "length", "error", None])
 @pytest.mark.parametrize("way", ["whole", "streamed", "snapshot", "part"])
 def test_a_refusal_beside_an_answer_or_a_call_is_one(way: str, finish: str | None) -> None:
-    last = {"content": "Well.", "tool_calls": [entry()]}
+    last: dict[str, Any] = {"content": "Well.", "tool_calls": [entry()]}
     reply = {
         "whole": whole({**last, "refusal": "I cannot."}, finish),
         "streamed": streamed(choice(**last), choice(finish, refusal="I cannot.")),

@@ -305,7 +305,8 @@ DETAILS = [
 def test_halves_of_a_character_in_an_opaque_field_are_joined(name: str) -> None:
     parts, _ = read(*(delta(**{name: [block]}) for block in DETAILS), delta("stop", content="hi"), origin="generic")
     assert sent(parts.message)[name] == [{"type": "reasoning.text", "text": f"x{FACE}y\ufffd"}]
-    parts, _ = read(message(content="hi", **{name: DETAILS}), origin="generic")
+    fields: dict[str, Any] = {name: DETAILS}
+    parts, _ = read(message(content="hi", **fields), origin="generic")
     assert [block["text"] for block in sent(parts.message)[name]] == ["x\ufffd", "\ufffdy\ufffd"]
 
 
