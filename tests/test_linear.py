@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from agentkit import ModelError, ToolArgumentsInvalid, ToolRegistry
 from agentkit.docstrings import read_docstring
+from agentkit.keys import Hider, Secret
 from agentkit.models.bodies import read_whole
 from agentkit.models.markup import BrokenMarkup, looks_like_a_call, read_markup
 from agentkit.models.replies import ReplyReader
@@ -364,7 +365,18 @@ def read_answer(text: str) -> None:
         answer._typed.read_text(text)  # type: ignore[attr-defined]
 
 
+hider = Hider([Secret("sk-Zx7Qm2Lp9Vw4Kt8Rb3NyHs1Jd5Gf")])
 PARSERS: dict[str, Parser] = {
+    "keys": Parser(
+        hider.hide,
+        {
+            "blocks of a key": repeated("Zx7Qm2Lp"),
+            "stretches of a key": repeated("sk-Zx7Qm2Lp9Vw4Kt8Rb"),
+            "beginnings": repeated("sk-"),
+            "letters": repeated("a"),
+        },
+        40_000,
+    ),
     "repair": Parser(read, BROKEN),
     "calls": Parser(parse, {**CALLS, **{f"broken: {name}": make for name, make in BROKEN.items()}}),
     "docstrings": Parser(read_docstring, DOCSTRINGS),

@@ -19,7 +19,7 @@ from ..messages import ToolCall
 from . import opaque
 from .pieces import Text, joined_halves, json_of
 
-__all__ = ["ArgumentText", "Calls", "contains"]
+__all__ = ["ArgumentText", "Calls", "contains", "index_of"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
 _KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
@@ -192,8 +192,8 @@ class Calls:
         found = []
         for place, piece in enumerate(pieces):
             if isinstance(piece, Mapping):
-                index = piece.get("index")
-                key = index if isinstance(index, int) else place if len(pieces) > 1 else None
+                index = index_of(piece.get("index"))
+                key = index if index is not None else place if len(pieces) > 1 else None
                 delta = self._piece(piece, key)
                 if delta is not None:
                     found.append(delta)
@@ -312,6 +312,13 @@ class Calls:
             arguments = arguments if arguments.strip() else "{}"
             calls.append(ToolCall(call_id, call.name.strip(), arguments, opaque.dump(call.opaque)))
         return tuple(calls)
+
+
+def index_of(value: Any) -> int | None:
+    """An index, which some servers send as text."""
+    if isinstance(value, str) and len(value) < 7 and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:

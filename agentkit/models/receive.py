@@ -20,6 +20,8 @@ __all__ = ["ReplyBytes", "read_refusal", "read_reply"]
 _BOM = b"\xef\xbb\xbf"
 _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
 """The beginning of a line of a stream: a field, known or not, or a comment."""
+_MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
+"""A byte order mark before a line, as of servers that encode each event by itself."""
 _ENOUGH = 64
 """Bytes by which a stream is told from a JSON text."""
 _GRACE = 1.0
@@ -155,6 +157,8 @@ class _Stream:
 
     async def take(self, piece: bytes) -> bool:
         """Take the events of these bytes in; whether the stream has ended with them."""
+        if _BOM in piece:
+            piece = _MARKED.sub(b"", piece)
         for data in self._parser.feed(piece):
             if _is_done(data):
                 self.has_ended = True

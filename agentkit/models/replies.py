@@ -14,7 +14,7 @@ from ..errors import StreamBroken
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import BYTES_PER_TOKEN, Assistant, Usage
 from . import opaque
-from .calls import Calls
+from .calls import Calls, index_of
 from .finish import Ending, ending_of, worse
 from .pieces import Text, joined_halves, json_of
 from .refusals import read_error
@@ -170,8 +170,10 @@ class ReplyReader:
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
-            self._index = min((index for c in found if isinstance(index := c.get("index"), int)), default=0)
-        return [c for c in found if (c.get("index") or 0) == self._index or (len(found) == 1 and c.get("index") is None)]
+            self._index = min((index for c in found if (index := index_of(c.get("index"))) is not None), default=0)
+        return [
+            c for c in found if (index_of(c.get("index")) or 0) == self._index or (len(found) == 1 and c.get("index") is None)
+        ]
 
     def _choice(self, choice: Mapping[str, Any]) -> Sequence[Piece]:
         if error := choice.get("error"):

@@ -155,6 +155,26 @@ def test_a_byte_order_mark_or_blank_lines_before_a_reply(mark: bytes, split: boo
         assert reply_of(*steps).message.text == "hello"
 
 
+def test_a_byte_order_mark_before_each_event() -> None:
+    events = [event(choice(content="hel")), event(choice(content="\ufefflo")), STOP, USAGE, DONE]
+    assert reply_of(stream_head() + b"".join(b"\xef\xbb\xbf" + one for one in events)).message.text == "hel\ufefflo"
+
+
+def test_an_index_as_text() -> None:
+    chunks = [
+        {"choices": [{"index": "0", "delta": {"content": "hello"}}, {"index": "1", "delta": {"content": "other"}}]},
+        {"choices": [{"index": "0", "delta": {}, "finish_reason": "stop"}]},
+    ]
+    assert reply_of(stream_head() + b"".join(map(event, chunks)) + DONE).message.text == "hello"
+    pieces = [[(0, '{"a"'), (1, '{"b"')], [(1, ":2}")], [(0, ":1}")]]
+    calls = [
+        choice(tool_calls=[{"index": str(at), "function": {"name": "f", "arguments": text}} for at, text in piece])
+        for piece in pieces
+    ]
+    made = reply_of(stream_head() + b"".join(map(event, calls)) + event(choice("tool_calls")) + DONE).message.tool_calls
+    assert [call.arguments for call in made] == ['{"a":1}', '{"b":2}']
+
+
 @pytest.mark.parametrize(
     ("body", "shown"),
     [
