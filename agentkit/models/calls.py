@@ -118,7 +118,8 @@ class ArgumentText:
         if len(self._starts) == 1 or _object(joined) is not None:
             return joined
         pieces = self.text.pieces
-        snapshots = ["".join(pieces[start:end]) for start, end in pairwise((*self._starts, len(pieces)))]
+        texts = ["".join(pieces[start:end]) for start, end in pairwise((*self._starts, len(pieces)))]
+        snapshots = [text for text in texts if text.strip() not in _PLACEHOLDERS] or texts
         is_one = all(contains(later, earlier) for earlier, later in pairwise(snapshots))
         return snapshots[-1] if is_one and _object(snapshots[-1]) is not None else joined
 

@@ -47,7 +47,7 @@ FINISH_REASONS: Mapping[str, Ending] = MappingProxyType(
 """The ending that each known word stands for, in the form of `normal`."""
 
 _PARTS: tuple[tuple[Ending, re.Pattern[str]], ...] = (
-    ("failure", re.compile("error|fail|malformed")),
+    ("failure", re.compile("error|fail|malformed|overload|rate_limit|timeout|unavailable")),
     ("filter", re.compile("filter|safety|prohibited|moderat")),
     ("context", re.compile("context_(?:length|window|limit|size|overflow|exceeded)")),
     ("length", re.compile("length|max_|token_limit|truncat")),

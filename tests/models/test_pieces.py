@@ -68,6 +68,8 @@ READINGS = {
     "whole objects that grow": (["{}", '{"q": "a"}', '{"q": "abc"}', '{"q": "abc", "n": {}}', WHOLE], WHOLE),
     "whole objects that grow, in pieces": (['{"q": ', '"a"}', '{"q": "abc"', ', "n": {}}', WHOLE], WHOLE),
     "whole objects that grow, spaced otherwise": (['{"q":"ab"}', '{"n":{},"q":"abc"}', WHOLE], WHOLE),
+    "a placeholder last": ([WHOLE, "{}"], WHOLE),
+    "only placeholders": (["{}", "{}"], "{}"),
     "a list that grows": (['{"q": [1]}', '{"q": [1, "a"]}', '{"q": [1, "ab", 3]}'], '{"q": [1, "ab", 3]}'),
     "an object that shrinks": (['{"q": "a", "n": 2}', '{"q": "a"}'], '{"q": "a", "n": 2}{"q": "a"}'),
     "another number": (['{"q": 1}', '{"q": 12}'], '{"q": 1}{"q": 12}'),
