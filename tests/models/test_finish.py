@@ -45,7 +45,8 @@ from .raw_server import http, raw_server, stream_head
         ("FinishReason.SAFETY", "filter"), ("contentFilter", "filter"), ("ContentFiltered", "filter"),
         ("blocked_by_safety_settings", "filter"), ("output_filter_triggered", "filter"), ("MODEL_ARMOR", "filter"),
         ("upstream_failure", "failure"), ("engine_error", "failure"), ("connection_error", "failure"),
-        ("EngineError", "failure"), ("generation failed", "failure"), ("malformed_tool_use", "failure"), ("server_overloaded", "failure"), ("rate_limit_exceeded", "failure"),
+        ("EngineError", "failure"), ("generation failed", "failure"), ("malformed_tool_use", "failure"),
+        ("server_overloaded", "failure"), ("rate_limit_exceeded", "failure"),
         ("safety_check_failed", "failure"), ("maxContextLength", "context"), ("x" * 100_000, "unknown"),
     ],
 )  # fmt: skip
