@@ -57,7 +57,7 @@ class ArgumentText:
 
     def add(self, piece: str) -> str:
         """Take a piece in, and give back what of it is new for a watcher."""
-        known = self._known_of(piece) if self._size and piece.lstrip()[:1] == "{" else None
+        known = self._known_of(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
         piece = new = self.text.add(piece)
         if known is not None:
             self._begin(len(self.text.pieces) - 1)
@@ -65,7 +65,8 @@ class ArgumentText:
         if not self._size and piece.strip() in _PLACEHOLDERS:
             new = ""
         self._size += len(piece)
-        self.is_shown = self.is_shown or bool(new)
+        if new:
+            self.is_shown = True
         return new
 
     def _known_of(self, piece: str) -> int | None:

@@ -148,7 +148,7 @@ class _Stream:
         self._reader, self._on_delta = reader, on_delta
         self._parser = SSEParser()
         self._last = 0.0
-        """When the last piece of the answer came, or its finish reason."""
+        """When the finish reason came, or the last piece of the answer after it; 0 before."""
         self._grace = _GRACE
         self.has_ended = False
         """Whether the mark of the end has come."""
@@ -157,7 +157,7 @@ class _Stream:
 
     async def take(self, piece: bytes) -> bool:
         """Take the events of these bytes in; whether the stream has ended with them."""
-        if _BOM in piece:
+        if b"\xef" in piece:  # the beginning of a mark
             piece = _MARKED.sub(b"", piece)
         for data in self._parser.feed(piece):
             if _is_done(data):
@@ -166,14 +166,14 @@ class _Stream:
             chunk = self._chunk(data)
             if chunk is None:
                 continue
-            self.odd, had_finished = "", self._reader.finished
+            self.odd = ""
             deltas = self._reader.feed(chunk)
             for delta in deltas:
                 if self._on_delta:
                     await self._on_delta(delta)
-            if self._reader.finished and (deltas or not had_finished):
+            if self._reader.finished and (deltas or not self._last):
+                self._grace = _LONG_GRACE if self._last else _GRACE
                 self._last = asyncio.get_running_loop().time()
-                self._grace = _LONG_GRACE if had_finished else _GRACE
         return self.has_ended
 
     def parts(self) -> Parts:

@@ -80,15 +80,12 @@ class ReplyReader:
         self._usage: Mapping[str, Any] | None = None
         self._finish = ""
         self._ending: Ending = "none"
+        self.finished = False
+        """Whether a finish reason has come."""
         self._index: Any = None
         self._model = ""
         self._thought_field: str | None = None
         self._may_be_plain = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether a finish reason has come."""
-        return self._ending != "none"
 
     @property
     def has_choice(self) -> bool:
@@ -198,6 +195,7 @@ class ReplyReader:
         behind = ending_of(native, self._endings)
         if worse(behind, "unknown") and worse(behind, self._ending):
             self._finish, self._ending = joined_halves(native.strip()), behind
+        self.finished = self._ending != "none"
 
     def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
         found: list[Piece] = []
