@@ -291,9 +291,14 @@ class ChatModel:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
 
 
+_NO_REFUSAL = ("", "none", "null")
+
+
 def _judged(parts: Parts, base_url: str) -> Parts:
     """The reply, if it counts as one; else the error that it amounts to."""
     message, finish = parts.message, parts.finish_reason
+    if parts.refusal.strip().lower() not in _NO_REFUSAL:
+        raise ContentFiltered(f"the model refused: {parts.refusal}", partial=message.text or parts.refusal)
     match parts.ending:
         case "filter":
             raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
@@ -305,8 +310,6 @@ def _judged(parts: Parts, base_url: str) -> Parts:
             warn(f"{base_url}: unknown finish reason {finish[:50]!r}; the reply counts as whole", EndpointWarning, stacklevel=2)
     if message.text.strip() or message.tool_calls or parts.ending == "length":
         return parts
-    if parts.refusal:
-        raise ContentFiltered(f"the model refused: {parts.refusal}", partial=parts.refusal)
     thought = " but thinking text" if message.reasoning else ""
     raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
 

@@ -20,16 +20,30 @@ _END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
 _HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
 """A hash of a password, as crypt writes it."""
-_MARKS = ("sig", "hooks.", "webhook", "thin:", "machine", "curl", "wget", "mysql", "mariadb")
+_MARKS = (
+    "sig",
+    "hooks.",
+    "webhook",
+    "thin:",
+    "machine",
+    "curl",
+    "wget",
+    "mysql",
+    "mariadb",
+    "sshpass",
+    "mongo",
+    "docker login",
+)
 _AFTER_A_HEAD = r"""(?ix)
     (?P<head>
-        [?&](?:sig|signature|x-amz-signature|x-goog-signature)=             # signed URLs
+        (?:[?&]|\bSharedAccessSignature\s)(?:[^\s&]{0,64}&)?(?:sig|signature|x-amz-signature|x-goog-signature)=  # signed URLs
       | \bhooks\.slack\.com/(?:services|workflows|triggers)/
       | \bdiscord(?:app)?\.com/api/webhooks/\d{1,20}/
       | \bwebhook\.office\.com/webhookb2/
       | \bthin:[^\s/:@]{1,64}/(?=[^\s/@]{1,128}@)                           # Oracle's driver: user/password@
       | \bmachine\s{1,8}\S{1,128}\s{1,8}login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}  # .netrc
-      | \b(?:mysql|mariadb)[\w-]{0,16}\b[^\n]{0,200}?\s(?-i:-p)(?=[^\s-]{0,40}\d)
+      | \b(?:mysql|mariadb)[\w-]{0,16}\b[^\n]{0,200}?\s(?-i:-p)\s{0,3}(?=[^\s-]{0,40}\d)(?!\d{1,5}\b)
+      | \b(?:sshpass|mongosh?|mongodump|mongorestore|docker\slogin)\b[^\n]{0,200}?\s(?:-p|--password)\s{1,3}(?![-$<])
       | \b(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|-U|--(?:proxy-)?user)[\s=]["']?[^\s:"'/]{0,128}:(?!\d+\b|\$)
     )[^\s"'&@;,]+"""
 

@@ -20,6 +20,7 @@ _SURE = r"""
     do[opr]_v1_ dckr_[op]at_ hv[bsr]\. dp\.(?:pt|st|ct|sa|scim|audit)\. pscale_[a-z]{2,5}_  # DigitalOcean, Docker, Vault
     glsa_ glc_ sntry[su]_ lin_(?:api|oauth)_ figd_ rubygems_ PMAK- NRAK- NRII- nfp_  # Grafana, Sentry, Linear, Figma, ...
     xkeysib- rdme_ duffel_(?:live|test)_ FLWSECK(?:_TEST)?- CCIPAT_ sgp_ tskey-[a-z]{2,9}-  # Brevo, ReadMe, Duffel, ...
+    vercel_blob_rw_
     GOCSPX- ya29\. HRKU-AA AT[AC]TT3 ATBB CFPAT- pypi-AgE lsv2_[a-z]{2}_ ops_eyJ  # Google, Heroku, Atlassian, PyPI, ...
 """
 """Prefixes that stand for nothing else: eight characters after one are enough."""
@@ -65,6 +66,8 @@ _CANDIDATE = r"[\w.~:+/=-]{12,}"
 """What may hold a key: most of a text does not, and need not be searched for each prefix."""
 _RUN = r"[A-Za-z0-9]+"
 _NUMBERED = r"[A-Za-z]?[a-z]+\d{1,4}|\d{1,4}[A-Za-z]?[a-z]+"
+_COUNTED = r"0?123456789|abcdefgh"
+"""Digits or letters in their order: no key, but an example of one."""
 _LONG = r"(?=[A-Za-z0-9]{0,15}\d)(?=[0-9]{0,15}[A-Za-z])[A-Za-z0-9]{16}"
 
 
@@ -88,7 +91,9 @@ def hide_known_forms(text: str, mask: str) -> str:
     def hidden(found: re.Match[str]) -> str:
         if found["likely"]:
             return mask if is_random(found["likely"]) else found[0]
-        return found[0] if found["wordy"] and not compiled(_LONG).search(found["wordy"]) else mask
+        if (wordy := found["wordy"]) and (compiled(_COUNTED).match(wordy) or not compiled(_LONG).search(wordy)):
+            return found[0]
+        return mask
 
     return compiled(_CANDIDATE).sub(lambda found: compiled(_key()).sub(hidden, found[0]), text)
 

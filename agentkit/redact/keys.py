@@ -10,6 +10,7 @@ import re
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 HIDDEN = "[api key]"
 _SHORTEST = 8
 _CERTAIN = 20
+_STRETCH = 16
+"""Characters of a secret in a row that are hidden as the whole is."""
+_BLOCK = 8
+_STEP = _STRETCH - _BLOCK + 1
 _WORD = re.compile(r"[a-z_-]+|[A-Z_-]+")
 _KEPT = 32
 """Secrets that a `Hider` knows at a time: keys that are renewed push out the oldest."""
@@ -76,7 +81,7 @@ class Hider:
     __slots__ = ("_known",)
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._known: deque[tuple[Secret, Unseen[list[str]]]] = deque(maxlen=_KEPT)
+        self._known: deque[tuple[Secret, Unseen[list[str]], Unseen[list[str]]]] = deque(maxlen=_KEPT)
         for secret in secrets:
             self.add(secret)
 
@@ -85,12 +90,14 @@ class Hider:
 
     def add(self, secret: Secret) -> None:
         """Hide this one as well, if it can be a key."""
-        if secret.is_worth_hiding and all(secret != known for known, _forms in tuple(self._known)):
-            self._known.append((secret, Unseen(_forms_of(secret))))
+        if secret.is_worth_hiding and all(secret != known for known, _forms, _blocks in tuple(self._known)):
+            self._known.append((secret, Unseen(_forms_of(secret)), Unseen(_blocks_of(secret))))
 
     def finds(self, text: str) -> bool:
         """Whether a secret, or the first half of one, is in the text."""
-        for _secret, forms in tuple(self._known):
+        for _secret, forms, blocks in tuple(self._known):
+            if len(text) >= _BLOCK and any([block in text for block in blocks.reveal()]) and any(self._stretches(text)):  # noqa: C419
+                return True
             half = len(forms.reveal()[0]) // 2
             if len(text) >= half and (forms.reveal()[0][:half] in text or any([form in text for form in forms.reveal()])):  # noqa: C419
                 return True
@@ -112,7 +119,7 @@ class Hider:
     def spans(self, text: str, *, goes_on: bool = False) -> list[tuple[int, int]]:
         """Where in the text secrets are, as `hide` says."""
         found = list[tuple[int, int]]()
-        for _secret, forms in tuple(self._known):
+        for _secret, forms, _blocks in tuple(self._known):
             for form in forms.reveal():
                 at = text.find(form)
                 while at >= 0:
@@ -121,11 +128,25 @@ class Hider:
             begun = 0 if goes_on else _begun(text, forms.reveal()[:1])
             if 2 * begun >= len(forms.reveal()[0]):
                 found.append((len(text) - begun, len(text)))
+        found += [span for span in self._stretches(text) if not (goes_on and span[1] == len(text))]
         return _merged(found)
+
+    def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where in the text long stretches of secrets are. Each holds one of the blocks that are looked for."""
+        for secret, _forms, blocks in tuple(self._known):
+            for number, block in enumerate(blocks.reveal()):
+                place = number * _STEP
+                at = text.find(block)
+                while at >= 0:
+                    before = _common(reversed(text[max(0, at - place) : at]), reversed(secret.reveal()[:place]))
+                    after = _common(text[at : at + len(secret.reveal())], secret.reveal()[place:])
+                    if before + after >= _STRETCH:
+                        yield at - before, at + after
+                    at = text.find(block, at + 1)
 
     def begun(self, text: str) -> int:
         """How many characters at the end of the text may be the beginning of a secret."""
-        return max((_begun(text, forms.reveal()) for _secret, forms in tuple(self._known)), default=0)
+        return max((_begun(text, forms.reveal()) for _secret, forms, _blocks in tuple(self._known)), default=0)
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -156,6 +177,17 @@ def _forms_of(secret: Secret) -> list[str]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             forms.add(_in_base64(secret, before, encode))
     return [secret.reveal(), *(forms - {secret.reveal()})]
+
+
+def _blocks_of(secret: Secret) -> list[str]:
+    """Blocks of a secret, of which each stretch that is long enough holds one."""
+    last = len(secret.reveal()) - _BLOCK if len(secret.reveal()) > _STRETCH else -1
+    return [secret.reveal()[at : at + _BLOCK] for at in range(0, last + 1, _STEP)]
+
+
+def _common(a: Iterable[str], b: Iterable[str]) -> int:
+    """How many characters are the same at the beginning of both."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _in_base64(secret: Secret, before: int, encode: Callable[[bytes], bytes]) -> str:

@@ -72,7 +72,8 @@ _COOKIE = r"""(?ix)
     [ \t]{0,2}(?:(?::|=>)[ \t]{0,2}b?\\?["']?|,[ ]?b?["'])(?P<value>[\w!$*.^`|~+-]{1,100}(?==)(?:="[^"\r\n]*"|[^\r\n"'\\])*)"""
 
 _PROSE = _words(
-    """a an and any are as at auth authentication be been blank bool boolean bytes can cannot changed confirm could default
+    """compat db files nis sss systemd unchanged updated
+    a an and any are as at auth authentication be been blank bool boolean bytes can cannot changed confirm could default
     dict did different do does empty enter expected expired false field for found from given got had has have header
     hidden if in incorrect int integer invalid is it list literal masked may missing must needed needs new nil no none
     not null number object of old omitted on only optional or please provided redacted removed required same scheme
@@ -80,7 +81,7 @@ _PROSE = _words(
     used using valid validation value was were when will with wrong would you your"""
 )
 """Words with which a sentence about a secret goes on, and values that are none."""
-_INNOCENT = r"(?is)\[(?:redacted|api key)\].*|[*.x_#-]+.{0,4}|[$%({\[<#@!?)}\]].*|[,;:]\s.*|[^A-Za-z0-9]*|n/?a"
+_INNOCENT = r"(?is)\[(?:redacted|api key)\].*|[*.x_#-]{3,}.{0,4}|[*.x_#-]+|[$%({\[<#@!?)}\]].*|[,;:]\s.*|[^A-Za-z0-9]*|n/?a"
 """Masks, placeholders, references to variables, punctuation."""
 _CODE = (
     r"(?s)(?:self|cls|os|env|environ|process|settings|config|conf|cfg|args|opts|options|params|kwargs|request|ctx|data)\..*"
@@ -115,6 +116,8 @@ class _Value:
     """Whether there is white space round the sign before it."""
     has_scheme: bool
     """Whether a word such as "Bearer" stands before it."""
+    is_last: bool
+    """Whether nothing follows it in its line."""
 
 
 def hide_named(text: str, mask: str) -> str:
@@ -176,7 +179,8 @@ def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
         return None
     link = next(link for link in ("equals", "colon", "comma", "element", "gap") if pair[link])
     shown = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
-    value = _Value(shown, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]))
+    is_last = text[seen.end() : seen.end() + 1] in ("", "\n", "\r")
+    value = _Value(shown, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
     if link == "colon" and not ending and compiled(_ANNOTATION).match(text, seen.start(), seen.end() + 4):
         return None
     if _is_innocent(name, value) or not _is_secret(name, value):
@@ -208,7 +212,8 @@ def _is_secret(name: _Name, value: _Value) -> bool:
     if value.has_scheme or value.link == "element" or (is_strong and not value.is_bare and value.link != "comma"):
         return True
     if name.is_option or (value.link == "colon" and value.is_bare):
-        return is_random(value.seen) or (is_strong and _is_no_word(value.seen))
+        is_entry = name.word == "passwd" and value.is_last  # a line such as "passwd: correcthorse"
+        return is_random(value.seen) or (is_strong and (is_entry or _is_no_word(value.seen)))
     if value.link == "equals" and (is_strong or not (value.is_bare and value.is_spaced)):
         return True
     return is_random(value.seen) or (name.is_quoted and not value.is_bare and value.link == "colon" and _is_no_word(value.seen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic_core import from_json
@@ -11,7 +12,11 @@ from ...errors import StreamBroken
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
 
-__all__ = ["read_chunk", "read_whole"]
+__all__ = ["is_json", "read_chunk", "read_whole"]
+
+_BOM = b"\xef\xbb\xbf"
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The beginning of an escape that is half of a character."""
 
 
 def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
@@ -19,7 +24,7 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
 
     Raises `StreamBroken` for an empty or cut body, or the error that it carries.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").strip()
+    text = data.removeprefix(_BOM).strip()
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
     reply = read_chunk(text, "the reply")
@@ -32,13 +37,23 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
     return reader.parts()
 
 
+def is_json(data: bytes) -> bool:
+    """Whether it is one whole JSON text."""
+    try:
+        read_chunk(data.removeprefix(_BOM).strip())
+    except StreamBroken:
+        return False
+    return True
+
+
 def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
     """The JSON of a reply or of a chunk. Raises `StreamBroken`, with the beginning of the text, if it is not whole."""
     try:
         return from_json(data)
     except ValueError as error:
         reason = error
-    try:  # it takes half a character, as an escape that goes on in the next chunk
+    try:  # `json` takes half a character, whose other half comes with the next chunk, but also too deep a nesting
+        from_json(_HALF.sub(rb"\\u00", data))
         return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None

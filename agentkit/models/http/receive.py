@@ -12,7 +12,7 @@ from ...events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ...model import DeltaSink
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
-from .bodies import read_chunk, read_whole
+from .bodies import is_json, read_chunk, read_whole
 from .senders import Response
 from .sse import SSEParser
 
@@ -21,12 +21,17 @@ __all__ = ["ReplyBytes", "read_refusal", "read_reply"]
 _BOM = b"\xef\xbb\xbf"
 _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
 """The beginning of a line of a stream: a field, known or not, or a comment."""
+_MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
+"""A byte order mark before a line, as of servers that encode each event by itself."""
 _ENOUGH = 64
 """Bytes by which a stream is told from a JSON text."""
 _GRACE = 1.0
-"""Seconds that a reply with a finish reason is given for what may follow it: usage, and the mark of the end."""
+"""Seconds that a whole reply is given for what may follow it: usage, the mark of the end, the end of the connection."""
+_LONG_GRACE = 3.0
+"""The same for a reply that went on after a finish reason, as some proxies put one into every chunk."""
 _DRAIN = 0.5
 _REFUSAL = 65_536
+_REFUSAL_SECONDS = 2.0
 
 
 class ReplyBytes:
@@ -51,22 +56,49 @@ async def read_reply(reply: ReplyBytes, on_delta: DeltaSink | None, reader: Repl
     begun = await _beginning(reply)
     if _is_stream(begun):
         return await _read_stream(begun, reply, on_delta, reader)
-    pieces = [begun]
-    while piece := await reply.read():
-        pieces.append(piece)
-    parts = read_whole(b"".join(pieces), reader)
+    parts = read_whole(await _json_text(begun, reply), reader)
     if on_delta:  # a watcher gets the reply in one piece
         await _show(parts, on_delta)
     return parts
 
 
 async def read_refusal(reply: ReplyBytes) -> bytes:
-    """What can be had of the body of a refusal; the status says enough if it is cut."""
+    """What can be had of the body of a refusal in a short time; the status says enough if it is cut."""
     body = b""
-    with suppress(ConnectionFailed, StreamBroken):
-        while len(body) <= _REFUSAL and (piece := await reply.read()):
-            body += piece
+    with suppress(ConnectionFailed, StreamBroken, TimeoutError):
+        async with asyncio.timeout(_REFUSAL_SECONDS):
+            while len(body) <= _REFUSAL and (piece := await reply.read()):
+                body += piece
     return body
+
+
+async def _json_text(begun: bytes, reply: ReplyBytes) -> bytes:
+    """A JSON text to its end.
+
+    Some servers do not end the response. So when nothing but blanks has come for a while, the text counts if it is whole. That
+    is looked at once in each such pause.
+    """
+    pieces, loop = [begun], asyncio.get_running_loop()
+
+    def look() -> None:
+        if is_json(b"".join(pieces)):
+            pause.reschedule(loop.time())
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None) as pause:
+            timer = loop.call_later(_GRACE, look)
+            try:
+                while piece := await reply.read():
+                    pieces.append(piece)
+                    if piece.strip():
+                        timer.cancel()
+                        timer = loop.call_later(_GRACE, look)
+            except (ConnectionFailed, StreamBroken):
+                if not is_json(b"".join(pieces)):
+                    raise
+            finally:
+                timer.cancel()
+    return b"".join(pieces)
 
 
 async def _beginning(reply: ReplyBytes) -> bytes:
@@ -118,7 +150,9 @@ class _Stream:
     def __init__(self, reader: ReplyReader, on_delta: DeltaSink | None) -> None:
         self._reader, self._on_delta = reader, on_delta
         self._parser = SSEParser()
-        self._over_at: float | None = None
+        self._last = 0.0
+        """When the finish reason came, or the last piece of the answer after it; 0 before."""
+        self._grace = _GRACE
         self.has_ended = False
         """Whether the mark of the end has come."""
         self.odd = ""
@@ -126,6 +160,8 @@ class _Stream:
 
     async def take(self, piece: bytes) -> bool:
         """Take the events of these bytes in; whether the stream has ended with them."""
+        if b"\xef" in piece:  # the beginning of a mark
+            piece = _MARKED.sub(b"", piece)
         for data in self._parser.feed(piece):
             if _is_done(data):
                 self.has_ended = True
@@ -133,10 +169,14 @@ class _Stream:
             chunk = self._chunk(data)
             if chunk is None:
                 continue
-            self._over_at, self.odd = None, ""
-            for delta in self._reader.feed(chunk):
+            self.odd = ""
+            deltas = self._reader.feed(chunk)
+            for delta in deltas:
                 if self._on_delta:
                     await self._on_delta(delta)
+            if self._reader.finished and (deltas or not self._last):
+                self._grace = _LONG_GRACE if self._last else _GRACE
+                self._last = asyncio.get_running_loop().time()
         return self.has_ended
 
     def parts(self) -> Parts:
@@ -160,14 +200,13 @@ class _Stream:
     async def next_of(self, reply: ReplyBytes) -> bytes:
         """The next bytes; none at the end.
 
-        A reply with a finish reason is whole, even where the server then breaks off, or sends keep-alives for ever.
+        A reply with a finish reason is whole, even where the server then breaks off, or sends keep-alives for ever. Only a
+        piece of the answer gives it more time.
         """
-        if not self._reader.is_over:
+        if not self._reader.finished:
             return await reply.read()
-        loop = asyncio.get_running_loop()
-        self._over_at = self._over_at or loop.time() + _GRACE
         try:
-            async with asyncio.timeout_at(self._over_at):
+            async with asyncio.timeout_at(self._last + self._grace):
                 return await reply.read()
         except (TimeoutError, ConnectionFailed, StreamBroken):
             return b""
