@@ -93,9 +93,6 @@ async def _json_text(begun: bytes, reply: ReplyBytes) -> bytes:
                     if piece.strip():
                         timer.cancel()
                         timer = loop.call_later(_GRACE, look)
-            except (ConnectionFailed, StreamBroken):
-                if not is_json(b"".join(pieces)):
-                    raise
             finally:
                 timer.cancel()
     return b"".join(pieces)
