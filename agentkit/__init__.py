@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from . import _moved
 from .agent import Agent
-from .context import RunContext
 from .errors import (
     AgentError,
     AuthError,
@@ -63,19 +63,20 @@ from .events import (
     ToolStarted,
     UsageAdded,
 )
-from .fallback import Fallback
 from .history import KeepTurns
-from .limiter import Limiter
-from .limits import Limits
 from .messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
-from .middleware import Middleware
 from .model import Model, ModelInfo, ModelReply, ModelRequest, ModelSettings
-from .result import RunResult
-from .retry import Retry
-from .state import RunState
-from .stream import RunStream, SyncRunStream
-from .tool import Tool, ToolRegistry, tool
-from .wrapper import ModelWrapper
+from .models.fallback import Fallback
+from .models.rate_limit import Limiter
+from .models.retry import Retry
+from .models.wrapper import ModelWrapper
+from .run.limits import Limits
+from .run.middleware import Middleware
+from .run.result import RunResult
+from .run.state import RunState
+from .run.stream import RunStream, SyncRunStream
+from .tools.context import RunContext
+from .tools.tool import Tool, ToolRegistry, tool
 
 if TYPE_CHECKING:
     from .models.chat import ChatModel
@@ -164,6 +165,7 @@ __all__ = [
     "tool",
 ]
 
+_moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a program decides what it sees
 
 _LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}

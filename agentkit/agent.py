@@ -13,31 +13,31 @@ from types import NoneType
 from typing import Any, Generic, TypedDict, Unpack, cast, overload
 from uuid import uuid4
 
-from . import portal
+from . import _sync as portal
 from ._typing import OutputT
-from .approvals import Approvals, answers
 from .errors import ModelRetry, SettingsError, Suspended, ToolDefinitionError
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
-from .limiter import as_run
-from .limits import Limits
-from .loop import drive
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
-from .middleware import Middleware
 from .model import Model, ModelInfo, ModelRequest, ModelSettings, close, info_of
-from .observers import Observer
-from .output import Output, output_of
+from .models.rate_limit import as_run
+from .models.retry import Retry
 from .policy import Policy
-from .result import RunResult
-from .retry import Retry
+from .run.approvals import Approvals, answers
 from .run.fingerprint import digest, fingerprint_of
 from .run.journal import Log
+from .run.limits import Limits
+from .run.loop import drive
+from .run.middleware import Middleware
+from .run.observers import Observer
+from .run.output import Output, output_of
+from .run.result import RunResult
 from .run.run import Attachments, Leave, Run
 from .run.scope import Scope
-from .spec import AgentSpec, Approve
-from .state import RunState
-from .stream import RunStream, SyncRunStream
-from .tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
+from .run.spec import AgentSpec, Approve
+from .run.state import RunState
+from .run.stream import RunStream, SyncRunStream
+from .tools.tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 

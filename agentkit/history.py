@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Protocol
 
+from ._renamed import renamed
 from .errors import SettingsError
 from .messages import Assistant, Message, System, ToolResult, User
 
@@ -27,69 +28,74 @@ class History(Protocol):
         ...
 
 
+@renamed(most="max_turns", least="min_turns")
 @dataclass(frozen=True, slots=True)
 class KeepTurns:
-    """Sends at most `most` turns; a turn is a user message and all that follows it up to the next.
+    """Sends at most `max_turns` turns; a turn is a user message and all that follows it up to the next.
 
-    Whole turns are dropped, oldest first and never of the run under way, in blocks of `most - least` (default: half of
-    `most`), so that the prompt's prefix stays the same, and cached, from one drop to the next. System messages stay.
+    Whole turns are dropped, oldest first and never of the run under way, in blocks of `max_turns - min_turns` (default: half of
+    `max_turns`), so that the prompt's prefix stays the same, and cached, from one drop to the next. System messages stay.
     """
 
-    most: int
-    least: int | None = None
+    max_turns: int
+    min_turns: int | None = None
 
     def __post_init__(self) -> None:
-        if self.most < 1 or not 0 <= self._least < self.most:
-            raise SettingsError(f"KeepTurns({self.most}, {self.least}): allowed: most at least 1, least from 0 below most")
+        if self.max_turns < 1 or not 0 <= self._min < self.max_turns:
+            raise SettingsError(
+                f"KeepTurns({self.max_turns}, {self.min_turns}): allowed: max_turns at least 1, and min_turns from 0, below it"
+            )
 
     @property
-    def _least(self) -> int:
-        return self.most // 2 if self.least is None else self.least
+    def _min(self) -> int:
+        return self.max_turns // 2 if self.min_turns is None else self.min_turns
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
         """The messages without the turns that are too many."""
         starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
-        if len(starts) <= self.most:
+        if len(starts) <= self.max_turns:
             return messages
-        block = self.most - self._least
-        dropped = -(-(len(starts) - self.most) // block) * block
+        block = self.max_turns - self._min
+        dropped = -(-(len(starts) - self.max_turns) // block) * block
         under_way = max((start for start in starts if start <= new_from), default=0)
         cut = min(starts[dropped], under_way)
         kept = [message for message in messages[:cut] if isinstance(message, System)]
         return [*kept, *messages[cut:]]
 
 
+@renamed(most="max_chars", least="min_chars")
 @dataclass(frozen=True, slots=True)
 class DropToolResults:
     """Sends the newest results of tools whole, and of older ones only that they were there.
 
-    When all results together have more than `most` characters, the oldest are replaced by a note of a line, until about `least`
-    (default: half of `most`) are left. The next are replaced when there are `most` again, so that the prompt's prefix stays
-    the same, and cached, in between. Results of at most `small` characters stay, and so do those that the model has not read
-    yet, however long they are. The transcript keeps them all whole.
+    When all results together have more than `max_chars` characters, the oldest are replaced by a note of a line, until about
+    `min_chars` (default: half of `max_chars`) are left. The next are replaced when there are `max_chars` again, so that the
+    prompt's prefix stays the same, and cached, in between. Results of at most `small` characters stay, and so do those that
+    the model has not read yet, however long they are. The transcript keeps them all whole.
     """
 
-    most: int = 200_000
-    least: int | None = None
+    max_chars: int = 200_000
+    min_chars: int | None = None
     small: int = 200
 
     def __post_init__(self) -> None:
-        if self.most < 1 or not 0 <= self._least < self.most or self.small < 0:
+        if self.max_chars < 1 or not 0 <= self._min < self.max_chars or self.small < 0:
             raise SettingsError(
-                f"DropToolResults({self.most}, {self.least}, {self.small}): allowed: most at least 1, least from 0 below most"
+                f"DropToolResults({self.max_chars}, {self.min_chars}, {self.small}): allowed: max_chars at least 1, and "
+                "min_chars from 0, below it"
             )
 
     @property
-    def _least(self) -> int:
-        return self.most // 2 if self.least is None else self.least
+    def _min(self) -> int:
+        return self.max_chars // 2 if self.min_chars is None else self.min_chars
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
         """The messages with notes in the place of the results that are too old."""
         whole = sum(len(m.content) for m in messages if isinstance(m, ToolResult))
-        if whole <= self.most:
+        if whole <= self.max_chars:
             return messages
-        block = self.most - self._least
-        until = -(-(whole - self.most) // block) * block
+        block = self.max_chars - self._min
+        until = -(-(whole - self.max_chars) // block) * block
         unread = len([*takewhile(lambda m: not isinstance(m, Assistant), reversed(messages))])
         seen, notes = 0, dict[int, ToolResult]()
         for place, message in enumerate(messages[: len(messages) - unread]):

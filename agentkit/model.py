@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_
 
 from .errors import SettingsError
 from .events import Delta, Retrying
-from .keys import Hider
 from .messages import Assistant, Message, Spent, Usage
 from .prices import Price
+from .redact.keys import Hider
 
 __all__ = [
     "DeltaSink",

@@ -11,7 +11,7 @@ from agentkit_tools import calculator, file_tools
 agent = Agent(
     instructions="You answer questions about the files of a project. Look before you answer.",
     tools=[file_tools(sys.argv[1] if len(sys.argv) > 1 else "."), calculator()],
-    limits=Limits(max_steps=12, tool_calls=30, on_limit="answer"),
+    limits=Limits(steps=12, tool_calls=30, on_limit="answer"),
 )
 
 with agent.stream_sync("How many Python files are there, and which is the longest?") as stream:

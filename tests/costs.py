@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from agentkit import Agent, ChatModel, Limits, Usage, tool
-from agentkit.cache_report import CacheReport
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.models.prices import cost_of
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.models.usage import read_usage
@@ -59,7 +59,7 @@ def of_the_agent(base_url: str) -> Bill:
     """The bill of an agent of this library."""
     tools = [tool(look_up, read_only=True), *(tool(other, name=name) for name in NAMES[1:])]
     agent = Agent(
-        ChatModel(base_url=base_url), tools=tools, instructions=RULES, limits=Limits(max_steps=None), middleware=[CacheReport()]
+        ChatModel(base_url=base_url), tools=tools, instructions=RULES, limits=Limits(steps=None), middleware=[CacheReport()]
     )
     result = agent.run_sync("Read all pages.")
     assert result.steps == STEPS + 1 and result.cache_misses == []

@@ -11,6 +11,7 @@ from agentkit import (
     Middleware,
     ModelReply,
     ModelRequest,
+    RunContext,
     RunResult,
     ScriptedModel,
     StreamBroken,
@@ -65,7 +66,7 @@ def broken(output_tokens: int, cost: float, input_tokens: int = 10) -> StreamBro
 class Twice(Middleware):
     """Asks again, and takes the second reply."""
 
-    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
         await next(request)
         reply: ModelReply = await next(request)
         return reply

@@ -202,14 +202,14 @@ def test_without_retry_the_first_failure_is_raised(how: How, simulate: Simulate)
 
 
 def test_a_limit_ends_the_run_as_a_result(how: How) -> None:
-    loop = scripted(lambda _: Assistant("looking", "", (call("add", a=1, b=2),)), limits=Limits(max_steps=3))
+    loop = scripted(lambda _: Assistant("looking", "", (call("add", a=1, b=2),)), limits=Limits(steps=3))
     result = how(loop, "go")
     assert (result.stop_reason, result.steps, result.output) == ("limit:steps", 3, "looking")
     assert contents(result) == ["3", "3", "3"]
 
 
 def test_a_limit_raises_only_if_asked_to(how: How) -> None:
-    agent = scripted(lambda _: call("add", a=1, b=2), limits=Limits(max_steps=1, on_limit="raise"))
+    agent = scripted(lambda _: call("add", a=1, b=2), limits=Limits(steps=1, on_limit="raise"))
     with pytest.raises(LimitReached, match="steps") as caught:
         how(agent, "go")
     assert caught.value.stop_reason == "limit:steps"
@@ -374,7 +374,7 @@ def test_an_agent_as_a_tool_that_pauses_pauses_the_run_around_it(how: How) -> No
 def test_an_agent_as_a_tool_that_stops_at_a_limit_gives_its_last_words_as_no_answer(how: How) -> None:
     def outer(**limits: Any) -> Agent[str]:
         step = Assistant("Half of it.", tool_calls=(call("add", a=2, b=3),))
-        inner = Agent(ScriptedModel([step, "The rest."]), tools=[add], limits=Limits(max_steps=1, **limits))
+        inner = Agent(ScriptedModel([step, "The rest."]), tools=[add], limits=Limits(steps=1, **limits))
         return Agent(ScriptedModel([call("inner", task="x"), "Ok."]), tools=[inner.as_tool("inner", "Works.")])
 
     assert contents(how(outer(), "go")) == ["error: the agent inner gave no answer: limit:steps; its last words: Half of it."]
@@ -385,7 +385,7 @@ class Traced(Middleware):
     def __init__(self, name: str, trace: list[str]) -> None:
         self.name, self.trace = name, trace
 
-    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
         self.trace.append(f"{self.name} > model")
         reply: ModelReply = await next(request)
         self.trace.append(f"{self.name} < model")
@@ -409,7 +409,7 @@ class Short(Middleware):
     def __init__(self, reply: Any = None, value: Any = None, error: Exception | None = None) -> None:
         self.reply, self.value, self.error = reply, value, error
 
-    async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
         reply: ModelReply = self.reply or await next(request)
         return reply
 
@@ -439,7 +439,7 @@ def test_an_exception_of_tool_middleware_counts_as_the_tools(how: How, error: Ex
 
 def test_an_exception_of_model_middleware_ends_the_run(how: How) -> None:
     class Fails(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             raise LookupError("no budget")
 
     with pytest.raises(LookupError, match="no budget"):
@@ -457,11 +457,11 @@ def test_resuming_a_finished_run_gives_its_answer_again() -> None:
 
 
 def test_a_run_at_its_limit_goes_on_with_a_larger_one() -> None:
-    agent = scripted([call("add", a=1, b=2), "Done."], limits=Limits(max_steps=1))
+    agent = scripted([call("add", a=1, b=2), "Done."], limits=Limits(steps=1))
     cut = agent.run_sync("go")
     assert cut.stop_reason == "limit:steps"
     assert agent.resume_sync(cut.state).stop_reason == "limit:steps"
-    result = agent.copy(limits=Limits(max_steps=5)).resume_sync(cut.state.to_json())
+    result = agent.copy(limits=Limits(steps=5)).resume_sync(cut.state.to_json())
     assert (result.output, result.stop_reason, result.steps) == ("Done.", "answer", 2)
 
 

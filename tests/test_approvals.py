@@ -31,7 +31,7 @@ from agentkit import (
     tool,
 )
 from agentkit.testing import call
-from agentkit.tool import AnyTool
+from agentkit.tools.tool import AnyTool
 
 How = Callable[..., RunResult[Any]]
 
@@ -373,7 +373,7 @@ def test_the_same_call_denied_again_and_again_ends_the_run() -> None:
     assert (result.stop_reason, len(told(result))) == ("limit:refusals", 5)
     others = [call("pay", to=f"ann {n}") for n in range(8)]
     assert payments.agent(*others, approve=lambda _: False).run_sync("go").stop_reason == "answer"
-    agent = payments.agent(*[call("pay", to="ann")] * 20, approve=lambda _: False, limits=Limits(refusals=None, max_steps=12))
+    agent = payments.agent(*[call("pay", to="ann")] * 20, approve=lambda _: False, limits=Limits(refusals=None, steps=12))
     assert agent.run_sync("go").stop_reason == "limit:steps"
 
 

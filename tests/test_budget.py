@@ -34,10 +34,10 @@ from agentkit import (
     User,
     tool,
 )  # fmt: skip
-from agentkit.budget import CallBudget, Ledger, OverBudget
+from agentkit._sync import Blocking
 from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
-from agentkit.portal import Blocking
+from agentkit.run.ledger import CallBudget, Ledger, OverBudget
 from tests.spending import How, Simulate, Twice, again, asking, endless, priced, sent_to_model
 
 PRICE = DEEPSEEK_FLASH[-1]
@@ -142,7 +142,7 @@ def test_a_run_pays_for_the_runs_inside_it_at_any_depth(how: How) -> None:
 )
 def test_limits_of_a_parent_bind_runs_at_any_depth(how: How, limits: Limits, reason: str) -> None:
     model = endless()
-    inner = Agent(model, tools=[again], limits=Limits(max_steps=None)).as_tool("inner", "Ask.")
+    inner = Agent(model, tools=[again], limits=Limits(steps=None)).as_tool("inner", "Ask.")
     middle = Agent(ScriptedModel([priced(asking("inner")), priced("never")]), tools=[inner]).as_tool("middle", "Ask.")
     result = how(Agent(ScriptedModel([priced(asking("middle")), priced("never")]), tools=[middle], limits=limits), "go")
     assert (result.stop_reason, len(model.requests)) == (f"limit:{reason}", 0 if reason == "output_tokens" else 1)
@@ -260,11 +260,11 @@ def test_a_run_whose_observer_failed_pays_for_no_more_calls_inside_it() -> None:
 
 @pytest.mark.filterwarnings("ignore:a sync call inside a running event loop")
 @pytest.mark.parametrize(
-    ("limits", "stop"), [(Limits(), "answer"), (Limits(cost=0.055), "limit:cost"), (Limits(max_steps=1), "answer")]
+    ("limits", "stop"), [(Limits(), "answer"), (Limits(cost=0.055), "limit:cost"), (Limits(steps=1), "answer")]
 )
 def test_run_sync_in_an_async_tool_pays_and_is_bound(limits: Limits, stop: str) -> None:
     replies = [priced("found")] if stop == "answer" else [priced(asking("again", n)) for n in range(50)]
-    inner = Agent(ScriptedModel(replies), tools=[again], limits=Limits(max_steps=50))
+    inner = Agent(ScriptedModel(replies), tools=[again], limits=Limits(steps=50))
 
     @tool
     async def ask(ctx: RunContext[None], task: str) -> str:
@@ -274,7 +274,7 @@ def test_run_sync_in_an_async_tool_pays_and_is_bound(limits: Limits, stop: str) 
     agent = Agent(ScriptedModel([priced(asking("ask")), priced("Done.")]), tools=[ask], limits=limits)
     result = asyncio.run(asyncio.wait_for(agent.run("go"), 20))
     assert sent_to_model(result) == [stop]
-    assert result.usage.requests == (6 if stop == "limit:cost" else 2 if limits.max_steps == 1 else 3)
+    assert result.usage.requests == (6 if stop == "limit:cost" else 2 if limits.steps == 1 else 3)
 
 
 # --- reservations -------------------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_an_end_on_one_event_loop_wakes_a_waiter_on_another() -> None:
 
 
 def test_a_wait_for_room_ends_with_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.budget._MAX_WAIT", 0.05)
+    monkeypatch.setattr("agentkit.run.ledger._MAX_WAIT", 0.05)
 
     async def main() -> OverBudget:
         first, second = tree(Limits(output_tokens=10), 2)
@@ -428,7 +428,7 @@ def test_a_run_whose_parent_has_ended_makes_no_more_calls() -> None:
     ("limits", "settings", "number", "max_in_flight", "asked"),
     [
         (Limits(cost=0.04), ModelSettings(), 64, 3, 3),
-        (Limits(cost=0.5, calls_at_once=8), ModelSettings(), 24, 8, 24),
+        (Limits(cost=0.5, concurrent_calls=8), ModelSettings(), 24, 8, 24),
         (Limits(output_tokens=45), ModelSettings(), 10, 1, 5),
         (Limits(output_tokens=1_000), ModelSettings(max_tokens=100), 8, 8, 8),
         (Limits(output_tokens=1_000), ModelSettings(), 2, 1, 2),
@@ -522,7 +522,7 @@ def test_a_last_answer_may_pass_the_limit_of_its_own_run(how: How) -> None:
 
 def test_a_last_answer_does_not_pass_the_limit_of_its_parent() -> None:
     model = endless()
-    inner = Agent(model, tools=[again], limits=Limits(max_steps=None, cost=0.02, on_limit="answer")).as_tool("inner", "Ask.")
+    inner = Agent(model, tools=[again], limits=Limits(steps=None, cost=0.02, on_limit="answer")).as_tool("inner", "Ask.")
     result = of_sub_agents([asking("inner")], [inner], Limits(cost=0.03))
     assert len(model.requests) == 2
     assert sent_to_model(result) == ["error: the agent inner gave no answer: limit:cost"]

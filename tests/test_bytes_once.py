@@ -98,7 +98,7 @@ def test_each_message_is_encoded_once() -> None:
             return encode(message)
 
         model._encode = counted
-        agent = Agent(model, tools=[fetch, clock], instructions="Be brief.", limits=Limits(max_steps=None))
+        agent = Agent(model, tools=[fetch, clock], instructions="Be brief.", limits=Limits(steps=None))
         result = agent.run_sync("Go.")
         again = agent.run_sync("And now?", messages=result.messages)
         assert len(model._heads) == 1, "and the head, with the tools, once"
@@ -122,7 +122,7 @@ RESUMED = """
     from agentkit import Agent, ChatModel, Limits, RunState
     from tests.test_bytes_once import clock, fetch
 
-    agent = Agent(ChatModel(base_url=sys.argv[1]), tools=[clock, fetch], instructions="Be brief.", limits=Limits(max_steps=9))
+    agent = Agent(ChatModel(base_url=sys.argv[1]), tools=[clock, fetch], instructions="Be brief.", limits=Limits(steps=9))
     print(agent.resume_sync(RunState.from_json(json.load(sys.stdin))).output)
 """
 
@@ -131,7 +131,7 @@ RESUMED = """
 def test_the_prefix_stays_in_another_process(watched: bool) -> None:
     with DeepSeekSimulator(later(6)) as simulator:
         agent = Agent(
-            ChatModel(base_url=simulator.base_url), tools=[fetch, clock], instructions="Be brief.", limits=Limits(max_steps=3)
+            ChatModel(base_url=simulator.base_url), tools=[fetch, clock], instructions="Be brief.", limits=Limits(steps=3)
         )
         if watched:
             stream = agent.stream_sync("Go.")

@@ -40,10 +40,10 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.cache_report import CacheReport
-from agentkit.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.history import DropToolResults
 from agentkit.middleware import Middleware, NextModelCall
+from agentkit.middleware.cache_report import CacheReport
+from agentkit.middleware.compaction import ShortenOnOverflow, SpillOutputs, Summarise
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -131,7 +131,7 @@ def test_one_large_result_is_dropped_when_it_is_read(sizes: list[int], most: int
     assert (sent is messages) is all(shown), "what cannot be shortened is the list itself"
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"most": 10, "least": 10}, {"most": 10, "small": -1}])
+@pytest.mark.parametrize("wrong", [{"max_chars": 0}, {"max_chars": 10, "min_chars": 10}, {"max_chars": 10, "small": -1}])
 def test_wrong_sizes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(SettingsError, match="DropToolResults"):
         DropToolResults(**wrong)
@@ -182,7 +182,7 @@ ASKED = User("Summarise our conversation so far.")
 
 def test_older_turns_become_a_summary_between_two_runs() -> None:
     model = ScriptedModel([ModelReply(Assistant("They said first."), Usage(1, 50, 5), cost=0.01)])
-    summary = asyncio.run(Summarise(model, most=100, keep=2)(TURNS))
+    summary = asyncio.run(Summarise(model, max_chars=100, keep=2)(TURNS))
     assert summary.messages == [TURNS[0], ASKED, Assistant("They said first."), *TURNS[5:]]
     assert (summary.usage.input_tokens, summary.cost) == (50, 0.01)
     (asked,) = model.requests
@@ -196,12 +196,12 @@ def test_older_turns_become_a_summary_between_two_runs() -> None:
 @pytest.mark.parametrize(("most", "keep"), [(100_000, 2), (100, 3), (100, 9)])
 def test_what_is_short_or_kept_is_not_summarised(most: int, keep: int) -> None:
     model = ScriptedModel([])
-    assert asyncio.run(Summarise(model, most=most, keep=keep)(TURNS)).messages == TURNS
+    assert asyncio.run(Summarise(model, max_chars=most, keep=keep)(TURNS)).messages == TURNS
     assert model.requests == []
 
 
 def test_everything_can_be_summarised() -> None:
-    summary = asyncio.run(Summarise(ScriptedModel(["All."]), most=100, keep=0)(TURNS))
+    summary = asyncio.run(Summarise(ScriptedModel(["All."]), max_chars=100, keep=0)(TURNS))
     assert summary.messages == [TURNS[0], ASKED, Assistant("All.")]
 
 
@@ -210,7 +210,7 @@ def test_everything_can_be_summarised() -> None:
 )
 def test_half_a_summary_is_none(reply: ModelReply) -> None:
     with pytest.raises(LimitReached, match="max_tokens") as caught:
-        asyncio.run(Summarise(ScriptedModel([reply]), most=100)(TURNS))
+        asyncio.run(Summarise(ScriptedModel([reply]), max_chars=100)(TURNS))
     assert caught.value.state is not None
 
 
@@ -221,7 +221,7 @@ def test_a_summary_beyond_the_budget_of_its_run_is_none(how: How) -> None:
     async def shorten(ctx: RunContext[None]) -> str:
         """Shorten."""
         try:
-            await Summarise(ScriptedModel(["Short."]), most=1)(TURNS, within=ctx)
+            await Summarise(ScriptedModel(["Short."]), max_chars=1)(TURNS, within=ctx)
         except LimitReached as error:
             failed.append(error)
             raise
@@ -243,7 +243,7 @@ def test_what_does_not_fit_is_summarised_piece_by_piece() -> None:
             return ModelReply(Assistant(f"Summary {len(seen)}."), Usage(1, 10, 1), cost=0.01)
 
     turns = [message for n in range(40) for message in (User(f"turn {n} " + "y" * 1000), Assistant(f"Answer {n}."))]
-    summary = asyncio.run(Summarise(Small([]), most=100, keep=1)(turns))
+    summary = asyncio.run(Summarise(Small([]), max_chars=100, keep=1)(turns))
     assert summary.messages[1] == Assistant(f"Summary {len(seen)}.") and len(seen) > 3
     assert "".join(seen).count("Answer ") == 39 and all(f"turn {n} " in "".join(seen) for n in range(39))
     assert seen[1].startswith("The summary so far:\nSummary 1.\n\n")
@@ -253,21 +253,21 @@ def test_what_does_not_fit_is_summarised_piece_by_piece() -> None:
 
 def test_of_a_long_result_the_summary_reads_head_and_tail() -> None:
     model = ScriptedModel(["Short."])
-    asyncio.run(Summarise(model, most=100, keep=0)(transcript(100_000)))
+    asyncio.run(Summarise(model, max_chars=100, keep=0)(transcript(100_000)))
     (text,) = [message.content for message in model.requests[0].messages if isinstance(message, User)]
     assert len(text) < 5000 and "96,000 of 100,000 characters are left out here" in text
 
 
 def test_what_no_model_takes_is_its_error() -> None:
     with pytest.raises(ContextTooLong):
-        asyncio.run(Summarise(Window([], -1), most=100)(TURNS))
+        asyncio.run(Summarise(Window([], -1), max_chars=100)(TURNS))
 
 
 def test_a_summary_in_a_tool_is_paid_by_its_run(how: How) -> None:
     @tool
     async def shorten(ctx: RunContext[None]) -> str:
         """Shorten."""
-        summary = await Summarise(ScriptedModel(["Short."]), most=1)(TURNS, within=ctx)
+        summary = await Summarise(ScriptedModel(["Short."]), max_chars=1)(TURNS, within=ctx)
         return str(len(summary.messages))
 
     result = how(Agent(ScriptedModel([call("shorten"), "Done."]), tools=[shorten]), "go")
@@ -313,18 +313,16 @@ def test_what_was_sent_in_the_end_is_told(how: How) -> None:
 def test_a_resumed_run_knows_what_it_sent(how: How) -> None:
     report = CacheReport()
     model = ScriptedModel([*([call("fetch", n=n)] for n in range(1, 4)), "Done."])
-    agent = Agent(model, tools=[fetch], limits=Limits(max_steps=2), middleware=[report])
+    agent = Agent(model, tools=[fetch], limits=Limits(steps=2), middleware=[report])
     first = how(agent, "go")
-    again = Agent(
-        ScriptedModel([[call("fetch", n=3)], "Done."]), tools=[fetch], limits=Limits(max_steps=9), middleware=[report]
-    )
+    again = Agent(ScriptedModel([[call("fetch", n=3)], "Done."]), tools=[fetch], limits=Limits(steps=9), middleware=[report])
     result = again.resume_sync(first.state) if hasattr(again, "resume_sync") else asyncio.run(again.resume(first.state))
     assert [(e.sent, e.same_prefix) for e in result.events if isinstance(e, ModelReplied)] == [(1, 0), (3, 1), (5, 3), (7, 5)]
 
 
 def test_a_middleware_that_answers_itself_has_sent_nothing(how: How) -> None:
     class Own(Middleware):
-        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
             return ModelReply(Assistant("Mine."))
 
     result = how(Agent(ScriptedModel([]), middleware=[Own(), CacheReport()]), "go")
@@ -381,7 +379,7 @@ HASH = sha256(b"r/1").hexdigest()[:16]
 
 
 def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_path: Path) -> None:
-    spill = SpillOutputs(tmp_path / "out", most=900, head=100)
+    spill = SpillOutputs(tmp_path / "out", max_chars=900, head=100)
 
     def read(request: ModelRequest) -> Any:
         last = told(request.messages)
@@ -403,7 +401,7 @@ def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_pat
 
 def test_a_folder_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    spill = SpillOutputs(tmp_path / "file" / "out", most=900, head=100)
+    spill = SpillOutputs(tmp_path / "file" / "out", max_chars=900, head=100)
     agent = Agent(ScriptedModel([call("fetch", n=7), "Done."]), tools=[fetch], middleware=[spill])
     with pytest.warns(RuntimeWarning, match="the output of fetch is not written to"):
         result = agent.run_sync("go")
@@ -435,7 +433,7 @@ def test_a_link_among_the_outputs_is_not_followed(tmp_path: Path) -> None:
 def test_an_output_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("as it was", encoding="utf-8")
     (tmp_path / f"r_1-{HASH}-0.txt").symlink_to(tmp_path / "victim")
-    spill = SpillOutputs(tmp_path, most=900, head=100)
+    spill = SpillOutputs(tmp_path, max_chars=900, head=100)
     agent = Agent(ScriptedModel([call("fetch", n=7), "Done."]), tools=[fetch], middleware=[spill])
     with pytest.warns(RuntimeWarning, match="the output of fetch is not written to"):
         result = agent.run_sync("go", run_id="r/1")
@@ -450,7 +448,7 @@ def spilled(spill: SpillOutputs, run_id: str, *more: Any) -> list[str]:
 
 
 def test_a_run_reads_its_own_outputs_only(tmp_path: Path) -> None:
-    spill = SpillOutputs(tmp_path, most=900, head=100)
+    spill = SpillOutputs(tmp_path, max_chars=900, head=100)
     (first,) = spilled(spill, "r/1")
     (name,) = re.findall(r"the whole is in (\S+),", first)
     again = call("read_output", name=name, start=990)
@@ -472,7 +470,7 @@ def test_a_run_reads_its_own_outputs_only(tmp_path: Path) -> None:
 def test_a_part_outside_of_an_output_is_cut_to_what_there_is(
     tmp_path: Path, start: int, length: int, shown: str, span: str
 ) -> None:
-    spill = SpillOutputs(tmp_path, most=900, head=100)
+    spill = SpillOutputs(tmp_path, max_chars=900, head=100)
     part = call("read_output", name=f"r_1-{HASH}-0.txt", start=start, length=length)
     assert spilled(spill, "r/1", part)[1] == f"{shown}\n[characters {span} of 1,000]"
 
@@ -480,7 +478,7 @@ def test_a_part_outside_of_an_output_is_cut_to_what_there_is(
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_outputs_are_for_this_user_alone(tmp_path: Path) -> None:
     old = tmp_path / "out" / f"r_1-{HASH}-0.txt"
-    spill = SpillOutputs(tmp_path / "out", most=900, head=100)
+    spill = SpillOutputs(tmp_path / "out", max_chars=900, head=100)
     spilled(spill, "r/1")
     assert [stat.S_IMODE(path.stat().st_mode) for path in (old.parent, old)] == [0o700, 0o600]
     old.chmod(0o644)
@@ -510,8 +508,8 @@ def test_other_values_stay_what_they_are(how: How, tmp_path: Path) -> None:
     spill = SpillOutputs(tmp_path)
     result = how(Agent(ScriptedModel([call("look"), "Done."]), tools=[look, spill.tool], middleware=[spill]), "go")
     assert (told(result.messages), [*tmp_path.iterdir()]) == (['{"a":1}'], [])
-    with pytest.raises(SettingsError, match="head is 10 and most 10"):
-        SpillOutputs(tmp_path, most=10, head=10)
+    with pytest.raises(SettingsError, match="head is 10 and max_chars 10"):
+        SpillOutputs(tmp_path, max_chars=10, head=10)
 
 
 def test_views_are_values() -> None:

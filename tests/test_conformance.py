@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from agentkit import AgentError, Assistant, ChatModel
-from agentkit.conformance import CHECKS, Report, check_endpoint, estimate
+from agentkit.models.endpoint_check import CHECKS, Report, check_endpoint, estimate
 from agentkit.models.profiles import DEEPSEEK, GENERIC, Profile
-from agentkit.simulator.request import SimRequest
 from agentkit.testing import DeepSeekSimulator, Failure, Raw, Reply, call
+from agentkit.testing.simulator.request import SimRequest
 from tests.cli.helpers import cli
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agentkit import AgentError, ChatModel
-from agentkit.conformance import CHECKS, Finding, Report, check_endpoint
-from agentkit.conformance.asking import Passing, Server
 from agentkit.messages import User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
 from agentkit.models import wire
+from agentkit.models.endpoint_check import CHECKS, Finding, Report, check_endpoint
+from agentkit.models.endpoint_check.asking import Passing, Server
 from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile, profile_named
 from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
 from tests.cli.helpers import cli

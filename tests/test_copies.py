@@ -110,7 +110,7 @@ def server() -> Iterator[Server]:
 
 
 def test_a_deep_copy_of_an_agent_has_connections_of_its_own(server: Server) -> None:
-    agent = Agent(ChatModel("m", base_url=server.url), tools=[decorated], limits=Limits(max_steps=3), history=KeepTurns(2))
+    agent = Agent(ChatModel("m", base_url=server.url), tools=[decorated], limits=Limits(steps=3), history=KeepTurns(2))
 
     async def go() -> list[str]:
         async with agent, copy.deepcopy(agent) as other:
@@ -128,7 +128,7 @@ def test_a_deep_copy_of_an_agent_has_connections_of_its_own(server: Server) -> N
 def test_a_copy_of_a_model_keeps_what_it_was_given(copied: Any, server: Server) -> None:
     async def go() -> None:
         async with httpx.AsyncClient() as client:
-            limiter, key = Limiter(at_once=3), "k" * 20
+            limiter, key = Limiter(concurrency=3), "k" * 20
             model = ChatModel("m", base_url=server.url, api_key=key, profile="vllm", limiter=limiter, client=client, timeout=7)
             other = copied(model)
             assert (other.name, other.endpoint, other.profile, other.limiter) == ("m", model.endpoint, model.profile, limiter)
@@ -224,7 +224,7 @@ def test_an_agent_whose_parts_can_be_pickled_is() -> None:
         tools=[decorated, named],
         output_type=int,
         settings=ModelSettings(stop=["END"]),
-        limits=Limits(max_steps=5),
+        limits=Limits(steps=5),
         approve=asked,
     )
     other = pickle.loads(pickle.dumps(agent))

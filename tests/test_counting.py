@@ -20,6 +20,7 @@ from agentkit import (
     ModelRequest,
     ModelSettings,
     Retry,
+    RunContext,
     RunFinished,
     RunResult,
     RunState,
@@ -87,7 +88,7 @@ def test_middleware_changes_the_message_and_never_the_count(
     how: How, layer: Any, usage: Usage, cost: float, of_reply: int
 ) -> None:
     class Layer(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             reply: ModelReply = await layer(request, next)
             return reply
 
@@ -99,7 +100,7 @@ def test_middleware_changes_the_message_and_never_the_count(
 
 def test_replies_that_are_one_object_count_each(how: How) -> None:
     class Thrice(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             await _twice(request, next)
             reply: ModelReply = await next(request)
             return reply
@@ -112,7 +113,7 @@ def test_a_request_that_a_middleware_leaves_to_itself_counts_when_it_ends() -> N
     go_on, left = asyncio.Event(), list[Any]()
 
     class Hedge(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             if not left:
                 left.append(asyncio.ensure_future(next(request)))
                 await asyncio.sleep(0)
@@ -168,7 +169,7 @@ def test_a_reply_that_was_paid_for_is_kept_whatever_becomes_of_the_run(fails: st
 
 def test_a_middleware_that_asks_again_is_stopped_by_the_limit(how: How) -> None:
     class Endless(Middleware):
-        async def model_call(self, request: ModelRequest, next: Any) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: Any) -> ModelReply:
             while True:
                 await next(request)
 

@@ -60,8 +60,8 @@ def by_turn(request: ModelRequest) -> ModelReply:
 
 LIMITS = [
     Limits(),
-    Limits(max_steps=2),
-    Limits(max_steps=2, on_limit="answer"),
+    Limits(steps=2),
+    Limits(steps=2, on_limit="answer"),
     *(Limits(tool_calls=n, on_limit=end) for n in (0, 1, 2, 3, 5) for end in ("stop", "answer")),
     Limits(calls_per_reply=1),
     Limits(refusals=1),
@@ -215,7 +215,7 @@ def test_a_store_has_each_event_whenever_the_run_is_cancelled(by: str) -> None:
 def test_an_observer_that_never_ends_is_left_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.05)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.05)
     seen: list[Any] = []
 
     async def main() -> None:

@@ -15,10 +15,10 @@ import pytest
 from pydantic import BaseModel, BeforeValidator
 
 from agentkit import Middleware, ModelRetry, RunContext, ScriptedModel, Tool, ToolCall, ToolRegistry, ToolResult, tool
-from agentkit.execute import Outcome, describe_error, execute, plan, render, unknown_tool
 from agentkit.middleware import NextToolCall
-from agentkit.spec import AgentSpec
-from agentkit.state import OpenCall
+from agentkit.run.execute import Outcome, describe_error, execute, plan, render, unknown_tool
+from agentkit.run.spec import AgentSpec
+from agentkit.run.state import OpenCall
 
 
 def run(fn: Any, arguments: str = "{}", *middleware: Middleware) -> Outcome:

@@ -218,5 +218,5 @@ def test_messages_before_the_first_turn_that_is_dropped_go_with_it_but_for_the_s
 
 @pytest.mark.parametrize(("most", "least"), [(0, None), (-1, None), (3, 3), (3, 4), (3, -1)])
 def test_sizes_that_cannot_be_are_refused(most: int, least: int | None) -> None:
-    with pytest.raises(SettingsError, match="allowed: most at least 1, least from 0 below most"):
+    with pytest.raises(SettingsError, match="allowed: max_turns at least 1, and min_turns from 0, below it"):
         KeepTurns(most, least)

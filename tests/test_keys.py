@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit import AgentError, BadRequest
-from agentkit.keys import Hider, Secret, Unseen, clean_error, is_secret_header, secrets_of_header
+from agentkit.redact.keys import Hider, Secret, Unseen, clean_error, is_secret_header, secrets_of_header
 
 KEY = "Zx7Qm2Lp9Vw4Kt8Rb3Ny"
 
@@ -86,13 +86,43 @@ def test_the_beginning_of_one_at_the_end_of_a_text_that_was_cut() -> None:
     assert [hider.begun(text) for text in ("", "no", KEY[:1], f"x{KEY[:7]}", KEY[:19])] == [0, 0, 1, 7, 19]
 
 
+LONG = "sk-Zx7Qm2Lp9Vw4Kt8Rb3NyHs1Jd5Gf"
+
+
+@pytest.mark.parametrize("key", [KEY, LONG])
+def test_a_key_without_one_of_its_ends_is_hidden(key: str) -> None:
+    hider = Hider([Secret(key)])
+    for part in (key[1:], key[:-1]):
+        assert hider.hide(f"<{part}>") == "<[api key]>"
+
+
+@given(start=st.integers(0, len(LONG) - 16), size=st.integers(1, len(LONG)), before=st.text("<ab Z"), after=st.text(">xy "))
+def test_a_long_stretch_of_a_key_is_hidden_wherever_it_begins(start: int, size: int, before: str, after: str) -> None:
+    part = LONG[start : start + size]
+    shown = Hider([Secret(LONG)]).hide(f"{before}<{part}>{after}")
+    assert (part not in shown) if len(part) >= 16 else (shown == f"{before}<{part}>{after}" or part in LONG[: len(LONG) // 2])
+
+
+def test_other_text_with_a_piece_of_a_key_stays() -> None:
+    hider = Hider([Secret(LONG)])
+    for text in (LONG[5:20], LONG[:12] + "x" + LONG[13:25], LONG[::-1], LONG[4:12] * 5):
+        assert hider.hide(f"<{text}>") == f"<{text}>"
+
+
+def test_the_beginning_of_a_key_in_a_text_that_goes_on_is_left_until_its_end_comes() -> None:
+    hider = Hider([Secret(LONG)])
+    assert hider.hide(f"<{LONG[:20]}", goes_on=True) == f"<{LONG[:20]}"
+    assert hider.begun(f"<{LONG[:20]}") == 20
+    assert hider.hide(f"<{LONG[:20]}>", goes_on=True) == "<[api key]>"
+
+
 def test_only_the_last_keys_are_known() -> None:
     hider = Hider()
     for number in range(100):
-        hider.add(Secret(f"{KEY}{number:03}"))
-        hider.add(Secret(f"{KEY}{number:03}"))
-    assert hider.hide(f"{KEY}099 {KEY}080") == "[api key] [api key]"
-    assert hider.hide(f"{KEY}000!") == f"{KEY}000!"
+        hider.add(Secret(f"key{number:03}" * 4))
+        hider.add(Secret(f"key{number:03}" * 4))
+    assert hider.hide("key099" * 4 + " " + "key080" * 4) == "[api key] [api key]"
+    assert hider.hide("key000" * 4) == "key000" * 4
 
 
 @pytest.mark.parametrize(

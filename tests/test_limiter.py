@@ -17,8 +17,8 @@ import pytest
 
 from agentkit import Agent, ChatModel, Limiter, Retry, SettingsError, TextDelta
 from agentkit import errors as e
-from agentkit.limiter import as_run, limiter_for
-from agentkit.portal import Blocking
+from agentkit._sync import Blocking
+from agentkit.models.rate_limit import as_run, limiter_for
 from agentkit.testing import DeepSeekSimulator, Failure
 from tests.faults.rows import answer, events, status
 from tests.models.calls import ask
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         if not future.done():
             made.now += max(0.0, seconds)
 
-    monkeypatch.setattr("agentkit.limiter._wait", wait)
+    monkeypatch.setattr("agentkit.models.rate_limit._wait", wait)
     return made
 
 
@@ -82,7 +82,7 @@ async def nap() -> None:
 
 def test_at_once_bounds_the_requests_in_flight() -> None:
     assert asyncio.run(crowd(Limiter(), 50, nap)) == 50
-    assert asyncio.run(crowd(Limiter(at_once=7), 50, nap)) == 7
+    assert asyncio.run(crowd(Limiter(concurrency=7), 50, nap)) == 7
 
 
 async def refused(limiter: Limiter, clock: Clock, count: int, error: Exception = BUSY) -> None:
@@ -147,7 +147,7 @@ def test_a_waiter_cancelled_while_it_waits_for_tokens_makes_way() -> None:
 
 
 def test_a_waiter_cancelled_with_a_slot_gives_its_tokens_back() -> None:
-    limiter = Limiter(at_once=1, tokens_per_minute=6000, clock=lambda: 0.0)
+    limiter = Limiter(concurrency=1, tokens_per_minute=6000, clock=lambda: 0.0)
 
     async def main() -> float:
         async with limiter.slot(1000):
@@ -176,7 +176,7 @@ def test_tokens_that_a_reply_did_not_use_go_to_waiters() -> None:
 
 
 def test_requests_of_a_run_go_in_order() -> None:
-    limiter, order = Limiter(at_once=1), list[int]()
+    limiter, order = Limiter(concurrency=1), list[int]()
 
     async def request(number: int) -> None:
         async with limiter.slot(1):
@@ -191,7 +191,7 @@ def test_requests_of_a_run_go_in_order() -> None:
 
 
 def test_runs_take_turns_whatever_number_of_requests_they_have() -> None:
-    limiter, order = Limiter(at_once=1), list[str]()
+    limiter, order = Limiter(concurrency=1), list[str]()
 
     async def request(name: str) -> None:
         async with limiter.slot(1):
@@ -215,7 +215,7 @@ def test_runs_take_turns_whatever_number_of_requests_they_have() -> None:
 
 def test_a_run_inside_a_deltas_callback_passes_the_queue() -> None:
     """The request under way waits for its watcher, which waits for a turn that only this one's end would give."""
-    limiter = Limiter(at_once=1)
+    limiter = Limiter(concurrency=1)
     with DeepSeekSimulator(lambda request: "ok" if request.messages[-1]["content"] == "judge" else "one two three") as sim:
         model = ChatModel("deepseek-v4-flash", base_url=sim.base_url, limiter=limiter)
         judge, judged = Agent(model), list[str]()
@@ -264,7 +264,7 @@ def test_the_head_of_an_answer_closes_the_circuit_over_http() -> None:
 def test_errors_say_how_long_the_request_waited() -> None:
     async def main() -> list[float]:
         async with raw_server(lambda _n: [0.05, *status(503)]) as server:
-            model = server.model(limiter=Limiter(at_once=1))
+            model = server.model(limiter=Limiter(concurrency=1))
             failed = await asyncio.gather(*(model.reply(ask()) for _ in range(2)), return_exceptions=True)
             await model.aclose()
             return sorted(error.waited for error in failed if isinstance(error, e.Overloaded))
@@ -278,7 +278,7 @@ def test_errors_say_how_long_the_request_waited() -> None:
 def test_run_sync_inside_a_running_loop_passes_the_queue(waits_for: str) -> None:
     """Those in front of it are on the event loop that it blocks."""
     limiter = Limiter(
-        at_once=1 if waits_for == "a slot" else None, requests_per_minute=60 if waits_for == "requests per minute" else None
+        concurrency=1 if waits_for == "a slot" else None, requests_per_minute=60 if waits_for == "requests per minute" else None
     )
     with DeepSeekSimulator(lambda request: request.messages[-1]["content"]) as sim:
         agent = Agent(ChatModel("deepseek-v4-flash", base_url=sim.base_url, limiter=limiter))
@@ -300,7 +300,7 @@ def test_run_sync_inside_a_running_loop_passes_the_queue(waits_for: str) -> None
 
 
 def test_tasks_that_a_callback_leaves_behind_wait_again() -> None:
-    limiter, left = Limiter(at_once=1), list[asyncio.Task[float]]()
+    limiter, left = Limiter(concurrency=1), list[asyncio.Task[float]]()
 
     async def main() -> tuple[float, bool]:
         async with limiter.slot(1):
@@ -317,7 +317,7 @@ def test_tasks_that_a_callback_leaves_behind_wait_again() -> None:
 
 
 def test_a_slot_that_is_silent_for_a_minute_does_not_count_until_bytes_come(clock: Clock) -> None:
-    limiter = Limiter(at_once=1, clock=clock)
+    limiter = Limiter(concurrency=1, clock=clock)
 
     async def main() -> list[float]:
         async with limiter.slot(1) as stalled:
@@ -333,7 +333,7 @@ def test_a_slot_that_is_silent_for_a_minute_does_not_count_until_bytes_come(cloc
 def test_received_bytes_renew_the_lease() -> None:
     """A reply of which a piece comes every 50 seconds keeps its slot, for longer than a minute in all."""
     clock, seen, passed = Clock(), list[str](), list[bool]()
-    limiter = Limiter(at_once=1, clock=clock)
+    limiter = Limiter(concurrency=1, clock=clock)
 
     def reply(_n: int) -> Iterator[Any]:
         yield stream_head()
@@ -364,7 +364,7 @@ def test_received_bytes_renew_the_lease() -> None:
 
 def test_a_slot_on_a_blocked_event_loop_counts_for_a_minute() -> None:
     clock = Clock()
-    limiter = Limiter(at_once=1, clock=clock)
+    limiter = Limiter(concurrency=1, clock=clock)
 
     async def main() -> None:
         async with limiter.slot(1):
@@ -378,7 +378,7 @@ def test_a_slot_on_a_blocked_event_loop_counts_for_a_minute() -> None:
 
 
 def test_a_cancelled_waiter_leaves_no_gap() -> None:
-    limiter = Limiter(at_once=1)
+    limiter = Limiter(concurrency=1)
 
     async def main() -> None:
         async with limiter.slot(1):
@@ -424,7 +424,7 @@ def test_a_circuit_opens_after_failures_and_is_probed_by_one_request(clock: Cloc
 
 def test_waiters_fail_when_the_circuit_opens() -> None:
     """They would go through one after another, as each one's failure makes room for the next."""
-    limiter, asked = Limiter(at_once=1, failures=2, pause=10, clock=lambda: 0.0), list[int]()
+    limiter, asked = Limiter(concurrency=1, failures=2, pause=10, clock=lambda: 0.0), list[int]()
 
     async def request(number: int) -> None:
         async with limiter.slot(1):
@@ -442,7 +442,7 @@ def test_waiters_fail_when_the_circuit_opens() -> None:
 
 def test_a_queued_request_may_be_the_probe() -> None:
     now = 0.0
-    limiter = Limiter(at_once=3, failures=1, pause=10, clock=lambda: now)
+    limiter = Limiter(concurrency=3, failures=1, pause=10, clock=lambda: now)
 
     async def main() -> None:
         nonlocal now
@@ -477,7 +477,7 @@ def test_the_beginning_of_an_answer_closes_the_circuit(clock: Clock) -> None:
 
 
 def test_threads_and_event_loops_share_a_bound() -> None:
-    limiter, lock = Limiter(at_once=3), threading.Lock()
+    limiter, lock = Limiter(concurrency=3), threading.Lock()
     inside, most = 0, 0
 
     async def work() -> None:
@@ -505,7 +505,7 @@ def test_threads_and_event_loops_share_a_bound() -> None:
 @pytest.mark.parametrize("let_through", [False, True])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_waiter_on_a_closed_loop_holds_nobody_up(let_through: bool, cancelled: bool) -> None:
-    limiter = Limiter(at_once=1)
+    limiter = Limiter(concurrency=1)
     outer, inner = asyncio.new_event_loop(), asyncio.new_event_loop()
 
     async def first() -> Any:
@@ -533,7 +533,7 @@ def test_a_waiter_on_a_closed_loop_holds_nobody_up(let_through: bool, cancelled:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_its_parents_requests() -> None:
-    limiter = Limiter(at_once=1)
+    limiter = Limiter(concurrency=1)
 
     async def main() -> int:
         async with limiter.slot(1):
@@ -554,8 +554,8 @@ def test_a_forked_process_does_not_wait_for_its_parents_requests() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"at_once": 0}, {"at_once": 0.5}, {"at_once": True}, {"at_once": float("inf")}, {"pause": -1}, {"pause": None},
-        {"failures": "many"}, {"tokens_per_minute": 0}, {"requests_per_minute": float("nan")},
+        {"concurrency": 0}, {"concurrency": 0.5}, {"concurrency": True}, {"concurrency": float("inf")}, {"pause": -1},
+        {"pause": None}, {"failures": "many"}, {"tokens_per_minute": 0}, {"requests_per_minute": float("nan")},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
@@ -570,7 +570,7 @@ def test_models_of_one_name_server_and_key_share_a_limiter() -> None:
     a, b = model("m", "k1"), model("m", "k1")
     assert a.limiter is b.limiter is limiter_for("http://127.0.0.1:9/v1/chat/completions", "m", "k1")
     assert len({id(one.limiter) for one in (a, model("m", "k2"), model("n", "k1"))}) == 3
-    own = Limiter(at_once=2)
+    own = Limiter(concurrency=2)
     assert model("m", "k1", limiter=own).limiter is own
 
 
@@ -599,7 +599,7 @@ def test_concurrent_runs_slow_down_together_on_429s() -> None:
     with DeepSeekSimulator(reply) as sim:
         results = asyncio.run(main())
     assert [result.output for result in results] == ["hello"] * 20
-    assert limiter.at_once is not None and limiter.at_once < 20
+    assert limiter.concurrency is not None and limiter.concurrency < 20
     assert any(result.waited > 0 for result in results)
 
 

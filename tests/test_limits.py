@@ -22,8 +22,8 @@ from agentkit import (
     User,
 )
 from agentkit.events import ToolFinished, ToolStarted
-from agentkit.limits import Limits as SameLimits
 from agentkit.models.scripted import call
+from agentkit.run.limits import Limits as SameLimits
 
 
 def after(*replies: ModelReplied) -> RunState:
@@ -48,9 +48,9 @@ REPLY = ModelReplied(Assistant("x"), Usage(1, 100, 10), cost=0.5)
     ("limits", "reason"),
     [
         (Limits(), None),
-        (Limits(max_steps=1), "limit:steps"),
-        (Limits(max_steps=2), None),
-        (Limits(max_steps=None), None),
+        (Limits(steps=1), "limit:steps"),
+        (Limits(steps=2), None),
+        (Limits(steps=None), None),
         (Limits(input_tokens=210), "limit:input_tokens"),  # 100 used, and a next prompt of at least 110
         (Limits(input_tokens=211), None),
         (Limits(output_tokens=10), "limit:output_tokens"),
@@ -58,7 +58,7 @@ REPLY = ModelReplied(Assistant("x"), Usage(1, 100, 10), cost=0.5)
         (Limits(cost=0.5), "limit:cost"),
         (Limits(cost=0.51), None),
         (Limits(repeats=1), None),
-        (Limits(max_steps=1, cost=0), "limit:steps"),
+        (Limits(steps=1, cost=0), "limit:steps"),
     ],
     ids=str,
 )
@@ -67,7 +67,7 @@ def test_a_limit_is_checked_before_the_call_that_breaks_it(limits: Limits, reaso
 
 
 def test_zero_allows_no_model_call_at_all() -> None:
-    zero = {"steps": Limits(max_steps=0), "input_tokens": Limits(input_tokens=0), "cost": Limits(cost=0)}
+    zero = {"steps": Limits(steps=0), "input_tokens": Limits(input_tokens=0), "cost": Limits(cost=0)}
     assert {name: limits.before_model_call(after()) for name, limits in zero.items()} == {n: f"limit:{n}" for n in zero}
 
 
@@ -126,7 +126,7 @@ def test_tool_calls_left(limit: int | None, left: int | None) -> None:
     assert Limits(tool_calls=limit).tool_calls_left(looping("a", "b")) == left
 
 
-@pytest.mark.parametrize("name", ["max_steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"])
+@pytest.mark.parametrize("name", ["steps", "tool_calls", "input_tokens", "output_tokens", "cost", "seconds", "repeats"])
 @pytest.mark.parametrize("value", [-1, -0.5, True, "3", float("nan")])
 def test_a_value_that_is_no_limit_is_refused(name: str, value: Any) -> None:
     kind = "number" if name in ("cost", "seconds") else "whole number"
@@ -134,9 +134,7 @@ def test_a_value_that_is_no_limit_is_refused(name: str, value: Any) -> None:
         SameLimits(**{name: value})
 
 
-@pytest.mark.parametrize(
-    "name", ["max_steps", "tool_calls", "calls_per_reply", "calls_at_once", "depth", "repeats", "refusals"]
-)
+@pytest.mark.parametrize("name", ["steps", "tool_calls", "calls_per_reply", "concurrent_calls", "depth", "repeats", "refusals"])
 @pytest.mark.parametrize("value", [1.5, 2.0, float("inf")])
 def test_counts_are_whole_numbers(name: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=f"limits: {name} is .*allowed: None or a whole number of at least [01]$"):

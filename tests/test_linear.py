@@ -17,16 +17,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentkit import ModelError, ToolArgumentsInvalid, ToolRegistry
-from agentkit.models.bodies import read_whole
+from agentkit.models.http.bodies import read_whole
+from agentkit.models.http.sse import SSEParser
 from agentkit.models.markup import BrokenMarkup, looks_like_a_call, read_markup
 from agentkit.models.replies import ReplyReader
 from agentkit.names import nearest_names
-from agentkit.output import output_of
 from agentkit.redact import redact
+from agentkit.redact.keys import Hider, Secret
+from agentkit.run.output import output_of
 from agentkit.schema.docstrings import read_docstring
 from agentkit.schema.parse import LONG_TEXT
 from agentkit.schema.repair import NotJson, read_json
-from agentkit.sse import SSEParser
 
 
 @dataclass(frozen=True)
@@ -235,11 +236,11 @@ ANSWERS = {
 
 def event(delta: str, **more: object) -> str:
     """One chunk of a streamed reply, with a `#` where a number may be."""
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': json.loads(delta)}], **more})}\n\n"
+    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': json.loads(delta), **more}]})}\n\n"
 
 
-def events(delta: str, before: str = "", after: str = "") -> Callable[[int], str]:
-    piece = event(delta)
+def events(delta: str, before: str = "", after: str = "", **more: object) -> Callable[[int], str]:
+    piece = event(delta, **more)
     return lambda size: before + "".join(piece.replace("#", str(at)) for at in range(size // (len(piece) + 4))) + after
 
 
@@ -272,6 +273,15 @@ REPLIES = {
     "calls with an index": events(called("{}", index=1).replace('"index": 1', '"index": "#"')),
     "calls that end whole": events(called('{"a": 1}'), after=event(json.dumps({"content": ""}))),
     "named pieces": events(named("x"), before=event(named('{"a": "')), after=event(named('"}'))),
+    "pieces of a name": lambda size: events(called("", name="weather_#" * 30, index=0).replace("c#", "c"))(12 * size),
+    "whole objects that grow": lambda size: "".join(
+        event(called(json.dumps({"a": "x" * at}), index=0).replace("c#", "c")) for at in range(int(size**0.5))
+    ),
+    "messages beside calls": events(
+        called("{}", index=1).replace('"index": 1', '"index": "#"'),
+        message={"tool_calls": [{"id": "m", "function": {"name": "f", "arguments": "{}"}}]},
+    ),
+    "braces": events(called("{", index=0).replace("c#", "c")),
     "named pieces without an index": events(called("x").replace("c#", "c"), after=event('{"content": ""}')),
     "half characters": events(json.dumps({"content": "\ud83d"})),
     "half characters of arguments": events(named("\udc00\ud83d"), before=event(named('{"a": "')), after=event(named('"}'))),
@@ -355,7 +365,18 @@ def read_answer(text: str) -> None:
         answer._typed.read_text(text)  # type: ignore[attr-defined]
 
 
+hider = Hider([Secret("sk-Zx7Qm2Lp9Vw4Kt8Rb3NyHs1Jd5Gf")])
 PARSERS: dict[str, Parser] = {
+    "keys": Parser(
+        hider.hide,
+        {
+            "blocks of a key": repeated("Zx7Qm2Lp"),
+            "stretches of a key": repeated("sk-Zx7Qm2Lp9Vw4Kt8Rb"),
+            "beginnings": repeated("sk-"),
+            "letters": repeated("a"),
+        },
+        40_000,
+    ),
     "repair": Parser(read, BROKEN),
     "calls": Parser(parse, {**CALLS, **{f"broken: {name}": make for name, make in BROKEN.items()}}),
     "docstrings": Parser(read_docstring, DOCSTRINGS),

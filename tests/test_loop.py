@@ -35,10 +35,10 @@ from agentkit import (
     tool,
 )
 from agentkit.events import ApprovalGiven, CallJudged, LastingEvent, RunFinished, RunPaused, RunStarted
-from agentkit.loop import LAST_ANSWER, AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools, decide
-from agentkit.spec import AgentSpec
+from agentkit.run.loop import LAST_ANSWER, AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools, decide
+from agentkit.run.spec import AgentSpec
 from agentkit.testing import DeepSeekSimulator, Reply, call
-from agentkit.tool import AnyTool
+from agentkit.tools.tool import AnyTool
 
 
 @tool(read_only=True)
@@ -88,8 +88,8 @@ def answered(call: ToolCall, content: str = "x") -> list[LastingEvent]:
 
 LOOK, RISKY = ToolCall("c1", "look", '{"text": "a"}'), ToolCall("c2", "risky", '{"text": "a"}')
 ANSWERED = [said("", LOOK), *answered(LOOK)]
-STOP = Limits(max_steps=1)
-LAST = Limits(max_steps=1, on_limit="answer")
+STOP = Limits(steps=1)
+LAST = Limits(steps=1, on_limit="answer")
 LATE = ToolCall("c3", "look", "{}")
 REFUSED = ToolFinished(LATE, ToolResult("c3", "look", "error: not run", is_error=True), refused="limit:steps")
 DENIED = ToolFinished(RISKY, ToolResult("c2", "risky", "error: not run", is_error=True), refused="denied")
@@ -109,7 +109,7 @@ ASKED_LAST = [*ANSWERED, MessageAdded(User(LAST_ANSWER), "limit:steps")]
         ({}, [said("hel", finish="length")], Finish("limit:max_tokens", "hel")),
         ({}, [said("", RISKY), CallJudged("c2", "ask", RISKY.arguments)], Pause((RISKY,))),
         ({}, [said("", RISKY), CallJudged("c2", "ask", '{"text": "b"}')], Pause((replace(RISKY, arguments='{"text": "b"}'),))),
-        ({"limits": Limits(max_steps=0, on_limit="answer")}, [], Finish("limit:steps")),
+        ({"limits": Limits(steps=0, on_limit="answer")}, [], Finish("limit:steps")),
         ({"limits": STOP}, ANSWERED, Finish("limit:steps")),
         ({"limits": LAST}, ANSWERED, AskModel("none", User(LAST_ANSWER), "limit:steps")),
         ({"limits": LAST}, ASKED_LAST, AskModel("none")),
@@ -194,7 +194,7 @@ class Case:
 
 limits = st.builds(
     Limits,
-    max_steps=st.integers(0, 6),
+    steps=st.integers(0, 6),
     tool_calls=st.sampled_from([None, 0, 1, 3]),
     repeats=st.sampled_from([None, 2]),
     on_limit=st.sampled_from(["stop", "answer"]),
@@ -310,7 +310,7 @@ def test_every_history_that_is_sent_is_accepted_by_the_strict_endpoint(case: Cas
         async with httpx.AsyncClient(transport=sim.transport()) as client:
             agent = case.agent(ChatModel(base_url="http://127.0.0.1/v1", client=client))
             end = await to_the_end(agent)
-            follow_up = agent.copy(output_type=str, tool_choice="auto", limits=Limits(max_steps=1))
+            follow_up = agent.copy(output_type=str, tool_choice="auto", limits=Limits(steps=1))
             await follow_up.run("And?", messages=end.state.messages)
             return end
 
@@ -349,9 +349,9 @@ def test_a_run_that_ended_with_its_last_answer_goes_on_under_larger_limits() -> 
         return "seen"
 
     model = ScriptedModel([call("look"), "short", call("look"), "long"])
-    agent = Agent(model, tools=[look], limits=Limits(max_steps=1, on_limit="answer"))
+    agent = Agent(model, tools=[look], limits=Limits(steps=1, on_limit="answer"))
     first = agent.run_sync("Look.")
     assert (first.output, first.stop_reason) == ("short", "limit:steps")
-    larger = agent.copy(limits=Limits(max_steps=9))
+    larger = agent.copy(limits=Limits(steps=9))
     again = larger.resume_sync(RunState.replay([*first.state.events, RunResumed(), MessageAdded(User("Go on."), "user")]))
     assert (again.output, again.stop_reason) == ("long", "answer")

@@ -114,13 +114,13 @@ def test_only_a_last_answer_counts_as_one(last: Assistant, told_outer: str) -> N
 
     said_before = Assistant("I will look.", "", (asking("again"),))
     model = ScriptedModel([said_before, last])
-    inner = Agent(model, tools=[again], limits=Limits(max_steps=1, on_limit="answer")).as_tool("inner", "Ask.")
+    inner = Agent(model, tools=[again], limits=Limits(steps=1, on_limit="answer")).as_tool("inner", "Ask.")
     result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[inner]).run_sync("go")
     assert sent_to_model(result)[0].startswith(told_outer)
 
 
 def test_a_typed_last_answer_counts_as_one() -> None:
     model = ScriptedModel([asking("again"), call("final_answer", answer=7)])
-    agent = Agent(model, tools=[again], output_type=int, limits=Limits(max_steps=1, on_limit="answer"))
+    agent = Agent(model, tools=[again], output_type=int, limits=Limits(steps=1, on_limit="answer"))
     result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[agent.as_tool("inner", "Ask.")]).run_sync("go")
     assert sent_to_model(result) == ["7"]

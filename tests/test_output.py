@@ -38,7 +38,7 @@ from agentkit import (
 from agentkit.events import LastingEvent, ToolFinished
 from agentkit.model import ModelReply, ModelRequest
 from agentkit.models.scripted import ScriptItem, call
-from agentkit.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
+from agentkit.run.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
 
 
 class City(BaseModel):

@@ -35,9 +35,9 @@ from agentkit import (
     ToolFinished,
     ToolResult,
     ToolStarted,
-    portal,
     tool,
 )
+from agentkit import _sync as portal
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import DeepSeekSimulator, Late, call
 
@@ -683,7 +683,7 @@ def test_closing_a_generator_waits_for_the_end_of_the_run() -> None:
 
 
 def test_closing_a_stream_does_not_wait_for_a_background_loop_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.stream._CLOSING", 0.05)
+    monkeypatch.setattr("agentkit.run.stream._CLOSING", 0.05)
     release, blocked = threading.Event(), threading.Event()
 
     def watch(event: Any) -> None:

@@ -20,6 +20,7 @@ from agentkit import (
     ModelReply,
     ModelRequest,
     ModelSettings,
+    RunContext,
     RunResult,
     RunState,
     ScriptedModel,
@@ -31,13 +32,13 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.cache_report import CacheReport
 from agentkit.errors import ContextTooLong
 from agentkit.history import DropToolResults
 from agentkit.messages import Message
 from agentkit.middleware import CancellableCalls, Middleware, NextModelCall
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.model import ToolSpec
-from agentkit.prefix import CacheMiss, cache_misses, change
+from agentkit.run.prefix import CacheMiss, cache_misses, change
 from agentkit.testing import DeepSeekSimulator, call
 
 How = Callable[..., RunResult[Any]]
@@ -56,7 +57,7 @@ class Change(Middleware):
     def __init__(self, how: Callable[[ModelRequest, int], ModelRequest]) -> None:
         self._how, self._count = how, 0
 
-    async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
         self._count += 1
         return await next(self._how(request, self._count))
 
@@ -234,7 +235,7 @@ def test_the_reasons_are_part_of_the_run(simulate: Simulate) -> None:
         ChatModel(base_url=simulator.base_url),
         tools=[fetch],
         middleware=[Change(stamped), CacheReport()],
-        limits=Limits(max_steps=9),
+        limits=Limits(steps=9),
         instructions="x",
     )
     result = agent.run_sync("Go.")
@@ -286,7 +287,7 @@ def test_one_report_keeps_runs_apart_that_go_on_at_the_same_time() -> None:
 
 def test_a_request_that_a_middleware_makes_between_two_steps_is_not_what_the_next_one_is_compared_with(how: How) -> None:
     class Summary(Middleware):
-        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
             await next(replace(request, messages=[User("Sum up.")], tools=()))
             return await next(request)
 
@@ -296,7 +297,7 @@ def test_a_request_that_a_middleware_makes_between_two_steps_is_not_what_the_nex
 
 def test_a_request_that_failed_is_not_compared_with(how: How) -> None:
     class Longer(Middleware):
-        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
             try:
                 return await next(replace(request, messages=[System("x"), *request.messages]))
             except ContextTooLong:
@@ -311,7 +312,7 @@ def test_a_request_that_failed_is_not_compared_with(how: How) -> None:
 
 def test_a_request_of_no_known_run_is_compared_with_none(how: How) -> None:
     class Anew(Middleware):
-        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
             return await next(ModelRequest(request.messages, request.tools))
 
     result = how(Agent(ScriptedModel(grown), tools=[fetch], middleware=[Anew(), CacheReport()]), "Go.")
@@ -325,7 +326,7 @@ async def known(report: CacheReport, run_id: str) -> int:
     async def next(request: ModelRequest) -> ModelReply:
         return ModelReply(Assistant("Hello."))
 
-    return (await report.model_call(ModelRequest([User("Go.")], run_id=run_id), next)).prefix.same
+    return (await report.model_call(ModelRequest([User("Go.")], run_id=run_id), RunContext(None), next)).prefix.same
 
 
 def test_the_report_keeps_the_requests_of_a_hundred_runs() -> None:

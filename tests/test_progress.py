@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from agentkit import Agent, RunContext, ScriptedModel, ToolFinished, ToolProgress, ToolResult, tool
-from agentkit.progress import ROOM, Progress
 from agentkit.testing import call
+from agentkit.tools.progress import ROOM, Progress
 
 FLOOD = 20_000
 

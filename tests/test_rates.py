@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from agentkit import errors as e
-from agentkit.rates import Circuit, Rates, Window
+from agentkit.models.rates import Circuit, Rates, Window
 
 DOWN = e.Overloaded("HTTP 500")
 

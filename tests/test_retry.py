@@ -12,8 +12,8 @@ from agentkit import ModelSettings, Retry, ScriptedModel, SettingsError, User
 from agentkit import errors as e
 from agentkit.events import Delta, Retrying, TextDelta
 from agentkit.model import DeltaSink, ModelReply, ModelRequest
+from agentkit.models.retry import RetryingModel
 from agentkit.models.scripted import ScriptItem
-from agentkit.retry import RetryingModel
 
 REQUEST = ModelRequest([User("hi")])
 BUSY = e.Overloaded("busy", status=503)
@@ -210,7 +210,7 @@ def test_a_refusal_for_which_nothing_was_sent_is_no_attempt() -> None:
 
 def test_the_total_begins_with_the_first_failure_and_leaves_turns_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now, model_waits, first_only = [1000.0], [0.0], [False]
-    monkeypatch.setattr("agentkit.retry.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agentkit.models.retry.time.monotonic", lambda: now[0])
 
     class Silent:
         """Fails after so many seconds, of which it waits some for its turn."""

@@ -197,8 +197,8 @@ def one_more(request: ModelRequest) -> ModelReply:
 
 
 LIMITS = [
-    (Limits(max_steps=0), "steps", 0),
-    (Limits(max_steps=2), "steps", 2),
+    (Limits(steps=0), "steps", 0),
+    (Limits(steps=2), "steps", 2),
     (Limits(tool_calls=0), "tool_calls", 1),
     (Limits(tool_calls=2), "tool_calls", 3),
     (Limits(input_tokens=310), "input_tokens", 2),
@@ -233,7 +233,7 @@ def test_rule_4_one_last_answer_without_tools(how: How, simulate: Simulate, mode
     last: Any = {"text": "Seven.", "tool": call("final_answer", answer=7), "json": '{"answer": 7}'}[mode]
     sim = simulate([Assistant("", "Hm.", (call("reads", text="a"),)), last], passback="every")
     profile = replace(DEEPSEEK, output_mode="json_object" if mode == "json" else "tool")
-    limits = Limits(max_steps=1, on_limit="answer")
+    limits = Limits(steps=1, on_limit="answer")
     model = ChatModel(base_url=sim.base_url, profile=profile)
     result = how(Agent(model, tools=Ledger().tools, output_type=str if mode == "text" else int, limits=limits), "go")
     assert (result.stop_reason, result.output) == ("limit:steps", "Seven." if mode == "text" else 7)
@@ -244,19 +244,19 @@ def test_rule_4_one_last_answer_without_tools(how: How, simulate: Simulate, mode
 def test_rule_4_calls_in_the_last_answer_are_not_run(how: How) -> None:
     ledger = Ledger()
     model = ScriptedModel(one_more)
-    result = how(Agent(model, tools=ledger.tools, limits=Limits(max_steps=1, on_limit="answer")), "go")
+    result = how(Agent(model, tools=ledger.tools, limits=Limits(steps=1, on_limit="answer")), "go")
     assert (result.stop_reason, len(ledger.done), len(model.requests)) == ("limit:steps", 1, 2)
 
 
 def test_rule_4_a_typed_run_at_its_limit_has_no_output(how: How) -> None:
     model = ScriptedModel([Assistant("so far", "", (call("reads", text="a"),))])
-    result = how(Agent(model, tools=Ledger().tools, output_type=int, limits=Limits(max_steps=1)), "go")
+    result = how(Agent(model, tools=Ledger().tools, output_type=int, limits=Limits(steps=1)), "go")
     assert (result.stop_reason, result.output) == ("limit:steps", None)
 
 
 def test_rule_4_asking_again_for_a_forced_tool_counts_as_a_call(how: How) -> None:
     model = ScriptedModel(["No.", "No."])
-    result = how(Agent(model, tools=Ledger().tools, tool_choice="required", limits=Limits(max_steps=1)), "go")
+    result = how(Agent(model, tools=Ledger().tools, tool_choice="required", limits=Limits(steps=1)), "go")
     assert (result.stop_reason, len(model.requests)) == ("limit:steps", 1)
 
 

@@ -347,7 +347,7 @@ def test_an_observer_that_fails_leaves_no_gap_for_the_others(how: How) -> None:
 def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
     by_limit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.1)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:
@@ -373,7 +373,7 @@ def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
 
 
 def test_a_second_cancellation_does_not_cut_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.1)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.1)
     got: list[Any] = []
 
     async def main() -> None:
@@ -525,9 +525,9 @@ def test_a_models_error_of_an_observer_is_not_the_models_own() -> None:
 
     watch.strict = True  # type: ignore[attr-defined]
     with DeepSeekSimulator(["hello", "never"]) as simulator:
-        model = ChatModel(base_url=simulator.base_url, limiter=Limiter(at_once=8))
+        model = ChatModel(base_url=simulator.base_url, limiter=Limiter(concurrency=8))
         for agent in (Agent(model), Agent(Fallback(model, model))):
             with pytest.raises(RateLimited, match="moderation") as caught:
                 agent.run_sync("hi", observers=[watch])
             assert caught.value.state.stop_reason is None
-        assert (len(simulator.requests), model.limiter.at_once) == (2, 8)
+        assert (len(simulator.requests), model.limiter.concurrency) == (2, 8)

@@ -30,7 +30,7 @@ from agentkit import (
     ToolStarted,
     tool,
 )
-from agentkit.compaction import SpillOutputs
+from agentkit.middleware.compaction import SpillOutputs
 from agentkit.models.prices import DEEPSEEK_FLASH, cost_of
 from agentkit.schema.coerce import coerce
 from agentkit.schema.node import Nodes
@@ -199,7 +199,7 @@ def test_progress_of_a_thread_of_the_tools_own_is_told_at_once_and_in_its_call()
 def test_a_part_outside_a_spilled_output_is_empty_and_never_from_its_end(
     tmp_path: Path, start: int, length: int, expected: str
 ) -> None:
-    spill = SpillOutputs(tmp_path, most=900, head=100)
+    spill = SpillOutputs(tmp_path, max_chars=900, head=100)
 
     @tool
     def fetch() -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.sse import SSEParser
+from agentkit.models.http.sse import SSEParser
 
 
 def fed(*chunks: bytes) -> list[bytes]:

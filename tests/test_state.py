@@ -82,7 +82,7 @@ async def with_corrections(watch: Callable[[Event], None]) -> None:
 
 async def with_a_limit(watch: Callable[[Event], None]) -> None:
     script: list[ScriptItem] = [call("add", x=1, y=2), call("add", x=1, y=2), "enough"]
-    limits = Limits(max_steps=2, on_limit="answer")
+    limits = Limits(steps=2, on_limit="answer")
     await Agent(ScriptedModel(script), tools=[add], limits=limits).run("sum", observers=[watch])
 
 

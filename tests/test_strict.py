@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from agentkit import Agent, ChatModel, EndpointWarning, ScriptedModel, tool
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.schema.strict import NotStrict, strict_schema
-from agentkit.simulator.strict_schema import schema_errors
 from agentkit.testing import DeepSeekSimulator, call
+from agentkit.testing.simulator.strict_schema import schema_errors
 from tests.signatures import KINDS, Kind
 
 

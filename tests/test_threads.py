@@ -23,10 +23,10 @@ from agentkit import (
     ToolResult,
     tool,
 )
+from agentkit._sync import Caller
+from agentkit._threads import Threads
 from agentkit.middleware import NextToolCall
-from agentkit.portal import Caller
 from agentkit.testing import call
-from agentkit.threads import Threads
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
 
@@ -329,7 +329,7 @@ def test_sync_calls_one_after_another_run_in_one_thread(replies: list[str]) -> N
     agent = Agent(
         ScriptedModel([*map(asked, replies), call("read", n=0), "Done."]),
         tools=[*database.tools, free, elsewhere],
-        limits=Limits(max_steps=30),
+        limits=Limits(steps=30),
     )
     wrong = [text for text in told(agent.run_sync("go")) if not text.isdecimal() and "no_such_tool" not in text]
     assert not wrong
@@ -403,7 +403,7 @@ def test_the_threads_of_a_run_end_with_it(ending: str) -> None:
 
     before, calls, hanging = tool_threads(), Calls(), asyncio.Event()
     model = ScriptedModel([asked("write"), asked("read scan"), LAST[ending]])
-    agent = Agent(model, tools=[*calls.tools, ask, hang], limits=Limits(max_steps=3), retry=None)
+    agent = Agent(model, tools=[*calls.tools, ask, hang], limits=Limits(steps=3), retry=None)
 
     async def main() -> set[threading.Thread]:
         task = asyncio.ensure_future(agent.run("go"))

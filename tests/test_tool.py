@@ -29,9 +29,9 @@ from agentkit import (
     ToolRegistry,
     tool,
 )
+from agentkit._threads import Threads
 from agentkit.testing import call
-from agentkit.threads import Threads
-from agentkit.tool import AnyTool, ToolOptions, as_tools
+from agentkit.tools.tool import AnyTool, ToolOptions, as_tools
 
 T = TypeVar("T")
 NAN, INF = float("nan"), float("inf")

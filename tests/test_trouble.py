@@ -109,7 +109,7 @@ def test_an_exception_is_told_without_its_secret(how: How, simulate: Simulate) -
 
 def test_endless_calls_end_at_the_limit_with_the_work_kept(how: How, simulate: Simulate) -> None:
     sim = simulate(lambda request: call("weather", city=f"city {len(request.messages)}"))
-    result = how(agent_for(sim, limits=Limits(max_steps=4)), "?")
+    result = how(agent_for(sim, limits=Limits(steps=4)), "?")
     assert (result.stop_reason, result.steps) == ("limit:steps", 4)
     assert [m.role for m in result.messages] == ["user", *["assistant", "tool"] * 4]
 

@@ -33,11 +33,11 @@ from agentkit import (
     tool,
 )
 from agentkit import errors as e
-from agentkit.keys import Hider, Secret
 from agentkit.model import info_of
 from agentkit.models.profiles import ANYFAST, DEEPSEEK, MISTRAL
+from agentkit.models.retry import RetryingModel
 from agentkit.models.wire import check
-from agentkit.retry import RetryingModel
+from agentkit.redact.keys import Hider, Secret
 from tests.faults.rows import answer, status
 from tests.models.raw_server import raw_server
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..agent import Agent
 from ..errors import AgentError
 from ..messages import Message, Usage
-from ..result import RunResult
+from ..run.result import RunResult
 from .exits import Exit, complain, exit_for
 from .render import View
 from .screen import Screen

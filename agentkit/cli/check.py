@@ -9,8 +9,8 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from ..conformance import Finding, Report, check_endpoint, estimate
 from ..models.chat import ChatModel
+from ..models.endpoint_check import Finding, Report, check_endpoint, estimate
 from .exits import Exit
 from .text import clean, money
 

@@ -12,9 +12,9 @@ import httpx
 
 from ..agent import Agent
 from ..models.chat import ChatModel
-from ..result import RunResult
-from ..simulator.replies import AnyReply
+from ..run.result import RunResult
 from ..testing import DeepSeekSimulator, Late, SimRequest
+from ..testing.simulator.replies import AnyReply
 from .demo_model import next_move
 from .exits import Exit, exit_for
 from .load import file_tools

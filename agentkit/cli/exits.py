@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from ..errors import AgentError, MissingKey, SettingsError, ToolDefinitionError
-from ..result import RunResult
+from ..run.result import RunResult
 from .text import clean
 
 __all__ = ["Exit", "UsageError", "complain", "exit_for", "reported"]

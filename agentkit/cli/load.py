@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ..agent import Agent
-from ..tool import AnyTool, Tool, ToolRegistry
+from ..tools.tool import AnyTool, Tool, ToolRegistry
 from .exits import UsageError
 
 __all__ = ["file_tools", "load_agent", "load_tools"]

@@ -26,7 +26,7 @@ from ..events import (
     dump_event,
 )
 from ..messages import ToolCall
-from ..result import RunResult
+from ..run.result import RunResult
 from .screen import Screen
 from .text import clean, duration, one_line, shown_call, summary
 

@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from ..agent import Agent
-from ..cache_report import CacheReport
-from ..limits import Limits
 from ..messages import Message, ToolCall
-from ..middleware import Middleware
+from ..middleware.cache_report import CacheReport
 from ..model import ModelSettings, info_of
 from ..models.chat import ChatModel
-from ..result import RunResult
-from ..spec import Approve
+from ..run.limits import Limits
+from ..run.middleware import Middleware
+from ..run.result import RunResult
+from ..run.spec import Approve
 from .approval import escaped, fresh_key, show_call
 from .load import file_tools, load_agent, load_tools
 from .render import View
@@ -64,7 +64,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if options.instructions is not None:
         changes["instructions"] = options.instructions
     if options.max_steps is not None:
-        changes["limits"] = replace(base.spec.limits if base else Limits(), max_steps=options.max_steps)
+        changes["limits"] = replace(base.spec.limits if base else Limits(), steps=options.max_steps)
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)

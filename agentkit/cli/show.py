@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..tool import AnyTool
+from ..tools.tool import AnyTool
 from .text import clean
 
 __all__ = ["labels", "show_tools", "type_name"]

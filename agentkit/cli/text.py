@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ..messages import ToolCall, Usage
-from ..result import RunResult
+from ..run.result import RunResult
 from .approval import escaped
 
 __all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]

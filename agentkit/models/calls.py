@@ -12,54 +12,90 @@ from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from ..events import ToolArgsDelta
 from ..messages import ToolCall
 from . import opaque
-from .pieces import Text
+from .pieces import Text, joined_halves, json_of
 
-__all__ = ["ArgumentText", "Calls", "settled"]
+__all__ = ["ArgumentText", "Calls", "contains", "index_of"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
 _KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
 _MARK = re.compile(r'[{}\[\]"\\]')
+_PLACEHOLDERS = ("{}", "null", '""')
+"""What servers send for arguments that have not come."""
+_LONGEST_PLACEHOLDER = 8
+_LONGEST_NAME = 256
+"""Characters of a name that are kept. No tool's name is as long, and a name may come in any number of pieces."""
 
 
 class ArgumentText:
-    """The arguments of one call as JSON text, from pieces of any kind."""
+    """The arguments of one call as JSON text, from pieces of any kind.
 
-    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_scanned", "_shown", "text")
+    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. Where that makes no object, the last
+    snapshot counts, if it contains everything before it.
+    """
+
+    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "is_shown", "text")
 
     def __init__(self) -> None:
         self.text = Text()
-        self._shown = 0
-        self._scanned = self._depth = self._closed = 0
+        self._starts = list[int]()
+        """The pieces at which snapshots begin."""
+        self.is_shown = False
+        """Whether a watcher was shown anything."""
+        self._begin(0)
+
+    def _begin(self, piece: int) -> None:
+        """Begin a snapshot with this piece."""
+        self._starts.append(piece)
+        self._size = 0
+        self._scanned, self._depth, self._closed = piece, 0, 0
         self._in_text = self._escaped = False
 
     def add(self, piece: str) -> str:
-        """Take a piece in, and give back what of it is new for a watcher: all of it, if it is a fragment."""
-        text = self.text
-        if len(piece) == text.size and piece[:1] == "{" and piece[-1] == "}" and piece == str(text):
-            return ""  # all of them once more; no object has this inside
-        last = text.pieces[-1] if text.pieces else ""
-        new = piece = text.add(piece)
-        if not last and piece.strip() == "{}":
-            new = ""  # perhaps a placeholder
-        elif piece[:1] == "{" and self._shown == len(last) < len(piece) and piece.startswith(last):
-            new = piece[len(last) :]  # all of the arguments so far
-        self._shown += len(new)
+        """Take a piece in, and give back what of it is new for a watcher."""
+        known = self._known_of(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
+        piece = new = self.text.add(piece)
+        if known is not None:
+            self._begin(len(self.text.pieces) - 1)
+            new = piece[known:]
+        if not self._size and piece.strip() in _PLACEHOLDERS:
+            new = ""
+        self._size += len(piece)
+        if new:
+            self.is_shown = True
         return new
+
+    def _known_of(self, piece: str) -> int | None:
+        """How much of a piece a watcher knows, if the piece begins a snapshot; None for a fragment."""
+        if self._size <= len(piece) and piece.startswith(self.snapshot):
+            return self._size if self.is_shown else 0
+        if self.is_whole or (self._size <= _LONGEST_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
+            return len(piece) if self.is_shown else 0
+        return None
+
+    @property
+    def size(self) -> int:
+        """Characters of the last snapshot so far."""
+        return self._size
+
+    @property
+    def snapshot(self) -> str:
+        """The last snapshot so far: all that came, if there is only one."""
+        return "".join(self.text.pieces[self._starts[-1] :])
 
     @property
     def is_whole(self) -> bool:
-        """Whether the brackets of one object have been opened and closed. Each piece is read once, however often this is
-        asked."""
+        """Whether the brackets of one object have been opened and closed in the last snapshot. Each piece is read once,
+        however often this is asked."""
         pieces = self.text.pieces
-        for piece in pieces[self._scanned :]:
-            self._scan(piece)
+        for at in range(self._scanned, len(pieces)):
+            self._scan(pieces[at])
         self._scanned = len(pieces)
-        return self._closed == 1 and self._depth == 0 and pieces[-1].rstrip().endswith("}")
+        return self._closed == 1 and self._depth == 0
 
     def _scan(self, piece: str) -> None:
         start = 1 if self._escaped and piece else 0
@@ -77,29 +113,37 @@ class ArgumentText:
                 start = mark.end() + 1
                 self._escaped = start > len(piece)
 
+    def settled(self) -> str:
+        """The arguments that the pieces stand for."""
+        joined = str(self.text)
+        if len(self._starts) == 1 or _object(joined) is not None:
+            return joined
+        pieces = self.text.pieces
+        texts = ["".join(pieces[start:end]) for start, end in pairwise((*self._starts, len(pieces)))]
+        snapshots = [text for text in texts if text.strip() not in _PLACEHOLDERS] or texts
+        is_one = all(contains(later, earlier) for earlier, later in pairwise(snapshots))
+        return snapshots[-1] if is_one and _object(snapshots[-1]) is not None else joined
 
-def settled(pieces: Sequence[str]) -> str:
-    """The arguments that the pieces stand for. Fragments are joined, as the API has them.
 
-    Where the joined text is no object, and the pieces have one other reading, it is that one: a placeholder `{}` before the
-    arguments, arguments that came whole so far each time, or whole once more at the end, perhaps spaced otherwise.
-    """
-    joined = "".join(pieces)
-    if not any(piece.lstrip()[:1] == "{" for piece in pieces[1:]) or _object(joined) is not None:
-        return joined
-    rest = [piece for piece in pieces if piece.strip()]
-    if _object(rest[0]) == {}:
-        rest = rest[1:]
-        if _object("".join(rest)) is not None:
-            return "".join(rest)
-    last = _object(rest[-1])
-    if last is None:
-        return joined
-    while len(rest) > 1 and rest[-2].lstrip()[:1] == "{" and _object(rest[-2]) == last:
-        rest = rest[:-1]
-    before = "".join(rest[:-1])
-    is_snapshot = all(longer.startswith(shorter) for shorter, longer in pairwise(rest)) or rest[-1].startswith(before)
-    return rest[-1] if is_snapshot or _object(before) == last else joined
+def contains(later: str, earlier: str) -> bool:
+    """Whether arguments hold all that earlier ones held: the same text, or each key with an equal or a longer value."""
+    if earlier.strip() in _PLACEHOLDERS or later.startswith(earlier.rstrip()):
+        return True
+    before, now = _object(earlier), _object(later)
+    return before is not None and now is not None and _has_grown(before, now)
+
+
+def _has_grown(before: Any, now: Any) -> bool:
+    if type(before) is not type(now):
+        return False
+    match before:
+        case dict():
+            return all(name in now and _has_grown(value, now[name]) for name, value in before.items())
+        case list():
+            return len(before) <= len(now) and all(map(_has_grown, before, now))
+        case str():
+            return bool(now.startswith(before))
+    return bool(before == now)
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -130,6 +174,7 @@ class Calls:
         self._last: dict[int | None, _Call] = {}
         """The last call of each index; that of None is the last of all."""
         self._by_id: dict[tuple[int | None, str], _Call] = {}
+        self._next_key = 0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -142,40 +187,75 @@ class Calls:
     @property
     def are_whole(self) -> bool:
         """Whether the arguments of each call are one whole object."""
-        return all(_object(settled(call.arguments.text.pieces)) is not None for call in self._calls)
+        return all(_object(call.arguments.settled()) is not None for call in self._calls)
 
-    def take(self, pieces: Sequence[Any], *, whole: bool) -> list[ToolArgsDelta]:
-        """Take the entries of a `tool_calls` field in. `whole`: they are the calls themselves, and each entry is one."""
+    def take(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
+        """Take in the entries of the `tool_calls` of a delta, each a piece of a call."""
         found = []
-        by_place = whole or len(pieces) > 1
         for place, piece in enumerate(pieces):
             if isinstance(piece, Mapping):
-                index = piece.get("index")
-                key = place if whole or (not isinstance(index, int) and by_place) else index if isinstance(index, int) else None
+                index = index_of(piece.get("index"))
+                key = index if index is not None else place if len(pieces) > 1 else None
                 delta = self._piece(piece, key)
                 if delta is not None:
                     found.append(delta)
         return found
 
-    def complete(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the calls of a whole message that comes after its pieces: only what is missing of the known ones."""
+    def complete(self, entries: Sequence[Any]) -> list[ToolArgsDelta]:
+        """Take in the `tool_calls` of a whole message: new calls, and what is missing of those that came before.
+
+        An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
+        """
+        entries = [entry for entry in entries if isinstance(entry, Mapping)]
+        ids = {_text(entry.get("id")) for entry in entries} - {""}
+        known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
+        has_all = len(entries) >= len(self._calls)
+        places = [None if call.id in known else call for call in self._in_order()] if has_all else []
         found = []
-        for call, piece in zip(self._calls, pieces, strict=False):
-            function = _mapping(_mapping(piece).get("function"))
-            if not call.arguments.text and (text := _as_text(function.get("arguments"))):
-                found.append(ToolArgsDelta(call.place, call.name, call.arguments.add(text)))
+        for place, entry in enumerate(entries):
+            call_id, name = _text(entry.get("id")), _text(_mapping(entry.get("function")).get("name"))
+            call = known.pop(call_id, None)
+            if (
+                call is None
+                and place < len(places)
+                and (same := places[place])
+                and ("" in (name, same.name) or name == same.name)
+            ):
+                call = same
+            if call is None and (call_id or has_all):
+                call = self._begun(self._next_key, call_id)
+            if call is not None and (new := self._completed(call, entry)) is not None:
+                found.append(new)
         return found
+
+    @staticmethod
+    def _completed(call: _Call, entry: Mapping[str, Any]) -> ToolArgsDelta | None:
+        """Take in what a call's entry in a whole message has more than its pieces had."""
+        function = _mapping(entry.get("function"))
+        call.id = call.id or _text(entry.get("id"))
+        call.name = call.name or _text(function.get("name"))[:_LONGEST_NAME]
+        call.opaque.update(_unknown(entry, function))
+        text, said = _as_text(function.get("arguments")), call.arguments
+        if said.size:
+            if said.is_whole and not (len(text) > said.size and contains(text, said.snapshot)):
+                return None
+            if _object(text) is None:
+                return None
+        if not text:
+            return None
+        call.arguments = ArgumentText()
+        new = call.arguments.add(text)
+        if said.is_shown:
+            new = text[said.size :] if text.startswith(said.snapshot) else ""
+        return ToolArgsDelta(call.place, call.name, new)
 
     def _piece(self, piece: Mapping[str, Any], key: int | None) -> ToolArgsDelta | None:
         function = _mapping(piece.get("function"))
         name, text = _text(function.get("name")), _as_text(function.get("arguments"))
         call = self._call_of(key, _text(piece.get("id")), name, text)
         if name != call.name:
-            call.name = name if name.startswith(call.name) else call.name + name
-        unknown = opaque.unknown_fields(piece, _KNOWN)
-        if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
-            unknown["function"] = inner
-        if unknown:
+            call.name = (name if name.startswith(call.name) else call.name + name)[:_LONGEST_NAME]
+        if unknown := _unknown(piece, function):
             opaque.merge(call.opaque, unknown)
         if not text:
             return None
@@ -193,38 +273,67 @@ class Calls:
         else:
             found = last
             if last is not None and name and last.name and last.arguments.is_whole:
-                said = last.arguments.text
-                again = key is not None and (not text or (len(text) == said.size and text == str(said)))
+                said = last.arguments
+                again = key is not None and (not text or (len(text) == said.size and text == said.snapshot))
                 found = last if again else None
         if found is None:
-            found = _Call(key, len(self._calls))
-            self._calls.append(found)
+            return self._begun(key, call_id)
         found.id = found.id or call_id
-        self._last[key] = self._last[None] = found
-        if call_id:
-            self._by_id.setdefault((key, call_id), found)
-            self._by_id.setdefault((None, call_id), found)
+        self._note(found, key, call_id)
         return found
+
+    def _begun(self, key: int | None, call_id: str) -> _Call:
+        call = _Call(key, len(self._calls))
+        call.id = call_id
+        self._calls.append(call)
+        self._next_key = max(self._next_key, 1 + (key or 0))
+        self._note(call, key, call_id)
+        return call
+
+    def _note(self, call: _Call, key: int | None, call_id: str) -> None:
+        """Note under which index and id the next piece of a call may come."""
+        self._last[key] = self._last[None] = call
+        if call_id:
+            self._by_id.setdefault((key, call_id), call)
+            self._by_id.setdefault((None, call_id), call)
 
     @staticmethod
     def _is_renamed(last: _Call, name: str) -> bool:
         return not last.id or not (name or last.arguments.is_whole)
 
+    def _in_order(self) -> list[_Call]:
+        return sorted(self._calls, key=lambda call: call.key if call.key is not None else 0)
+
     def made(self) -> tuple[ToolCall, ...]:
         """The calls in the order of their index, each with an id of its own."""
         calls, seen = [], set[str]()
-        for call in sorted(self._calls, key=lambda c: c.key if c.key is not None else 0):
+        for call in self._in_order():
             call_id = call.id if call.id and call.id not in seen else f"call_{uuid4().hex[:24]}"
             seen.add(call_id)
-            arguments = settled(call.arguments.text.pieces)
+            arguments = call.arguments.settled()
             arguments = arguments if arguments.strip() else "{}"
             calls.append(ToolCall(call_id, call.name.strip(), arguments, opaque.dump(call.opaque)))
         return tuple(calls)
 
 
+def index_of(value: Any) -> int | None:
+    """An index, which some servers send as text."""
+    if isinstance(value, str) and len(value) < 7 and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a call that are kept as they came."""
+    unknown = opaque.unknown_fields(entry, _KNOWN)
+    if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
+        unknown["function"] = inner
+    return unknown
+
+
 def _as_text(arguments: Any) -> str:
     """Arguments as JSON text; some servers send the object itself."""
-    return arguments if isinstance(arguments, str) else "" if arguments is None else to_json(arguments).decode()
+    return arguments if isinstance(arguments, str) else "" if arguments is None else json_of(arguments).decode()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -232,4 +341,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return joined_halves(value) if isinstance(value, str) else ""

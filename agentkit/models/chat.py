@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
+from .._threads import Threads
 from ..errors import (
     AuthError,
     BadRequest,
@@ -23,26 +24,25 @@ from ..errors import (
     SettingsError,
     TimedOut,
 )
-from ..keys import Hider, Secret, Unseen, clean_error
-from ..limiter import Limiter, Slot, limiter_for
 from ..messages import BYTES_PER_TOKEN, Spent, Usage
 from ..model import DeltaSink, Lost, ModelInfo, ModelReply, ModelRequest
 from ..prices import Price, cost_of, price_given
 from ..redact import redact
-from ..threads import Threads
+from ..redact.keys import Hider, Secret, Unseen, clean_error
 from . import wire
 from .clients import LoopClients
-from .connections import own_sender
 from .credentials import endpoint_with, payer
-from .deadline import Deadline
 from .endpoint import KeyFunction
-from .headers import Headers, checked_headers
+from .http.connections import own_sender
+from .http.deadline import Deadline
+from .http.headers import Headers, checked_headers
+from .http.receive import ReplyBytes, read_refusal, read_reply
+from .http.senders import ClientSender, Response
 from .offered import with_offered_calls
 from .profiles import Profile, find_profile, profile_named
-from .receive import ReplyBytes, read_refusal, read_reply
+from .rate_limit import Limiter, Slot, limiter_for
 from .refusals import read_error
 from .replies import Parts, ReplyReader
-from .senders import ClientSender, Response
 
 if TYPE_CHECKING:
     import httpx
@@ -291,9 +291,14 @@ class ChatModel:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
 
 
+_NO_REFUSAL = ("", "none", "null")
+
+
 def _judged(parts: Parts, base_url: str) -> Parts:
     """The reply, if it counts as one; else the error that it amounts to."""
     message, finish = parts.message, parts.finish_reason
+    if parts.refusal.strip().lower() not in _NO_REFUSAL:
+        raise ContentFiltered(f"the model refused: {parts.refusal}", partial=message.text or parts.refusal)
     match parts.ending:
         case "filter":
             raise ContentFiltered(f"the server withheld the reply ({finish})", partial=message.text)
@@ -305,8 +310,6 @@ def _judged(parts: Parts, base_url: str) -> Parts:
             warn(f"{base_url}: unknown finish reason {finish[:50]!r}; the reply counts as whole", EndpointWarning, stacklevel=2)
     if message.text.strip() or message.tool_calls or parts.ending == "length":
         return parts
-    if parts.refusal:
-        raise ContentFiltered(f"the model refused: {parts.refusal}", partial=parts.refusal)
     thought = " but thinking text" if message.reasoning else ""
     raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
 

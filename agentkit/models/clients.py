@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from .senders import Sender
+from .http.senders import Sender
 
 __all__ = ["LoopClients"]
 

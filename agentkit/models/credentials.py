@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import EndpointWarning, SettingsError
-from ..keys import Secret, Unseen
+from ..redact.keys import Secret, Unseen
 from .endpoint import Endpoint, find_endpoint
-from .headers import Headers
-from .senders import authenticates_itself, may_have_certificate
+from .http.headers import Headers
+from .http.senders import authenticates_itself, may_have_certificate
 
 __all__ = ["endpoint_with", "payer"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from .._threads import Threads
 from ..errors import AuthError, MissingKey, ModelError, SettingsError
-from ..keys import Secret, Unseen
 from ..redact import redact
-from ..threads import Threads
+from ..redact.keys import Secret, Unseen
 
 __all__ = ["DEFAULT_BASE_URL", "DEFAULT_MODEL", "Endpoint", "KeyFunction", "find_endpoint", "is_loopback"]
 
@@ -154,16 +154,20 @@ class _Environment:
         return Unseen(self._get.reveal()(name)) if self._get.reveal()(name) else None
 
 
+_TOO_MUCH = (
+    "base_url has a user name, a password, a query or a fragment in it; allowed: scheme, host, port and path, "
+    f"such as {DEFAULT_BASE_URL} (the key goes into api_key=)"
+)
+
+
 def _check_url(url: str) -> None:
+    if "@" in url:  # what stands before it may be a key, wherever its parts are taken to end
+        raise SettingsError(_TOO_MUCH)
     server = None if _NO_URL.search(url) else _server(url)
     if server is None:
         raise SettingsError(f"base_url is {redact(url)!r}; allowed: an http or https address such as {DEFAULT_BASE_URL}")
-    parts = urlsplit(url)
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        raise SettingsError(
-            "base_url has a user name, a password, a query or a fragment in it; allowed: scheme, host, port and path, "
-            f"such as {DEFAULT_BASE_URL} (the key goes into api_key=)"
-        )
+    if "?" in url or "#" in url:
+        raise SettingsError(_TOO_MUCH)
 
 
 def _server(url: str) -> tuple[str, str, int] | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-__all__ = ["FINISH_REASONS", "Ending", "ending_of", "worse"]
+__all__ = ["FINISH_REASONS", "Ending", "ending_of", "normal", "worse"]
 
 Ending: TypeAlias = Literal["none", "stop", "tool_calls", "unknown", "length", "context", "filter", "failure"]
 """How a reply ended, from the least to the most severe.
@@ -20,7 +21,7 @@ _SEVERITY: tuple[Ending, ...] = ("none", "stop", "tool_calls", "unknown", "lengt
 
 _WORDS: dict[Ending, str] = {
     # "null" and "none" as texts: Azure's SDK, sglang and llama.cpp proxies write them into every chunk
-    "none": "null none finish_reason_unspecified",
+    "none": "null none unspecified",
     # OpenAI, Anthropic, Gemini, SiliconFlow (eos), Cohere (complete), text-generation-inference (eos_token, stop_sequence)
     "stop": "stop end_turn stop_sequence eos eos_token complete completed finished end stopped",
     "tool_calls": "tool_calls tool_call tool_use function_call function_calls",
@@ -31,31 +32,52 @@ _WORDS: dict[Ending, str] = {
     "context": "model_context_window_exceeded context_window_exceeded context_length_exceeded context_length",
     # OpenAI, Zhipu (sensitive), Gemini (upper case there), Anthropic (refusal), Bedrock, Cohere
     "filter": "content_filter content_filtered sensitive safety prohibited_content recitation blocklist spii image_safety"
+    " image_prohibited_content image_recitation model_armor"
     " refusal guardrail_intervened guardrails moderation content_policy content_policy_violation blocked error_toxic"
-    " policy_violation risk language",
+    " policy_violation risk language unsafe",
     # DeepSeek (insufficient_system_resource, aborted), Zhipu (network_error), vLLM and SGLang (abort), OpenRouter (error),
-    # Gemini (a call that it could not form), Cohere (error_limit)
+    # Gemini (a call that it could not form), Cohere (error_limit, user_cancel)
     "failure": "error insufficient_system_resource aborted abort network_error cancelled canceled timeout timed_out failed"
     " server_error upstream_error internal_error internal_server_error model_error overloaded malformed_function_call"
-    " unexpected_tool_call malformed_response error_limit too_many_tool_calls",
+    " unexpected_tool_call malformed_response error_limit too_many_tool_calls missing_thought_signature user_cancel",
 }
 FINISH_REASONS: Mapping[str, Ending] = MappingProxyType(
     {word: kind for kind, words in _WORDS.items() for word in words.split()}
 )
-"""The ending that each known word stands for. Words are compared in lower case, with "-" and " " as "_"."""
+"""The ending that each known word stands for, in the form of `normal`."""
+
+_PARTS: tuple[tuple[Ending, re.Pattern[str]], ...] = (
+    ("failure", re.compile("error|fail|malformed|overload|rate_limit|timeout|unavailable")),
+    ("filter", re.compile("filter|safety|prohibited|moderat")),
+    ("context", re.compile("context_(?:length|window|limit|size|overflow|exceeded)")),
+    ("length", re.compile("length|max_|token_limit|truncat")),
+)
+"""What a word that is not in the table is taken for by a part of it, the first that fits."""
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_PREFIX = re.compile(r".*(?:finish|stop|completion|done|end)_?reason_(?=.)")
+"""What an SDK's enumeration puts before a word: `FinishReason.STOP`, `FINISH_REASON_STOP`."""
+
+
+def normal(word: str) -> str:
+    """A word in lower case, with "_" between its parts and without the name of an enumeration before it."""
+    word = re.sub(r"[\W_]+", "_", _CAMEL.sub("_", word[:200])).strip("_").lower()
+    return _PREFIX.sub("", word)
 
 
 def ending_of(word: object, own: Mapping[str, Ending] | None = None) -> Ending:
     """The ending that a finish reason stands for; `own` are a server's own words, which win over the table.
 
-    What is no text, or a blank one, is "none".
+    What is no text, or a blank one, is "none". A word that is not in the table is judged by its parts: a mention of an error
+    is a failure, for example.
     """
     if not isinstance(word, str):
         return "none"
-    word = word.strip().lower().replace("-", "_").replace(" ", "_")
+    word = normal(word)
     if not word:
         return "none"
-    return (own or {}).get(word) or FINISH_REASONS.get(word, "unknown")
+    if known := (own or {}).get(word) or FINISH_REASONS.get(word):
+        return known
+    return next((ending for ending, part in _PARTS if part.search(word)), "unknown")
 
 
 def worse(a: Ending, b: Ending) -> bool:

@@ -31,7 +31,7 @@ class BrokenMarkup(ValueError):
 
 
 def read_markup(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall, ...]]:
-    """The text without its section of calls, and the calls, without ids; the text as it is if there is no such section.
+    """The text before the section of calls at its end, and the calls, without ids; the text as it is if there is no section.
 
     `names` are the tools that were offered: a section that calls another one is left as text. Raises `BrokenMarkup` for a
     section that begins and does not end, or whose inside is not the grammar.

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
+from unicodedata import normalize
+from urllib.parse import unquote
 from uuid import uuid4
 from warnings import warn
 
 from ..errors import EndpointWarning, StreamBroken
-from ..messages import Assistant, Message, ToolCall
+from ..messages import Assistant, ToolCall
 from ..model import ModelRequest
 from ..names import known_name, wire_name
 from .markup import MARK, BrokenMarkup, looks_like_a_call, read_markup
 
 __all__ = ["with_offered_calls"]
 
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrt])")
+_MARK = re.compile(r"(?<![a-z])" + r"[\W_]*".join(MARK.casefold()))
+
 
 def with_offered_calls(message: Assistant, request: ModelRequest, base_url: str, *, markup: bool, cut: bool) -> Assistant:
     """The message with its calls under the names of the offered tools.
 
-    `markup`: calls in the markup of DeepSeek V4 count as calls where they stand at the end of a text without calls. They
-    never do in a reply that was cut, where no tool may be called, or where the transcript has such markup already: the model
-    may only quote what a tool's result or a user told it. Raises `StreamBroken` for markup that is not complete.
+    `markup`: a text that is nothing but calls in the markup of DeepSeek V4 counts as these calls. It never does in a reply
+    that was cut, where no tool may be called, or where such markup stands anywhere in the request or in the reply's thinking
+    text: the model may only quote it. Raises `StreamBroken` for markup that is not complete.
     """
     names = [tool.name for tool in request.tools]
     if message.tool_calls:
@@ -32,17 +40,7 @@ def with_offered_calls(message: Assistant, request: ModelRequest, base_url: str,
         return message
     wire_names = [wire_name(name) for name in names]
     if markup and MARK in message.text:
-        if any(MARK in text for text in _texts(request.messages)):
-            warn(f"{base_url}: markup of calls at the end of an answer is not run, as the transcript has such markup in it: "
-                 "the answer may quote it", EndpointWarning, stacklevel=2)  # fmt: skip
-            return message
-        try:
-            text, found = read_markup(message.text, wire_names)
-        except BrokenMarkup as error:
-            raise StreamBroken(str(error), body=message.text[:200]) from None
-        if found:
-            calls = tuple(ToolCall(f"call_{uuid4().hex[:24]}", known_name(c.name, names), c.arguments) for c in found)
-            return replace(message, text=text, tool_calls=calls)
+        return _from_markup(message, request, base_url, names, wire_names)
     if looks_like_a_call(message.text, wire_names):
         warn(
             f"{base_url}: the answer is a call written as text, and is not run; check the server's chat template and its "
@@ -53,5 +51,41 @@ def with_offered_calls(message: Assistant, request: ModelRequest, base_url: str,
     return message
 
 
-def _texts(messages: Sequence[Message]) -> list[str]:
-    return [message.text if isinstance(message, Assistant) else message.content for message in messages]
+def _from_markup(
+    message: Assistant, request: ModelRequest, base_url: str, names: list[str], wire_names: list[str]
+) -> Assistant:
+    """The message with the calls that its text consists of."""
+    if _has_mark(message.reasoning) or any(map(_has_mark, _texts(request))):
+        warn(f"{base_url}: markup of calls in an answer is not run, as the request or the thinking text has such markup in it: "
+             "the answer may quote it", EndpointWarning, stacklevel=3)  # fmt: skip
+        return message
+    try:
+        before, found = read_markup(message.text, wire_names)
+    except BrokenMarkup as error:
+        raise StreamBroken(str(error), body=message.text[:200]) from None
+    if before and found:
+        warn(f"{base_url}: markup of calls is not run, as the answer has text before it: it may be an example; check the "
+             "server's tool-call parser for this model", EndpointWarning, stacklevel=3)  # fmt: skip
+    if before or not found:
+        return message
+    calls = tuple(ToolCall(f"call_{uuid4().hex[:24]}", known_name(c.name, names), c.arguments) for c in found)
+    return replace(message, text="", tool_calls=calls)
+
+
+def _has_mark(text: str) -> bool:
+    """Whether markup of calls stands in a text: in any case, with blanks or signs in it, escaped for JSON, HTML or a URL."""
+    plain = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), unescape(unquote(text)))
+    return _MARK.search(normalize("NFKC", plain).casefold()) is not None
+
+
+def _texts(request: ModelRequest) -> Iterator[str]:
+    """Every text that a request shows the model."""
+    for message in request.messages:
+        if isinstance(message, Assistant):
+            yield from (message.text, message.reasoning, message.opaque)
+            for call in message.tool_calls:
+                yield from (call.name, call.arguments, call.opaque)
+        else:
+            yield message.content
+    for tool in request.tools:
+        yield f"{tool.description} {json.dumps(dict(tool.parameters), default=str, ensure_ascii=False)}"

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
-__all__ = ["Text"]
+from pydantic_core import PydanticSerializationError, to_json
+
+__all__ = ["Text", "joined_halves", "json_of"]
 
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair. Servers that split a text by UTF-16 units escape the two halves in two chunks."""
+
+
+def joined_halves(text: str) -> str:
+    """The text with the halves of its characters joined. A lone half becomes U+FFFD."""
+    if text.isascii() or not _HALF.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def json_of(value: Any) -> bytes:
+    """The value as JSON, with the halves of its characters joined."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return to_json(json.loads(joined_halves(json.dumps(value, ensure_ascii=False))))
 
 
 class Text:
@@ -41,4 +60,4 @@ class Text:
         piece, self._half = self._half + piece, ""
         if piece and "\ud800" <= piece[-1] <= "\udbff":
             piece, self._half = piece[:-1], piece[-1]
-        return piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return joined_halves(piece)

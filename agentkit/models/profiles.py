@@ -82,7 +82,7 @@ class Profile:
     nine_character_ids: bool = False
     """Whether a call's id must have nine letters and digits. Others are mapped on the wire."""
     finish_reasons: Mapping[str, Ending] = field(default_factory=dict)
-    """Finish reasons of this server that mean something else than in the table of finish.py; words in lower case."""
+    """Finish reasons of this server that mean something else than in the table of finish.py, in the form of `finish.normal`."""
     opaque_back: bool = True
     """Whether fields of its replies that agentkit does not know go back to it."""
     cost_in: tuple[str, ...] = ()

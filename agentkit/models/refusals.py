@@ -34,15 +34,20 @@ _CONTEXT_TEXTS = re.compile(
     r"|input is too long|maximum model length|max_seq_len|model token limit|range of input length|prompt (?:is )?too long"
     r"|prompt exceeds max length|reduce the length of the (?:messages|input|prompt)|maximum prompt length"
     r"|exceeds the maximum number of (?:input )?tokens|max tokens allowed|too many input tokens|too large for model with"
-    r"|input tokens exceed|input length .{0,60}exceed|exceeds? the (?:token )?limit of \d+|too many tokens in"
+    r"|input tokens exceed|input length .{0,60}exceed|input token count .{0,80}only supports|`?inputs`? tokens ?\+ ?`?max_new"
+    r"|exceeds? the (?:token )?limit of \d+|too many tokens in"
 )
 """How servers say that a prompt does not fit, in lower case; most of them with status 400, llama.cpp also with 500."""
-_CONTEXT_CODES = frozenset({"context_length_exceeded", "1261", "exceed_context_size_error", "context_window_exceeded"})
+_OF_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
+_OF_PROMPT = re.compile("prompt|input|message")
+_CONTEXT_CODES = frozenset(
+    {"context_length_exceeded", "1261", "exceed_context_size_error", "context_window_exceeded", "request_too_large"}
+)
 
 _FILTER_TEXTS = re.compile(
     r"content exists risk|content management policy|content filtering policy|responsibleaipolicyviolation|inappropriate content"
-    r"|violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk|violating our usage policy"
-    r"|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
+    r"|(?<!name )violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk"
+    r"|violating our usage policy|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
 )
 """How servers say that a filter refused the prompt, in lower case."""
 _FILTER_CODES = frozenset({
@@ -57,6 +62,8 @@ _QUOTA_CODES = frozenset(
     {"insufficient_quota", "exceeded_current_quota_error", "1113", "insufficient_balance", "billing_error"}
 )
 """Codes of a 429 that is an empty account: OpenAI, Moonshot, Zhipu."""
+_RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error"})
+"""Codes of a 413 that is a rate limit: Groq, for a request with more tokens than a minute allows."""
 _TEMPLATE_TEXTS = re.compile(r"jinja|chat template|chat_template")
 """A fault of the request that comes as a 500: llama.cpp's template does not take the messages."""
 _MODEL_FAULTS = frozenset({"tool_use_failed"})
@@ -141,15 +148,22 @@ def _refined(
     """The kind of error by its text and codes, where the status says too little."""
     if kind is RateLimited and codes & _QUOTA_CODES:
         return InsufficientBalance
+    if status == 413 and codes & _RATE_CODES:
+        return RateLimited
     if status in (None, 400) and codes & _MODEL_FAULTS:
         return StreamBroken
     if kind is ContentFiltered or _is_filtered(status, details, text, codes):
         return ContentFiltered
-    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _CONTEXT_TEXTS.search(text)):
+    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _speaks_of_context(text)):
         return ContextTooLong  # an overloaded server may speak of its window as well
     if kind is Overloaded and _TEMPLATE_TEXTS.search(text):
         return BadRequest
     return kind
+
+
+def _speaks_of_context(text: str) -> bool:
+    """Whether a text says that a prompt does not fit, and not only what `max_tokens` may be."""
+    return bool(_CONTEXT_TEXTS.search(text)) and not (_OF_MAX_TOKENS.search(text) and not _OF_PROMPT.search(text))
 
 
 def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]) -> bool:

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pydantic_core import to_json
-
 from ..errors import StreamBroken
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import BYTES_PER_TOKEN, Assistant, Usage
 from . import opaque
-from .calls import Calls
+from .calls import Calls, index_of
 from .finish import Ending, ending_of, worse
-from .pieces import Text
+from .pieces import Text, joined_halves, json_of
 from .refusals import read_error
 from .thinking import ThinkTags
 from .usage import answer_tokens, cost_told, merged_usage, read_usage
@@ -82,26 +80,17 @@ class ReplyReader:
         self._usage: Mapping[str, Any] | None = None
         self._finish = ""
         self._ending: Ending = "none"
-        self._went_on = False
+        self.finished = False
+        """Whether a finish reason has come."""
         self._index: Any = None
         self._model = ""
         self._thought_field: str | None = None
         self._may_be_plain = False
 
     @property
-    def finished(self) -> bool:
-        """Whether a finish reason has come."""
-        return self._ending != "none"
-
-    @property
     def has_choice(self) -> bool:
         """Whether anything of an answer has come."""
         return self._index is not None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether a finish reason has come, and nothing of the answer after it: some proxies put one into every chunk."""
-        return self.finished and not self._went_on
 
     @property
     def text(self) -> str:
@@ -165,8 +154,8 @@ class ReplyReader:
 
     def _any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
         if _is_error(chunk):
-            raise read_error(None, to_json(chunk))
-        self._model = _text(chunk.get("model")) or self._model
+            raise read_error(None, json_of(chunk))
+        self._model = joined_halves(_text(chunk.get("model"))) or self._model
         self._count(chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage"))
         found = [piece for choice in self._choices(chunk) for piece in self._choice(choice)]
         self._may_be_plain = not self._tags and bool(self._model) and not self.finished
@@ -178,23 +167,20 @@ class ReplyReader:
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
-            self._index = min((index for c in found if isinstance(index := c.get("index"), int)), default=0)
-        return [c for c in found if (c.get("index") or 0) == self._index or (len(found) == 1 and c.get("index") is None)]
+            self._index = min((index for c in found if (index := index_of(c.get("index"))) is not None), default=0)
+        return [
+            c for c in found if (index_of(c.get("index")) or 0) == self._index or (len(found) == 1 and c.get("index") is None)
+        ]
 
     def _choice(self, choice: Mapping[str, Any]) -> Sequence[Piece]:
         if error := choice.get("error"):
-            raise read_error(None, to_json({"error": error}))
+            raise read_error(None, json_of({"error": error}))
         self._count(choice.get("usage"))
         delta, message = choice.get("delta"), choice.get("message")
-        had_finished = self.finished
         self._end(choice.get("finish_reason"), choice.get("native_finish_reason"))
-        if not isinstance(message, dict) or delta:
-            found = self._delta(_mapping(delta), whole=False)
-        elif self._text or self._reasoning or len(self._calls):
-            found = self._snapshot(message)
-        else:
-            found = self._delta(message, whole=True)
-        self._went_on = self._went_on or bool(had_finished and found)
+        found = self._delta(_mapping(delta)) if delta else []
+        if isinstance(message, dict):
+            found += self._snapshot(message)
         return found
 
     def _count(self, usage: Any) -> None:
@@ -205,12 +191,13 @@ class ReplyReader:
         """Take a finish reason in. A worse one stands, such as what a gateway tells of the server behind it."""
         ending = ending_of(word, self._endings)
         if worse(ending, self._ending):
-            self._finish, self._ending = word.strip(), ending
+            self._finish, self._ending = joined_halves(word.strip()), ending
         behind = ending_of(native, self._endings)
         if worse(behind, "unknown") and worse(behind, self._ending):
-            self._finish, self._ending = native.strip(), behind
+            self._finish, self._ending = joined_halves(native.strip()), behind
+        self.finished = self._ending != "none"
 
-    def _delta(self, delta: Mapping[str, Any], *, whole: bool) -> list[Piece]:
+    def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
         found: list[Piece] = []
         text, thought = _content(delta.get("content"))
         thought = self._thought(delta) or thought
@@ -224,7 +211,7 @@ class ReplyReader:
         self._refusal.add(_text(delta.get("refusal")) or _refusal_in(delta.get("content")))
         pieces = delta.get("tool_calls")
         if isinstance(pieces, list):
-            found += self._calls.take(pieces, whole=whole and not len(self._calls))
+            found += self._calls.take(pieces)
         if not delta.keys() <= _KNOWN or "content" in self._opaque or isinstance(delta.get("content"), list):
             self._keep(delta, text)
         return found
@@ -235,9 +222,10 @@ class ReplyReader:
         return self.finished and len(said.pieces) > 1 and len(text) == said.size and text == str(said)
 
     def _snapshot(self, message: Mapping[str, Any]) -> list[Piece]:
-        """Take in a whole message that comes after its pieces: only what is missing."""
+        """Take in a whole message: all of it, or what is missing of the pieces that came before."""
         found: list[Piece] = []
-        text, thought = _content(message.get("content"))
+        content = message.get("content")
+        text, thought = _content(content)
         thought = self._thought(message) or thought
         if self._think_tags:
             tags = ThinkTags()
@@ -250,9 +238,12 @@ class ReplyReader:
             found.append(TextDelta(rest))
         pieces = message.get("tool_calls")
         if isinstance(pieces, list):
-            found += self._calls.complete(pieces) if len(self._calls) else self._calls.take(pieces, whole=True)
-        self._refusal.add("" if self._refusal else _text(message.get("refusal")))
-        self._opaque = {**opaque.unknown_fields(message, _KNOWN), **self._opaque}
+            found += self._calls.complete(pieces)
+        if not self._refusal:
+            self._refusal.add(_text(message.get("refusal")) or _refusal_in(content))
+        self._opaque.update(opaque.unknown_fields(message, _KNOWN))
+        if _has_blocks(content):
+            self._opaque["content"] = content
         return found
 
     def _keep(self, delta: Mapping[str, Any], text: str) -> None:
@@ -262,7 +253,7 @@ class ReplyReader:
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
         if "content" in self._opaque:
             fields["content"] = blocks
-        elif isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content):
+        elif _has_blocks(content):
             before = self.text[: self._text.size - len(text)]
             fields["content"] = [{"type": "text", "text": before}, *blocks] if before else blocks
         opaque.merge(self._opaque, fields)
@@ -297,12 +288,17 @@ class ReplyReader:
         uncounted, refusal = self.uncounted(counted), str(self._refusal)
         return Parts(message, finish, self._model, counted, uncounted, ending, refusal, self.cost)
 
+    def _used_all(self, max_tokens: int) -> bool:
+        """Whether the reply has all tokens that it may have. With thinking beside the answer it has if the sum is just that
+        number; a larger one shows that the server's bound is for the answer alone."""
+        return answer_tokens(self._usage) >= max_tokens or self.usage.output_tokens == max_tokens
+
     def _ended(self, has_calls: bool) -> tuple[str, Ending]:
         """The finish reason, and what it means."""
         ending = self._ending
         if ending == "none":
             self._finish = ending = "tool_calls" if has_calls else "stop"
-        if ending in (*_ENDS, "unknown") and self._max_tokens and answer_tokens(self._usage) >= self._max_tokens:
+        if ending in (*_ENDS, "unknown") and self._max_tokens and self._used_all(self._max_tokens):
             ending = "length"
         return "length" if ending == "length" else self._finish or ending, ending
 
@@ -320,6 +316,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _has_blocks(content: Any) -> bool:
+    """Whether a content holds more than text."""
+    return isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content)
 
 
 def _refusal_in(content: Any) -> str:

@@ -34,8 +34,8 @@ def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     """The counts of one reply; a missing or odd count is 0.
 
-    Where the total is more than prompt and answer, the rest is thinking that the server counts beside its answer (xAI,
-    Gemini): it is billed as output, so it counts as output here.
+    Where the total is more than prompt and answer, or the thinking more than the answer, the server counts its thinking beside
+    its answer (xAI, Gemini): it is billed as output, so it counts as output here.
     """
     if not usage:
         return Usage(requests=1)
@@ -47,19 +47,22 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic's names: the prompt without its cache
         sent += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
     beside = max(0, count(usage.get("total_tokens")) - sent - written) if sent else 0
+    thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
     if cached > sent:  # a prompt that is counted without its cached part
         sent, beside = sent + beside, 0
+    if thought > written:
+        beside = max(beside, thought)
     return Usage(
         requests=1,
         input_tokens=sent,
         output_tokens=written + beside,
         cache_read_tokens=min(sent, cached),
-        reasoning_tokens=min(written + beside, count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))),
+        reasoning_tokens=min(written + beside, thought),
     )
 
 
 def answer_tokens(usage: Mapping[str, Any] | None) -> int:
-    """The tokens of the answer as the server counts them against `max_tokens`."""
+    """The tokens of the answer, without thinking that stands beside them."""
     return count(_first(usage, *_ANSWER)) if usage else 0
 
 

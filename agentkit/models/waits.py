@@ -14,14 +14,26 @@ _SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)
 _UNITS = (3600, 60, 1, 0.001)
 _IN_FIELD = re.compile(rb'"retry_?(?:delay|after|in)(_?ms|_?seconds)?"\s*:\s*"?(\d{1,9}(?:\.\d{1,9})?)(ms|s)?"?', re.IGNORECASE)
 """A field of the body, such as Gemini's `"retryDelay": "23s"` or a gateway's `"retry_after": 7`."""
+_NUMBER = rb"\d{1,9}(?:\.\d{1,9})?"
+_SPOKEN = rb"(?:" + _NUMBER + rb"\s?[a-z]{0,15}[\s,]{0,2}(?:and )?){1,4}"
 _IN_WORDS = re.compile(
-    rb"(?:try again|try your request again|retry|retry your request|wait)(?: in| after| for| at least| about)* "
-    rb"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)?(?![a-z])"
-    rb"(?:(\d{1,2}(?:\.\d{1,9})?)s)?",
+    rb"(?:try again|try your request again|retry|retry your request|wait|resets?)(?: in| after| for| at least| about|:)* "
+    rb"(?P<then>" + _SPOKEN + rb")(?![\d:/-])|\bin (?P<first>" + _SPOKEN + rb"),? (?:please )?(?:try|retry)",
     re.IGNORECASE,
 )
 """Words for people: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
-_SECONDS = {b"ms": 0.001, b"mi": 60.0, b"m": 60.0, b"h": 3600.0}
+_PART = re.compile(rb"(" + _NUMBER + rb")\s?([a-z]*)", re.IGNORECASE)
+_SECONDS = {
+    unit.encode(): seconds
+    for seconds, units in (
+        (0.001, "ms msec msecs millisecond milliseconds"),
+        (1.0, "s sec secs second seconds"),
+        (60.0, "m min mins minute minutes"),
+        (3600.0, "h hr hrs hour hours"),
+        (86400.0, "d day days"),
+    )
+    for unit in units.split()
+}
 _LONGEST_RESET = 60.0
 
 
@@ -49,11 +61,21 @@ def wait_in_text(body: bytes) -> float | None:
     if found := _IN_FIELD.search(body):
         in_ms = b"ms" in (found[1] or b"").lower() or found[3] == b"ms"
         return float(found[2]) * (0.001 if in_ms else 1.0)
-    if found := _IN_WORDS.search(body):
-        unit = (found[2] or b"s").lower()
-        name = b"ms" if unit in (b"ms",) or unit.startswith(b"milli") else b"m" if unit.startswith(b"m") else unit[:1]
-        return float(found[1]) * _SECONDS.get(name, 1.0) + float(found[3] or 0)
-    return None
+    found = _IN_WORDS.search(body)
+    return _spoken(found["then"] or found["first"]) if found else None
+
+
+def _spoken(text: bytes) -> float | None:
+    """The seconds of "1h2m", "2 days" or "1 minute and 5 seconds"; a number alone is seconds. None for an unknown unit."""
+    total, last = 0.0, inf
+    for number, unit in _PART.findall(text):
+        seconds = _SECONDS.get(unit.lower() or b"s")
+        if seconds is None:
+            return None if last == inf else total
+        if seconds >= last:
+            break  # it is a number of the next sentence
+        total, last = total + float(number) * seconds, seconds
+    return total
 
 
 def _span(text: str) -> float | None:

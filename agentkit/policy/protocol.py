@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ..events import RunInfo
 from ..messages import Message, User
-from ..tool import AnyTool
+from ..tools.tool import AnyTool
 
 __all__ = ["AllOf", "Allow", "AnyOf", "Ask", "Deny", "JudgeContext", "JudgedCall", "Policy", "Verdict", "frozen", "judged_by"]
 

@@ -1,1 +1,1 @@
-"""One run: its journal, and how each decision is carried out."""
+"""One run: its state, what is decided and done next, its journal, its ledger, and what it comes to."""

@@ -7,15 +7,15 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from ..decisions import Finish
 from ..errors import AgentError, LimitReached, LogFailed
 from ..events import RunFinished, RunPaused, digest_of
-from ..execute import describe_error
 from ..messages import ToolCall
-from ..output import TextOutput
-from ..result import RunResult
-from ..state import OpenCall
+from .decisions import Finish
+from .execute import describe_error
+from .output import TextOutput
+from .result import RunResult
 from .run import Run
+from .state import OpenCall
 from .tool_step import answer_call
 
 __all__ = ["abandon", "beyond", "finish", "left", "pause"]

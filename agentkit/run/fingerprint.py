@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..model import ModelSettings, info_of
-from ..spec import AgentSpec
+from .spec import AgentSpec
 
 __all__ = ["digest", "fingerprint_of"]
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from ..errors import LogFailed
 from ..events import LastingEvent, decode_event, encode_event, stamp
-from ..observers import GRACE, Grace, Observers
-from ..state import RunState
+from .observers import GRACE, Grace, Observers
+from .state import RunState
 
 __all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog"]
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from ..decisions import AskModel
+from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import mend, unique_ids
-from ..limits import ahead
 from ..messages import Assistant, Message, Spent, Usage, checked
 from ..model import ModelReply, ModelRequest
-from ..portal import Blocking
-from ..veil import Pieces
+from ..redact.veil import Pieces
+from ..tools.context import RunContext
+from .decisions import AskModel
+from .ledger import CallBudget
+from .limits import ahead
+from .observers import required_arguments
 from .run import Run
 
 __all__ = ["ModelSteps"]
@@ -60,9 +63,16 @@ class ModelSteps:
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
         for layer in reversed(self.run.spec.middleware):
-            inner = partial(_model_layer, layer, inner)
+            inner = partial(_model_layer, layer, self._context, inner)
         reply: ModelReply = await inner(request)
         return reply
+
+    @cached_property
+    def _context(self) -> RunContext[Any]:
+        """What middleware is told of the run."""
+        run = self.run
+        budget = CallBudget("", run.ledger, run.depth, run.record, run.around)
+        return RunContext(run.deps, run.state.run_id, scope=run.scope_of(budget))
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
         step = self._step
@@ -101,9 +111,9 @@ class ModelSteps:
                 await self._end_step(step)
         return reply
 
-    async def _show(self, delta: Delta) -> None:
-        with Blocking():
-            await self.run.observers.tell(delta)
+    def _show(self, delta: Delta) -> Awaitable[None]:
+        telling = self.run.observers.tell(delta)
+        return _as_callback(telling) if may_wait() else telling  # `ChatModel` marks its callbacks itself
 
     async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
         """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
@@ -155,6 +165,12 @@ class _Step:
         return self.replies.pop(next(same, last))
 
 
-async def _model_layer(layer: Any, inner: Any, request: ModelRequest) -> ModelReply:
-    reply: ModelReply = await layer.model_call(request, inner)
+async def _as_callback(telling: Awaitable[None]) -> None:
+    with Blocking():
+        await telling
+
+
+async def _model_layer(layer: Any, ctx: RunContext[Any], inner: Any, request: ModelRequest) -> ModelReply:
+    takes_context = required_arguments(layer.model_call) > 2
+    reply: ModelReply = await (layer.model_call(request, ctx, inner) if takes_context else layer.model_call(request, inner))
     return reply

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..budget import CallBudget, Forward, Ledger
+from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import Event, LastingEvent, RunInfo
-from ..observers import Observer, Observers
+from ..redact.veil import Veil
 from ..schema import Arguments
-from ..spec import AgentSpec
-from ..state import RunState
-from ..threads import Threads
-from ..veil import Veil
+from ..tools.progress import Progress
 from .journal import Journal, Log
-from .scope import Scope
+from .ledger import CallBudget, Forward, Ledger
+from .observers import Observer, Observers
+from .scope import GoesOn, Scope
+from .spec import AgentSpec
+from .state import RunState
 
 __all__ = ["Attachments", "Leave", "Run"]
 
@@ -76,6 +77,18 @@ class Run:
         if self.observers.raised is not None or (self._leave is not None and self._leave.is_set()):
             return True
         return self._scope is not None and self._scope.is_leaving()
+
+    def scope_of(self, budget: CallBudget, progress: Progress | None = None, goes_on: GoesOn | None = None) -> Scope:
+        """What binds the runs that are made within a call of this one."""
+        return Scope(
+            budget,
+            self.observers,
+            policies=self.spec.policies,
+            approve=self.spec.approve,
+            progress=progress,
+            goes_on=goes_on,
+            is_leaving=lambda: self.is_leaving,
+        )
 
     async def record(self, *events: LastingEvent) -> None:
         """Take lasting events in: into the state and the log, and then to the observers."""

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..copies import OfRun
 from ..events import ApprovalGiven
+from .copies import OfRun
 
 if TYPE_CHECKING:
-    from ..budget import CallBudget
-    from ..observers import Observers
     from ..policy import Policy
-    from ..progress import Progress
-    from ..spec import Approve
+    from ..tools.progress import Progress
+    from .ledger import CallBudget
+    from .observers import Observers
+    from .spec import Approve
 
 __all__ = ["GoesOn", "Scope"]
 

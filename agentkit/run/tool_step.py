@@ -10,19 +10,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from ..budget import CallBudget
-from ..decisions import RunTools
+from .._threads import Threads
 from ..events import ApprovalGiven, CallSuspended, ToolFinished, ToolProgress, ToolStarted
-from ..execute import Outcome, arguments_of, execute, own_chain, plan
 from ..messages import ToolCall, ToolResult
 from ..names import wire_name
-from ..progress import Progress
 from ..schema import Arguments
-from ..state import OpenCall
-from ..threads import Threads
-from ..tool import RunContext
+from ..tools.progress import Progress
+from ..tools.tool import RunContext
+from .decisions import RunTools
+from .execute import Outcome, arguments_of, execute, own_chain, plan
+from .ledger import CallBudget
 from .run import Run
-from .scope import GoesOn, Scope
+from .scope import GoesOn
+from .state import OpenCall
 
 __all__ = ["answer_call", "run_tools"]
 
@@ -44,7 +44,7 @@ async def run_tools(run: Run, todo: RunTools) -> None:
             await _run_chain(run, stage[0], run.own_thread)
             continue
         own = own_chain(stage, run.spec.tools)
-        turns = asyncio.Semaphore(run.spec.limits.calls_at_once or len(stage))
+        turns = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(stage))
         try:
             async with asyncio.TaskGroup() as together:
                 for chain in stage:
@@ -80,15 +80,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
-    scope = Scope(
-        budget,
-        run.observers,
-        policies=run.spec.policies,
-        approve=run.spec.approve,
-        progress=progress,
-        goes_on=going_on,
-        is_leaving=lambda: run.is_leaving,
-    )
+    scope = run.scope_of(budget, progress, going_on)
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
     started = time.perf_counter()
     try:

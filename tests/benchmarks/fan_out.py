@@ -1,8 +1,8 @@
 """What a limit costs a fan-out, and how far it is passed: `python -m tests.benchmarks.fan_out`.
 
 Forty sub-agents are asked in one reply; their model answers after 100 ms. The first table has limits that are far away, and the
-wall time as a ratio to a run without limits. The second has limits of ten answers: how many were made beyond, and how many
-requests were in flight.
+wall time as a ratio to a run without limits. The second has limits of ten answers, of which the run itself takes one: how many
+were made beyond, and how many requests were in flight.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def fan_out(limits: Limits, *, priced: bool, sub_agents: int) -> tuple[flo
     """The seconds of a run with so many sub-agents, and their model."""
     model = Waiting(priced=priced)
     calls = tuple(ToolCall(f"c{number}", "inner", '{"task": "x"}') for number in range(sub_agents))
-    first = ModelReply(Assistant(tool_calls=calls), Usage(1), cost=0.0)
+    first = ModelReply(Assistant(tool_calls=calls), ANSWER, cost=COST)
     inner = Agent(model).as_tool("inner", "Ask.")
     agent = Agent(ScriptedModel([first, "Done."]), tools=[inner], limits=limits)
     began = time.perf_counter()
@@ -90,7 +90,7 @@ def main() -> None:
     print("\n| limit of 10 answers | price | answers beyond it | max in flight |\n|---|---|---:|---:|")
     for name, priced in cases:
         _seconds, model = asyncio.run(fan_out(NEAR[name], priced=priced, sub_agents=given.sub_agents))
-        print(f"| {name} | {'known' if priced else 'unknown'} | {model.asked - 10} | {model.max_in_flight} |")
+        print(f"| {name} | {'known' if priced else 'unknown'} | {model.asked - 9} | {model.max_in_flight} |")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def add_much(a: int, b: int) -> str:
 def agent(base_url: str, steps: int, function: Callable[[int, int], object] = add) -> Agent[str]:
     """An agent whose run calls the function so many times."""
     model = ChatModel(f"steps-{steps}", base_url=base_url, api_key="k", profile="generic")
-    return Agent(model, tools=[tool(function, name="add", parallel=True)], limits=Limits(max_steps=None))
+    return Agent(model, tools=[tool(function, name="add", parallel=True)], limits=Limits(steps=None))
 
 
 async def length(base_url: str, steps: int) -> tuple[float, float]:

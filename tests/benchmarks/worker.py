@@ -61,7 +61,7 @@ def client(who: str, model: str, port: str, *, streamed: bool) -> Any:
     from agentkit import Agent, ChatModel, Limits, tool
 
     chat = ChatModel(model, base_url=base_url, api_key="k", profile="generic")
-    return Agent(chat, tools=[tool(add, parallel=True), tool(nap)], limits=Limits(max_steps=None))
+    return Agent(chat, tools=[tool(add, parallel=True), tool(nap)], limits=Limits(steps=None))
 
 
 async def ask(made: Any, *, streamed: bool) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from typer.testing import CliRunner
 
 from agentkit.cli.app import app
-from agentkit.simulator.replies import AnyReply
+from agentkit.testing.simulator.replies import AnyReply
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = (

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, Assistant, Limits, ModelReply, RunContext, ScriptedModel, ToolCall, Usage, tool
-from agentkit.cache_report import CacheReport
 from agentkit.cli.render import AnswerOnly, JsonLines, LiveView
 from agentkit.cli.screen import PlainScreen
+from agentkit.middleware.cache_report import CacheReport
 from agentkit.testing import call
 
 
@@ -66,7 +66,7 @@ def test_a_call_that_is_not_run_has_no_number_and_its_reason() -> None:
 
 
 def test_what_the_loop_tells_the_model_is_shown() -> None:
-    agent = Agent(ScriptedModel(["no", "no"]), output_type=int, limits=Limits(max_steps=2))
+    agent = Agent(ScriptedModel(["no", "no"]), output_type=int, limits=Limits(steps=2))
     assert live(agent).splitlines()[1].startswith("! told the model: ")
 
 

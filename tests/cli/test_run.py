@@ -273,13 +273,13 @@ STAMPED = """
 from dataclasses import replace
 
 from agentkit import Agent, Assistant, Middleware, ModelReply, ScriptedModel, System, ToolCall, Usage
-from agentkit.cache_report import CacheReport
+from agentkit.middleware.cache_report import CacheReport
 
 
 class Stamp(Middleware):
     calls = 0
 
-    async def model_call(self, request, next):
+    async def model_call(self, request, ctx, next):
         self.calls += 1
         return await next(replace(request, messages=[System(f"Call {self.calls}."), *request.messages]))
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from agentkit import RunState, ToolCall, Usage
 from agentkit.cli.screen import PlainScreen, TerminalScreen, is_plain
 from agentkit.cli.text import clean, duration, money, one_line, shown_call, summary
-from agentkit.result import RunResult
+from agentkit.run.result import RunResult
 
 
 @pytest.mark.parametrize(

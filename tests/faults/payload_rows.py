@@ -138,7 +138,7 @@ MARKUP = (
     '<｜DSML｜tool_calls><｜DSML｜invoke name="weather"><｜DSML｜parameter name="city" string="true">Paris'
     "</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜tool_calls>"
 )
-ENDLESS = {"times": None, "agent": {"limits": Limits(max_steps=4, on_limit="raise")}}
+ENDLESS = {"times": None, "agent": {"limits": Limits(steps=4, on_limit="raise")}}
 LIMITED = Raises(e.LimitReached, attempts=3, stop_reason="limit:steps", asked_anew=True)
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
 CACHED = {
@@ -352,7 +352,7 @@ ROWS = [
     ),
     row(
         "hundred_parallel_calls#at_once", calls(*(call("crowd", "{}", f"i{n}") for n in range(100))),
-        ran(*[True] * 100), tools=[crowd], agent={"limits": Limits(calls_at_once=7)},
+        ran(*[True] * 100), tools=[crowd], agent={"limits": Limits(concurrent_calls=7)},
     ),
     row(
         "ten_thousand_calls", calls(*(call("weather", f'{{"city": "C{n}"}}', f"i{n}") for n in range(10_000))),

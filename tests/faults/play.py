@@ -10,8 +10,8 @@ from typing import Any
 
 from agentkit import Agent, AgentError, Retry, RunContext, RunFinished, tool
 from agentkit.events import Event
-from agentkit.simulator.request import Behaviour, SimRequest
-from agentkit.simulator.rules import refusal
+from agentkit.testing.simulator.request import Behaviour, SimRequest
+from agentkit.testing.simulator.rules import refusal
 from tests.models.raw_server import RawServer, Step, raw_server
 
 from .rows import KEY, Fault, Played, Row, answer, call, history_is_valid, payload

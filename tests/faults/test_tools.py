@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, Limits, RunContext, RunResult, ScriptedModel, ToolFinished, tasks, tool
+from agentkit import Agent, Limits, RunContext, RunResult, ScriptedModel, ToolFinished, tool
 from agentkit.messages import Assistant, ToolResult
 from agentkit.model import ModelRequest
 from agentkit.testing import call
+from agentkit.tools import tasks
 from tests.models.raw_server import raw_server
 
 from .conftest import Fault
@@ -87,6 +88,7 @@ END = """
 import sys, threading
 from agentkit import Agent, ScriptedModel, tool
 from agentkit.testing import call
+from agentkit.tools import tasks
 
 def ends() -> str:
     "End."
@@ -290,6 +292,7 @@ HANGS = """
 import threading
 from agentkit import Agent, ScriptedModel, tool
 from agentkit.testing import call
+from agentkit.tools import tasks
 
 @tool(timeout=0.1)
 def blocks() -> str:

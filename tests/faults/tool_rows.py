@@ -385,8 +385,9 @@ ROWS = [
     *both_ways("tool_memory_error", MemoryError, "MemoryError"),
     *(
         row(f"tool_reenters_agent#{made.__name__}", made, ran(), checks=[content("inner answer")])
-        for made in (asks_async, asks_sync, asks_sync_in_the_loop)
+        for made in (asks_async, asks_sync)
     ),
+    row("tool_reenters_agent#in_loop", asks_sync_in_the_loop, ran(), checks=[content("inner answer")], warns=RuntimeWarning),
     row("tool_prints_to_stdout", prints, ran(), checks=[content("quiet")]),
     row("tool_mutates_args", clears, ran(), '{"words": ["a"]}', checks=[arguments_stay]),
     group("tool_mutates_global_context#async", marks, *N3, check=nothing_leaked),

@@ -72,7 +72,7 @@ async def raw_server(answer: Callable[[int], Iterable[Step]], *, keep_open: bool
             while await one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            state.left.set()
         finally:
             writer.close()
 

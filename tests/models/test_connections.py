@@ -19,8 +19,8 @@ import pytest
 from agentkit import ChatModel, User
 from agentkit import errors as e
 from agentkit.events import Delta
-from agentkit.models import connections
-from agentkit.models.headers import Headers
+from agentkit.models.http import connections
+from agentkit.models.http.headers import Headers
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import DONE, GOOD, WHOLE, ask, choice, event

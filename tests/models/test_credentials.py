@@ -14,7 +14,7 @@ import pytest
 
 from agentkit import Agent, ChatModel, Fallback, Limiter, Retry
 from agentkit import errors as e
-from agentkit.conformance import check_endpoint
+from agentkit.models.endpoint_check import check_endpoint
 from agentkit.testing import DeepSeekSimulator
 
 from .calls import WHOLE, ask, replied

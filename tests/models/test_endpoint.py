@@ -9,8 +9,8 @@ import pytest
 
 from agentkit import ChatModel
 from agentkit.errors import MissingKey, SettingsError
-from agentkit.keys import Secret
 from agentkit.models.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
+from agentkit.redact.keys import Secret
 
 DEEPSEEK, OPENAI = "https://api.deepseek.com", "https://api.openai.com/v1"
 A, D, P = {"AGENTKIT_API_KEY": "ak"}, {"DEEPSEEK_API_KEY": "dk"}, {"OPENAI_API_KEY": "ok"}
@@ -88,6 +88,11 @@ def test_a_server_that_only_looks_like_it_gets_no_key(base_url: str, env: dict[s
         "https://api.deepseek.com@evil.example/v1",
         "https://user:hunter2@api.deepseek.com",
         "https://@api.deepseek.com",
+        "http://u:hunter2/x@h/",
+        "http://u:hunter2/@h/",
+        "http://hunter2/x@h/v1",
+        "http://u:p?hunter2@h/",
+        "//u:hunter2/x@h/v1",
         "https://api.deepseek.com/v1?key=hunter2",
         "https://api.deepseek.com/v1#hunter2",
         "https://evil.example\\@api.deepseek.com",

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit.errors import Overloaded, StreamBroken
 from agentkit.events import ReasoningDelta, TextDelta, ToolArgsDelta
 from agentkit.messages import Assistant, ToolCall, User
 from agentkit.models import wire
-from agentkit.models.calls import settled
+from agentkit.models.calls import ArgumentText
+from agentkit.models.http.bodies import read_whole
 from agentkit.models.opaque import merge
 from agentkit.models.profiles import profile_named
 from agentkit.models.replies import Parts, ReplyReader
@@ -28,6 +30,13 @@ def read(*chunks: Any, **options: Any) -> tuple[Parts, list[Any]]:
 
 def delta(finish: Any = None, **fields: Any) -> dict[str, Any]:
     return {"model": "m", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def settled(pieces: Sequence[str]) -> str:
+    text = ArgumentText()
+    for piece in pieces:
+        text.add(piece)
+    return text.settled()
 
 
 def called(arguments: str | None, name: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
@@ -50,10 +59,27 @@ READINGS = {
     "all of them three times": ([WHOLE, WHOLE, WHOLE], WHOLE),
     "fragments that break off, then all of them": (['{"q": ', '"abc", ', WHOLE], WHOLE),
     "once more, spaced otherwise": (['{"q":"abc",', '"n":{"a":1}}', WHOLE], WHOLE),
-    "once more, keys in another order": ([WHOLE, '{"n":{"a":1},"q":"abc"}'], WHOLE),
+    "once more, keys in another order": ([WHOLE, '{"n":{"a":1},"q":"abc"}'], '{"n":{"a":1},"q":"abc"}'),
     "a fragment that is an object": (['{"q": "x ', "{}", '"}'], '{"q": "x {}"}'),
     "a value that repeats its own beginning": (['{"a":', '{"a":', "1}}"], '{"a":{"a":1}}'),
     "a value that is a snapshot of nothing": (['{"a":', '{"a":1}}'], '{"a":{"a":1}}'),
+    "a placeholder that is null": (["null", '{"q": "abc"', ', "n": {"a": 1}}'], WHOLE),
+    "a placeholder that is an empty text": (['""', WHOLE], WHOLE),
+    "whole objects that grow": (["{}", '{"q": "a"}', '{"q": "abc"}', '{"q": "abc", "n": {}}', WHOLE], WHOLE),
+    "whole objects that grow, in pieces": (['{"q": ', '"a"}', '{"q": "abc"', ', "n": {}}', WHOLE], WHOLE),
+    "whole objects that grow, spaced otherwise": (['{"q":"ab"}', '{"n":{},"q":"abc"}', WHOLE], WHOLE),
+    "a placeholder last": ([WHOLE, "{}"], WHOLE),
+    "only placeholders": (["{}", "{}"], "{}"),
+    "a list that grows": (['{"q": [1]}', '{"q": [1, "a"]}', '{"q": [1, "ab", 3]}'], '{"q": [1, "ab", 3]}'),
+    "an object that shrinks": (['{"q": "a", "n": 2}', '{"q": "a"}'], '{"q": "a", "n": 2}{"q": "a"}'),
+    "another number": (['{"q": 1}', '{"q": 12}'], '{"q": 1}{"q": 12}'),
+    "another type": (['{"q": 1}', '{"q": true, "n": 2}'], '{"q": 1}{"q": true, "n": 2}'),
+    "another beginning": (['{"q": "ab"}', '{"q": "cab"}'], '{"q": "ab"}{"q": "cab"}'),
+    "a list with another beginning": (['{"q": [1]}', '{"q": [2, 1]}'], '{"q": [1]}{"q": [2, 1]}'),
+    "one that does not contain the first of three": (
+        ['{"q": "A"}', '{"q": "B"}', '{"q": "B"}'],
+        '{"q": "A"}{"q": "B"}{"q": "B"}',
+    ),
     "two objects": (['{"q": "A"}', '{"q": "B"}'], '{"q": "A"}{"q": "B"}'),
     "two objects in one piece": (['{"q": "A"}{"q": "B"}'], '{"q": "A"}{"q": "B"}'),
     "broken fragments": (['{"q": ', "{", "abc"], '{"q": {abc'),
@@ -79,7 +105,8 @@ def test_fragments_at_any_split_are_joined(value: dict[str, Any], cuts: list[int
     assert settled(pieces) == text
     parts, deltas = read(*(called(piece, "f", id="a") for piece in pieces[:1]), *map(called, pieces[1:]), delta("stop"))
     assert parts.message.tool_calls[0].arguments == text
-    if value:
+    is_plain = not any(piece and piece.startswith(text[:at]) for piece, at in zip(pieces[1:], places[1:], strict=False))
+    if value and is_plain:  # else the pieces may be snapshots as well
         assert "".join(d.text for d in deltas if isinstance(d, ToolArgsDelta)) == text
 
 
@@ -145,6 +172,87 @@ def test_a_message_with_calls_that_came_before_makes_no_second_call() -> None:
     assert (parts.message.text, [c.arguments for c in parts.message.tool_calls]) == ("I look.", [WHOLE])
 
 
+def beside(delta: Any, **fields: Any) -> dict[str, Any]:
+    """A chunk with a whole message beside a delta."""
+    return {"choices": [{"index": 0, "delta": delta, "message": fields, "finish_reason": "tool_calls"}]}
+
+
+def call(call_id: str | None, arguments: Any, name: str = "f", **fields: Any) -> dict[str, Any]:
+    return {"id": call_id, "function": {"name": name, "arguments": arguments}, **fields}
+
+
+ROLE = [{"role": "assistant"}, {"role": "assistant", "content": ""}, {"content": None}, {"tool_calls": None}, {}, None]
+
+
+@pytest.mark.parametrize("empty", ROLE)
+def test_a_whole_message_beside_a_delta_that_says_nothing_is_read(empty: Any) -> None:
+    parts, deltas = read(beside(empty, content="Hello", reasoning_content="why", tool_calls=[ENTRY]))
+    assert (parts.message.text, parts.message.reasoning) == ("Hello", "why")
+    assert [c.arguments for c in parts.message.tool_calls] == [WHOLE]
+    assert deltas == [ReasoningDelta("why"), TextDelta("Hello"), ToolArgsDelta(0, "f", WHOLE)]
+    parts, _ = read(delta(content="Hel"), beside(empty, content="Hello"))
+    assert parts.message.text == "Hello"
+
+
+def test_a_message_that_repeats_the_delta_beside_it_adds_nothing() -> None:
+    said = [({"content": text}, text) for text in ("Hel", "lo")]
+    parts, deltas = read(*(beside(piece, content=text) for piece, text in said))
+    assert (parts.message.text, len(deltas)) == ("Hello", 2)
+    last = {"tool_calls": [{"index": 0, **ENTRY}]}
+    parts, _ = read(beside(last, tool_calls=[ENTRY]))
+    assert [c.arguments for c in parts.message.tool_calls] == [WHOLE]
+
+
+A, B = '{"q":"a"}', '{"q":"b"}'
+LAST_MESSAGES: dict[str, tuple[list[Any], list[Any], list[tuple[str, str]]]] = {
+    "a call more": ([called(A, "f", id="a")], [call("a", A), call("b", B)], [("a", A), ("b", B)]),
+    "a call more before it": ([called(A, "f", id="a")], [call("b", B), call("a", A)], [("a", A), ("b", B)]),
+    "a call more under another name": ([called(A, "f", id="a")], [call("x", B, "g")], [("a", A), ("x", B)]),
+    "another order": (
+        [called("", "f", id="a"), called("", "f", 1, id="b")], [call("b", B), call("a", A)], [("a", A), ("b", B)],
+    ),
+    "other ids": (
+        [called("", "f", id="a"), called("", "f", 1, id="b")], [call("x", A), call("y", B)], [("a", A), ("b", B)],
+    ),
+    "no ids": (
+        [called("", "f", 1, id="b"), called("", "f", 0, id="a")], [call(None, A), call(None, B)], [("a", A), ("b", B)],
+    ),
+    "fewer calls without ids": ([called(A, "f", id="a"), called(B, "f", 1, id="b")], [call(None, B)], [("a", A), ("b", B)]),
+    "the same id twice": ([called(A, "f", id="a")], [call("a", A), call("a", B)], [("a", A), ("", B)]),
+    "an id that came late": ([called("", "f")], [call("a", A)], [("a", A)]),
+    "cut arguments": ([called('{"q":"', "f", id="a")], [call("a", A)], [("a", A)]),
+    "cut arguments, spaced otherwise": ([called('{ "q"', "f", id="a")], [call("a", A)], [("a", A)]),
+    "cut arguments on both sides": ([called('{"q":"', "f", id="a")], [call("a", '{"q"')], [("a", '{"q":"')]),
+    "a placeholder": ([called("{}", "f", id="a")], [call("a", A)], [("a", A)]),
+    "an object": ([called("", "f", id="a")], [call("a", {"q": "a"})], [("a", A)]),
+    "other arguments": ([called(A, "f", id="a")], [call("a", B)], [("a", A)]),
+    "arguments with more in them": ([called(A, "f", id="a")], [call("a", '{"q":"ab"}')], [("a", '{"q":"ab"}')]),
+    "nothing": ([called(A, "f", id="a")], [None, 5, {}], [("a", A)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pieces", "entries", "made"), LAST_MESSAGES.values(), ids=LAST_MESSAGES)
+def test_the_calls_of_a_last_message(pieces: list[Any], entries: list[Any], made: list[tuple[str, str]]) -> None:
+    parts, _ = read(*pieces, message("tool_calls", tool_calls=entries))
+    found = [(c.id, c.arguments) for c in parts.message.tool_calls]
+    assert [arguments for _, arguments in found] == [arguments for _, arguments in made]
+    assert all(found_id == call_id for (found_id, _), (call_id, _) in zip(found, made, strict=True) if call_id)
+    assert len({call_id for call_id, _ in found}) == len(made)
+
+
+def test_a_signature_that_only_the_last_message_has_is_kept() -> None:
+    last = message("tool_calls", tool_calls=[call("a", A, extra_content=SIGNED)], note="x")
+    parts, deltas = read(called(A[:4], "f", id="a"), called(A[4:]), last, origin="generic")
+    assert sent(parts.message)["tool_calls"][0]["extra_content"] == SIGNED
+    assert sent(parts.message)["note"] == "x"
+    assert "".join(d.text for d in deltas) == A
+
+
+def test_pieces_go_on_after_a_message_that_begins_a_call() -> None:
+    parts, _ = read(message("", tool_calls=[call("a", "")]), called(A[:4]), called(A[4:]), delta("tool_calls"))
+    assert [(c.id, c.arguments) for c in parts.message.tool_calls] == [("a", A)]
+
+
 def test_a_last_piece_that_is_the_whole_text_once_more_is_dropped() -> None:
     """As RAGFlow sends it; a model that says the same twice does not do so in its last chunk with all of it."""
     parts, deltas = read(delta(content="Hel"), delta(content="lo"), delta("stop", content="Hello"))
@@ -187,6 +295,46 @@ def test_halves_of_a_character_are_joined_wherever_they_come(field: str) -> None
 def test_a_lone_half_is_replaced() -> None:
     parts, _ = read(delta(content=f"x{SECOND}y"), delta("stop", content=FIRST))
     assert parts.message.text == "x\ufffdy\ufffd"
+
+
+DETAILS = [
+    {"type": "reasoning.text", "text": "x" + FIRST},
+    {"type": "reasoning.text", "text": SECOND + "y" + SECOND},
+]
+
+
+@pytest.mark.parametrize("name", ["reasoning_details", "blocks"])
+def test_halves_of_a_character_in_an_opaque_field_are_joined(name: str) -> None:
+    parts, _ = read(*(delta(**{name: [block]}) for block in DETAILS), delta("stop", content="hi"), origin="generic")
+    assert sent(parts.message)[name] == [{"type": "reasoning.text", "text": f"x{FACE}y\ufffd"}]
+    fields: dict[str, Any] = {name: DETAILS}
+    parts, _ = read(message(content="hi", **fields), origin="generic")
+    assert [block["text"] for block in sent(parts.message)[name]] == ["x\ufffd", "\ufffdy\ufffd"]
+
+
+@pytest.mark.parametrize("body", [
+    {"model": "m" + FIRST, "choices": [{"message": {"content": "hi"}, "finish_reason": "stop" + FIRST}]},
+    {"choices": [{"message": {"content": "hi", "x" + FIRST: {"y": [SECOND]}}}]},
+    {"choices": [{"message": {"tool_calls": [{"id": FIRST, "function": {"name": FIRST, "arguments": {"q": FIRST}}}]}}]},
+    {"choices": [{"message": {"tool_calls": [{"id": "a", "sign": FIRST, "function": {"name": "f", "arguments": "{}"}}]}}]},
+])  # fmt: skip
+def test_no_half_of_a_character_is_left_anywhere_in_a_reply(body: Any) -> None:
+    parts = read_whole(json.dumps(body).encode())
+    message = parts.message
+    calls = [text for call in message.tool_calls for text in (call.id, call.name, call.arguments, call.opaque)]
+    "".join([message.text, message.opaque, parts.model, parts.finish_reason, *calls]).encode()
+
+
+def test_an_error_with_half_of_a_character_is_told() -> None:
+    for chunk in ({"error": {"message": "no " + FIRST}}, {"choices": [{"error": {"message": "no " + FIRST}}]}):
+        with pytest.raises(Overloaded, match="no \ufffd"):
+            read(chunk)
+
+
+def test_a_nesting_that_is_too_deep_is_refused_beside_half_of_a_character_as_well() -> None:
+    deep = "[" * 300 + "]" * 300
+    with pytest.raises(StreamBroken, match="not whole JSON"):
+        read_whole(b'{"choices": [{"message": {"content": "hi", "x": ["\\ud83d", %s]}}]}' % deep.encode())
 
 
 # --- opaque fields -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from agentkit import errors as e
 from agentkit.messages import Assistant, ToolCall, ToolResult, User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
 from agentkit.models import profiles, wire
-from agentkit.models.bodies import read_whole
+from agentkit.models.http.bodies import read_whole
 from agentkit.models.profiles import Profile, find_profile, profile_named
 from agentkit.models.refusals import read_error
 from agentkit.models.replies import ReplyReader

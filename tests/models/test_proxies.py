@@ -12,9 +12,9 @@ import pytest
 
 from agentkit import ChatModel, Limiter
 from agentkit import errors as e
-from agentkit.models.connections import Connections, own_sender
-from agentkit.models.proxies import Proxy, proxy_for
-from agentkit.models.senders import ClientSender
+from agentkit.models.http.connections import Connections, own_sender
+from agentkit.models.http.proxies import Proxy, proxy_for
+from agentkit.models.http.senders import ClientSender
 
 from .calls import WHOLE, ask
 from .raw_server import http
@@ -119,8 +119,8 @@ def test_only_the_proxy_that_counts_is_looked_at(
 
 
 def test_the_settings_of_the_system_count_where_the_environment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.models.proxies.getproxies", lambda: {"https": PROXY})
-    monkeypatch.setattr("agentkit.models.proxies.proxy_bypass", lambda host: host == "near.example")
+    monkeypatch.setattr("agentkit.models.http.proxies.getproxies", lambda: {"https": PROXY})
+    monkeypatch.setattr("agentkit.models.http.proxies.proxy_bypass", lambda host: host == "near.example")
     assert proxy_for(HOST) == Proxy(PROXY, "the system's settings")
     assert proxy_for("https://near.example") is None and proxy_for("http://api.example") is None
     monkeypatch.setenv("NO_PROXY", "other.example")

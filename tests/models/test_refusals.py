@@ -35,6 +35,8 @@ CONTEXT = {
     "Groq": {"message": "Please reduce the length of the messages or completion."},
     "Copilot": {"message": "prompt token count of 128010 exceeds the limit of 128000"},
     "Moonshot": {"message": "Invalid request: Your request exceeded model token limit: 262144"},
+    "Vertex": {"message": "the input token count is 1100000 but model only supports up to 1048576."},
+    "TGI": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs` tokens",
     "a code only": {"message": "too large", "code": "context_length_exceeded"},
     "behind OpenRouter": {
         "message": "Provider returned error", "code": 400,
@@ -51,7 +53,15 @@ def test_a_prompt_that_does_not_fit(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["max_tokens is too large: 50000", "messages must not be empty", "temperature exceeds the maximum"]
+    "text",
+    [
+        "max_tokens is too large: 50000",
+        "messages must not be empty",
+        "temperature exceeds the maximum",
+        "max_tokens must be smaller than the context window",
+        "`max_completion_tokens` must be less than the model's context length",
+        "tool name violates the content policy of names",
+    ],
 )
 def test_other_refusals_are_not_taken_for_one(text: str) -> None:
     assert type(error(400, {"error": {"message": text}})) is e.BadRequest
@@ -86,6 +96,19 @@ def test_a_prompt_that_a_filter_refused(server: str) -> None:
     assert not found.retryable
 
 
+@pytest.mark.parametrize(
+    ("details", "kind"),
+    [
+        ({"type": "request_too_large", "message": "Request exceeds the maximum size"}, e.ContextTooLong),
+        ({"code": "rate_limit_exceeded", "message": "Request too large: Limit 6000, Requested 9000"}, e.RateLimited),
+        ({"message": "Payload too large"}, e.BadRequest),
+    ],
+)
+def test_a_request_that_is_too_large(details: dict[str, str], kind: type[e.ModelError]) -> None:
+    """Anthropic's 413 is a prompt that does not fit, Groq's a rate limit, a proxy's neither."""
+    assert type(error(413, {"error": details})) is kind
+
+
 def test_minimax_says_it_with_a_status_of_its_own() -> None:
     assert type(error(None, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}})) is e.ContentFiltered
 
@@ -107,6 +130,17 @@ def test_a_forbidden_key_is_not_taken_for_a_filter() -> None:
         ({"error": {"message": "Please retry after 17 seconds."}}, 17.0),
         ({"error": {"message": "Please wait for 2 minutes"}}, 120.0),
         ({"error": {"message": "Try your request again in 1 hour."}}, 3600.0),
+        ({"error": {"message": "try again in 2 days"}}, 172_800.0),
+        ({"error": {"message": "try again in 1h2m"}}, 3720.0),
+        ({"error": {"message": "try again in 1h30m10.5s."}}, 5410.5),
+        ({"error": {"message": "Try again in 1 minute and 5 seconds. Limit 30 s"}}, 65.0),
+        ({"error": {"message": "Rate limit reached, reset after 5s"}}, 5.0),
+        ({"error": {"message": "Limit resets in 12s"}}, 12.0),
+        ({"error": {"message": "in 500ms, try again"}}, 0.5),
+        ({"error": {"message": "try again in 5 s. Limit 30 requests"}}, 5.0),
+        ({"error": {"message": "try again in 2 fortnights"}}, None),
+        ({"error": {"message": "resets at 12:00"}}, None),
+        ({"error": {"message": "retry after 2025-01-01"}}, None),
         ({"error": {"message": "busy"}, "retry_after": 7}, 7.0),
         ({"error": {"message": "busy", "retry_after_ms": 1500}}, 1.5),
         ({"error": {"message": "busy", "retryAfterSeconds": "9"}}, 9.0),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentkit import Usage
 from agentkit import errors as e
 from agentkit.events import ReasoningDelta, TextDelta, ToolArgsDelta
-from agentkit.models.bodies import read_whole
+from agentkit.models.http.bodies import read_whole
 from agentkit.models.refusals import read_error
 from agentkit.models.replies import Parts, ReplyReader
 from agentkit.models.usage import read_usage
@@ -427,12 +427,15 @@ def test_in_a_whole_reply_each_entry_is_a_call(ids: dict[str, str], second: tupl
     assert len({call.id for call in parts.message.tool_calls}) == 2
 
 
+HALVES = st.sampled_from(["", "x", "\u00e9", "x\ud83d", "\ude00y", "\ude00\ud83d"])
 FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "content": st.none() | st.sampled_from(["", "a", "b c", "\u00e9", "\ud83d", "\ude00", "<think>", "x"]),
         "reasoning_content": st.none() | st.sampled_from(["", "hm", "\u00e9"]),
         "reasoning": st.none() | st.sampled_from(["", "hm"]),
+        "reasoning_details": st.lists(st.builds(lambda text: {"type": "reasoning.text", "text": text}, HALVES), max_size=2),
+        "note": HALVES,
         "role": st.just("assistant"),
         "tool_calls": st.none() | st.just([]) | st.just([{"index": 0, "function": {"name": "f", "arguments": "{}"}}]),
     },
@@ -461,6 +464,8 @@ def test_a_piece_read_on_the_short_way_is_what_the_long_way_makes_of_it(chunks: 
     assert (one.message.text, one.message.reasoning, one.finish_reason, one.model, one.usage) == (
         other.message.text, other.message.reasoning, other.finish_reason, other.model, other.usage,
     )  # fmt: skip
+    assert one.message.opaque == other.message.opaque
+    (one.message.text + one.message.reasoning + one.message.opaque).encode()  # no half of a character is left
 
 
 @pytest.mark.parametrize(

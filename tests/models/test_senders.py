@@ -21,9 +21,9 @@ import pytest
 
 from agentkit import ChatModel
 from agentkit import errors as e
-from agentkit.models import connections
-from agentkit.models.connections import own_sender
-from agentkit.models.senders import ClientSender, Decompressed
+from agentkit.models.http import connections
+from agentkit.models.http.connections import own_sender
+from agentkit.models.http.senders import ClientSender, Decompressed
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import WHOLE, ask

@@ -14,7 +14,7 @@ from agentkit import errors as e
 from agentkit.model import ModelReply
 
 from .calls import DONE, WHOLE, ask, choice, event, replied
-from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
+from .raw_server import Step, chunked, http, raw_server, stream_head
 
 HELLO = event(choice(content="hel")) + event(choice(content="lo"))
 STOP = event(choice("stop"))
@@ -69,21 +69,62 @@ def test_a_reply_with_its_finish_reason_is_whole_however_the_connection_ends(end
         reply_of(stream_head() + HELLO, *end)
 
 
-def test_keep_alives_for_ever_do_not_hold_a_whole_reply_back() -> None:
-    """The limits on time are far away: the server neither ends nor closes, and the client leaves."""
+def endless(first: bytes, *again: Step, status: str = "200 OK") -> ModelReply:
+    """The reply of a server that neither ends nor closes it, and says `again` for ever: the client leaves. The limits on time
+    are far away."""
 
-    async def main() -> tuple[ModelReply, RawServer]:
-        head = stream_head(extra="transfer-encoding: chunked\r\n")
-        steps: list[Step] = [head + chunked(HELLO + STOP + USAGE, end=False), chunked(b": keep-alive\n\n", end=False), inf]
+    async def main() -> ModelReply:
+        head = stream_head(extra="transfer-encoding: chunked\r\n").replace(b"200 OK", status.encode())
+        more = [chunked(step, end=False) if isinstance(step, bytes) else step for step in again]
+        steps = [head + chunked(first, end=False), *(more * 400), inf]
         async with raw_server(lambda _n: steps) as server:
             model = server.model(timeout=60.0, deadline=60.0)
-            reply = await asyncio.wait_for(model.reply(ask()), 20)
-            await server.left.wait()
-            await model.aclose()
-            return reply, server
+            try:
+                return await asyncio.wait_for(model.reply(ask()), 15)
+            finally:
+                await asyncio.wait_for(server.left.wait(), 5)
+                await model.aclose()
 
-    reply, server = asyncio.run(main())
-    assert (reply.message.text, reply.usage.output_tokens, len(server.bodies)) == ("hello", 2, 1)
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b": keep-alive\n\n", b"data: ping\n\n", b"data: {}\n\n", b"\n\n", event(choice()), event(choice(content="")),
+        event(choice("stop")), event({"choices": []}), event({"choices": [], "usage": {"prompt_tokens": 10}}),
+        event({"choices": [{"index": 0, "delta": {}, "message": {"content": "hello"}, "finish_reason": "stop"}]}),
+    ],
+)  # fmt: skip
+def test_keep_alives_for_ever_do_not_hold_a_whole_reply_back(beat: bytes) -> None:
+    reply = endless(HELLO + STOP + USAGE, 0.1, beat)
+    assert (reply.message.text, reply.usage.output_tokens) == ("hello", 2)
+
+
+def test_nor_do_they_after_a_finish_reason_in_every_chunk() -> None:
+    first = event(choice("stop", content="hel")) + event(choice("stop", content="lo"))
+    assert endless(first, 0.1, event(choice("stop"))).message.text == "hello"
+
+
+@pytest.mark.parametrize("again", [[], [0.1, b"\n"], [0.1, b" \r\n\t"]], ids=["silence", "line ends", "blanks"])
+def test_a_whole_json_text_whose_response_does_not_end_is_taken(again: list[Step]) -> None:
+    assert endless(WHOLE, *again).message.text == "hello"
+    assert endless(b"\xef\xbb\xbf" + WHOLE + b"\n", *again).message.text == "hello"
+
+
+def test_a_json_text_that_pauses_is_waited_for() -> None:
+    """Though what came before the first pause ends like a whole one."""
+    for at in (WHOLE.index(b"}") + 1, WHOLE.index(b"]")):
+        assert reply_of(stream_head() + WHOLE[:at], 1.3, b" ", WHOLE[at:]).message.text == "hello"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": {"message": "maximum context length"}}', b'{"error": {"message": "maximum context length']
+)
+@pytest.mark.parametrize("again", [[], [0.1, b"\n"]], ids=["silence", "blanks"])
+def test_a_refusal_whose_body_does_not_end_is_told(body: bytes, again: list[Step]) -> None:
+    with pytest.raises(e.ContextTooLong):
+        endless(body, *again, status="400 Bad Request")
 
 
 def test_usage_that_comes_late_is_still_taken() -> None:
@@ -105,6 +146,26 @@ def test_a_byte_order_mark_or_blank_lines_before_a_reply(mark: bytes, split: boo
         data = mark + body
         steps: list[Step] = [stream_head(), data[:1], 0.01, data[1:4], 0.01, data[4:]] if split else [stream_head() + data]
         assert reply_of(*steps).message.text == "hello"
+
+
+def test_a_byte_order_mark_before_each_event() -> None:
+    events = [event(choice(content="hel")), event(choice(content="\ufefflo")), STOP, USAGE, DONE]
+    assert reply_of(stream_head() + b"".join(b"\xef\xbb\xbf" + one for one in events)).message.text == "hel\ufefflo"
+
+
+def test_an_index_as_text() -> None:
+    chunks = [
+        {"choices": [{"index": "0", "delta": {"content": "hello"}}, {"index": "1", "delta": {"content": "other"}}]},
+        {"choices": [{"index": "0", "delta": {}, "finish_reason": "stop"}]},
+    ]
+    assert reply_of(stream_head() + b"".join(map(event, chunks)) + DONE).message.text == "hello"
+    pieces = [[(0, '{"a"'), (1, '{"b"')], [(1, ":2}")], [(0, ":1}")]]
+    calls = [
+        choice(tool_calls=[{"index": str(at), "function": {"name": "f", "arguments": text}} for at, text in piece])
+        for piece in pieces
+    ]
+    made = reply_of(stream_head() + b"".join(map(event, calls)) + event(choice("tool_calls")) + DONE).message.tool_calls
+    assert [call.arguments for call in made] == ['{"a":1}', '{"b":2}']
 
 
 @pytest.mark.parametrize(
@@ -155,6 +216,10 @@ def counted(*usages: Any) -> tuple[int, int, int, int]:
     return usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens
 
 
+def thought(tokens: int) -> dict[str, Any]:
+    return {"completion_tokens_details": {"reasoning_tokens": tokens}}
+
+
 REAL = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107, "prompt_tokens_details": {"cached_tokens": 64}}
 ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
 
@@ -184,6 +249,10 @@ ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_
         ([{"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 130}], (100, 30, 0, 0)),
         ([{"prompt_tokens": 36, "completion_tokens": 7, "total_tokens": 107, "cached_tokens": 64}], (100, 7, 64, 0)),
         ([{"total_tokens": 107}], (0, 0, 0, 0)),
+        ([{"prompt_tokens": 100, "completion_tokens": 7, **thought(23)}], (100, 30, 0, 23)),
+        ([{"prompt_tokens": 100, "completion_tokens": 7, "reasoning_tokens": 23, "total_tokens": 107}], (100, 30, 0, 23)),
+        ([{"prompt_tokens": 100, "completion_tokens": 23, **thought(7)}], (100, 23, 0, 7)),
+        ([{"completion_tokens": 7, **thought(23)}], (0, 30, 0, 23)),
         ([{"prompt_tokens": "100", "completion_tokens": 7.0, "total_tokens": -1}], (100, 7, 0, 0)),
     ],
 )  # fmt: skip

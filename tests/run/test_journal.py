@@ -116,7 +116,7 @@ def test_a_cancellation_inside_an_append_does_not_lose_it(turns: int) -> None:
 
 
 def test_an_append_that_does_not_end_is_left_when_the_run_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.observers.GRACE", 0.05)
+    monkeypatch.setattr("agentkit.run.observers.GRACE", 0.05)
     monkeypatch.setattr("agentkit.run.journal.GRACE", 0.05)
 
     class Stuck(MemoryLog):

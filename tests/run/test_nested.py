@@ -10,8 +10,22 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, Nested, RunContext, RunInfo, RunResult, RunState, ScriptedModel, ToolResult, tool
+from agentkit import (
+    Agent,
+    Middleware,
+    ModelReply,
+    ModelRequest,
+    Nested,
+    RunContext,
+    RunInfo,
+    RunResult,
+    RunState,
+    ScriptedModel,
+    ToolResult,
+    tool,
+)
 from agentkit.events import CallSuspended, ModelReplied, TextDelta, ToolStarted
+from agentkit.middleware import NextModelCall
 from agentkit.run.journal import JsonLinesLog, MemoryLog
 from agentkit.testing import call
 
@@ -242,3 +256,20 @@ def test_a_child_is_left_with_its_parent_and_goes_on_with_it() -> None:
     leave.clear()
     result = tree("It is done.").resume_sync(json.loads(json.dumps(left.state.to_json())))
     assert (result.output, contents(result), ran) == ("Done.", ["It is done."], [1])
+
+
+def test_a_middleware_gets_the_runs_context_round_model_calls(how: How) -> None:
+    seen: list[Any] = []
+
+    class Guard(Middleware):
+        async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
+            verdict = await Agent(ScriptedModel(["It is fine."])).run("Is it fine?", within=ctx)
+            seen.append((ctx.deps, ctx.run_id, verdict.run_id != ctx.run_id))
+            return await next(request)
+
+    class Plain(Middleware):
+        async def model_call(self, request: ModelRequest, next: NextModelCall) -> ModelReply:  # type: ignore[override]
+            return await next(request)
+
+    result = how(Agent(ScriptedModel(["Done."]), middleware=[Guard(), Plain()]), "go", deps="house", run_id="r")
+    assert (seen, result.output, result.usage.requests) == ([("house", "r", True)], "Done.", 2)

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from agentkit.simulator.request import Behaviour, SimRequest
-from agentkit.simulator.rules import refusal
 from agentkit.testing import DeepSeekSimulator, Failure
+from agentkit.testing.simulator.request import Behaviour, SimRequest
+from agentkit.testing.simulator.rules import refusal
 
 USER = {"role": "user", "content": "Hi"}
 OFF = {"thinking": {"type": "disabled"}}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agentkit.messages import Assistant
-from agentkit.simulator.tokens import PrefixCache, count_tokens, within
 from agentkit.testing import DeepSeekSimulator
+from agentkit.testing.simulator.tokens import PrefixCache, count_tokens, within
 
 from .helpers import USER, calls, post, result, tool
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentkit.simulator.request import Behaviour
 from agentkit.testing import DeepSeekSimulator
+from agentkit.testing.simulator.request import Behaviour
 
 from .helpers import CITY, OFF, USER, body, calls, result, said, tool
 

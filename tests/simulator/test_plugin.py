@@ -62,7 +62,7 @@ def test_several_simulators_and_the_last_one_counts(deepseek: Callable[..., Deep
 
 
 def test_imports_are_late() -> None:
-    code = "import sys, agentkit.testing; sys.exit('agentkit.simulator.transport' in sys.modules)"
+    code = "import sys, agentkit.testing; sys.exit('agentkit.testing.simulator.transport' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

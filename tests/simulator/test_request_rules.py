@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentkit.simulator.request import Behaviour, SimRequest
-from agentkit.simulator.rules import refusal
+from agentkit.testing.simulator.request import Behaviour, SimRequest
+from agentkit.testing.simulator.rules import refusal
 
 from .helpers import OFF, USER, judged, said, tool
 

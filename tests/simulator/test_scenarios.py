@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agentkit.simulator.scenarios import example
 from agentkit.testing import SCENARIOS, DeepSeekSimulator
+from agentkit.testing.simulator.scenarios import example
 
 from .helpers import USER, deltas, post, result, tool
 

@@ -1,0 +1,236 @@
+"""Long conversations made short where a view of the messages is not enough: a summary, large results in files, and a prompt
+that the server found too long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .._renamed import renamed
+from ..agent import Agent
+from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
+from ..history import DropToolResults, History, mend
+from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from ..model import Model, ModelReply, ModelRequest
+from ..run.execute import render, shorten
+from ..run.middleware import Middleware, NextModelCall, NextToolCall
+from ..tools.context import RunContext
+from ..tools.tool import AnyTool, tool
+
+__all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
+
+_TASK = """Summarise the conversation so that another assistant can go on with it without having read it. Keep what was asked,
+what was decided and done, open points, and every name, number, path and id that may be needed again. Write no preamble."""
+_OF_A_RESULT = 4_000
+"""Characters of a tool's result that a summary is made from."""
+_SMALLEST = 1_000
+"""A piece of so many characters is not made smaller."""
+_PIECE = 1_000_000
+"""Characters of a file that are read at once."""
+_ASKED = User("Summarise our conversation so far.")
+"""The summary is its answer: there are servers on which user and assistant must take turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A shorter conversation, to be given to the next run as `messages=`, and what the summary cost."""
+
+    messages: list[Message]
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+
+
+@renamed(most="max_chars", at_once="chunk_chars")
+@dataclass(frozen=True, slots=True)
+class Summarise:
+    """Between two runs, has a model write a summary of all turns but the last `keep`.
+
+        summary = await Summarise(model)(result.messages)
+        result = await agent.run("And now?", messages=summary.messages)
+
+    Nothing is asked while the conversation has at most `max_chars` characters. A turn is a user message and all that follows
+    it; turns are kept whole, system messages stay. The model may be a smaller one than the agent's: what is longer than
+    `chunk_chars` characters, or than its context window, is summarised piece by piece, each with the summary before it, and of
+    a result of a tool it reads the head and the tail. Raises what a run raises, and `LimitReached` where the summary was cut
+    off, so that a conversation is never replaced by half a summary.
+    """
+
+    model: Model | str | None = None
+    max_chars: int = 200_000
+    keep: int = 2
+    instructions: str = _TASK
+    chunk_chars: int = 100_000
+
+    async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
+        """The conversation with its older turns as a summary; it may be `within` the run of a tool, which then pays for it."""
+        starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
+        cut = starts[-self.keep] if 0 < self.keep <= len(starts) else len(messages) if self.keep == 0 else 0
+        older = [message for message in messages[:cut] if not isinstance(message, System)]
+        if not older or sum(map(_length, messages)) <= self.max_chars:
+            return Summary(list(messages))
+        text, usage, cost = await self._summary(_as_text(older), within)
+        kept: list[Message] = [message for message in messages[:cut] if isinstance(message, System)]
+        return Summary([*kept, _ASKED, Assistant(text), *messages[cut:]], usage, cost)
+
+    async def _summary(self, text: str, within: RunContext[Any] | None) -> tuple[str, Usage, float | None]:
+        agent, size, before = Agent(self.model, instructions=self.instructions), self.chunk_chars, ""
+        usage = Usage()
+        cost: float | None = 0.0
+        while text:
+            piece = text if len(text) <= size else text[: max(text.rfind("\n\n", 0, size), 0) or size]
+            asked = f"The summary so far:\n{before}\n\nWhat came then, to be put into it:\n{piece}" if before else piece
+            try:
+                result = await agent.run(asked, within=within)
+            except ContextTooLong:
+                if len(piece) <= _SMALLEST:
+                    raise
+                size = len(piece) // 2
+                continue
+            if result.stop_reason != "answer":
+                error = LimitReached(result.stop_reason)
+                error.state = result.state
+                raise error
+            before, text = result.output, text[len(piece) :]
+            usage += result.usage
+            cost = None if cost is None or result.cost is None else cost + result.cost
+        return before, usage, cost
+
+
+def _length(message: Message) -> int:
+    match message:
+        case Assistant():
+            return len(message.text) + sum(len(call.arguments) for call in message.tool_calls)
+        case _:
+            return len(message.content)
+
+
+def _as_text(messages: Sequence[Message]) -> str:
+    """The messages as one text: a transcript that is given as messages would be gone on with, not summarised."""
+    lines = []
+    for message in messages:
+        match message:
+            case Assistant():
+                lines += [f"assistant: {message.text}"] if message.text else []
+                lines += [f"assistant calls {call.name} {call.arguments}" for call in message.tool_calls]
+            case ToolResult():
+                lines.append(f"{message.name} returns: {shorten(message.content, _OF_A_RESULT)}")
+            case _:
+                lines.append(f"{message.role}: {message.content}")
+    return "\n\n".join(lines)
+
+
+class ShortenOnOverflow(Middleware):
+    """Sends a shorter view when the server says that the prompt does not fit its context window.
+
+    The refused request costs nothing. From then on a prompt that is as long as the one refused is shortened at once. `view` is
+    a `History`; it is given all messages as those of earlier turns.
+    """
+
+    def __init__(self, view: History | None = None) -> None:
+        self._view = view or DropToolResults(50_000)
+        self._refused: int | None = None
+
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
+        """The reply to the request, or else to the shorter one."""
+        length = sum(map(_length, request.messages))
+        if self._refused is None or length < self._refused:
+            try:
+                return await next(request)
+            except ContextTooLong:
+                shorter = self._shortened(request)
+                if shorter is None:
+                    raise
+                self._refused = length if self._refused is None else min(length, self._refused)
+                return await next(shorter)
+        return await next(self._shortened(request) or request)
+
+    def _shortened(self, request: ModelRequest) -> ModelRequest | None:
+        view = self._view(request.messages, len(request.messages))
+        return None if view is request.messages else replace(request, messages=mend(view))
+
+
+@renamed(most="max_chars")
+class SpillOutputs(Middleware):
+    """Puts large results of tools into files; the model gets the head, and a tool that reads on.
+
+        spill = SpillOutputs("outputs")
+        agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
+
+    A result of more than `max_chars` characters is written to a file in `folder`, which is made if it is missing, and whose
+    files are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
+    writes the same file, also after a resume. The tool reads the outputs of its own run only: neither another user's run nor
+    the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
+    without, and a RuntimeWarning says why.
+    """
+
+    changes_requests = False
+
+    def __init__(self, folder: str | Path, *, max_chars: int = 20_000, head: int = 2_000) -> None:
+        if not 0 <= head < max_chars:
+            raise SettingsError(
+                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: head from 0 below max_chars"
+            )
+        self.folder, self._max_chars, self._head = Path(folder), max_chars, head
+        self.tool: AnyTool = tool(
+            self._read, name="read_output", read_only=True, destructive=False, idempotent=True, open_world=False
+        )
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+        """The value, or the head of it and where the whole is."""
+        value = await next(call)
+        text = value if call.name == self.tool.name else render(value)
+        if call.name == self.tool.name or len(text) <= self._max_chars:
+            return value
+        name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
+        try:
+            await asyncio.to_thread(_write, self.folder / name, text)
+        except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
+            warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
+            return text
+        return (
+            f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
+            f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
+        )
+
+    def _read(self, ctx: RunContext[Any], name: str, start: int = 0, length: int = 10_000) -> str:
+        """Read a part of a large result.
+
+        Args:
+            name: The file that the result names.
+            start: The first character, from 0.
+            length: How many characters, at most 20,000.
+        """
+        file = self.folder / name
+        of_this_run = re.fullmatch(rf"{_prefix(ctx.run_id)}-\d+\.txt", name)
+        if not of_this_run or file.is_symlink() or not file.is_file():
+            raise ModelRetry(f"there is no output {name!r} of this run; give the name as the result has it")
+        start = max(0, start)
+        end = start + min(max(0, length), self._max_chars)
+        part, total = "", 0
+        with file.open(encoding="utf-8", newline="") as opened:
+            while piece := opened.read(_PIECE):
+                part += piece[max(0, start - total) : max(0, end - total)]
+                total += len(piece)
+        return f"{part}\n[characters {start:,} to {start + len(part):,} of {total:,}]"
+
+
+def _prefix(run_id: str) -> str:
+    """What the names of a run's outputs begin with; the hash tells runs apart whose ids look alike."""
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', run_id)[:40]}-{sha256(run_id.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the file for this user alone, and through no link."""
+    file.parent.mkdir(0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as opened:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+        opened.write(text)

@@ -1,0 +1,137 @@
+"""Another model when one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
+from ..events import Retrying
+from ..model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
+from ..redact import redact
+from .retry import Retry
+
+__all__ = ["Fallback", "may_help"]
+
+log = logging.getLogger("agentkit")
+
+
+def may_help(error: ModelError) -> bool:
+    """Whether another server may answer what this one did not: not where the request itself is wrong, or was filtered."""
+    return error.retryable or isinstance(error, AuthError | InsufficientBalance | ContextTooLong)
+
+
+class Fallback:
+    """Models in order: the next is asked when one fails, after its own retries. `Fallback(ChatModel("a"), ChatModel("b"))`.
+
+    Each request begins with the first model. One whose server wants to be left alone for more than `patience` seconds (it
+    asked for a wait, or failed again and again) is passed over, unless it is the last. The transcript is written for each
+    model's own profile. `when` decides by the error whether the next may help. Watchers are told by a `Retrying` event, as
+    text of the failed model may have been shown. Raises the last model's error, with a note of those before it; the agent
+    makes no retries of its own. The settings are the same for all: one that a server does not know is a `SettingsError` when
+    the agent is made.
+    """
+
+    def __init__(
+        self,
+        *models: Model,
+        retry: Retry | None = Retry(attempts=3),  # noqa: B008  a frozen value
+        when: Callable[[ModelError], bool] = may_help,
+        patience: float = 2.0,
+    ) -> None:
+        wrong = [model for model in models if isinstance(model, type) or not hasattr(model, "reply")]
+        if wrong or len(models) < 2:
+            found = f"a {type(wrong[0]).__name__}" if wrong else f"{len(models)} model"
+            raise SettingsError(f"fallback has {found}; allowed: two or more models with `reply`, such as ChatModel(...)")
+        self._how = retry, when, patience
+        self.models: Sequence[Model] = [each for model in models for each in _flat(model, self._how)]
+        self._when, self._patience = when, patience
+        hasty = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
+        retries = [*[hasty] * (len(self.models) - 1), retry]
+        self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, has models of its own, and looks at those."""
+        retry, when, patience = self._how
+        return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The models' info in one: the first says how typed output is asked for, the dearest what a reply may cost."""
+        first, *_ = infos = [info_of(model) for model in self.models]
+        return replace(
+            first,
+            price=max((info.price for info in infos if info.price), key=lambda price: price.output, default=None),
+            unpriced=tuple(name for info in infos for name in info.unpriced),
+            makes_retries=True,
+            check=self._check,
+            closed_for=lambda: min(info.closed_for() for info in infos),
+            hiders=tuple(hider for info in infos for hider in info.hiders),
+        )
+
+    def _check(self, request: ModelRequest) -> None:
+        """Raise `SettingsError` for what any of the models would refuse: each may be the one that is asked."""
+        for model in self.models:
+            info_of(model).check(request)
+
+    async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+        """The reply of the first model that gives one."""
+        lost, before = Lost(), list[str]()
+        try:
+            for number in range(1, len(self._asked) + 1):
+                is_last = number == len(self._asked)
+                try:
+                    return lost.beside(await self._ask(number, request, on_delta, lost))
+                except ModelError as error:
+                    if is_last or not self._when(error):
+                        for text in before:
+                            error.add_note(text)
+                        raise
+                    text = f"{type(error).__name__}: {error}"
+                if request.again:
+                    request.again(lost.spent)
+                before.append(f"asked before: {self.models[number - 1]!r}: {text}")
+                log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
+                if tell := on_delta or request.on_retry:
+                    await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
+        except BaseException as error:
+            lost.tell(error)
+            raise
+        raise AssertionError("there is a model")
+
+    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: Lost) -> ModelReply:
+        """One of the models, by its place."""
+        again = request.again
+        if again:
+            request = replace(request, again=lambda more: again(lost.spent + more))
+        try:
+            if number < len(self._asked):
+                self._check_patience(self.models[number - 1])
+            return await self._asked[number - 1].reply(request, on_delta)
+        except BaseException as error:
+            lost.add(error)
+            raise
+
+    def _check_patience(self, model: Model) -> None:
+        error = CircuitOpen("the server wants to be left alone", retry_after=info_of(model).closed_for())
+        if self._passes_over(error):
+            raise error
+
+    def _passes_over(self, error: ModelError) -> bool:
+        """Whether the next model is asked at once, and not this one again after the wait that it asks for."""
+        return (error.retry_after or 0.0) > self._patience and self._when(error)
+
+    async def aclose(self) -> None:
+        """Close the models that can be closed."""
+        async with contextlib.AsyncExitStack() as stack:
+            for model in self.models:
+                stack.push_async_callback(close, model)
+
+
+def _flat(model: Model, how: tuple[object, ...]) -> Sequence[Model]:
+    """The models of a fallback inside another of the same kind, so that its last one is not waited for."""
+    return model.models if isinstance(model, Fallback) and model._how == how else [model]

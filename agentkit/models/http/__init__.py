@@ -1,0 +1,1 @@
+"""HTTP: connections, proxies, and the bytes of a reply as they come."""

@@ -1,0 +1,63 @@
+"""The JSON texts of replies: a chunk of a stream, and a reply in one piece. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic_core import from_json
+
+from ...errors import StreamBroken
+from ..refusals import cut_text
+from ..replies import Parts, ReplyReader
+
+__all__ = ["is_json", "read_chunk", "read_whole"]
+
+_BOM = b"\xef\xbb\xbf"
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The beginning of an escape that is half of a character."""
+
+
+def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
+    """A reply that came in one piece, by a reader that has read nothing yet.
+
+    Raises `StreamBroken` for an empty or cut body, or the error that it carries.
+    """
+    text = data.removeprefix(_BOM).strip()
+    if not text:
+        raise StreamBroken("the server closed the connection without a reply")
+    reply = read_chunk(text, "the reply")
+    if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
+        reply = reply["data"]
+    reader = reader or ReplyReader()
+    reader.feed(reply)
+    if not reader.has_choice:
+        raise StreamBroken("the reply has no choice in it", body=cut_text(text))
+    return reader.parts()
+
+
+def is_json(data: bytes) -> bool:
+    """Whether it is one whole JSON text."""
+    try:
+        read_chunk(data.removeprefix(_BOM).strip())
+    except StreamBroken:
+        return False
+    return True
+
+
+def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
+    """The JSON of a reply or of a chunk. Raises `StreamBroken`, with the beginning of the text, if it is not whole."""
+    try:
+        return from_json(data)
+    except ValueError as error:
+        reason = error
+    try:  # `json` takes half a character, whose other half comes with the next chunk, but also too deep a nesting
+        from_json(_HALF.sub(rb"\\u00", data))
+        return json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,211 @@
+"""Ways to send a request: over connections of our own, or through an httpx client where something stands between."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ...errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
+from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
+from .headers import Headers
+from .proxies import Proxy
+
+__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_have_certificate"]
+
+_OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
+"""What asyncio says where a client is used whose connections were made on another event loop."""
+_PACKED = 16 * 1024
+"""Bytes that are decompressed at once: they may become a thousand times as many."""
+
+
+class Response(Protocol):
+    """A response whose body is not read yet."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Their names in lower case."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they come, decompressed; none at its end.
+
+        Raises `TimedOut`, and `StreamBroken` where the body breaks off.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body is not read to its end."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends a body to the server; never follows a redirect, as the key is not for its target."""
+
+    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
+        """The response to a POST of this body. `waits` are seconds: `connect`, and `read` for each wait for bytes.
+
+        Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class ClientSender:
+    """Sends through a client, with its hooks, proxies, authentication and transports; all through `proxy`, if one is given.
+
+    `learn` is told of each secret that the client itself puts into a request.
+    """
+
+    def __init__(
+        self, client: Any, url: str, proxy: Proxy | None = None, learn: Callable[[Secret], None] = lambda _secret: None
+    ) -> None:
+        self._client, self._url, self._library = client, url, _library_of(client)
+        self._proxy, self._learn = proxy, learn
+
+    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
+        """As the client sends it."""
+        if self._client.is_closed:
+            raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
+        extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
+        with self.translated(ConnectionFailed, waits):
+            request = self._client.build_request(
+                "POST", self._url, content=body, headers=headers.plain(), extensions=extensions
+            )
+            try:
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+            finally:
+                self._note_secrets(request)
+            if self._proxy and response.status_code == 407:
+                await response.aclose()
+                raise ConnectionFailed(f"{self._url}: {self._proxy} asks for a user and a password (407)", retryable=False)
+            return _ClientResponse(response, self, waits)
+
+    def _note_secrets(self, request: Any) -> None:
+        for fields in (request.headers, request.url.params):
+            for name in fields:
+                if is_secret_header(name, fields[name]):
+                    for secret in secrets_of_header(name, Unseen(fields[name])):
+                        self._learn(secret)
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+    @contextmanager
+    def translated(self, broken: type[ModelError], waits: Mapping[str, float]) -> Iterator[None]:
+        """What the client's library raises, as a `ModelError`: `broken` where the transport fails."""
+        library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
+        try:
+            yield
+        except library.ConnectTimeout as error:
+            raise TimedOut(f"{url}: no connection within {waits['connect']:g} seconds") from error
+        except library.TimeoutException as error:
+            raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
+        except library.ProxyError as error:
+            may_pass = not str(error).startswith("4")  # the status of an answer to CONNECT
+            raise broken(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
+        except library.TransportError as error:
+            kind = InsecureServer if is_about_tls(error) else broken
+            raise kind(f"{url}: {str(error) or type(error).__name__}") from error
+        except (library.DecodingError, library.StreamError) as error:
+            raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
+        except library.InvalidURL as error:
+            raise SettingsError(f"base_url {self._url!r} does not work: {error}") from error
+        except RuntimeError as error:
+            if not _OF_ANOTHER_LOOP.search(str(error)):
+                raise
+            text = f"{url}: the HTTP client that was given belongs to another event loop; give each loop a client of its own"
+            raise ConnectionFailed(f"{text}, or none", retryable=False) from error
+
+
+class _ClientResponse:
+    def __init__(self, response: Any, sender: ClientSender, waits: Mapping[str, float]) -> None:
+        self._response, self._sender, self._waits = response, sender, waits
+        self._pieces = response.aiter_bytes()
+        self.status_code: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self) -> bytes:
+        """The next bytes of the body."""
+        with self._sender.translated(StreamBroken, self._waits):
+            piece: bytes = await anext(self._pieces, b"")
+            return piece
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._pieces.aclose()
+        await self._response.aclose()
+
+
+def authenticates_itself(client: Any) -> bool:
+    """Whether a client adds credentials: by its `auth`, its own headers, cookies or query, or a hook that may sign requests."""
+    _library_of(client)
+    headers = any(is_secret_header(name, client.headers[name]) for name in client.headers)
+    query = any(is_secret_header(name, client.params[name]) for name in client.params)
+    return bool(client.auth or client.event_hooks["request"] or headers or query or client.cookies)
+
+
+def may_have_certificate(client: Any, url: str) -> bool:
+    """Whether a client may show a certificate of its own to the server, which cannot be seen from outside."""
+    transport = getattr(client, "_transport", None)
+    return url.startswith("https:") and isinstance(transport, _library_of(client).AsyncHTTPTransport)
+
+
+def _library_of(client: Any) -> Any:
+    """The module whose errors this client raises: httpx, or httpx2."""
+    for kind in type(client).__mro__:
+        root = kind.__module__.split(".")[0]
+        if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
+            return importlib.import_module(root)
+    raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
+
+
+def is_about_tls(error: BaseException | None) -> bool:
+    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Decompressed:
+    """A response without the content encoding that its headers name."""
+
+    def __init__(self, response: Response, url: str) -> None:
+        import httpx
+
+        class Body(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+                while piece := await response.read():
+                    for at in range(0, len(piece), _PACKED):
+                        yield piece[at : at + _PACKED]
+
+        self._response, self._url, self._failure = response, url, httpx.DecodingError
+        self.status_code, self.headers = response.status_code, response.headers
+        self._pieces = httpx.Response(response.status_code, headers=dict(response.headers), stream=Body()).aiter_bytes()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body. Raises `StreamBroken` where it is not of that encoding."""
+        try:
+            piece: bytes = await anext(self._pieces, b"")
+        except self._failure as error:
+            raise StreamBroken(f"{self._url}: the reply cannot be decoded: {error}") from error
+        return piece
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._response.aclose()

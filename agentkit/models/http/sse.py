@@ -1,0 +1,86 @@
+"""Server-sent events from bytes, at any split. No I/O.
+
+The format is the WHATWG HTML standard's, section 9.2.6: lines end in LF, CRLF or CR; `data` lines of one event are joined by
+LF; a blank line ends an event; comments and the fields event, id and retry are passed over; a byte order mark at the
+start is dropped; an event without its blank line at the end of the stream is not an event.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ...errors import ReplyTooLarge
+
+__all__ = ["SSEParser"]
+
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class SSEParser:
+    """Give it bytes as they come; it gives back the data of the events that they complete.
+
+    A line may have `longest` bytes. Memory is bounded by the longest event, and the work is in proportion to the bytes.
+    """
+
+    def __init__(self, longest: int = 8 * 2**20) -> None:
+        self._longest = longest
+        self._line: list[bytes] = []  # the pieces of a line that is not at its end
+        self._size = 0
+        self._data: list[bytes] = []
+        self._started = False
+        self._after_cr = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of each event that ended in `chunk`, in order; an event without data gives nothing.
+
+        Raises `ReplyTooLarge` for a line that is too long.
+        """
+        if chunk[:6] == b"data: " and self._is_between and chunk.find(b"\n") == len(chunk) - 2 and chunk[-1] == 10:
+            return [chunk[6:-2]] if b"\r" not in chunk else self._lines(chunk)  # one whole event, as most pieces are
+        return self._lines(chunk)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether nothing of an event has come yet."""
+        return self._started and not (self._line or self._data or self._after_cr)
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        if self._after_cr and chunk:  # the LF of a CRLF whose CR has ended its line already
+            chunk, self._after_cr = chunk.removeprefix(b"\n"), False
+        if self._started and b"\n" not in chunk and b"\r" not in chunk:
+            self._hold(chunk)
+            return []
+        buffer = b"".join((*self._line, chunk)) if self._line else chunk
+        self._line, self._size = [], 0
+        if not self._started:
+            if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
+                self._hold(buffer)
+                return []
+            buffer, self._started = buffer.removeprefix(b"\xef\xbb\xbf"), True
+        if b"\r" in buffer:
+            self._after_cr = buffer.endswith(b"\r")
+            *lines, rest = _LINE.split(buffer)
+        else:
+            *lines, rest = buffer.split(b"\n")
+        if rest:
+            self._hold(rest)
+        return self._take(lines)
+
+    def _hold(self, piece: bytes) -> None:
+        self._line.append(piece)
+        self._size += len(piece)
+        if self._size > self._longest:
+            raise ReplyTooLarge(f"a line of the stream is longer than {self._longest:,} bytes")
+
+    def _take(self, lines: list[bytes]) -> list[bytes]:
+        events = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                    self._data = []
+            elif line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line == b"data":
+                self._data.append(b"")
+        return events

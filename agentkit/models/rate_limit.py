@@ -1,0 +1,352 @@
+"""Pacing of requests to a server, over all runs of the process: how many at once, how many per minute, and when none at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
+from functools import partial
+
+from .. import _sync as portal
+from .._renamed import renamed
+from ..errors import CircuitOpen, ModelError, RateLimited
+from .rates import Circuit, Rates, Window, check_setting
+
+__all__ = ["Limiter", "Slot", "as_run", "limiter_for"]
+
+_LEASE = 60.0
+"""Seconds without a byte from the server after which a slot no longer counts, and max seconds that a waiter sleeps."""
+_MIN_SLEEP = 0.001
+"""Seconds; rounding must not make a wait for a bucket a busy one."""
+_MAX_JITTER = 2.0
+"""Seconds added at random to the wait of a refused request, so that those refused together do not come back together."""
+_MAX_PAUSE = 60.0
+"""Seconds; a server that asks for a longer wait gets an error for each request instead of a pause for all."""
+
+_run: ContextVar[object] = ContextVar("agentkit_run", default=None)
+"""Stands for the outermost run that this code is part of; the limiter is fair between these."""
+
+
+@contextlib.contextmanager
+def as_run() -> Iterator[None]:
+    """This code is one run for the limiter, unless it is part of another run."""
+    if _run.get() is not None:
+        yield
+        return
+    token = _run.set(object())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
+            _run.reset(token)
+
+
+@renamed(at_once="concurrency")
+class Limiter:
+    """Paces requests; all runs that use a model of one server with one key share one.
+
+    Runs take turns, each with the runs inside it. The requests of one run go in the order in which they came.
+
+    `concurrency` bounds the requests in flight (the window). A 429 beside others halves the window (or the peak of the last
+    minute, where that was less), down to 1. Each answer grows it by one per round (additive increase, multiplicative
+    decrease), and by one per answer after a minute without a 429. A request that has received nothing for a minute no longer
+    counts. Where the server asks for a wait of up to a minute, all requests wait. `requests_per_minute` and
+    `tokens_per_minute` spread the requests; tokens are estimated from the bytes of a request, and corrected by the usage of
+    its reply. After `failures` failures of the server in a row (5xx, no connection) requests fail at once for `pause` seconds,
+    then one probes the server.
+
+    Code that a request in flight may be waiting for (a delta's callback, a sync call inside a running event loop) does not
+    queue: its request goes beside the others. Several threads and event loops may share a limiter, and it works after a fork.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        failures: int | None = 20,
+        pause: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_setting("concurrency", concurrency, whole=True)
+        check_setting("requests_per_minute", requests_per_minute)
+        check_setting("tokens_per_minute", tokens_per_minute)
+        check_setting("failures", failures, whole=True)
+        check_setting("pause", pause, needed=True)
+        self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
+        self._window, self._circuit, self._paused_until = Window(concurrency), Circuit(failures, pause), -math.inf
+        self.clock = clock
+        self._forget()
+        _limiters.add(self)
+
+    def _forget(self) -> None:
+        """Begin with nothing queued or in flight; in a forked process, those are the parent's."""
+        self._lock = threading.RLock()  # the garbage collector may end a request in a thread that holds it
+        self._queue: OrderedDict[object, OrderedDict[Slot, None]] = OrderedDict()  # by run; the first run is next
+        self._in_flight: set[Slot] = set()
+        self._changes: deque[Callable[[], None]] = deque()
+        self._is_changing = False
+        self._leases_end = -math.inf
+
+    @property
+    def concurrency(self) -> float | None:
+        """Max requests in flight now; None means no bound."""
+        return self._window.size
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds for which no request goes: the server asked for a wait, or failed too often."""
+        return max(0.0, max(self._paused_until, self._circuit.open_until) - self.clock())
+
+    def slot(self, tokens: int) -> Slot:
+        """The slot of a request of about so many tokens: `async with limiter.slot(900) as slot: ...; slot.used = 1234`.
+
+        Entering waits, and raises `CircuitOpen` while the server is left alone after its failures.
+        """
+        return Slot(self, tokens)
+
+    async def enter(self, slot: Slot) -> None:
+        """Wait until the request may go."""
+        asked = self.clock()
+        try:
+            if portal.may_wait():
+                await self._wait_in_queue(slot)
+            else:
+                await self._pass_queue(slot)
+        except BaseException:
+            self._change(partial(self._drop, slot))
+            raise
+        slot.sent = slot.renewed_at = self.clock()
+        slot.waited = slot.sent - asked
+
+    async def _wait_in_queue(self, slot: Slot) -> None:
+        self._change(partial(self._join, slot))
+        while True:
+            woken = slot.woken = slot.loop.create_future()  # before it checks: from here on, changes wake it
+            if slot in self._in_flight:
+                return
+            self._check_circuit()
+            await _wait(woken, slot.wakes_at - self.clock())
+            slot.woken = None
+            self._change(slot.sleep)
+
+    async def _pass_queue(self, slot: Slot) -> None:
+        """Go beside the others, after the waits that no other request can shorten: the server's pause, and the buckets."""
+        self._check_circuit()
+        self._change(partial(self._pass, slot))
+        if (seconds := slot.wakes_at - self.clock()) > 0:
+            await asyncio.sleep(seconds)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Make this change, then let through who may go.
+
+        Changes are made one at a time. The garbage collector may interrupt one to end another request in the same thread; that
+        change is made right after the interrupted one.
+        """
+        self._changes.append(change)
+        with self._lock:
+            if self._is_changing:
+                return
+            self._is_changing = True
+            try:
+                while self._changes:
+                    self._changes.popleft()()
+                    self._let_through()
+            finally:
+                self._is_changing = False
+
+    def _join(self, slot: Slot) -> None:
+        self._queue.setdefault(slot.run, OrderedDict())[slot] = None
+        slot.sleep()
+
+    def _pass(self, slot: Slot) -> None:
+        now = self.clock()
+        slot.wakes_at = now + self._wait_of_time(slot, now)
+        self._admit(slot)
+
+    def _let_through(self) -> None:
+        now = self.clock()
+        while self._queue and self._circuit.open_until <= now:
+            slot = next(iter(next(iter(self._queue.values()))))
+            seconds = max(self._wait_of_time(slot, now), self._wait_for_room(now))
+            if seconds > 0:  # the first one keeps the time for all; it may be asleep for longer
+                wakes_at = now + max(seconds, _MIN_SLEEP)
+                if wakes_at >= slot.wakes_at:
+                    return
+                slot.wakes_at = wakes_at
+            else:
+                self._leave_queue(slot)
+                if slot.run in self._queue:
+                    self._queue.move_to_end(slot.run)
+                self._admit(slot)
+            if not slot.wake():
+                self._drop(slot)
+            elif seconds > 0:
+                return
+
+    def _admit(self, slot: Slot) -> None:
+        now = slot.renewed_at = self.clock()
+        self._rates.take(1, slot.tokens, now)
+        self._in_flight.add(slot)
+        self._window.entered(len(self._in_flight), now)
+        self._circuit.entered(now)
+        self._fail_all()
+
+    def _leave_queue(self, slot: Slot) -> None:
+        queued = self._queue.get(slot.run)
+        if queued is not None and queued.pop(slot, self) is None and not queued:
+            del self._queue[slot.run]
+
+    def _drop(self, slot: Slot) -> None:
+        """The request is not made."""
+        self._leave_queue(slot)
+        if slot in self._in_flight:
+            self._in_flight.remove(slot)
+            self._rates.take(-1, -slot.tokens, self.clock())
+
+    def _wait_of_time(self, slot: Slot, now: float) -> float:
+        """Seconds for which the server's pause and the rates hold a request back."""
+        return max(self._paused_until - now, self._rates.wait(slot.tokens, now))
+
+    def _wait_for_room(self, now: float) -> float:
+        """Seconds until the next lease ends if the window is full, else 0."""
+        if len(self._in_flight) < self._window.bound:
+            return 0.0
+        if now >= self._leases_end:  # of all leases that are counted, none ends before this time
+            ends = [slot.renewed_at + _LEASE for slot in self._in_flight]
+            live = [end for end in ends if end > now]
+            if len(live) < self._window.bound:
+                return 0.0
+            if len(live) < len(ends):
+                return min(live) - now
+            self._leases_end = min(live)
+        return self._leases_end - now
+
+    def _check_circuit(self) -> None:
+        left = self._circuit.open_until - self.clock()
+        if left > 0:
+            text = f"the server failed {self._circuit.failed} times in a row and is left alone for {left:.0f} s (see Limiter)"
+            raise CircuitOpen(text, retry_after=left + _jitter())
+
+    def _fail_all(self) -> None:
+        """Wake all who wait while the circuit is open: they are to fail."""
+        if self._circuit.open_until > self.clock():
+            for slot in [slot for queued in self._queue.values() for slot in queued]:
+                slot.wake()
+
+    def leave(self, slot: Slot, error: BaseException | None) -> None:
+        """The request ended, well or with an error."""
+        self._change(partial(self._end, slot, error))
+
+    def _end(self, slot: Slot, error: BaseException | None) -> None:
+        now = self.clock()
+        if slot.used is not None:
+            self._rates.take(0, slot.used - slot.tokens, now)
+        if isinstance(error, RateLimited):
+            self._window.refused(slot.sent, len(self._in_flight), now)
+        elif error is None:
+            self._window.answered(len(self._in_flight), now)
+        if isinstance(error, ModelError) and error.retryable and (error.retry_after or math.inf) <= _MAX_PAUSE:
+            self._paused_until = max(self._paused_until, now + (error.retry_after or 0.0))
+        self._circuit.ended(error, has_answered=slot.has_answered, now=now)
+        self._fail_all()
+        self._in_flight.discard(slot)
+
+
+class Slot:
+    """One request's place among those in flight: a lease of a minute, which each received byte renews.
+
+    It belongs to the running event loop. `waited` is how many seconds it waited; set `used` to the tokens of the reply.
+    """
+
+    def __init__(self, limiter: Limiter, tokens: int) -> None:
+        self._limiter, self.tokens = limiter, tokens
+        self.used: int | None = None
+        self.run = _run.get()
+        self.loop = asyncio.get_running_loop()
+        self.woken: asyncio.Future[None] | None = None
+        self.wakes_at = self.renewed_at = self.sent = self.waited = 0.0
+        self.has_answered = False
+
+    def answered(self) -> None:
+        """The server began to answer."""
+        self.has_answered = True
+        self._limiter._circuit.close()
+
+    def renew(self) -> None:
+        """Bytes came from the server."""
+        self.renewed_at = self._limiter.clock()
+
+    def sleep(self) -> None:
+        """Sleep for a minute, unless somebody wakes it: who keeps the time may be on an event loop that is blocked."""
+        self.wakes_at = self._limiter.clock() + _LEASE
+
+    def wake(self) -> bool:
+        """Let it check again, if it sleeps; False if its event loop is closed."""
+        woken, self.woken = self.woken, None  # kept no longer: it refers to the task, which may have to be collected
+        if woken is not None:
+            try:
+                self.loop.call_soon_threadsafe(_set, woken)
+            except RuntimeError:
+                return False
+        return True
+
+    async def __aenter__(self) -> Slot:
+        await self._limiter.enter(self)
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._limiter.leave(self, error)
+
+
+def _jitter() -> float:
+    import random
+
+    return random.uniform(0.0, _MAX_JITTER)
+
+
+async def _wait(woken: asyncio.Future[None], seconds: float) -> None:
+    await asyncio.wait((woken,), timeout=max(0.0, seconds))
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_limiters: weakref.WeakSet[Limiter] = weakref.WeakSet()
+_shared: weakref.WeakValueDictionary[tuple[str, str, int], Limiter] = weakref.WeakValueDictionary()
+_recent: deque[Limiter] = deque(maxlen=64)
+"""They stay though no model is left: a program that makes a model for each request goes on with what the last one learned."""
+_shared_lock = threading.Lock()
+
+
+def limiter_for(server: str, model: str, key: Hashable) -> Limiter:
+    """The limiter that all models of this name share in this process, for a server and a key; the key is not kept.
+
+    `key` is whatever stands for who pays: a key, the function that gives it, or a client that signs the requests.
+    """
+    with _shared_lock:
+        limiter = _shared.setdefault((server, model, hash(key)), Limiter())
+        if limiter not in _recent:
+            _recent.append(limiter)
+        return limiter
+
+
+def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for limiter in _limiters:
+        limiter._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

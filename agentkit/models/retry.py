@@ -1,0 +1,175 @@
+"""When a failed model call is made again: a value, carried out by tenacity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..errors import CircuitOpen, ModelError, SettingsError
+from ..events import Retrying
+from ..model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, info_of
+from ..redact import redact
+from .wrapper import ModelWrapper
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
+
+__all__ = ["Retry", "RetryingModel", "may_pass"]
+
+log = logging.getLogger("agentkit")
+
+_REFUSALS = 20
+"""The most refusals of one call, for which nothing was sent, that are no attempts."""
+
+
+def may_pass(error: ModelError) -> bool:
+    """Whether the same request may succeed later: the error says that it is `retryable`."""
+    return error.retryable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often, and after which waits, a failed model call is made again with the same request.
+
+    What is retried is what `when` says of the error: by default 408, 409, 425, 429, 5xx, transport, cut streams, empty
+    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks
+    for a wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`.
+    No wait begins that would end more than `total` seconds after the first failure; those for a turn (see `Limiter`) are not
+    counted. A `CircuitOpen`, for which nothing was sent, is no attempt.
+    """
+
+    attempts: int = 5
+    """Calls in all; 1 means no retry."""
+    first: float = 0.5
+    longest: float = 20.0
+    longest_asked: float = 60.0
+    total: float = 180.0
+    when: Callable[[ModelError], bool] = may_pass
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        for name, low in (("attempts", 1), ("first", 0), ("longest", 0), ("longest_asked", 0), ("total", 0)):
+            value, kind = getattr(self, name), int if name == "attempts" else int | float
+            if isinstance(value, bool) or not isinstance(value, kind) or not value >= low:
+                raise SettingsError(f"retry: {name} is {value!r}; allowed: a number of at least {low}")
+        if not callable(self.when):
+            raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
+
+    def wrap(self, model: Model) -> Model:
+        """The model, with retries round each call. A model that retries itself, as `Fallback` does, is returned as it is."""
+        return model if info_of(model).makes_retries else RetryingModel(model, self)
+
+    def may_retry(self, failed: BaseException) -> bool:
+        """Whether a call that failed so is made again, if there are attempts left."""
+        if not isinstance(failed, ModelError) or not self.when(failed):
+            return False
+        return failed.retry_after is None or failed.retry_after <= self.longest_asked
+
+
+class RetryingModel(ModelWrapper):
+    """A model whose failed calls are made again as `retry` says; watchers are told by a `Retrying` event."""
+
+    def __init__(self, model: Model, retry: Retry) -> None:
+        super().__init__(model)
+        self.retry = retry
+
+    @property
+    def info(self) -> ModelInfo:
+        """The wrapped model's info. An agent adds no retries to those that are made here."""
+        return replace(super().info, makes_retries=True)
+
+    async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
+        """The first reply that comes. Raises the last error when no further attempt is allowed."""
+        import tenacity  # noqa: F401  not at the first failure: that may be that no file can be opened any more
+
+        try:
+            return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery
+        except Exception as error:
+            if self.retry.attempts < 2 or not self.retry.may_retry(error):
+                raise
+            return await _Again(self, error, on_delta, on_delta or request.on_retry).reply(request)
+
+
+class _Again:
+    """The attempts after the first failure of a call."""
+
+    def __init__(
+        self,
+        owner: RetryingModel,
+        failed: Exception,
+        on_delta: DeltaSink | None,
+        tell: Callable[[Retrying], Awaitable[None]] | None,
+    ) -> None:
+        self._model, self._retry, self._on_delta, self._tell = owner.model, owner.retry, on_delta, tell
+        self._failed: Exception | None = failed
+        self._lost = Lost()
+        self._unsent = 0
+        self._began = time.monotonic() - getattr(failed, "waited", 0.0)
+
+    async def reply(self, request: ModelRequest) -> ModelReply:
+        retrying = self._retrying()
+        try:
+            reply: ModelReply = await retrying(self._attempt, request)
+        except BaseException as error:
+            self._lost.waited += _slept(retrying)
+            self._lost.tell(error)
+            raise
+        self._lost.waited += _slept(retrying)
+        return self._lost.beside(reply)
+
+    async def _attempt(self, request: ModelRequest) -> ModelReply:
+        try:
+            if self._failed:
+                failed, self._failed = self._failed, None
+                raise failed
+            return await self._model.reply(request, self._on_delta)
+        except BaseException as error:
+            self._lost.add(error)
+            if isinstance(error, CircuitOpen) and self._unsent < _REFUSALS:
+                self._unsent += 1
+            if isinstance(error, ModelError) and request.again:
+                request.again(self._lost.spent)
+            raise
+
+    def _retrying(self) -> AsyncRetrying:
+        import tenacity
+
+        retry = self._retry
+        backoff = tenacity.wait_random_exponential(multiplier=retry.first, max=retry.longest)
+
+        def wait(state: RetryCallState) -> float:
+            asked = getattr(_failure(state), "retry_after", None)
+            return backoff(state) if asked is None else float(asked)
+
+        def is_over(state: RetryCallState) -> bool:
+            since = time.monotonic() - self._began - self._lost.waited
+            return state.attempt_number - self._unsent >= retry.attempts or since + state.upcoming_sleep > retry.total
+
+        async def tell(state: RetryCallState) -> None:
+            failed = _failure(state)
+            attempt, seconds = state.attempt_number, state.upcoming_sleep
+            text = f"{type(failed).__name__}: {failed}"
+            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, redact(text))
+            if self._tell:
+                await self._tell(Retrying(attempt, seconds, text))
+
+        return tenacity.AsyncRetrying(
+            stop=is_over,
+            wait=wait,
+            retry=tenacity.retry_if_exception(retry.may_retry),
+            before_sleep=tell,
+            sleep=retry.sleep,
+            reraise=True,
+        )
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _slept(retrying: AsyncRetrying) -> float:
+    return float(retrying.statistics.get("idle_for", 0.0))

@@ -1,0 +1,100 @@
+"""Secrets out of a text before a model, or a log, sees it: by the form of a key, and by the name that stands before a value."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from .key_forms import compiled, hide_known_forms, is_random
+from .secret_names import hide_named
+
+__all__ = ["MASK", "redact"]
+
+MASK = "[redacted]"
+
+_ADDRESS = r"(?i)\b(?P<scheme>[a-z][a-z0-9+.-]{1,20})://(?P<rest>[^\s\"'<>`]*)"
+_HTTP = frozenset(["http", "https", "ws", "wss", "ftp", "sftp"])
+_SCHEME = r"(?i)\b(?P<kind>bearer|basic)(?P<gap>\s+|%20)(?P<value>[A-Za-z0-9._~+/-]{6,}={0,2})"
+_BEGIN = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
+_HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
+"""A hash of a password, as crypt writes it."""
+_MARKS = (
+    "sig",
+    "hooks.",
+    "webhook",
+    "thin:",
+    "machine",
+    "curl",
+    "wget",
+    "mysql",
+    "mariadb",
+    "sshpass",
+    "mongo",
+    "docker login",
+)
+_AFTER_A_HEAD = r"""(?ix)
+    (?P<head>
+        (?:[?&]|\bSharedAccessSignature\s)(?:[^\s&]{0,64}&)?(?:sig|signature|x-amz-signature|x-goog-signature)=  # signed URLs
+      | \bhooks\.slack\.com/(?:services|workflows|triggers)/
+      | \bdiscord(?:app)?\.com/api/webhooks/\d{1,20}/
+      | \bwebhook\.office\.com/webhookb2/
+      | \bthin:[^\s/:@]{1,64}/(?=[^\s/@]{1,128}@)                           # Oracle's driver: user/password@
+      | \bmachine\s{1,8}\S{1,128}\s{1,8}login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}  # .netrc
+      | \b(?:mysql|mariadb)[\w-]{0,16}\b[^\n]{0,200}?\s(?-i:-p)\s{0,3}(?=[^\s-]{0,40}\d)(?!\d{1,5}\b)
+      | \b(?:sshpass|mongosh?|mongodump|mongorestore|docker\slogin)\b[^\n]{0,200}?\s(?:-p|--password)\s{1,3}(?![-$<])
+      | \b(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|-U|--(?:proxy-)?user)[\s=]["']?[^\s:"'/]{0,128}:(?!\d+\b|\$)
+    )[^\s"'&@;,]+"""
+
+
+def redact(text: str) -> str:
+    """The text with passwords, keys and tokens replaced by `[redacted]`; what stands before a value stays readable.
+
+    It knows forms of keys, private keys, credentials in URLs and headers, and values after a name such as `password=`. A secret
+    of another form passes, and so does one that reads like a word of a sentence. It takes time in proportion to the text.
+    """
+    if "PRIVATE KEY" in text:
+        text = _without_private_keys(text)
+    if "://" in text:
+        text = compiled(_ADDRESS).sub(_without_login, text)
+    if any(mark in text.lower() for mark in _MARKS):
+        text = compiled(_AFTER_A_HEAD).sub(lambda found: found["head"] + MASK, text)
+    text = hide_named(compiled(_HASH).sub(MASK, text), MASK)
+    text = compiled(_SCHEME).sub(_without_credentials, text)
+    return hide_known_forms(text, MASK)
+
+
+def _without_private_keys(text: str) -> str:
+    pieces, done, has_end = list[str](), 0, True
+    for begin in compiled(_BEGIN).finditer(text):
+        if begin.start() < done:
+            continue
+        end = compiled(_END).search(text, begin.end()) if has_end else None
+        has_end = end is not None
+        rest = end or compiled(_BODY).match(text, begin.end())
+        pieces += [text[done : begin.start()], MASK]
+        done = rest.end() if rest else begin.end()
+    return "".join([*pieces, text[done:]])
+
+
+def _without_login(found: re.Match[str]) -> str:
+    """An address without the password, or the token, before its host."""
+    scheme, rest = found["scheme"], found["rest"]
+    authority = rest.partition("/")[0] if scheme.lower() in _HTTP else rest  # elsewhere people write passwords as they are
+    login, at, host = authority.rpartition("@")
+    user, _, password = login.partition(":")
+    is_login = at and "/" not in user and "@" not in user and not host.startswith("sha256:")
+    return f"{scheme}://{MASK}{rest[len(login) :]}" if is_login and (password or is_random(user)) else found[0]
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    """What follows "Bearer" or "Basic" where it is a credential: of "Basic", a user and a password in base64."""
+    if found["kind"].lower() == "bearer":
+        is_secret = is_random(found["value"])
+    else:
+        try:
+            is_secret = b":" in base64.b64decode(found["value"], validate=True)
+        except ValueError:
+            is_secret = False
+    return f"{found['kind']}{found['gap']}{MASK}" if is_secret else found[0]

@@ -1,0 +1,257 @@
+"""Keys that stay out of sight: values that no repr shows, and their removal from texts, errors and tracebacks by value."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from ..errors import ModelError
+from . import redact
+
+__all__ = ["HIDDEN", "Hider", "Secret", "Unseen", "clean_error", "is_secret_header", "secrets_of_header"]
+
+T = TypeVar("T")
+
+HIDDEN = "[api key]"
+_SHORTEST = 8
+_CERTAIN = 20
+_STRETCH = 16
+"""Characters of a secret in a row that are hidden as the whole is."""
+_BLOCK = 8
+_STEP = _STRETCH - _BLOCK + 1
+_WORD = re.compile(r"[a-z_-]+|[A-Z_-]+")
+_KEPT = 32
+"""Secrets that a `Hider` knows at a time: keys that are renewed push out the oldest."""
+_LIBRARIES = frozenset(
+    ["agentkit", "anyio", "asyncio", "concurrent", "contextlib", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"]
+)
+_SECRET_HEADER = re.compile(
+    r"(?i)(?:^|[-_])(?:authorization|auth|cookie|key|apikey|token|secret|password|passphrase|credentials?|jwt|signature)$"
+)
+_OTHER_HEADER = re.compile(r"(?i)(?:cache|idempotency|partition|routing|surrogate|websocket)-key$")
+
+
+class Unseen(Generic[T]):
+    """A value that `repr`, `pickle` and tracebacks with local variables do not show: only a call gives it.
+
+    Use what `reveal()` gives in the same expression. A local variable that holds it would show it.
+    """
+
+    __slots__ = ("reveal",)
+
+    def __init__(self, value: T) -> None:
+        self.reveal: Callable[[], T] = lambda: value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Secret(Unseen[str]):
+    """A text that is not shown. Secrets with the same text are equal."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    @property
+    def is_worth_hiding(self) -> bool:
+        """Whether it can be a key. A short text and a plain word such as "lm-studio" are placeholders, and may be said."""
+        is_word = (
+            self.reveal().islower() != self.reveal().isupper() and self.reveal().replace("-", "").replace("_", "").isalpha()
+        )
+        return len(self.reveal()) >= _CERTAIN or (len(self.reveal()) >= _SHORTEST and not is_word)
+
+
+class Hider:
+    """Takes secrets out of texts by their value: as they are, in base64, in hex digits, and escaped for URLs and JSON."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._known: deque[tuple[Secret, Unseen[list[str]], Unseen[list[str]]]] = deque(maxlen=_KEPT)
+        for secret in secrets:
+            self.add(secret)
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def add(self, secret: Secret) -> None:
+        """Hide this one as well, if it can be a key."""
+        if secret.is_worth_hiding and all(secret != known for known, _forms, _blocks in tuple(self._known)):
+            self._known.append((secret, Unseen(_forms_of(secret)), Unseen(_blocks_of(secret))))
+
+    def finds(self, text: str) -> bool:
+        """Whether a secret, or the first half of one, is in the text."""
+        for _secret, forms, blocks in tuple(self._known):
+            if len(text) >= _BLOCK and any([block in text for block in blocks.reveal()]) and any(self._stretches(text)):  # noqa: C419
+                return True
+            half = len(forms.reveal()[0]) // 2
+            if len(text) >= half and (forms.reveal()[0][:half] in text or any([form in text for form in forms.reveal()])):  # noqa: C419
+                return True
+        return False
+
+    def hide(self, text: str, *, goes_on: bool = False) -> str:
+        """The text with `[api key]` for each secret, and for the first half of one at its end, where it may have been cut.
+
+        Of a text that `goes_on`, the end is left as it is.
+        """
+        if not self.finds(text):
+            return text
+        pieces, done = list[str](), 0
+        for start, end in self.spans(text, goes_on=goes_on):
+            pieces += [text[done:start], HIDDEN]
+            done = end
+        return "".join([*pieces, text[done:]])
+
+    def spans(self, text: str, *, goes_on: bool = False) -> list[tuple[int, int]]:
+        """Where in the text secrets are, as `hide` says."""
+        found = list[tuple[int, int]]()
+        for _secret, forms, _blocks in tuple(self._known):
+            for form in forms.reveal():
+                at = text.find(form)
+                while at >= 0:
+                    found.append((at, at + len(form)))
+                    at = text.find(form, at + 1)
+            begun = 0 if goes_on else _begun(text, forms.reveal()[:1])
+            if 2 * begun >= len(forms.reveal()[0]):
+                found.append((len(text) - begun, len(text)))
+        found += [span for span in self._stretches(text) if not (goes_on and span[1] == len(text))]
+        return _merged(found)
+
+    def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where in the text long stretches of secrets are. Each holds one of the blocks that are looked for."""
+        for secret, _forms, blocks in tuple(self._known):
+            for number, block in enumerate(blocks.reveal()):
+                place = number * _STEP
+                at = text.find(block)
+                while at >= 0:
+                    before = _common(reversed(text[max(0, at - place) : at]), reversed(secret.reveal()[:place]))
+                    after = _common(text[at : at + len(secret.reveal())], secret.reveal()[place:])
+                    if before + after >= _STRETCH:
+                        yield at - before, at + after
+                    at = text.find(block, at + 1)
+
+    def begun(self, text: str) -> int:
+        """How many characters at the end of the text may be the beginning of a secret."""
+        return max((_begun(text, forms.reveal()) for _secret, forms, _blocks in tuple(self._known)), default=0)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    apart = list[tuple[int, int]]()
+    for start, end in sorted(spans):
+        if apart and start < apart[-1][1]:
+            apart[-1] = apart[-1][0], max(end, apart[-1][1])
+        else:
+            apart.append((start, end))
+    return apart
+
+
+def _begun(text: str, forms: list[str]) -> int:
+    longest = 0
+    for form in forms:
+        at = text.find(form[0], max(0, len(text) - len(form) + 1))
+        while at >= 0 and not form.startswith(text[at:]):
+            at = text.find(form[0], at + 1)
+        longest = max(longest, len(text) - at if at >= 0 else 0)
+    return longest
+
+
+def _forms_of(secret: Secret) -> list[str]:
+    """The ways to write a secret, itself first."""
+    forms = {quote(secret.reveal(), safe=""), json.dumps(secret.reveal())[1:-1], secret.reveal().replace("/", "\\/")}
+    forms |= {secret.reveal().encode().hex(), secret.reveal().encode().hex().upper()}
+    for before in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            forms.add(_in_base64(secret, before, encode))
+    return [secret.reveal(), *(forms - {secret.reveal()})]
+
+
+def _blocks_of(secret: Secret) -> list[str]:
+    """Blocks of a secret, of which each stretch that is long enough holds one."""
+    last = len(secret.reveal()) - _BLOCK if len(secret.reveal()) > _STRETCH else -1
+    return [secret.reveal()[at : at + _BLOCK] for at in range(0, last + 1, _STEP)]
+
+
+def _common(a: Iterable[str], b: Iterable[str]) -> int:
+    """How many characters are the same at the beginning of both."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _in_base64(secret: Secret, before: int, encode: Callable[[bytes], bytes]) -> str:
+    """The digits of a secret after so many other bytes: those that have no bit of a neighbour."""
+    bits = 8 * (before + len(secret.reveal().encode()))
+    return encode(bytes(before) + secret.reveal().encode()).decode()[-(-8 * before // 6) : bits // 6]
+
+
+def is_secret_header(name: str, value: str) -> bool:
+    """Whether a header carries a secret: by its name, or as its value has the form of a key."""
+    return bool(_SECRET_HEADER.search(name) and not _OTHER_HEADER.search(name)) or redact(value) != value
+
+
+def secrets_of_header(name: str, value: Unseen[str]) -> list[Secret]:
+    """What of a header is secret: what stands after a scheme such as "Bearer", a password, the values of cookies."""
+    if name.lower() == "cookie":
+        return [Secret((pair.partition("=")[2].strip() or pair).rpartition(" ")[2]) for pair in value.reveal().split(";")]
+    found = [Secret(value.reveal().strip().partition(" ")[2] or value.reveal().strip())]
+    if value.reveal()[:6].lower() == "basic ":
+        with contextlib.suppress(ValueError):
+            found.append(Secret(base64.b64decode(found[0].reveal()).decode("latin-1").partition(":")[2]))
+    return found
+
+
+def clean_error(error: BaseException, hider: Hider) -> None:
+    """Take secrets out of the texts of an error and of those behind it, and cut off their tracebacks.
+
+    HTTP libraries hold headers in local variables, which pytest, Sentry and rich show with a traceback. For frames of the
+    program's own (an auth class, a hook, the function that gives a key), a note says where they were.
+    """
+    for one in _chain(error):
+        is_ours = isinstance(one, ModelError | OSError) or type(one).__module__.partition(".")[0] in _LIBRARIES
+        args = tuple(_cleaned(part, hider, by_form=is_ours) for part in one.args)
+        if args != one.args:
+            one.args = args
+        for name, value in [*vars(one).items()]:
+            if isinstance(value, str) and (shown := _cleaned(value, hider, by_form=name == "body")) != value:
+                setattr(one, name, shown)
+        own = [step for step in traceback.walk_tb(one.__traceback__) if not _is_library(step[0].f_globals)]
+        if own and not getattr(one, "__notes__", None):
+            lines = "".join(traceback.StackSummary.extract(iter(own)).format())
+            one.add_note("It came through:\n" + hider.hide(lines).rstrip())
+        one.__traceback__ = None
+
+
+def _cleaned(part: Any, hider: Hider, *, by_form: bool = False) -> Any:
+    if not isinstance(part, str):
+        return part
+    return redact(hider.hide(part)) if by_form else hider.hide(part)
+
+
+def _is_library(names: dict[str, Any]) -> bool:
+    return str(names.get("__name__", "")).partition(".")[0] in _LIBRARIES
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those behind it; of an interruption of the program's own, it alone."""
+    seen, waiting = set[int](), [error]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, Exception | asyncio.CancelledError):
+            waiting += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
+            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()

@@ -1,0 +1,100 @@
+"""Approvals: which call is shown, what an answer means, and that only True approves."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from ..errors import SettingsError
+from ..events import ApprovalGiven
+from ..messages import ToolCall
+from ..tools.tool import AnyTool, ToolRegistry
+from .state import RunState
+
+__all__ = ["Answer", "Approvals", "answer_of", "answers", "question"]
+
+Answer: TypeAlias = "bool | Mapping[str, Any]"
+"""True, False, `{"deny": "why"}`, or `{"args": {...}}`: run the call with these arguments.
+The dicts, and `{"approve": True}`, may say `"by"` whom."""
+Approvals: TypeAlias = Mapping[str, Answer]
+
+
+def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[ApprovalGiven]:
+    """The events of these answers to the calls that wait in a state.
+
+    Raises `SettingsError` for a call that does not wait, one that is not what was shown, and an answer of no known form.
+    """
+    if not isinstance(approvals, Mapping):
+        raise SettingsError(f"approvals is {approvals!r:.80}; allowed: a mapping from the ids of calls to answers")
+    waiting = {call.id: call for call in state.waiting}
+    unknown = sorted(str(call_id) for call_id in approvals if call_id not in waiting)
+    if unknown:
+        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
+    found = []
+    for call_id, answer in approvals.items():
+        call = waiting[call_id]
+        tool = tools.get(call.name) if call_id in state.calls else None  # that of a run inside is checked there
+        given = answer_of(answer, call, tool)
+        if given.approved and tool is not None:
+            _check_shown(call, _of_model(state, call_id), tool)
+            if not tool.may_repeat and (state.lineage, call_id) in tool.claims:
+                raise SettingsError(f"the call {call_id} has run: this state was resumed before, and an approval counts once")
+        found.append(given)
+    return found
+
+
+def answer_of(answer: object, call: ToolCall, tool: AnyTool | None) -> ApprovalGiven:
+    """The event of an answer. Raises `SettingsError` for one of no known form: it never counts as an approval."""
+    by, given = "", answer
+    if isinstance(answer, Mapping) and isinstance(answer.get("by"), str):
+        by, given = answer["by"], {name: value for name, value in answer.items() if name != "by"}
+    match given:
+        case bool():
+            return ApprovalGiven(call.id, given)
+        case {"approve": bool() as approved, **rest} if not rest:
+            return ApprovalGiven(call.id, approved, by=by)
+        case {"deny": str() as why, **rest} if not rest:
+            return ApprovalGiven(call.id, approved=False, reason=why, by=by)
+        case {"args": dict() as arguments, **rest} if not rest:
+            return ApprovalGiven(call.id, True, _checked(arguments, call, tool), by=by)
+    allowed = 'True, False, {"deny": "why"}, {"args": {...}}, {"approve": True, "by": "who"}'
+    raise SettingsError(f"the approval of {call.name} ({call.id}) is {answer!r:.80}; allowed: {allowed}")
+
+
+def question(approve: Callable[..., Any], call: ToolCall, reason: str) -> Callable[[], Any]:
+    """The question to a program's `approve`, which takes the call, or the call and the reason."""
+    try:
+        parameters = inspect.signature(approve).parameters.values()
+    except (TypeError, ValueError):
+        return partial(approve, call)
+    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return partial(approve, call, reason) if len(required) > 1 else partial(approve, call)
+
+
+def _checked(arguments: dict[str, Any], call: ToolCall, tool: AnyTool | None) -> str:
+    try:
+        text = json.dumps(arguments, allow_nan=False)
+        if tool is not None:
+            tool.parse(text)
+    except (TypeError, ValueError) as error:  # of JSON, or ToolArgumentsInvalid
+        raise SettingsError(f"the approval of {call.id} has arguments that do not fit: {error}") from None
+    return text
+
+
+def _of_model(state: RunState, call_id: str) -> ToolCall | None:
+    reply = state.last_reply
+    return next((call for call in reply.tool_calls if call.id == call_id), None) if reply else None
+
+
+def _check_shown(shown: ToolCall, asked: ToolCall | None, tool: AnyTool) -> None:
+    """What was shown is what the model asked for, completed: a stored state may have been changed since."""
+    try:
+        known = json.loads(shown.arguments)
+        same = asked is not None and asked.name == shown.name and tool.parse(asked.arguments).given.items() <= known.items()
+    except (ValueError, AttributeError):  # of JSON, of arguments that do not fit, of what is no object
+        same = False
+    if not same:
+        raise SettingsError(f"the call {shown.id} that waits for an approval is not the one that the model made; it is refused")

@@ -1,0 +1,243 @@
+"""The loop: what comes next is a pure function of the state, and `drive` does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, assert_never
+
+from ..errors import OutputInvalid
+from ..events import LastingEvent
+from ..messages import Assistant, Message, ToolResult, User
+from ..schema.parse import LONG_TEXT
+from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
+from .ending import abandon, beyond, finish, left, pause
+from .judging import ask_approval, judge
+from .ledger import OverBudget
+from .model_step import ModelSteps
+from .output import Answer, TextOutput, Wrong
+from .result import RunResult
+from .run import Run
+from .spec import AgentSpec
+from .state import OpenCall, RunState
+from .tool_step import run_tools
+
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools", "decide", "drive"]
+
+LAST_ANSWER = "You have reached the limit of this run. Do not call tools any more; answer now with what you have."
+CUT_CALL = "not run: your reply was cut off at max_tokens, so the arguments may be incomplete; make the call again, shorter"
+EXCESS_CALL = "not run: one reply may make at most {} calls; make the others in the next reply"
+FORBIDDEN_CALL = "not run: no tool may be called here; answer in words"
+SECOND_ANSWER = "not run: the answer can be given once"
+REFUSED_CALL = "not run: the call was not approved"
+DENIED_CALL = "not run: the call is not allowed"
+LOST_CALL = (
+    "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
+    "it may or may not have taken effect. Find out before you do it again."
+)
+
+
+def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = None) -> Decision:
+    """The next thing to do. Pure: the same arguments give the same decision, in any process, and no code of the program runs.
+
+    `answer` is what the answer in the state says, which is asked for with `ReadAnswer`.
+    """
+    if state.open_calls:
+        return _decide_calls(state, spec)
+    if answer is None and spec.output.is_due(state):
+        return ReadAnswer()
+    match answer:
+        case Answer(value) if not _choice_unmet(state, spec):
+            return Finish(state.limit or ("limit:max_tokens" if state.finish_reason == "length" else "answer"), value)
+        case Wrong(feedback):
+            return _correct(state, spec, feedback)
+        case Answer():
+            return _ask(state, spec, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
+    answering = spec.output.tool
+    if answering and state.failures.get(answering.name, 0) > spec.output_retries:
+        return _invalid(state.messages[-1])
+    if state.limit:
+        unanswered = isinstance(state.messages[-1], User)
+        return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
+    return _at_limit(state.reached, state, spec) if state.reached else _ask(state, spec)
+
+
+def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
+    calls = state.open_calls
+    for never, why, refused in _never_run(calls, state, spec):
+        if never:
+            return RunTools(never, why, refused)
+    ready = _within_limit(calls, state, spec)
+    if not ready:
+        reached = state.limit or "limit:tool_calls"
+        return RunTools(calls, beyond(reached), reached)
+    unjudged = [c for c in ready if not c.verdict and not c.started and spec.is_judged(c.call)]
+    if unjudged:
+        return Judge(unjudged)
+    waiting = tuple(c.call for c in ready if c.verdict == "ask" and c.approved is None and not c.started)
+    waiting += tuple(call for c in ready for call in c.unanswered)
+    if waiting:
+        return Pause(waiting)
+    denied = [c for c in calls if c.approved is False or c.verdict == "deny"]
+    if denied:
+        first = denied[0]
+        same = [c for c in denied if (c.verdict, c.why) == (first.verdict, first.why)]
+        text = DENIED_CALL if first.verdict == "deny" else REFUSED_CALL
+        return RunTools(same, f"{text}: {first.why}" if first.why else text, "denied")
+    return RunTools(ready)
+
+
+def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:
+    """Calls that are answered without being run, what the model is told, and the short name of the reason."""
+    most = spec.limits.calls_per_reply
+    yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
+    yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
+    yield [c for c in calls if c.started and not c.suspended and not spec.may_repeat(c.call)], LOST_CALL, "lost"
+    if state.reached:  # after a crash while the run was ending
+        yield calls, beyond(state.reached), state.reached
+    yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
+    answers = [c for c in calls if c.call.name == spec.answering]
+    yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"
+
+
+def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
+    """The calls that may run: those that the limit leaves room for, and always the one that gives the answer.
+
+    A call that is run again after a crash has its room already.
+    """
+    left = 0 if state.limit else spec.limits.tool_calls_left(state)
+    if left is None:
+        return calls
+    left += sum(call.started for call in calls)
+    if len(calls) <= left:
+        return calls
+    return [c for c in calls if c.call.name == spec.answering] or calls[:left]
+
+
+def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
+    """The next model call, if the limits allow it. A choice that forces a tool ends with the first call."""
+    limit = spec.limits.before_model_call(state, spec.price, spec.offered, whole=spec.history is None)
+    if limit:
+        return _at_limit(limit, state, spec)
+    forced_before = state.calls_made and spec.tool_choice != "none"
+    return AskModel("auto" if forced_before else spec.tool_choice, prompt, reason)
+
+
+def _at_limit(limit: str, state: RunState, spec: AgentSpec) -> Decision:
+    if spec.limits.on_limit != "answer" or state.limit or not state.steps:
+        return Finish(limit)
+    return AskModel(_last_choice(spec), User(LAST_ANSWER), limit)
+
+
+def _last_choice(spec: AgentSpec) -> str:
+    return spec.output.tool.name if spec.output.tool else "none"
+
+
+def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
+    if state.limit:
+        return Finish(state.limit)
+    if state.finish_reason == "length":
+        return Finish("limit:max_tokens")
+    if state.corrections.get("output", 0) < spec.output_retries:
+        return _ask(state, spec, User(feedback), "output")
+    return _invalid(state.messages[-1], feedback)
+
+
+def _invalid(last: Message, feedback: str = "") -> Finish:
+    """The end of a run whose answer was wrong too often; `last` is the answer, or what its call was told."""
+    text = last.text if isinstance(last, Assistant) else ""
+    why = feedback or (last.content if isinstance(last, ToolResult) else "")
+    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}", text))
+
+
+def _choice_unmet(state: RunState, spec: AgentSpec) -> bool:
+    """A forced choice that the server did not enforce; the model is told once."""
+    forced = spec.tool_choice not in ("auto", "none")
+    return forced and not state.calls_made and not state.limit and "tool_choice" not in state.corrections
+
+
+def _named(tool_choice: str) -> str:
+    return "one of the tools" if tool_choice == "required" else f"the tool {tool_choice}"
+
+
+async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
+    """Record these events, then do what `decide` says until the run finishes, pauses, or is left.
+
+    A run that is cancelled, or whose model fails, is closed: its open calls are answered. One that is left is not: nothing is
+    recorded, and it goes on elsewhere as after a kill.
+    """
+    try:
+        for event in first:
+            await run.record(event)
+        match await _until_end(run):
+            case Pause(calls):
+                result = await pause(run, calls)
+            case Finish() as end:
+                result = await finish(run, end)
+            case None:
+                result = left(run)
+        if run.observers.raised is not None:
+            raise run.observers.raised
+        return result
+    except BaseException as error:
+        await abandon(run, "cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
+        raise
+    finally:
+        run.end_threads()
+
+
+async def _until_end(run: Run) -> Pause | Finish | None:
+    """The end, or None where the run is to be left."""
+    clock, steps = asyncio.timeout(run.spec.limits.seconds), ModelSteps(run)
+    try:
+        async with clock:
+            while not run.is_leaving:
+                decision = decide(run.state, run.spec)
+                if isinstance(decision, ReadAnswer):
+                    decision = decide(run.state, run.spec, await _read_answer(run))
+                if isinstance(decision, Finish) or (
+                    isinstance(decision, Pause) and not await ask_approval(run, decision.calls)
+                ):
+                    return decision
+                await _do(run, steps, decision)
+    except OverBudget as refused:
+        return Finish(refused.stop_reason)
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        return Finish("limit:seconds")
+    return None
+
+
+async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:
+    match decision:
+        case AskModel():
+            await _ask_model(run, steps, decision)
+        case Judge(calls):
+            await judge(run, calls)
+        case RunTools():
+            await run_tools(run, decision)
+        case Pause() | ReadAnswer() | Finish():
+            pass  # the approvals are given, and the others do not come here
+        case _:
+            assert_never(decision)
+
+
+async def _ask_model(run: Run, steps: ModelSteps, ask: AskModel) -> None:
+    try:
+        await steps.ask(ask)
+    except OverBudget as refused:
+        last = _at_limit(refused.stop_reason, run.state, run.spec) if refused.of_own else None
+        if not isinstance(last, AskModel):
+            raise
+        await steps.ask(last)
+
+
+async def _read_answer(run: Run) -> Answer | Wrong | None:
+    """What the answer in the state says; a long one is read in a thread."""
+    reply, output = run.state.last_reply, run.spec.output
+    size = len(reply.text) + sum(len(call.arguments) for call in reply.tool_calls) if reply else 0
+    if size <= LONG_TEXT or isinstance(output, TextOutput):
+        return output.read(run.state)
+    return await run.threads.run(partial(output.read, run.state))

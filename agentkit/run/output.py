@@ -1,0 +1,320 @@
+"""What an agent's answer is: text, or a value of a type that the model's answer is validated against."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from ..errors import ToolArgumentsInvalid, ToolDefinitionError
+from ..messages import Assistant, ToolResult
+from ..schema import Arguments, Signature, brief, one_key, result_schema, result_type, yields
+from ..tools.tool import AnyTool, Tool, tool
+from .state import RunState
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["Answer", "FunctionOutput", "JsonOutput", "Output", "TextOutput", "ToolOutput", "Wrong", "output_of"]
+
+FINAL_ANSWER = "final_answer"
+_GIVE = "Give the final answer to the user. Call it once, when the answer is complete."
+_FENCE = re.compile(r"```(?:json)?[ \t\r]*\n", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The model gave its answer, and this is its value."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The model gave an answer that does not fit; `feedback` tells it what to mend."""
+
+    feedback: str
+
+
+Reading: TypeAlias = Answer | Wrong | None
+
+
+class Output(Protocol):
+    """How an answer is asked for and read."""
+
+    @property
+    def tool(self) -> AnyTool | None:
+        """The tool by which the model answers, if it does so by a tool."""
+        ...
+
+    @property
+    def instructions(self) -> str:
+        """What the system message says about the answer."""
+        ...
+
+    @property
+    def response_format(self) -> Literal["json_object"] | None:
+        """What the request asks the server for."""
+        ...
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether the state has an answer to read. Pure."""
+        ...
+
+    def read(self, state: RunState) -> Reading:
+        """The answer in the state: its value, what is wrong with it, or None if the model has not answered yet."""
+        ...
+
+
+def _final_text(state: RunState) -> Assistant | None:
+    last = state.messages[-1] if state.messages else None
+    is_answer = isinstance(last, Assistant) and not last.tool_calls and len(state.messages) > state.new_from
+    return last if is_answer else None  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput:
+    """The answer is the text of the first reply without tool calls."""
+
+    tool: None = None
+    instructions: str = ""
+    response_format: None = None
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is a text."""
+        return _final_text(state) is not None
+
+    def read(self, state: RunState) -> Reading:
+        """The text, once there is one."""
+        reply = _final_text(state)
+        return None if reply is None else Answer(reply.text)
+
+
+class _Typed:
+    """A type as a JSON schema, and its validation. What is no object is the one key of an object, `answer`."""
+
+    def __init__(self, output_type: Any) -> None:
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUserError
+
+        from ..schema.generator import validator_of
+
+        if isinstance(output_type, str | Mapping):
+            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(output_type)
+            validator = validator_of(adapter)
+        except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
+            raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
+        self._is_object = validator.schema.get("type") == "object"
+        self.validator = replace(validator if self._is_object else one_key("answer", output_type), subject="answer")
+
+    def validate(self, data: str) -> Any:
+        """The value of JSON text that fits the schema; raises `ToolArgumentsInvalid` with what is wrong."""
+        value, _ = self.validator.parse(data, FINAL_ANSWER, words=False)
+        return value if self._is_object else value["answer"]
+
+    def read_text(self, text: str) -> Any:
+        """The value of a text that is JSON, or JSON in one fence; a bare value counts where no object is wanted."""
+        try:
+            return self.validate(text)
+        except ToolArgumentsInvalid:
+            if self._is_object:
+                raise
+            bare = text.strip()
+            if (fence := _FENCE.match(bare)) and bare.endswith("```"):
+                bare = bare[fence.end() : -3]
+            with contextlib.suppress(ToolArgumentsInvalid):
+                return self.validate(f'{{"answer": {bare}}}')
+            raise
+
+
+class _Accepted(Signature):
+    """The keys of the call are those of the answer; the function gets the whole as one argument."""
+
+    def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
+        """The answer, validated."""
+        value, repairs = self.validator.parse(arguments, name)
+        return Arguments({"answer": value}, repairs)
+
+
+class ToolOutput:
+    """The answer is the argument of a call to the tool `final_answer`; a text that is the right JSON counts as well."""
+
+    response_format = None
+    instructions = f"When you have the answer, give it by calling the tool {FINAL_ANSWER}."
+
+    def __init__(self, output_type: Any) -> None:
+        self._typed = _Typed(output_type)
+
+    @cached_property
+    def tool(self) -> AnyTool:
+        """The tool whose parameters are the answer."""
+
+        async def final_answer(answer: Any) -> str:
+            return "accepted"
+
+        validator = self._typed.validator
+        signature = _Accepted(_GIVE, validator)
+        return Tool(final_answer, FINAL_ANSWER, _GIVE, signature, read_only=True, destructive=False, open_world=False)
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is an accepted call, or a text."""
+        return _final_text(state) is not None or _accepted_call(state) is not None
+
+    def read(self, state: RunState) -> Reading:
+        """The value of the accepted call, or of a text that is the right JSON."""
+        reply, accepted = _final_text(state), _accepted_call(state)
+        try:
+            if accepted is not None:
+                return Answer(self._typed.validate(accepted[0]))
+            return None if reply is None else Answer(self._typed.read_text(reply.text))
+        except ToolArgumentsInvalid as error:
+            return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text ({error}).")
+
+
+def _accepted_call(state: RunState) -> tuple[str, str] | None:
+    """The arguments and the result of a `final_answer` call in the last reply that was answered without an error."""
+    reply = state.last_reply
+    if reply is None or state.calls or not isinstance(state.messages[-1], ToolResult):
+        return None
+    results = {m.call_id: m for m in state.messages[-len(reply.tool_calls) :] if isinstance(m, ToolResult)}
+    calls = (c for c in reply.tool_calls if c.name == FINAL_ANSWER and c.id in results and not results[c.id].is_error)
+    return next(((c.arguments, results[c.id].content) for c in calls), None)
+
+
+class FunctionOutput:
+    """The answer is what a function returns: the model calls it as the tool `final_answer`, and it runs once.
+
+    Its call is recorded as that of any tool. The answer is read from the record, so it is the same after a resume.
+    """
+
+    response_format = None
+    instructions = ToolOutput.instructions
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        made = function if isinstance(function, Tool) else tool(function, name=FINAL_ANSWER)
+        self._recorded = _Recorded(made.function)
+        self.tool: AnyTool = replace(
+            made,
+            function=self._recorded.calling(made.function, is_async=made.is_async),
+            name=FINAL_ANSWER,
+            description=f"{_GIVE}\n\n{made.description}".strip(),
+            max_output=None,
+            returns=False,
+        )
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is an accepted call, or a text."""
+        return _final_text(state) is not None or _accepted_call(state) is not None
+
+    def read(self, state: RunState) -> Reading:
+        """What the function returned in the accepted call."""
+        accepted = _accepted_call(state)
+        if accepted is not None:
+            return Answer(self._recorded.value_of(accepted[1]))
+        if _final_text(state) is None:
+            return None
+        return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text.")
+
+
+class _Recorded:
+    """What a function returns, as the text of its result and back. Raises `ToolDefinitionError` for what JSON cannot hold."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        from pydantic import TypeAdapter
+
+        name = getattr(function, "__qualname__", None) or repr(function)
+        if yields(function):
+            raise ToolDefinitionError(f"output_type: {name} yields; a function returns the answer")
+        kind = result_type(function)
+        if kind is None:
+            raise ToolDefinitionError(
+                f"output_type: {name} does not say what it returns; annotate it, as the answer is recorded"
+            )
+        result_schema(function)
+        self._kind: TypeAdapter[Any] | None = None if kind is str else TypeAdapter(kind)
+
+    def text_of(self, value: Any) -> str:
+        """The value as text. It never fails: the function has had its effect, and must not be called again for this."""
+        from pydantic_core import to_json
+
+        if self._kind is None and isinstance(value, str):
+            return value
+        try:
+            return (self._kind.dump_json(value, warnings="error") if self._kind else to_json(value)).decode()
+        except Exception:  # noqa: BLE001  another type than it is annotated with, or a serializer of the program's own
+            with contextlib.suppress(ValueError):
+                return to_json(value, fallback=repr).decode()
+            return json.dumps(repr(value))
+
+    def value_of(self, text: str) -> Any:
+        """The value of its text."""
+        from pydantic import ValidationError
+
+        if self._kind is None:
+            return text
+        try:
+            return self._kind.validate_json(text)
+        except ValidationError:
+            return json.loads(text)
+
+    def calling(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        """The function, returning the text of its value."""
+
+        async def later(*args: Any, **kwargs: Any) -> str:
+            return self.text_of(await function(*args, **kwargs))
+
+        async def awaited(value: Awaitable[Any]) -> str:
+            return self.text_of(await value)
+
+        def at_once(*args: Any, **kwargs: Any) -> Any:
+            value = function(*args, **kwargs)
+            return awaited(value) if inspect.isawaitable(value) else self.text_of(value)
+
+        return functools.wraps(function)(later if is_async else at_once)
+
+
+class JsonOutput:
+    """The answer is a text that is one JSON object; the schema stands in the system message."""
+
+    tool = None
+    response_format: Literal["json_object"] = "json_object"
+
+    def __init__(self, output_type: Any) -> None:
+        self._typed = _Typed(output_type)
+
+    @property
+    def instructions(self) -> str:
+        """The schema, and the word json, which servers want in the prompt."""
+        schema = json.dumps(self._typed.validator.schema, ensure_ascii=False, separators=(",", ":"))
+        return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
+
+    def is_due(self, state: RunState) -> bool:
+        """Whether there is a text."""
+        return _final_text(state) is not None
+
+    def read(self, state: RunState) -> Reading:
+        """The value of the text."""
+        reply = _final_text(state)
+        if reply is None:
+            return None
+        try:
+            return Answer(self._typed.read_text(reply.text))
+        except ToolArgumentsInvalid as error:
+            return Wrong(f"Your answer does not fit the JSON Schema: {error}\nAnswer again with the JSON object only.")
+
+
+def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
+    """The output for a type: plain text for `str`, else by `mode`; for a function, what it returns."""
+    if output_type is str:
+        return TextOutput()
+    if inspect.isroutine(output_type) or isinstance(output_type, functools.partial | Tool):
+        return FunctionOutput(output_type)
+    return ToolOutput(output_type) if mode == "tool" else JsonOutput(output_type)

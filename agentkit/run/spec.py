@@ -1,0 +1,68 @@
+"""What an agent is made of: one frozen value that the loop reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ..history import History
+from ..messages import ToolCall
+from ..model import Model, ModelSettings, ToolSpec
+from ..policy import Policy
+from ..prices import Price
+from ..tools.tool import ToolRegistry
+from .approvals import Answer
+from .limits import Limits
+from .middleware import Middleware, NextModelCall, NextToolCall
+from .observers import Observer
+from .output import Output, TextOutput
+
+__all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
+
+Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
+"""Asked about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
+
+The call has its arguments as they will run. Only True lets it run; the other answers are those of `Agent.resume`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    """Everything about an agent that the loop needs; made by `Agent`."""
+
+    model: Model
+    tools: ToolRegistry
+    offered: tuple[ToolSpec, ...]
+    """The tools as the model sees them: one value for the agent's life, so that the request's head is made once."""
+    instructions: str = ""
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    limits: Limits = field(default_factory=Limits)
+    output: Output = field(default_factory=TextOutput)
+    output_retries: int = 2
+    tool_choice: str = "auto"
+    history: History | None = None
+    approve: Approve | None = None
+    price: Price | None = None
+    """What the model costs, where it is known."""
+    middleware: tuple[Middleware, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    observers: tuple[Observer, ...] = ()
+    name: str = ""
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
+
+    @property
+    def answering(self) -> str | None:
+        """The name of the tool that gives the answer."""
+        return self.output.tool.name if self.output.tool else None
+
+    def is_judged(self, call: ToolCall) -> bool:
+        """Whether the call has to be judged before it runs."""
+        found = self.tools.get(call.name)
+        return found is not None and (found.approval is not False or bool(self.policies))
+
+    def may_repeat(self, call: ToolCall) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again: not if its tool is gone."""
+        found = self.tools.get(call.name)
+        return found is not None and found.may_repeat

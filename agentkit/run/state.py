@@ -1,0 +1,403 @@
+"""The state of a run: the fold of its events, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Any, assert_never
+from uuid import uuid4
+
+from ..events import (
+    ApprovalGiven,
+    CallJudged,
+    CallSuspended,
+    LastingEvent,
+    MessageAdded,
+    ModelReplied,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    ToolFinished,
+    ToolStarted,
+    UsageAdded,
+    digest_of,
+    encode_event,
+    load_event,
+)
+from ..messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage, bytes_of
+
+__all__ = ["OpenCall", "RunState"]
+
+_VERSION = 2
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call of the last reply, until all calls of that reply are answered. `position` counts the calls of the run.
+
+    `call` is the call as it runs: the model's own, then as it was judged, then with the arguments of its approval.
+    """
+
+    call: ToolCall
+    position: int
+    judged: ToolCall | None = None
+    """The call as it was judged: repaired and with its defaults."""
+    verdict: str = ""
+    why: str = ""
+    """Why it has to be approved, or why it was not."""
+    approved: bool | None = None
+    edited: bool = False
+    started: bool = False
+    suspended: CallSuspended | None = None
+    """What it waits for, where it is started and waits for something outside."""
+    answers: dict[str, ApprovalGiven] = field(default_factory=dict)
+    """The approvals of the calls that it waits for, by their own ids."""
+    result: ToolResult | None = None
+
+    @property
+    def unanswered(self) -> list[ToolCall]:
+        """The calls of a run inside it that wait for an approval, under ids that the run around it knows them by."""
+        pending = self.suspended.pending if self.suspended else ()
+        return [replace(call, id=f"{self.call.id}/{call.id}") for call in pending if call.id not in self.answers]
+
+
+class RunState:
+    """Where a run stands. It changes only by `apply`; folding the same events gives the same state.
+
+    `messages` is the transcript: every call in it is answered right after its message, in call order, but for the
+    calls of the last reply, which are in `calls` until all of them are answered.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[LastingEvent] = []
+        self.run_id = ""
+        self.messages: list[Message] = []
+        self.new_from = 0
+        self.calls: dict[str, OpenCall] = {}
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+        self.uncounted = Usage()
+        """What the server did not count, by estimate."""
+        self.known_cost = 0.0
+        """What was spent as far as prices are known, what was not counted included: what a limit is held against."""
+        self.waited = 0.0
+        self.context_tokens = 0
+        """Prompt and answer of the last model call: about what the next prompt will have at least. 0: nobody has counted."""
+        self.finish_reason = ""
+        self.price_note = ""
+        """Whose prices the last known cost is made with, where they are not the server's own."""
+        self.steps = 0
+        """Model calls that ended with a whole reply."""
+        self.calls_made = 0
+        self.call_ids: set[str] = set()
+        self.corrections: dict[str, int] = {}
+        """How often the loop itself had to say something, by reason."""
+        self.failures: dict[str, int] = {}
+        """Failing calls in a row, by tool; only calls that were run count."""
+        self.pending: tuple[ToolCall, ...] = ()
+        self.stop_reason: str | None = None
+        self.reached: str | None = None
+        """The stop reason of a limit for which calls were answered without being run: the run ends with it."""
+        self.attempts = 1
+        """How often the run was begun or resumed."""
+        self.uncertain: tuple[ToolCall, ...] = ()
+        """The calls of which nobody knows whether they took effect."""
+        self.refusals = 0
+        """How often the same call was denied in the run, the most frequent one."""
+        self._denied: dict[tuple[str, str], int] = {}
+        self._unanswered = 0
+        self._exchanges: dict[tuple[str, str, str], int] = {}
+        self._repeats = 0
+        self._uncounted: list[tuple[str, str, str]] = []
+
+    def __repr__(self) -> str:
+        ended = self.stop_reason or ("paused" if self.pending else "under way")
+        return f"RunState({self.run_id!r}, {self.steps} steps, {len(self.messages)} messages, {ended})"
+
+    @classmethod
+    def replay(cls, events: Iterable[LastingEvent]) -> RunState:
+        """The state after these events. Any prefix of a run's events is a state that can be driven on."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    @property
+    def lineage(self) -> str:
+        """Which run this is: its id, and when it began. Another run may have the same id."""
+        return f"{self.run_id}@{self.events[0].at if self.events else 0}"
+
+    @property
+    def open_calls(self) -> list[OpenCall]:
+        """The calls of the last reply that have no answer yet, in call order."""
+        return [c for c in self.calls.values() if c.result is None]
+
+    @property
+    def repeats(self) -> int:
+        """How often the most frequent call was made, counted by its arguments and its result."""
+        for name, arguments, content in self._uncounted:
+            exchange = name, _canonical(arguments), content
+            self._exchanges[exchange] = self._exchanges.get(exchange, 0) + 1
+            self._repeats = max(self._repeats, self._exchanges[exchange])
+        self._uncounted.clear()
+        return self._repeats
+
+    @property
+    def spent(self) -> Spent:
+        """All that was spent, as far as it is known: what limits are held against."""
+        return Spent(self.usage + self.uncounted, self.known_cost)
+
+    @property
+    def added_bytes(self) -> int:
+        """The bytes of the messages that are not in `context_tokens`."""
+        added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
+        return sum(map(bytes_of, added if self.context_tokens else self.messages))
+
+    @property
+    def last_reply(self) -> Assistant | None:
+        """The model's last reply in this run, or None before the first."""
+        new = range(len(self.messages) - 1, self.new_from - 1, -1)
+        return next((m for i in new if isinstance(m := self.messages[i], Assistant)), None)
+
+    @property
+    def limit(self) -> str | None:
+        """The stop reason of the limit for which the model was asked for its last answer, or None."""
+        return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
+
+    def apply(self, event: LastingEvent) -> LastingEvent:
+        """Take one event in and give it, with what it refers to by an id.
+
+        Raises ValueError, and changes nothing, for an event that cannot follow what came before.
+        """
+        self._check(event)
+        event = self._completed(event)
+        match event:
+            case RunStarted():
+                self._started(event)
+            case MessageAdded():
+                self.messages.append(event.message)
+                self.corrections[event.reason] = self.corrections.get(event.reason, 0) + 1
+            case ModelReplied():
+                self._replied(event)
+            case UsageAdded():
+                self._added(event)
+            case RunPaused() | RunResumed() | RunFinished():
+                self._turned(event)
+            case _:
+                self._apply_to_call(event)
+        self.events.append(event)
+        return event
+
+    def _apply_to_call(self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven) -> None:
+        match event:
+            case ToolStarted():
+                self._began(event)
+            case ToolFinished():
+                self._finished(event)
+            case CallJudged():
+                self._judged(event)
+            case CallSuspended():
+                self._suspended(event)
+            case ApprovalGiven():
+                self._approved(event)
+            case _:
+                assert_never(event)
+
+    def _completed(self, event: LastingEvent) -> LastingEvent:
+        """The event with the arguments of its calls, which a stored one leaves out."""
+        match event:
+            case ToolStarted(call=ToolCall(arguments="")) | ToolFinished(call=ToolCall(arguments="")):
+                return replace(event, call=self._open(event.call.id).call)
+            case ToolStarted(repaired=False) if event.call != self._open(event.call.id).call:  # as version 1 wrote it
+                return replace(event, repaired=True)
+            case RunPaused():
+                known = {call.id: call for call in self.waiting}
+                pending = tuple(known.get(call.id, call) if not call.arguments else call for call in event.pending)
+                return replace(event, pending=pending) if pending != event.pending else event
+        return event
+
+    @property
+    def waiting(self) -> list[ToolCall]:
+        """The calls that wait for an approval: the run's own, and those of runs inside it."""
+        own = [c.call for c in self.open_calls if c.verdict == "ask" and c.approved is None and not c.started]
+        return [*own, *(call for c in self.open_calls for call in c.unanswered)]
+
+    def _check(self, event: LastingEvent) -> None:
+        if isinstance(event, RunStarted) == bool(self.events):
+            raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
+        if isinstance(event, ModelReplied | MessageAdded) and self._unanswered:
+            raise ValueError(f"{type(event).__name__} before an answer to the tool calls {', '.join(self.calls)}")
+        if isinstance(event, ModelReplied):
+            ids = [call.id for call in event.message.tool_calls]
+            if len({*ids} - self.call_ids) < len(ids):
+                raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")
+        if isinstance(event, ApprovalGiven) and self.pending:
+            raise ValueError("an ApprovalGiven while the run is paused; RunResumed comes before it")
+        if isinstance(event, RunPaused):
+            self._check_pending(event)
+
+    def _check_pending(self, event: RunPaused) -> None:
+        """The calls of a pause are those that wait; another call would be approved in the place of the one that was shown."""
+        waiting = {call.id: call for call in self.waiting}
+        for place, call in enumerate(event.pending):
+            known = waiting.get(call.id)
+            same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))
+            if known is None or not same or event.digests[place : place + 1] not in ((), (digest_of(known),)):
+                raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
+
+    def _started(self, event: RunStarted) -> None:
+        self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
+        self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
+
+    def _turned(self, event: RunPaused | RunResumed | RunFinished) -> None:
+        match event:
+            case RunPaused():
+                self.pending = event.pending
+            case RunResumed():
+                self.attempts += 1
+                self._resumed()
+            case RunFinished():
+                self.stop_reason = event.stop_reason
+
+    def _resumed(self) -> None:
+        if self.stop_reason is not None:  # the limit that ended the run may be another one now
+            self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
+            self.reached, self._denied, self.refusals = None, {}, 0
+        if not self.pending:  # approvals that no pause has confirmed are asked for again
+            for waiting in self.open_calls:
+                if waiting.judged is not None and not waiting.started:
+                    waiting.call, waiting.approved, waiting.edited = waiting.judged, None, False
+        self.pending, self.stop_reason = (), None
+
+    def _replied(self, event: ModelReplied) -> None:
+        self.steps += 1
+        self.messages.append(event.message)
+        for call in event.message.tool_calls:
+            self.call_ids.add(call.id)
+            self.calls[call.id] = OpenCall(call, self.calls_made)
+            self.calls_made += 1
+        self._unanswered = len(event.message.tool_calls)
+        self._spent(event.usage, event.cost)
+        self.waited += event.waited
+        self.context_tokens = event.usage.total_tokens
+        self.finish_reason = event.finish_reason
+        self.price_note = event.price_note or self.price_note
+
+    def _spent(self, usage: Usage, cost: float | None) -> None:
+        self.usage += usage
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
+        self.known_cost += cost or 0.0
+
+    def _added(self, event: UsageAdded) -> None:
+        if event.estimated:
+            self.uncounted += event.usage
+            self.known_cost += event.cost or 0.0
+        else:
+            self._spent(event.usage, event.cost)
+
+    def _open(self, call_id: str) -> OpenCall:
+        try:
+            found = self.calls[call_id]
+        except KeyError:
+            raise ValueError(f"no open tool call {call_id!r}; open: {', '.join(self.calls) or 'none'}") from None
+        if found.result is not None:
+            raise ValueError(f"tool call {call_id!r} is answered already")
+        return found
+
+    def _judged(self, event: CallJudged) -> None:
+        judged = self._open(event.call_id)
+        judged.verdict, judged.why = event.verdict, event.reason
+        if event.arguments is not None:
+            judged.call = replace(judged.call, arguments=event.arguments)
+        judged.judged = judged.call
+
+    def _began(self, event: ToolStarted) -> None:
+        call = self._open(event.call.id)
+        if not call.started:  # a rerun after a crash counts once, and a call that goes on
+            self.usage += Usage(tool_calls=1)
+        call.started, call.call, call.suspended, call.answers = True, event.call, None, {}
+
+    def _suspended(self, event: CallSuspended) -> None:
+        call = self._open(event.call_id)
+        if not call.started:
+            raise ValueError(f"tool call {event.call_id!r} is suspended before it is started")
+        call.suspended = event
+
+    def _finished(self, event: ToolFinished) -> None:
+        answered = self._open(event.call.id)
+        if event.result.call_id != event.call.id:
+            raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
+        answered.result, answered.suspended = event.result, None
+        self._unanswered -= 1
+        if event.outcome == "unknown":
+            self.uncertain += (event.call,)
+        self._refused(event)
+        if answered.started:
+            name = event.call.name
+            if event.outcome != "unknown":
+                self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
+            self._uncounted.append((name, answered.call.arguments, event.result.content))
+        if not self._unanswered:
+            self.messages += [c.result for c in self.calls.values() if c.result]
+            self.calls = {}
+
+    def _refused(self, event: ToolFinished) -> None:
+        if event.refused.startswith("limit:"):
+            self.reached = event.refused
+        if event.refused == "denied":
+            call = event.call.name, _canonical(event.call.arguments)
+            self._denied[call] = self._denied.get(call, 0) + 1
+            self.refusals = max(self.refusals, self._denied[call])
+
+    def _approved(self, event: ApprovalGiven) -> None:
+        if event.call_id not in self.calls:
+            for call in self.open_calls:
+                own_id = event.call_id.removeprefix(f"{call.call.id}/")
+                if call.suspended and own_id != event.call_id:
+                    call.answers[own_id] = replace(event, call_id=own_id)
+                    return
+        waiting = self._open(event.call_id)
+        waiting.approved = event.approved
+        if not event.approved:
+            waiting.why = event.reason
+        if event.arguments is not None:
+            waiting.call, waiting.edited = replace(waiting.call, arguments=event.arguments), True
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as JSON-able data: its events, and the version of the form."""
+        return {"version": _VERSION, "events": [json.loads(encode_event(event)) for event in self.events]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunState:
+        """The state of `to_json`'s data, of this version or an earlier one.
+
+        Raises ValueError for a newer version or events that do not fit.
+        """
+        if not isinstance(data, dict) or "events" not in data:
+            raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
+        version = data.get("version")
+        if type(version) is not int or not 1 <= version <= _VERSION:
+            raise ValueError(f"a run state of version {version!r}; this agentkit reads up to version {_VERSION}")
+        return cls.replay(load_event(event) for event in data["events"])
+
+    def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:
+        """Another run that began as this one: the state after its first `until` events (None: all), under a new id.
+
+        The fork and this run can both go on. Their calls have different idempotency keys, and an approval of the one is none
+        of the other. Raises ValueError where `until` leaves no event.
+        """
+        first, *rest = self.events[:until] if self.events[:until] else [None]
+        if not isinstance(first, RunStarted):
+            raise ValueError(f"a fork needs at least the first event of {len(self.events)}; until is {until}")
+        return RunState.replay([replace(first, run_id=run_id or uuid4().hex), *rest])
+
+
+def _canonical(arguments: str) -> str:
+    """The same text for arguments that differ in white space and the order of keys only."""
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments

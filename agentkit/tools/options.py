@@ -1,0 +1,81 @@
+"""The options of `@tool`, and what they may be."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypedDict
+
+from ..errors import ToolDefinitionError
+
+__all__ = ["ToolOptions", "check_option", "names_of"]
+
+
+class ToolOptions(TypedDict, total=False):
+    """The options of `@tool`; their meaning is written at the fields of `Tool`."""
+
+    name: str
+    description: str
+    timeout: float | None
+    retries: int | None
+    max_output: int | None
+    returns: bool
+    parallel: bool
+    sequential: bool
+    strict: bool
+    approval: bool | Callable[..., bool]
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    sensitive: Iterable[str]
+    output: Literal["untrusted", "trusted"]
+    trusted_fields: Iterable[str]
+
+
+_LEAST = {"retries": 0, "max_output": 100}
+_OUTPUTS = ("untrusted", "trusted")
+_FLAGS = ("returns", "parallel", "sequential", "strict", "read_only", "destructive", "idempotent", "open_world")
+
+
+def check_option(tool: str, option: str, value: Any) -> None:
+    """Raise `ToolDefinitionError` where this option of a tool cannot have this value; it says what is allowed."""
+    match option:
+        case "description" if not isinstance(value, str):
+            allowed = "text"
+        case "timeout" if value is not None and not (_is_number(value) and 0 < value < math.inf):
+            allowed = "None or seconds above 0"
+        case "retries" | "max_output" if value is not None and not (_is_whole(value) and value >= _LEAST[option]):
+            allowed = f"None or a whole number of at least {_LEAST[option]}"
+        case "output" if value not in _OUTPUTS:
+            allowed = ", ".join(_OUTPUTS)
+        case "approval" if not (isinstance(value, bool) or (callable(value) and not _is_async(value))):
+            allowed = "True, False, or a plain function of the arguments"
+        case _ if option in _FLAGS and not isinstance(value, bool):
+            allowed = "True, False"
+        case _:
+            return
+    raise ToolDefinitionError(f"tool {tool!r}: {option} is {value!r:.80}; allowed: {allowed}")
+
+
+def names_of(tool: str, option: str, value: Any) -> tuple[str, ...]:
+    """The names that an option lists, in any iterable; a set's in one order."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ToolDefinitionError(f"tool {tool!r}: {option} is {value!r:.80}; allowed: names, as a tuple or a list")
+    names = tuple(value)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ToolDefinitionError(f"tool {tool!r}: {option} holds {wrong[0]!r:.80}; allowed: names")
+    return tuple(sorted(names)) if isinstance(value, set | frozenset) else names
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_async(value: Any) -> bool:
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__)

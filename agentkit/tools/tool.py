@@ -1,0 +1,397 @@
+"""Functions as tools: the decorator, the tool, the registry, and what a running tool is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
+
+from .._threads import Threads
+from ..errors import ToolArgumentsInvalid, ToolDefinitionError
+from ..model import ToolSpec
+from ..names import wire_name
+from ..schema import Arguments, Signature, describe, result_schema
+from ..schema.context import context_class
+from ..schema.parse import LONG_TEXT
+from .claims import Claims
+from .context import CallScope, RunContext
+from .options import ToolOptions, check_option, names_of
+from .tasks import NoResult, within
+
+__all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
+"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tool(Generic[P, R]):
+    """A function that a model can call. It can still be called as the function that it is.
+
+    Made by `tool`. The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's
+    defaults; policies read them, and `sensitive`, `output` and `trusted_fields`.
+    """
+
+    function: Callable[P, R]
+    name: str
+    description: str
+    signature: Signature = field(repr=False)
+    timeout: float | None = None
+    """Seconds after which a call is given up and the model is told."""
+    retries: int | None = None
+    """How often the model may try again after a failing call; then further calls are refused. None: no bound."""
+    max_output: int | None = 100_000
+    """The most characters of a result that the model is told: the head and the tail, with a count of what is left out."""
+    returns: bool = False
+    """Tell the model beforehand what comes back: what the docstring says of the result, and its JSON Schema."""
+    parallel: bool = False
+    """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
+    sequential: bool = False
+    """Runs alone: after the calls before it in the reply, before those after it."""
+    strict: bool = False
+    """Ask for the server's strict function mode."""
+    approval: bool | Callable[..., bool] = False
+    """A call waits for an approval: always, or when this function of the call's arguments says so."""
+    read_only: bool = False
+    destructive: bool = True
+    idempotent: bool = False
+    open_world: bool = True
+    sensitive: Iterable[str] = ()
+    """Arguments that choose a destination or a victim; a tuple, whatever was given."""
+    output: Literal["untrusted", "trusted"] = "untrusted"
+    trusted_fields: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        self._check_options()
+        self._told()
+        names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
+        vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
+
+    def _check_options(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ToolDefinitionError(
+                f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
+            )
+        for option in ToolOptions.__annotations__:
+            check_option(self.name, option, getattr(self, option))
+        for option in ("sensitive", "trusted_fields"):
+            object.__setattr__(self, option, names_of(self.name, option, getattr(self, option)))
+        unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
+        if unknown:
+            raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
+
+    def __copy__(self) -> Tool[P, R]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tool[P, R]:
+        return self  # as a function is
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name, as a function, where it stands in its module under it; else made anew, if its function can be."""
+        found = _standing_for(self.function)
+        if found is self:
+            return str(found.__qualname__)  # type: ignore[attr-defined]
+        return _made_of, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        return self.signature.parameters
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the function must be awaited; a sync one runs in a thread."""
+        target = self.function
+        while isinstance(target, functools.partial):
+            target = target.func
+        return any(map(_is_async, (target, type(target).__call__)))
+
+    @cached_property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it."""
+        return ToolSpec(self.name, self._told(), self.parameters, self.strict)
+
+    def result_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the result, from the annotation; `{}` without one. Its description is the docstring's.
+
+        Raises `ToolDefinitionError` where the annotation is no type that JSON can hold.
+        """
+        schema = result_schema(self.function)
+        return {**schema, "description": self.signature.returns} if self.signature.returns else schema
+
+    def _told(self) -> str:
+        """The description, with what comes back if `returns` says so; the API has no field for it."""
+        if not self.returns:
+            return self.description
+        schema = json.dumps(self.result_schema(), ensure_ascii=False)
+        return f"{self.description}\n\nThe JSON Schema of the result: {schema}"
+
+    def schema(self) -> dict[str, Any]:
+        """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`.
+
+        A name that servers do not take is written as one like it.
+        """
+        function = {"name": wire_name(self.name), "description": self._told(), "parameters": self.parameters}
+        return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
+
+    def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
+        """The arguments as the function's types; raises `ToolArgumentsInvalid`, worded for the model.
+
+        What is broken in one meaning only is mended, and named in `.repairs`; docs/calls.md has the table.
+        """
+        if isinstance(arguments, dict):
+            from pydantic_core import PydanticSerializationError, to_json
+
+            try:
+                arguments = to_json(arguments, inf_nan_mode="constants")
+            except (PydanticSerializationError, ValueError) as error:
+                raise ToolArgumentsInvalid(f"the arguments hold what JSON cannot: {error}") from None
+        return self.signature.parse(arguments, self.name)
+
+    async def parsed(self, arguments: str, threads: Threads) -> Arguments:
+        """As `parse`. A long text is read in a thread, so that the event loop goes on meanwhile."""
+        if len(arguments) <= LONG_TEXT:
+            return self.parse(arguments)
+        return await threads.run(partial(self.parse, arguments))
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The approved calls of this tool that have run in this process."""
+        return Claims()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call that was started, and perhaps done, may be run again."""
+        return self.read_only or self.idempotent
+
+    def needs_approval(self, arguments: Arguments) -> bool:
+        """Whether a call with these arguments waits for an approval. Only a predicate that gives False lets it through;
+        one that raises does not."""
+        if not callable(self.approval):
+            return self.approval
+        try:
+            return self.approval(**arguments.values) is not False
+        except Exception:  # noqa: BLE001  of the program's own predicate
+            return True
+
+    def as_it_runs(self, arguments: Arguments) -> str:
+        """The JSON text of a call with these arguments: what the model gave, repaired, and the defaults of the rest.
+
+        A default that JSON cannot hold, or that would not be accepted back, is left out.
+        """
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+        given, full = arguments.given, {**arguments.given}
+        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
+            with contextlib.suppress(PydanticSerializationError, ValueError):
+                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
+        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
+            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
+            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
+            if self.parse(text).values == arguments.values:
+                return text
+        return json.dumps(dict(given), ensure_ascii=False)
+
+    async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
+        """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
+        return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
+
+    async def invoke(
+        self, arguments: Arguments, ctx: RunContext[Any], threads: Threads, finish: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Run the function: in a task of this loop if it is async, else in a thread, within `timeout`.
+
+        Either has a copy of the caller's context variables. Raises `NoResult` when `timeout` is over; a TimeoutError
+        of the function comes as it is. `finish` takes the value at once where the function returned it, and
+        gives what comes out.
+        """
+        positional, keyword = self.signature.bind(arguments, ctx)
+        run = functools.partial(self.function, *positional, **keyword)
+        if self.is_async:
+            return await within(_settled(run, ctx, finish), self.timeout)
+        scope = asyncio.timeout(self.timeout)
+        try:
+            async with scope:
+                result = await threads.run(lambda: _returned(run(), ctx, finish))
+        except TimeoutError:
+            if scope.expired():
+                raise NoResult(self.timeout or 0.0) from None
+            raise
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            return await within(_settled(lambda: result, ctx, finish), self.timeout)
+        return result
+
+
+async def _settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    result = run()
+    if inspect.isasyncgen(result):
+        async with contextlib.aclosing(result):
+            value: Any = [_reported(item, ctx) async for item in result]
+    else:
+        value = await result
+    return finish(value) if finish else value
+
+
+def _returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """What a sync function comes to: finished, unless there is something to await."""
+    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
+    return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
+
+
+def _is_async(fn: object) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def _reported(item: Any, ctx: RunContext[Any]) -> Any:
+    ctx.progress(item)
+    return item
+
+
+def _standing_for(function: Any) -> AnyTool | None:
+    """The tool that has taken the function's place in its module."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Tool) and found.function is function else None
+
+
+def _made_of(source: Any, options: ToolOptions) -> AnyTool:
+    """A tool from its pickle."""
+    made: AnyTool = tool(source, **options)
+    return made
+
+
+AnyTool: TypeAlias = Tool[..., Any]
+ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
+
+
+@overload
+def tool(fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
+@overload
+def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+    """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
+
+    A generator is a streaming tool: its result is the list of what it yields, and each item is a report of its progress (see
+    `RunContext.progress`: watchers that are slower than the tool miss some).
+    The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
+    parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
+    parameter or an option cannot be used; it says which and what to do.
+    """
+    if fn is None:
+        return lambda function: tool(function, **options)
+    unknown = sorted({*options} - {*ToolOptions.__annotations__})
+    if unknown:
+        raise ToolDefinitionError(f"@tool has no option {', '.join(unknown)}; it has {', '.join(ToolOptions.__annotations__)}")
+    if isinstance(fn, Tool):
+        return replace(fn, **options)
+    if not callable(fn):
+        raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
+    signature = describe(fn, context_of=partial(context_class, base=RunContext))
+    target = fn.func if isinstance(fn, functools.partial) else fn
+    defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
+    return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def as_tools(source: ToolLike) -> Iterator[AnyTool]:
+    """The tools in a tool, a function, or anything that holds some of these, in order."""
+    if isinstance(source, Tool):
+        yield source
+    elif isinstance(source, str | bytes) or (isinstance(source, Mapping) and any(isinstance(key, str) for key in source)):
+        raise ToolDefinitionError(f"tools hold {source!r:.60}; give functions, tools or registries, not names or a mapping")
+    elif isinstance(source, Iterable):
+        for item in source:
+            yield from as_tools(item)
+    else:
+        yield tool(source)
+
+
+class ToolRegistry:
+    """Tools by name. Iterating gives the tools in the order in which they were added; a name can be there once."""
+
+    def __init__(self, tools: ToolLike = ()) -> None:
+        self._tools: dict[str, AnyTool] = {}
+        self._sent_as: dict[str, str] = {}
+        self.add(tools)
+
+    def add(self, tools: ToolLike) -> None:
+        """Add tools or functions.
+
+        Raises `ToolDefinitionError` when another tool has the name, or has the same name in requests (`wire_name`): the
+        model could not tell them apart.
+        """
+        for item in as_tools(tools):
+            if self._tools.get(item.name, item) is not item:
+                raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
+            sent = wire_name(item.name)
+            if (other := self._sent_as.setdefault(sent, item.name)) != item.name:
+                raise ToolDefinitionError(
+                    f"the tools {other!r} and {item.name!r} would both be sent as {sent!r}; rename one with tool(fn, name=...)"
+                )
+            self._tools[item.name] = item
+
+    @overload
+    def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
+    @overload
+    def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+    def tool(self, fn: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # mypy takes the keyword options for fn
+        """`@registry.tool`: as `@tool`, and the tool is added."""
+        if fn is None:
+            return lambda function: self.tool(function, **options)
+        made = tool(fn, **options)
+        self.add(made)
+        return made
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools in the form of the chat-completions API."""
+        return [item.schema() for item in self]
+
+    def only(self, *names: str) -> ToolRegistry:
+        """A registry of these tools alone; raises KeyError for a name that is not here."""
+        return ToolRegistry([self[name] for name in names])
+
+    def prefix(self, prefix: str) -> ToolRegistry:
+        """A registry of the same tools under longer names: `registry.prefix("w_")`."""
+        return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
+
+    def __or__(self, other: ToolLike) -> ToolRegistry:
+        """The tools of both."""
+        return ToolRegistry([self, other])
+
+    def __getitem__(self, name: str) -> AnyTool:
+        """The tool of that name; the KeyError lists the names that are here."""
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise KeyError(f"no tool {name!r}; there are: {', '.join(self._tools) or 'none'}") from None
+
+    def get(self, name: str) -> AnyTool | None:
+        """The tool of that name, or None."""
+        return self._tools.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[AnyTool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __repr__(self) -> str:
+        return f"ToolRegistry({', '.join(self._tools)})"
