@@ -43,6 +43,8 @@ class OpenCall:
 
     call: ToolCall
     position: int
+    attempt: int = 0
+    """How often the run had been resumed when the model made it."""
     judged: ToolCall | None = None
     """The call as it was judged: repaired and with its defaults."""
     verdict: str = ""
@@ -277,7 +279,7 @@ class RunState:
         self.messages.append(event.message)
         for call in event.message.tool_calls:
             self.call_ids.add(call.id)
-            self.calls[call.id] = OpenCall(call, self.calls_made)
+            self.calls[call.id] = OpenCall(call, self.calls_made, self.attempts - 1)
             self.calls_made += 1
         self._unanswered = len(event.message.tool_calls)
         self._spent(event.usage, event.cost)
