@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import json
@@ -25,6 +24,7 @@ from .claims import Claims
 from .context import CallScope, RunContext
 from .options import ToolOptions, check_option, names_of
 from .tasks import NoResult, within
+from .values import completed_call, is_async, returned, settled
 
 __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
@@ -119,7 +119,7 @@ class Tool(Generic[P, R]):
         target = self.function
         while isinstance(target, functools.partial):
             target = target.func
-        return any(map(_is_async, (target, type(target).__call__)))
+        return any(map(is_async, (target, type(target).__call__)))
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -194,18 +194,7 @@ class Tool(Generic[P, R]):
 
         A default that JSON cannot hold, or that would not be accepted back, is left out.
         """
-        from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-        given, full = arguments.given, {**arguments.given}
-        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
-            with contextlib.suppress(PydanticSerializationError, ValueError):
-                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
-        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
-            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
-            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
-            if self.parse(text).values == arguments.values:
-                return text
-        return json.dumps(dict(given), ensure_ascii=False)
+        return completed_call(arguments, self.parse)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
@@ -223,43 +212,18 @@ class Tool(Generic[P, R]):
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
         if self.is_async:
-            return await within(_settled(run, ctx, finish), self.timeout)
+            return await within(settled(run, ctx, finish), self.timeout)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                result = await threads.run(lambda: _returned(run(), ctx, finish))
+                result = await threads.run(lambda: returned(run(), ctx, finish))
         except TimeoutError:
             if scope.expired():
                 raise NoResult(self.timeout or 0.0) from None
             raise
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
-            return await within(_settled(lambda: result, ctx, finish), self.timeout)
+            return await within(settled(lambda: result, ctx, finish), self.timeout)
         return result
-
-
-async def _settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    result = run()
-    if inspect.isasyncgen(result):
-        async with contextlib.aclosing(result):
-            value: Any = [_reported(item, ctx) async for item in result]
-    else:
-        value = await result
-    return finish(value) if finish else value
-
-
-def _returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """What a sync function comes to: finished, unless there is something to await."""
-    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
-    return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
-
-
-def _is_async(fn: object) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
-
-
-def _reported(item: Any, ctx: RunContext[Any]) -> Any:
-    ctx.progress(item)
-    return item
 
 
 def _standing_for(function: Any) -> AnyTool | None:
