@@ -143,10 +143,14 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     assert cycle(GRAPH) is None
 
 
+LONGER = {"connections.py": 400, "rate_limit.py": 360, "state.py": 360}
+"""What is one story, and would be longer in parts."""
+
+
 @pytest.mark.parametrize("path", [*FILES.values(), *TOOLS.values()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 500
+    assert len(source.splitlines()) <= LONGER.get(path.name, 350)
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = [
         f"{f.name}: {f.end_lineno - f.lineno + 1} lines" for f in functions if f.end_lineno and f.end_lineno - f.lineno >= 50

@@ -102,7 +102,7 @@ class RunState:
 
     @property
     def repeats(self) -> int:
-        """How often the most frequent call was made, counted by its arguments and its result."""
+        """How often the most frequent call was made, by its arguments and its result."""
         return self._exchanges.max
 
     @property

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from ..schema.context import context_class
 from ..schema.parse import LONG_TEXT
 from .claims import Claims
 from .context import CallScope, RunContext
-from .options import ToolOptions, check_option, names_of
+from .options import ToolOptions, check_name, check_option, names_of
 from .tasks import NoResult, within
 from .values import completed_call, is_async, returned, settled
 
@@ -30,9 +29,6 @@ __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOption
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
-"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +75,7 @@ class Tool(Generic[P, R]):
         vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
 
     def _check_options(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ToolDefinitionError(
-                f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
-            )
+        check_name(self.name)
         for option in ToolOptions.__annotations__:
             check_option(self.name, option, getattr(self, option))
         for option in ("sensitive", "trusted_fields"):
