@@ -70,7 +70,7 @@ class Tool(Generic[P, R]):
 
     def __post_init__(self) -> None:
         self._check_options()
-        self._told()
+        self._full_description()
         names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
         vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
 
@@ -80,8 +80,7 @@ class Tool(Generic[P, R]):
             check_option(self.name, option, getattr(self, option))
         for option in ("sensitive", "trusted_fields"):
             object.__setattr__(self, option, names_of(self.name, option, getattr(self, option)))
-        unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
-        if unknown:
+        if unknown := sorted({*self.sensitive} - {*self.parameters.get("properties", {})}):
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
 
     def __copy__(self) -> Tool[P, R]:
@@ -95,7 +94,7 @@ class Tool(Generic[P, R]):
         found = _standing_for(self.function)
         if found is self:
             return str(found.__qualname__)  # type: ignore[attr-defined]
-        return _made_of, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
+        return _unpickled, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -117,7 +116,7 @@ class Tool(Generic[P, R]):
     @cached_property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it."""
-        return ToolSpec(self.name, self._told(), self.parameters, self.strict)
+        return ToolSpec(self.name, self._full_description(), self.parameters, self.strict)
 
     def result_schema(self) -> dict[str, Any]:
         """The JSON Schema of the result, from the annotation; `{}` without one. Its description is the docstring's.
@@ -127,7 +126,7 @@ class Tool(Generic[P, R]):
         schema = result_schema(self.function)
         return {**schema, "description": self.signature.returns} if self.signature.returns else schema
 
-    def _told(self) -> str:
+    def _full_description(self) -> str:
         """The description, with what comes back if `returns` says so; the API has no field for it."""
         if not self.returns:
             return self.description
@@ -139,7 +138,7 @@ class Tool(Generic[P, R]):
 
         A name that servers do not take is written as one like it.
         """
-        function = {"name": wire_name(self.name), "description": self._told(), "parameters": self.parameters}
+        function = {"name": wire_name(self.name), "description": self._full_description(), "parameters": self.parameters}
         return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
@@ -227,12 +226,6 @@ def _standing_for(function: Any) -> AnyTool | None:
     return found if isinstance(found, Tool) and found.function is function else None
 
 
-def _made_of(source: Any, options: ToolOptions) -> AnyTool:
-    """A tool from its pickle."""
-    made: AnyTool = tool(source, **options)
-    return made
-
-
 AnyTool: TypeAlias = Tool[..., Any]
 ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
 
@@ -263,6 +256,10 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     target = fn.func if isinstance(fn, functools.partial) else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def _unpickled(source: Any, options: Any) -> AnyTool:
+    return tool(source, **options)  # type: ignore[no-any-return]
 
 
 def as_tools(source: ToolLike) -> Iterator[AnyTool]:
@@ -310,8 +307,7 @@ class ToolRegistry:
         """`@registry.tool`: as `@tool`, and the tool is added."""
         if fn is None:
             return lambda function: self.tool(function, **options)
-        made = tool(fn, **options)
-        self.add(made)
+        self.add(made := tool(fn, **options))
         return made
 
     def schemas(self) -> list[dict[str, Any]]:
