@@ -259,7 +259,7 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
 
 
 def _unpickled(source: Any, options: Any) -> AnyTool:
-    return tool(source, **options)  # type: ignore[no-any-return]
+    return tool(source, **options)
 
 
 def as_tools(source: ToolLike) -> Iterator[AnyTool]:
