@@ -4,169 +4,54 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from types import NoneType
-from typing import Any, Generic, TypedDict, Unpack, cast, overload
+from typing import Any, Generic, Unpack, cast, overload
 from uuid import uuid4
 
 from . import _sync as portal
+from ._agent_parts import (
+    AgentParts,
+    RunOptions,
+    check_options,
+    check_parts,
+    check_price,
+    check_settings,
+    known_state,
+    model_of,
+    owner,
+    several,
+    spec_of,
+    tool_names,
+)
 from ._typing import OutputT
-from .errors import ModelRetry, SettingsError, Suspended, ToolDefinitionError
+from .errors import ModelRetry, SettingsError, Suspended
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, mend
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
-from .model import Model, ModelInfo, ModelRequest, ModelSettings, close, info_of
+from .model import Model, ModelSettings, close, info_of
 from .models.rate_limit import as_run
 from .models.retry import Retry
 from .policy import Policy
 from .run.approvals import Approvals, answers
 from .run.fingerprint import digest, fingerprint_of
-from .run.journal import Log
 from .run.limits import Limits
 from .run.loop import drive
 from .run.middleware import Middleware
 from .run.observers import Observer
-from .run.output import Output, output_of
 from .run.result import RunResult
-from .run.run import Attachments, Leave, Run
+from .run.run import Attachments, Run
 from .run.scope import Scope
-from .run.spec import AgentSpec, Approve
+from .run.spec import Approve
 from .run.state import RunState
 from .run.stream import RunStream, SyncRunStream
-from .tools.tool import AnyTool, RunContext, ToolLike, ToolRegistry, as_tools, tool
+from .tools.tool import AnyTool, RunContext, ToolLike, as_tools, tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
 
-class RunOptions(TypedDict, total=False):
-    """What one run is given; the meaning stands at `Agent.run`."""
-
-    messages: Sequence[Message] | None
-    deps: Any
-    observers: Sequence[Observer]
-    run_id: str | None
-    within: RunContext[Any] | None
-    log: Log | None
-    leave: Leave | None
-
-
-class AgentParts(TypedDict, total=False):
-    """What an agent is made of, beside its model and its output type; the meaning stands at `Agent`."""
-
-    instructions: str
-    tools: ToolLike
-    tool_choice: str
-    settings: ModelSettings | None
-    limits: Limits | None
-    retry: Retry | None
-    approve: Approve | None
-    history: History | None
-    middleware: Iterable[Middleware]
-    output_retries: int
-    deps_type: type[Any] | None
-    name: str
-    policy: Policy | Iterable[Policy]
-    observers: Iterable[Observer]
-    clock: Callable[[], float]
-
-
-_KINDS: dict[str, tuple[Any, ...]] = {
-    "instructions": (str,),
-    "tool_choice": (str,),
-    "settings": (ModelSettings, NoneType),
-    "limits": (Limits, NoneType),
-    "retry": (Retry, NoneType),
-    "approve": (Callable, NoneType),
-    "history": (Callable, NoneType),
-    "middleware": (tuple,),
-    "output_retries": (int,),
-    "deps_type": (type, NoneType),
-    "name": (str,),
-    "policy": (tuple,),
-    "observers": (tuple,),
-    "clock": (Callable,),
-}
-
-
 _OWN = ("_parts", "model", "deps_type", "spec", "fingerprint")
-
-
-def _format_of(output: Output) -> dict[str, Any]:
-    return {"response_format": output.response_format} if output.response_format else {}
-
-
-def _check_parts(parts: Mapping[str, Any]) -> None:
-    for name, kinds in _KINDS.items():
-        if not isinstance(parts[name], kinds):
-            allowed = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise SettingsError(f"{name} is {parts[name]!r:.80}; allowed: {allowed}")
-    for layer in parts["middleware"]:
-        if not isinstance(layer, Middleware):
-            raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
-    for policy in parts["policy"]:
-        if not isinstance(policy, Policy):
-            raise SettingsError(f"policy holds {policy!r:.80}; allowed: objects of subclasses of Policy")
-    for observer in parts["observers"]:
-        if not callable(observer):
-            raise SettingsError(f"observers holds {observer!r:.80}; allowed: functions of an event")
-
-
-def _model_of(model: object) -> Model:
-    """The model of a name, or the model itself."""
-    if model is None or isinstance(model, str):
-        from .models.chat import ChatModel
-
-        return ChatModel(model)
-    if isinstance(model, type) or not hasattr(model, "reply"):
-        raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
-    return cast("Model", model)
-
-
-def _several(parts: Any, one: type[Any] = NoneType) -> Any:
-    """The parts as a tuple; what is not iterable is refused later."""
-    if isinstance(parts, one):
-        return () if parts is None else (parts,)
-    return tuple(parts) if isinstance(parts, Iterable) else parts
-
-
-def _spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpec:
-    output = output_of(parts["output_type"], info.output_mode)
-    registry = _with_answer(ToolRegistry(parts["tools"]), output)
-    names, tool_choice, retry = _names(registry), parts["tool_choice"], parts["retry"]
-    if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
-        raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
-    same = ("output_retries", "tool_choice", "history", "approve", "middleware", "observers", "name", "clock")
-    return AgentSpec(
-        model=retry.wrap(model) if retry else model,
-        tools=registry,
-        offered=tuple(item.spec for item in registry),
-        instructions="\n\n".join(part for part in (parts["instructions"], output.instructions) if part),
-        settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
-        limits=parts["limits"] or Limits(),
-        price=info.price,
-        output=output,
-        policies=parts["policy"],
-        **{name: parts[name] for name in same},
-    )
-
-
-def _check_settings(info: ModelInfo, spec: AgentSpec) -> None:
-    """Raise `SettingsError` for what the model would refuse, unless a middleware may still change the request."""
-    if not any(layer.changes_requests for layer in spec.middleware):
-        info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
-
-
-def _check_price(info: ModelInfo, limits: Limits | None) -> None:
-    """Raise `SettingsError` for a limit on money if a model costs money, but nobody knows how much."""
-    if limits and limits.cost is not None and info.unpriced:
-        raise SettingsError(
-            f"limits: cost is set, but the price of {info.unpriced[0]} is not known; give it with "
-            "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
-        )
 
 
 class Agent(Generic[OutputT]):
@@ -214,15 +99,15 @@ class Agent(Generic[OutputT]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         tools = tuple(as_tools(tools))  # once, as it may be a generator
-        middleware, observers, policy = _several(middleware), _several(observers), _several(policy, Policy)
+        middleware, observers, policy = several(middleware), several(observers), several(policy, Policy)
         self._parts = {name: value for name, value in locals().items() if name != "self"}
-        _check_parts(self._parts)
-        self.model: Model = _model_of(model)
+        check_parts(self._parts)
+        self.model: Model = model_of(model)
         self.deps_type = deps_type
         info = info_of(self.model)
-        _check_price(info, limits)
-        self.spec = _spec_of(self.model, info, self._parts)
-        _check_settings(info, self.spec)
+        check_price(info, limits)
+        self.spec = spec_of(self.model, info, self._parts)
+        check_settings(info, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
         """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
@@ -251,7 +136,7 @@ class Agent(Generic[OutputT]):
         return {name: value for name, value in vars(self).items() if name not in _OWN}
 
     def __repr__(self) -> str:
-        return f"Agent({self.model!r}, tools=[{', '.join(_names(self.spec.tools))}])"
+        return f"Agent({self.model!r}, tools=[{', '.join(tool_names(self.spec.tools))}])"
 
     async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
         """Run to the end and give the result.
@@ -299,10 +184,10 @@ class Agent(Generic[OutputT]):
         not changed. Raises `SettingsError` for an answer of another form, and for a call that does not wait, or that is not
         what the model asked for; and where a `log` has other events than the state.
         """
-        self._check(options)
+        check_options(options, self.deps_type)
         if options.get("messages"):
             raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
-        known = await _known(state, options.get("log"))
+        known = await known_state(state, options.get("log"))
         given = answers(approvals or {}, known, self.spec.tools)
         return await self._drive(known, [self._resumed(known), *given], options)
 
@@ -347,7 +232,7 @@ class Agent(Generic[OutputT]):
         return await self._drive(known, [self._resumed(known), *goes_on.answers.values()], {"deps": ctx.deps, "within": ctx})
 
     def _resumed(self, known: RunState) -> RunResumed:
-        return RunResumed(self.spec.name, self.fingerprint, _owner(), known.attempts + 1)
+        return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
 
     async def aclose(self) -> None:
         """Close the model's connections of this event loop. A forgotten close leaks nothing: they end with the loop."""
@@ -359,31 +244,8 @@ class Agent(Generic[OutputT]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _check(self, options: RunOptions) -> None:
-        unknown = sorted({*options} - {*RunOptions.__annotations__})
-        if unknown:
-            raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
-        observers = options.get("observers") or ()
-        options["observers"] = () if callable(observers) or not isinstance(observers, Iterable) else tuple(observers)
-        if (observers and not options["observers"]) or not all(map(callable, options["observers"])):
-            raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
-        run_id = options.get("run_id")
-        if run_id is not None and not (isinstance(run_id, str) and run_id):
-            raise SettingsError(f"run_id is {run_id!r:.80}; allowed: a text that is not empty, or None")
-        within = options.get("within")
-        if within is not None and not isinstance(within, RunContext):
-            raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
-        log, leave = options.get("log"), options.get("leave")
-        if log is not None and not (hasattr(log, "append") and hasattr(log, "load")):
-            raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
-        if leave is not None and not hasattr(leave, "is_set"):
-            raise SettingsError(f"leave is {leave!r:.80}; allowed: an Event, or anything with `is_set()`, or None")
-        deps = options.get("deps")
-        if self.deps_type is not None and not isinstance(deps, self.deps_type):
-            raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {self.deps_type.__name__}")
-
     def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
-        self._check(options)
+        check_options(options, self.deps_type)
         if prompt is not None and not isinstance(prompt, str):
             raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
         given = options.get("messages") or ()
@@ -398,7 +260,7 @@ class Agent(Generic[OutputT]):
             history = [System(self.spec.instructions), *rest]
         new: list[Message] = [] if prompt is None else [User(plain_text(prompt))]
         run_id = options.get("run_id") or self._id_within(options.get("within"), prompt or "") or uuid4().hex
-        return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, _owner())
+        return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, owner())
 
     def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:
         """Named after the call that the run is part of, its agent and its prompt; the same after a crash."""
@@ -422,32 +284,6 @@ class Agent(Generic[OutputT]):
             return cast("RunResult[OutputT]", await drive(Run(self.spec, state, run_id, attached), first))
 
 
-async def _known(state: RunState | dict[str, Any] | None, log: Log | None) -> RunState:
-    """A state of its own to go on with."""
-    given = None
-    if state is not None:
-        given = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
-    if log is None:
-        if given is None:
-            raise SettingsError("there is nothing to go on with: give a state, or a log")
-        return given
-    logged = RunState.replay(await log.load())
-    if not logged.events:
-        raise SettingsError("the log has no events: there is no run to go on with")
-    if given is not None and given.events != logged.events:
-        raise SettingsError(
-            f"the state has {len(given.events)} events and the log {len(logged.events)}, or others; go on with the log alone"
-        )
-    return logged
-
-
-def _owner() -> str:
-    """Which program this is."""
-    import socket
-
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]) -> Agent[Any]:
     made = kind.__new__(kind)
     Agent.__init__(made, **parts)
@@ -460,14 +296,3 @@ def _is_last_answer(result: RunResult[Any]) -> bool:
     state, last = result.state, result.state.messages[-1]
     answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
     return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"
-
-
-def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:
-    """The tools, with the one that gives the answer; a request is strict with all of its tools or with none."""
-    if output.tool is not None:
-        registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
-    return registry
-
-
-def _names(registry: ToolRegistry) -> list[str]:
-    return [item.name for item in registry]

@@ -308,7 +308,7 @@ def test_approve_that_raises_ends_the_run_and_the_tool_does_not_run(how: How) ->
 @tool
 def who(ctx: RunContext[str]) -> str:
     """Who is it?"""
-    return f"{ctx.deps} {ctx.run_id} {ctx.position} {ctx.idempotency_key.rpartition(':')[0]}"
+    return f"{ctx.deps} {ctx.run_id} {ctx.position} {ctx.idempotency_key}"
 
 
 def test_tools_get_the_deps_and_know_their_run(how: How) -> None:

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {
         "errors",
         "messages",
+        "event_types",
         "events",
         "model",
         "names",
@@ -36,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"tools", "models"},
     {"policy"},
     {"run"},
-    {"agent"},
+    {"_agent_parts", "agent"},
     {"middleware", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "evals", "cli"},
 ]
@@ -122,7 +123,7 @@ def test_the_reading_of_imports_itself() -> None:
     assert list(imported("p.s", ast.parse("from .x import n"), ["p", "p.s"], modules)) == ["p.s.x"]
     assert cycle({"a": ["b"], "b": ["c", "d"], "c": [], "d": ["b"]}) == ["b", "d", "b"]
     assert cycle({"a": ["b", "c"], "b": ["c"], "c": []}) is None
-    assert GRAPH["agentkit.agent"] >= {"agentkit._sync", "agentkit.models.chat", "agentkit.run.loop"}
+    assert GRAPH["agentkit._agent_parts"] >= {"agentkit.errors", "agentkit.models.chat", "agentkit.run.spec"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -142,10 +143,14 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     assert cycle(GRAPH) is None
 
 
+LONGER = {"connections.py": 400, "rate_limit.py": 360, "state.py": 360}
+"""What is one story, and would be longer in parts."""
+
+
 @pytest.mark.parametrize("path", [*FILES.values(), *TOOLS.values()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 500
+    assert len(source.splitlines()) <= LONGER.get(path.name, 350)
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = [
         f"{f.name}: {f.end_lineno - f.lineno + 1} lines" for f in functions if f.end_lineno and f.end_lineno - f.lineno >= 50

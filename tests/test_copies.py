@@ -307,5 +307,6 @@ def test_the_context_is_copied_without_what_belongs_to_the_run() -> None:
         "call": dataclasses.asdict(ToolCall("call_01_0", "log")),
         "position": 0,
         "scope": None,
+        "attempt": 0,
     }
     assert other.deps == Deps({"a": 1}) and other.scope is None

@@ -404,9 +404,10 @@ def growths(name: str, shape: str) -> Iterator[float]:
     """How many times longer a text of ten times the length takes, again and again."""
     parser = PARSERS[name]
     short, long = parser.shapes[shape](parser.small), parser.shapes[shape](10 * parser.small)
-    for _ in range(8):
+    for _ in range(12):
         few = min(seconds(parser.read, short) for _ in range(3))
-        yield min(seconds(parser.read, long) for _ in range(2)) / max(few, _NOTHING)
+        many = min(seconds(parser.read, long) for _ in range(2))
+        yield many / max(few, _NOTHING)
 
 
 @pytest.mark.parametrize(("name", "shape"), ROWS)
@@ -419,6 +420,13 @@ def test_ten_times_the_text_takes_at_most_fifteen_times_as_long(name: str, shape
     pytest.fail(f"{name}, {shape}: ten times the text takes {min(seen):.0f} times as long")
 
 
+def slowness() -> float:
+    """How much slower than the machine of docs/speed.md this one is just now, at least 1."""
+    begun = time.process_time()
+    sum(number * number for number in range(200_000))
+    return max(1.0, (time.process_time() - begun) / 0.013)
+
+
 @pytest.mark.parametrize(("name", "shape"), IN_LOOP)
 def test_what_is_read_on_the_event_loop_holds_it_for_less_than_50_ms(name: str, shape: str) -> None:
     """Longer arguments are read in a thread."""
@@ -426,7 +434,8 @@ def test_what_is_read_on_the_event_loop_holds_it_for_less_than_50_ms(name: str, 
     text = parser.shapes[shape](LONG_TEXT)[:LONG_TEXT]
     times: list[float] = []
     for _ in range(30):  # the machine may be busy
-        times.append(seconds(parser.read, text) / (len(tools) if name == "calls" else 1))
+        slow = slowness()
+        times.append(seconds(parser.read, text) / (len(tools) if name == "calls" else 1) / slow)
         if times[-1] < 0.05:
             return
     pytest.fail(f"{name}, {shape}: {min(times) * 1000:.0f} ms")

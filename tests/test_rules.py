@@ -52,7 +52,7 @@ class Ledger:
 
         def effect(text: str, ctx: RunContext[None]) -> str:
             """Do something."""
-            self.done.append((ctx.call.name, ctx.idempotency_key.rpartition(":")[0]))
+            self.done.append((ctx.call.name, ":".join(ctx.idempotency_key.split(":")[:2])))
             return f"did {text}"
 
         names: dict[str, Any] = {"plain": {}, "reads": {"read_only": True}, "repeats": {"idempotent": True}}

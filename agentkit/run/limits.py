@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import inf
 from typing import Literal
 
 from .._renamed import renamed
 from ..errors import SettingsError
-from ..messages import BYTES_PER_TOKEN, Message, Spent, Usage, bytes_of
+from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spent, Usage, bytes_of
 from ..model import ToolSpec
 from ..prices import Price
 from .state import RunState
@@ -108,7 +109,7 @@ class Limits:
 
 def ahead(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
     """The prompt of the next call, with these messages: its tokens, and what it costs at least."""
-    known, added = state.context_tokens, state.added_bytes // BYTES_PER_TOKEN
+    known, added = state.context_tokens, _added_bytes(state) // BYTES_PER_TOKEN
     if not known:
         added += _bytes_of_tools(tools) // BYTES_PER_TOKEN
     if messages is not state.messages:
@@ -116,6 +117,12 @@ def ahead(state: RunState, price: Price | None, messages: Sequence[Message], too
         known = min(known, most)
         added = min(added, most - known)
     return Spent(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
+
+
+def _added_bytes(state: RunState) -> int:
+    """The bytes of the messages that are not in `context_tokens`."""
+    added = takewhile(lambda message: not isinstance(message, Assistant), reversed(state.messages))
+    return sum(map(bytes_of, added if state.context_tokens else state.messages))
 
 
 def _bytes_of_tools(tools: Sequence[ToolSpec]) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import replace
 from typing import Any, assert_never
 from uuid import uuid4
 
@@ -27,41 +26,12 @@ from ..events import (
     encode_event,
     load_event,
 )
-from ..messages import Assistant, Message, Spent, ToolCall, ToolResult, Usage, bytes_of
+from ..messages import Assistant, Message, Spent, ToolCall, Usage
+from .open_call import Counter, OpenCall
 
 __all__ = ["OpenCall", "RunState"]
 
 _VERSION = 2
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """A call of the last reply, until all calls of that reply are answered. `position` counts the calls of the run.
-
-    `call` is the call as it runs: the model's own, then as it was judged, then with the arguments of its approval.
-    """
-
-    call: ToolCall
-    position: int
-    judged: ToolCall | None = None
-    """The call as it was judged: repaired and with its defaults."""
-    verdict: str = ""
-    why: str = ""
-    """Why it has to be approved, or why it was not."""
-    approved: bool | None = None
-    edited: bool = False
-    started: bool = False
-    suspended: CallSuspended | None = None
-    """What it waits for, where it is started and waits for something outside."""
-    answers: dict[str, ApprovalGiven] = field(default_factory=dict)
-    """The approvals of the calls that it waits for, by their own ids."""
-    result: ToolResult | None = None
-
-    @property
-    def unanswered(self) -> list[ToolCall]:
-        """The calls of a run inside it that wait for an approval, under ids that the run around it knows them by."""
-        pending = self.suspended.pending if self.suspended else ()
-        return [replace(call, id=f"{self.call.id}/{call.id}") for call in pending if call.id not in self.answers]
 
 
 class RunState:
@@ -105,17 +75,12 @@ class RunState:
         """How often the run was begun or resumed."""
         self.uncertain: tuple[ToolCall, ...] = ()
         """The calls of which nobody knows whether they took effect."""
-        self.refusals = 0
-        """How often the same call was denied in the run, the most frequent one."""
-        self._denied: dict[tuple[str, str], int] = {}
+        self._denied, self._exchanges = Counter(), Counter()
         self._unanswered = 0
-        self._exchanges: dict[tuple[str, str, str], int] = {}
-        self._repeats = 0
-        self._uncounted: list[tuple[str, str, str]] = []
 
     def __repr__(self) -> str:
-        ended = self.stop_reason or ("paused" if self.pending else "under way")
-        return f"RunState({self.run_id!r}, {self.steps} steps, {len(self.messages)} messages, {ended})"
+        status = self.stop_reason or ("paused" if self.pending else "running")
+        return f"RunState({self.run_id!r}, {self.steps} steps, {len(self.messages)} messages, {status})"
 
     @classmethod
     def replay(cls, events: Iterable[LastingEvent]) -> RunState:
@@ -137,24 +102,18 @@ class RunState:
 
     @property
     def repeats(self) -> int:
-        """How often the most frequent call was made, counted by its arguments and its result."""
-        for name, arguments, content in self._uncounted:
-            exchange = name, _canonical(arguments), content
-            self._exchanges[exchange] = self._exchanges.get(exchange, 0) + 1
-            self._repeats = max(self._repeats, self._exchanges[exchange])
-        self._uncounted.clear()
-        return self._repeats
+        """How often the most frequent call was made, by its arguments and its result."""
+        return self._exchanges.max
+
+    @property
+    def refusals(self) -> int:
+        """How often the same call was denied, the most frequent one."""
+        return self._denied.max
 
     @property
     def spent(self) -> Spent:
         """All that was spent, as far as it is known: what limits are held against."""
         return Spent(self.usage + self.uncounted, self.known_cost)
-
-    @property
-    def added_bytes(self) -> int:
-        """The bytes of the messages that are not in `context_tokens`."""
-        added = takewhile(lambda message: not isinstance(message, Assistant), reversed(self.messages))
-        return sum(map(bytes_of, added if self.context_tokens else self.messages))
 
     @property
     def last_reply(self) -> Assistant | None:
@@ -265,7 +224,7 @@ class RunState:
     def _resumed(self) -> None:
         if self.stop_reason is not None:  # the limit that ended the run may be another one now
             self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
-            self.reached, self._denied, self.refusals = None, {}, 0
+            self.reached, self._denied = None, Counter()
         if not self.pending:  # approvals that no pause has confirmed are asked for again
             for waiting in self.open_calls:
                 if waiting.judged is not None and not waiting.started:
@@ -277,7 +236,7 @@ class RunState:
         self.messages.append(event.message)
         for call in event.message.tool_calls:
             self.call_ids.add(call.id)
-            self.calls[call.id] = OpenCall(call, self.calls_made)
+            self.calls[call.id] = OpenCall(call, self.calls_made, self.attempts - 1)
             self.calls_made += 1
         self._unanswered = len(event.message.tool_calls)
         self._spent(event.usage, event.cost)
@@ -339,7 +298,7 @@ class RunState:
             name = event.call.name
             if event.outcome != "unknown":
                 self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
-            self._uncounted.append((name, answered.call.arguments, event.result.content))
+            self._exchanges.add(name, answered.call.arguments, event.result.content)
         if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}
@@ -348,9 +307,7 @@ class RunState:
         if event.refused.startswith("limit:"):
             self.reached = event.refused
         if event.refused == "denied":
-            call = event.call.name, _canonical(event.call.arguments)
-            self._denied[call] = self._denied.get(call, 0) + 1
-            self.refusals = max(self.refusals, self._denied[call])
+            self._denied.add(event.call.name, event.call.arguments)
 
     def _approved(self, event: ApprovalGiven) -> None:
         if event.call_id not in self.calls:
@@ -393,11 +350,3 @@ class RunState:
         if not isinstance(first, RunStarted):
             raise ValueError(f"a fork needs at least the first event of {len(self.events)}; until is {until}")
         return RunState.replay([replace(first, run_id=run_id or uuid4().hex), *rest])
-
-
-def _canonical(arguments: str) -> str:
-    """The same text for arguments that differ in white space and the order of keys only."""
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True)
-    except (ValueError, RecursionError):
-        return arguments

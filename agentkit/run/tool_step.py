@@ -81,7 +81,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
     scope = run.scope_of(budget, progress, going_on)
-    ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope)
+    ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope, open_call.attempt)
     started = time.perf_counter()
     try:
         outcome = await execute(call, ctx, run.spec, threads, arguments)

@@ -34,14 +34,18 @@ class RunContext(Generic[DepsT]):
     call: ToolCall = field(default_factory=lambda: ToolCall("", ""))
     position: int = 0
     scope: CallScope | None = field(default=None, repr=False)
+    attempt: int = 0
+    """How often the run had been resumed when the model asked for the call."""
 
     @property
     def idempotency_key(self) -> str:
-        """A key for this very call: the same when the call is made again after a crash.
+        """A key for this very call: the run's id and the position, the same when the call is made again after a crash.
 
-        It is another one for another call at the same place (another tool, other arguments), and after `RunState.fork`.
+        Another call may come to stand at the same place: in a fork, which has another id, or where a run is resumed from before
+        the call. The key of a call that the model made after a resume also has a digest of the call.
         """
-        return f"{self.run_id}:{self.position}:{digest_of(self.call)[:8]}"
+        key = f"{self.run_id}:{self.position}"
+        return f"{key}:{digest_of(self.call)[:8]}" if self.attempt else key
 
     def progress(self, data: Any) -> None:
         """Show the watchers how far the tool is: text, or any value that JSON can hold.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypedDict
 
 from ..errors import ToolDefinitionError
 
-__all__ = ["ToolOptions", "check_option", "names_of"]
+__all__ = ["ToolOptions", "check_name", "check_option", "names_of"]
 
 
 class ToolOptions(TypedDict, total=False):
@@ -57,6 +58,18 @@ def check_option(tool: str, option: str, value: Any) -> None:
         case _:
             return
     raise ToolDefinitionError(f"tool {tool!r}: {option} is {value!r:.80}; allowed: {allowed}")
+
+
+_NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
+"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
+
+
+def check_name(name: object) -> None:
+    """Raise `ToolDefinitionError` for what cannot be a tool's name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ToolDefinitionError(
+            f"tool name {name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
+        )
 
 
 def names_of(tool: str, option: str, value: Any) -> tuple[str, ...]:

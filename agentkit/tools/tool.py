@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,16 +21,14 @@ from ..schema.context import context_class
 from ..schema.parse import LONG_TEXT
 from .claims import Claims
 from .context import CallScope, RunContext
-from .options import ToolOptions, check_option, names_of
+from .options import ToolOptions, check_name, check_option, names_of
 from .tasks import NoResult, within
+from .values import completed_call, is_async, returned, settled
 
 __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolLike", "ToolOptions", "ToolRegistry", "as_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
-"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +70,17 @@ class Tool(Generic[P, R]):
 
     def __post_init__(self) -> None:
         self._check_options()
-        self._told()
+        self._full_description()
         names = (name for name in functools.WRAPPER_ASSIGNMENTS if hasattr(self.function, name))
         vars(self).update({name: getattr(self.function, name) for name in names}, __wrapped__=self.function)
 
     def _check_options(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ToolDefinitionError(
-                f"tool name {self.name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
-            )
+        check_name(self.name)
         for option in ToolOptions.__annotations__:
             check_option(self.name, option, getattr(self, option))
         for option in ("sensitive", "trusted_fields"):
             object.__setattr__(self, option, names_of(self.name, option, getattr(self, option)))
-        unknown = sorted({*self.sensitive} - {*self.parameters.get("properties", {})})
-        if unknown:
+        if unknown := sorted({*self.sensitive} - {*self.parameters.get("properties", {})}):
             raise ToolDefinitionError(f"tool {self.name!r}: sensitive names no parameter of it: {', '.join(unknown)}")
 
     def __copy__(self) -> Tool[P, R]:
@@ -102,7 +94,7 @@ class Tool(Generic[P, R]):
         found = _standing_for(self.function)
         if found is self:
             return str(found.__qualname__)  # type: ignore[attr-defined]
-        return _made_of, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
+        return _unpickled, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -119,12 +111,12 @@ class Tool(Generic[P, R]):
         target = self.function
         while isinstance(target, functools.partial):
             target = target.func
-        return any(map(_is_async, (target, type(target).__call__)))
+        return any(map(is_async, (target, type(target).__call__)))
 
     @cached_property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it."""
-        return ToolSpec(self.name, self._told(), self.parameters, self.strict)
+        return ToolSpec(self.name, self._full_description(), self.parameters, self.strict)
 
     def result_schema(self) -> dict[str, Any]:
         """The JSON Schema of the result, from the annotation; `{}` without one. Its description is the docstring's.
@@ -134,7 +126,7 @@ class Tool(Generic[P, R]):
         schema = result_schema(self.function)
         return {**schema, "description": self.signature.returns} if self.signature.returns else schema
 
-    def _told(self) -> str:
+    def _full_description(self) -> str:
         """The description, with what comes back if `returns` says so; the API has no field for it."""
         if not self.returns:
             return self.description
@@ -146,7 +138,7 @@ class Tool(Generic[P, R]):
 
         A name that servers do not take is written as one like it.
         """
-        function = {"name": wire_name(self.name), "description": self._told(), "parameters": self.parameters}
+        function = {"name": wire_name(self.name), "description": self._full_description(), "parameters": self.parameters}
         return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
@@ -194,18 +186,7 @@ class Tool(Generic[P, R]):
 
         A default that JSON cannot hold, or that would not be accepted back, is left out.
         """
-        from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-        given, full = arguments.given, {**arguments.given}
-        for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
-            with contextlib.suppress(PydanticSerializationError, ValueError):
-                full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
-        with contextlib.suppress(ToolArgumentsInvalid, ValueError):
-            ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
-            text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
-            if self.parse(text).values == arguments.values:
-                return text
-        return json.dumps(dict(given), ensure_ascii=False)
+        return completed_call(arguments, self.parse)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
@@ -223,43 +204,18 @@ class Tool(Generic[P, R]):
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
         if self.is_async:
-            return await within(_settled(run, ctx, finish), self.timeout)
+            return await within(settled(run, ctx, finish), self.timeout)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                result = await threads.run(lambda: _returned(run(), ctx, finish))
+                result = await threads.run(lambda: returned(run(), ctx, finish))
         except TimeoutError:
             if scope.expired():
                 raise NoResult(self.timeout or 0.0) from None
             raise
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
-            return await within(_settled(lambda: result, ctx, finish), self.timeout)
+            return await within(settled(lambda: result, ctx, finish), self.timeout)
         return result
-
-
-async def _settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    result = run()
-    if inspect.isasyncgen(result):
-        async with contextlib.aclosing(result):
-            value: Any = [_reported(item, ctx) async for item in result]
-    else:
-        value = await result
-    return finish(value) if finish else value
-
-
-def _returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """What a sync function comes to: finished, unless there is something to await."""
-    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
-    return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
-
-
-def _is_async(fn: object) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
-
-
-def _reported(item: Any, ctx: RunContext[Any]) -> Any:
-    ctx.progress(item)
-    return item
 
 
 def _standing_for(function: Any) -> AnyTool | None:
@@ -268,12 +224,6 @@ def _standing_for(function: Any) -> AnyTool | None:
     for part in getattr(function, "__qualname__", "").split("."):
         found = getattr(found, part, None)
     return found if isinstance(found, Tool) and found.function is function else None
-
-
-def _made_of(source: Any, options: ToolOptions) -> AnyTool:
-    """A tool from its pickle."""
-    made: AnyTool = tool(source, **options)
-    return made
 
 
 AnyTool: TypeAlias = Tool[..., Any]
@@ -306,6 +256,10 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     target = fn.func if isinstance(fn, functools.partial) else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def _unpickled(source: Any, options: Any) -> AnyTool:
+    return tool(source, **options)
 
 
 def as_tools(source: ToolLike) -> Iterator[AnyTool]:
@@ -353,8 +307,7 @@ class ToolRegistry:
         """`@registry.tool`: as `@tool`, and the tool is added."""
         if fn is None:
             return lambda function: self.tool(function, **options)
-        made = tool(fn, **options)
-        self.add(made)
+        self.add(made := tool(fn, **options))
         return made
 
     def schemas(self) -> list[dict[str, Any]]:

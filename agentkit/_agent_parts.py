@@ -1,0 +1,216 @@
+"""What an agent and a run are given: what is allowed, and what is made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import NoneType
+from typing import Any, TypedDict, cast
+
+from .errors import SettingsError, ToolDefinitionError
+from .history import History
+from .messages import Message
+from .model import Model, ModelInfo, ModelRequest, ModelSettings
+from .models.retry import Retry
+from .policy import Policy
+from .run.journal import Log
+from .run.limits import Limits
+from .run.middleware import Middleware
+from .run.observers import Observer
+from .run.output import Output, output_of
+from .run.run import Leave
+from .run.spec import AgentSpec, Approve
+from .run.state import RunState
+from .tools.tool import RunContext, ToolLike, ToolRegistry
+
+__all__ = [
+    "AgentParts", "RunOptions", "check_options", "check_parts", "check_price", "check_settings", "known_state", "model_of",
+    "owner", "several", "spec_of", "tool_names",
+]  # fmt: skip
+
+
+class RunOptions(TypedDict, total=False):
+    """What one run is given; the meaning stands at `Agent.run`."""
+
+    messages: Sequence[Message] | None
+    deps: Any
+    observers: Sequence[Observer]
+    run_id: str | None
+    within: RunContext[Any] | None
+    log: Log | None
+    leave: Leave | None
+
+
+class AgentParts(TypedDict, total=False):
+    """What an agent is made of, beside its model and its output type; the meaning stands at `Agent`."""
+
+    instructions: str
+    tools: ToolLike
+    tool_choice: str
+    settings: ModelSettings | None
+    limits: Limits | None
+    retry: Retry | None
+    approve: Approve | None
+    history: History | None
+    middleware: Iterable[Middleware]
+    output_retries: int
+    deps_type: type[Any] | None
+    name: str
+    policy: Policy | Iterable[Policy]
+    observers: Iterable[Observer]
+    clock: Callable[[], float]
+
+
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "instructions": (str,),
+    "tool_choice": (str,),
+    "settings": (ModelSettings, NoneType),
+    "limits": (Limits, NoneType),
+    "retry": (Retry, NoneType),
+    "approve": (Callable, NoneType),
+    "history": (Callable, NoneType),
+    "middleware": (tuple,),
+    "output_retries": (int,),
+    "deps_type": (type, NoneType),
+    "name": (str,),
+    "policy": (tuple,),
+    "observers": (tuple,),
+    "clock": (Callable,),
+}
+
+
+def _format_of(output: Output) -> dict[str, Any]:
+    return {"response_format": output.response_format} if output.response_format else {}
+
+
+def check_parts(parts: Mapping[str, Any]) -> None:
+    for name, kinds in _KINDS.items():
+        if not isinstance(parts[name], kinds):
+            allowed = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise SettingsError(f"{name} is {parts[name]!r:.80}; allowed: {allowed}")
+    for layer in parts["middleware"]:
+        if not isinstance(layer, Middleware):
+            raise SettingsError(f"middleware holds {layer!r:.80}; allowed: objects of subclasses of Middleware")
+    for policy in parts["policy"]:
+        if not isinstance(policy, Policy):
+            raise SettingsError(f"policy holds {policy!r:.80}; allowed: objects of subclasses of Policy")
+    for observer in parts["observers"]:
+        if not callable(observer):
+            raise SettingsError(f"observers holds {observer!r:.80}; allowed: functions of an event")
+
+
+def model_of(model: object) -> Model:
+    """The model of a name, or the model itself."""
+    if model is None or isinstance(model, str):
+        from .models.chat import ChatModel
+
+        return ChatModel(model)
+    if isinstance(model, type) or not hasattr(model, "reply"):
+        raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
+    return cast("Model", model)
+
+
+def several(parts: Any, one: type[Any] = NoneType) -> Any:
+    """The parts as a tuple; what is not iterable is refused later."""
+    if isinstance(parts, one):
+        return () if parts is None else (parts,)
+    return tuple(parts) if isinstance(parts, Iterable) else parts
+
+
+def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpec:
+    output = output_of(parts["output_type"], info.output_mode)
+    registry = _with_answer(ToolRegistry(parts["tools"]), output)
+    names, tool_choice, retry = tool_names(registry), parts["tool_choice"], parts["retry"]
+    if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
+        raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
+    same = ("output_retries", "tool_choice", "history", "approve", "middleware", "observers", "name", "clock")
+    return AgentSpec(
+        model=retry.wrap(model) if retry else model,
+        tools=registry,
+        offered=tuple(item.spec for item in registry),
+        instructions="\n\n".join(part for part in (parts["instructions"], output.instructions) if part),
+        settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
+        limits=parts["limits"] or Limits(),
+        price=info.price,
+        output=output,
+        policies=parts["policy"],
+        **{name: parts[name] for name in same},
+    )
+
+
+def check_settings(info: ModelInfo, spec: AgentSpec) -> None:
+    """Raise `SettingsError` for what the model would refuse, unless a middleware may still change the request."""
+    if not any(layer.changes_requests for layer in spec.middleware):
+        info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
+
+
+def check_price(info: ModelInfo, limits: Limits | None) -> None:
+    """Raise `SettingsError` for a limit on money if a model costs money, but nobody knows how much."""
+    if limits and limits.cost is not None and info.unpriced:
+        raise SettingsError(
+            f"limits: cost is set, but the price of {info.unpriced[0]} is not known; give it with "
+            "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
+        )
+
+
+def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
+    """Raise `SettingsError` for options of a run that cannot work. `observers` becomes a tuple."""
+    unknown = sorted({*options} - {*RunOptions.__annotations__})
+    if unknown:
+        raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
+    observers = options.get("observers") or ()
+    options["observers"] = () if callable(observers) or not isinstance(observers, Iterable) else tuple(observers)
+    if (observers and not options["observers"]) or not all(map(callable, options["observers"])):
+        raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
+    run_id = options.get("run_id")
+    if run_id is not None and not (isinstance(run_id, str) and run_id):
+        raise SettingsError(f"run_id is {run_id!r:.80}; allowed: a text that is not empty, or None")
+    within = options.get("within")
+    if within is not None and not isinstance(within, RunContext):
+        raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
+    log, leave = options.get("log"), options.get("leave")
+    if log is not None and not (hasattr(log, "append") and hasattr(log, "load")):
+        raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
+    if leave is not None and not hasattr(leave, "is_set"):
+        raise SettingsError(f"leave is {leave!r:.80}; allowed: an Event, or anything with `is_set()`, or None")
+    deps = options.get("deps")
+    if deps_type is not None and not isinstance(deps, deps_type):
+        raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {deps_type.__name__}")
+
+
+async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) -> RunState:
+    """A state of its own to go on with."""
+    given = None
+    if state is not None:
+        given = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
+    if log is None:
+        if given is None:
+            raise SettingsError("there is nothing to go on with: give a state, or a log")
+        return given
+    logged = RunState.replay(await log.load())
+    if not logged.events:
+        raise SettingsError("the log has no events: there is no run to go on with")
+    if given is not None and given.events != logged.events:
+        raise SettingsError(
+            f"the state has {len(given.events)} events and the log {len(logged.events)}, or others; go on with the log alone"
+        )
+    return logged
+
+
+def owner() -> str:
+    """Which program this is."""
+    import socket
+
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:
+    """The tools, with the one that gives the answer; a request is strict with all of its tools or with none."""
+    if output.tool is not None:
+        registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
+    return registry
+
+
+def tool_names(registry: ToolRegistry) -> list[str]:
+    return [item.name for item in registry]
