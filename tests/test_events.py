@@ -163,6 +163,18 @@ def test_a_call_is_stored_with_its_reply_only() -> None:
     assert RunState.replay(map(decode_event, lines)).events == events
 
 
+@pytest.mark.parametrize("arguments", ["", "{}", '{"n": 1,}', "null", "[]", "x"])
+def test_arguments_come_back_as_they_were(arguments: str) -> None:
+    @tool
+    def give(n: int = 0) -> int:
+        """Give."""
+        return n
+
+    agent = Agent(ScriptedModel([[ToolCall("a", "give", arguments), ToolCall("b", "give", "{}")], "Done."]), tools=[give])
+    state = agent.run_sync("go").state
+    assert RunState.from_json(json.loads(json.dumps(state.to_json()))).events == state.events
+
+
 def test_a_long_output_is_stored_once() -> None:
     output = "".join(map(str, range(2_000)))
     told = shorten(output, 100)
