@@ -30,13 +30,20 @@ def check_types() -> bool:
 
 
 def print_table() -> bool:
-    """Print the lines of each module of `agentkit` and `tools`."""
-    total = 0
-    for path in (path for folder in ("agentkit", "tools") for path in sorted((ROOT / folder).rglob("*.py"))):
+    """Print the lines of each room of `agentkit`, of the tests, and of the longest files."""
+    rooms: dict[str, list[int]] = {}
+    lengths: list[tuple[int, str]] = []
+    for path in sorted(path for folder in ("agentkit", "tools", "tests") for path in (ROOT / folder).rglob("*.py")):
+        place = path.relative_to(ROOT)
+        room = place.parts[0] if place.parts[0] != "agentkit" else "/".join(place.parts[: min(2, len(place.parts) - 1)])
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        total += lines
-        print(f"{lines:6}  {path.relative_to(ROOT)}")
-    print(f"{total:6}  in all")
+        rooms.setdefault(room, []).append(lines)
+        if room != "tests":
+            lengths.append((lines, str(place)))
+    for room, counts in rooms.items():
+        print(f"{sum(counts):6}  {room}  ({len(counts)} files)")
+    print(f"{sum(lines for lines, _ in lengths):6}  without the tests; the longest: ", end="")
+    print(", ".join(f"{place} {lines}" for lines, place in sorted(lengths, reverse=True)[:3]))
     return True
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Blocking", "Caller", "caller", "finish", "may_wait", "run"]
+__all__ = ["Blocking", "Caller", "caller", "finish", "is_being_cancelled", "may_wait", "run"]
 
 T = TypeVar("T")
 
@@ -129,6 +129,12 @@ class Blocking:
         self.is_active = False
         with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
             _blocking.reset(self._token)
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody has cancelled this task: else a CancelledError is of code that it called."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 _blocking: contextvars.ContextVar[Blocking | None] = contextvars.ContextVar("agentkit_blocking", default=None)

@@ -227,9 +227,12 @@ class Agent(Generic[OutputT]):
     async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
         goes_on = cast("Scope | None", ctx.scope) and cast("Scope", ctx.scope).goes_on
         if not goes_on:
-            return await self.run(task, deps=ctx.deps, within=ctx)
+            options: RunOptions = {"deps": ctx.deps, "within": ctx}
+            return await self._drive(RunState(), [self._begin(task, options)], options, leaves_with_parent=True)
         known = RunState.from_json({"version": 2, "events": goes_on.events})
-        return await self._drive(known, [self._resumed(known), *goes_on.answers.values()], {"deps": ctx.deps, "within": ctx})
+        return await self._drive(
+            known, [self._resumed(known), *goes_on.answers.values()], {"deps": ctx.deps, "within": ctx}, leaves_with_parent=True
+        )
 
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
@@ -271,14 +274,25 @@ class Agent(Generic[OutputT]):
         return f"{key}.{before}" if before else key
 
     async def _drive(
-        self, state: RunState, first: Iterable[LastingEvent], options: RunOptions, watcher: Observer | None = None
+        self,
+        state: RunState,
+        first: Iterable[LastingEvent],
+        options: RunOptions,
+        watcher: Observer | None = None,
+        *,
+        leaves_with_parent: bool = False,
     ) -> RunResult[OutputT]:
         observers = (*(options.get("observers") or ()), *((watcher,) if watcher else ()))
         first = tuple(first)
         run_id = first[0].run_id if isinstance(first[0], RunStarted) else state.run_id
         scope = cast("Scope | None", getattr(options.get("within"), "scope", None))
         attached = Attachments(
-            deps=options.get("deps"), observers=observers, log=options.get("log"), leave=options.get("leave"), scope=scope
+            deps=options.get("deps"),
+            observers=observers,
+            log=options.get("log"),
+            leave=options.get("leave"),
+            scope=scope,
+            leaves_with_parent=leaves_with_parent,
         )
         with as_run():
             return cast("RunResult[OutputT]", await drive(Run(self.spec, state, run_id, attached), first))

@@ -195,7 +195,8 @@ def _with_open_arguments(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     """A call without arguments stands for one of an earlier event."""
     if kind == "RunPaused" and isinstance(fields.get("pending"), list | tuple):
         return {**fields, "pending": [_open(call) for call in fields["pending"]]}
-    return {**fields, "call": _open(fields.get("call"))} if kind in ("ToolStarted", "ToolFinished") else fields
+    is_open = kind == "ToolFinished" or (kind == "ToolStarted" and not fields.get("repaired"))
+    return {**fields, "call": _open(fields.get("call"))} if is_open else fields
 
 
 def _open(call: Any) -> Any:

@@ -7,18 +7,16 @@ import ipaddress
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any
 
 import hypothesis
 import pytest
 
 from agentkit import Agent, RunFinished, RunPaused, RunResult
 from agentkit.testing import DeepSeekSimulator
-
-How: TypeAlias = Callable[..., RunResult[Any]]
-Simulate: TypeAlias = Callable[..., DeepSeekSimulator]
+from tests.kit import How, Simulate
 
 SETTINGS = ("AGENTKIT_", "DEEPSEEK_", "OPENAI_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from agentkit import (
@@ -12,19 +11,13 @@ from agentkit import (
     ModelReply,
     ModelRequest,
     RunContext,
-    RunResult,
     ScriptedModel,
     StreamBroken,
     ToolCall,
-    ToolResult,
     Usage,
     tool,
 )  # fmt: skip
 from agentkit.messages import Spent
-from agentkit.testing import DeepSeekSimulator
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
 
 
 def priced(item: Any, tokens: int = 100, cost: float | None = 0.01) -> ModelReply:
@@ -37,11 +30,6 @@ def priced(item: Any, tokens: int = 100, cost: float | None = 0.01) -> ModelRepl
 def asking(name: str, number: int = 0) -> ToolCall:
     """A call of a sub-agent, or of a tool that takes a task."""
     return ToolCall(f"c{number}", name, '{"task": "x"}')
-
-
-def sent_to_model(result: RunResult[Any]) -> list[str]:
-    """What the model was told by the results of its calls."""
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
 
 
 @tool

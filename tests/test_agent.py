@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
 from typing import Any, assert_type
 
 import pytest
@@ -27,7 +26,6 @@ from agentkit import (
     Retry,
     RunContext,
     RunFinished,
-    RunResult,
     RunState,
     ScriptedModel,
     SettingsError,
@@ -35,16 +33,14 @@ from agentkit import (
     ToolCall,
     ToolDefinitionError,
     ToolFinished,
-    ToolResult,
     Usage,
     User,
     tool,
 )
 from agentkit.models.profiles import DEEPSEEK
-from agentkit.testing import DeepSeekSimulator, Failure, call
+from agentkit.testing import Failure, call
+from tests.kit import How, Simulate, tool_texts
 
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
 NO_WAIT = Retry(first=0, longest=0)
 
 
@@ -82,10 +78,6 @@ def scripted(script: Any, **options: Any) -> Agent[Any]:
     return Agent(ScriptedModel(script), tools=[get_weather, add, delete, broken], retry=None, **options)
 
 
-def contents(result: RunResult[Any]) -> list[str]:
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
-
-
 # --- answers and tools, over each way -------------------------------------------------------------
 
 
@@ -102,15 +94,15 @@ def test_a_text_answer(how: How) -> None:
 def test_tools_sync_and_async_in_one_reply_are_answered_in_call_order(how: How) -> None:
     calls = [call("add", a=1, b=2), call("get_weather", city="Paris"), call("add", a=3, b=4), call("nothing"), call("broken")]
     result = how(scripted([calls, "Done."]), "go")
-    assert contents(result)[:3] == ["3", '{"city":"Paris","celsius":21}', "7"]
-    assert "there is no tool 'nothing'; the tools are: get_weather, add" in contents(result)[3]
-    assert contents(result)[4] == "error: ValueError: no such table"
+    assert tool_texts(result)[:3] == ["3", '{"city":"Paris","celsius":21}', "7"]
+    assert "there is no tool 'nothing'; the tools are: get_weather, add" in tool_texts(result)[3]
+    assert tool_texts(result)[4] == "error: ValueError: no such table"
     assert (result.output, result.steps, result.usage.tool_calls) == ("Done.", 2, 5)
 
 
 def test_bad_arguments_are_told_to_the_model(how: How) -> None:
     result = how(scripted([ToolCall("c1", "add", '{"a": "x"}'), "Sorry."]), "go")
-    (told,) = contents(result)
+    (told,) = tool_texts(result)
     assert told.startswith("error: ")
     assert "a" in told
     assert "b" in told
@@ -183,7 +175,7 @@ def test_a_model_error_is_raised_with_the_state_so_far(how: How) -> None:
         how(scripted([call("add", a=1, b=2), AuthError("no key", status=401)]), "go")
     state = caught.value.state
     assert state.stop_reason == "error"
-    assert [m.content for m in state.messages if isinstance(m, ToolResult)] == ["3"]
+    assert tool_texts(state) == ["3"]
     assert state.usage.tool_calls == 1
 
 
@@ -205,7 +197,7 @@ def test_a_limit_ends_the_run_as_a_result(how: How) -> None:
     loop = scripted(lambda _: Assistant("looking", "", (call("add", a=1, b=2),)), limits=Limits(steps=3))
     result = how(loop, "go")
     assert (result.stop_reason, result.steps, result.output) == ("limit:steps", 3, "looking")
-    assert contents(result) == ["3", "3", "3"]
+    assert tool_texts(result) == ["3", "3", "3"]
 
 
 def test_a_limit_raises_only_if_asked_to(how: How) -> None:
@@ -223,7 +215,7 @@ def test_a_call_that_needs_an_approval_pauses_and_resumes(how: How) -> None:
     (pending,) = paused.pending
     assert (pending.name, paused.usage.tool_calls) == ("delete", 0)
     result = agent.resume_sync(paused.state.to_json(), {pending.id: True})
-    assert contents(result) == ["2", "deleted a"]
+    assert tool_texts(result) == ["2", "deleted a"]
     assert (result.stop_reason, result.output) == ("answer", "Done.")
     assert paused.stop_reason == "pending_approval"  # the given state is not changed
 
@@ -236,7 +228,7 @@ def test_answers_to_an_approval(approval: Any, told: str) -> None:
     agent = scripted([call("delete", path="a"), "Done."])
     paused = agent.run_sync("go")
     result = agent.resume_sync(paused.state, {paused.pending[0].id: approval})
-    assert (contents(result), result.output) == ([told], "Done.")
+    assert (tool_texts(result), result.output) == ([told], "Done.")
 
 
 def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> None:
@@ -246,7 +238,7 @@ def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> Non
     again = agent.resume_sync(paused.state, {first.id: True})
     assert (again.stop_reason, again.pending, again.usage.tool_calls) == ("pending_approval", (second,), 0)
     done = agent.resume_sync(again.state, {second.id: False})
-    assert contents(done) == ["deleted a", "error: not run: the call was not approved"]
+    assert tool_texts(done) == ["deleted a", "error: not run: the call was not approved"]
     assert agent.resume_sync(paused.state).pending == (first, second)
 
 
@@ -270,7 +262,7 @@ async def approve_later(_: ToolCall) -> bool:
 @pytest.mark.parametrize("approve", [lambda _: True, approve_later])
 def test_approve_is_asked_instead_of_pausing(how: How, approve: Any) -> None:
     result = how(scripted([call("delete", path="a"), "Done."], approve=approve), "go")
-    assert (contents(result), result.stop_reason) == (["deleted a"], "answer")
+    assert (tool_texts(result), result.stop_reason) == (["deleted a"], "answer")
 
 
 def test_approve_is_told_which_call_and_may_refuse(how: How) -> None:
@@ -282,7 +274,7 @@ def test_approve_is_told_which_call_and_may_refuse(how: How) -> None:
 
     result = how(scripted([[call("delete", path="a"), call("delete", path="b")], "Done."], approve=approve), "go")
     assert asked == ['{"path": "a"}', '{"path": "b"}']
-    assert contents(result) == ["error: not run: the call was not approved", "deleted b"]
+    assert tool_texts(result) == ["error: not run: the call was not approved", "deleted b"]
 
 
 def test_approve_that_raises_ends_the_run_and_the_tool_does_not_run(how: How) -> None:
@@ -299,7 +291,7 @@ def test_approve_that_raises_ends_the_run_and_the_tool_does_not_run(how: How) ->
         how(scripted([call("delete", path="a")], approve=approve), "go", observers=[watch])
     (last,) = ended
     assert last.stop_reason == "error"
-    assert contents(last.result) == ["error: not run: the run ended before this call"]
+    assert tool_texts(last.result) == ["error: not run: the run ended before this call"]
 
 
 # --- deps, options, copy, nesting, middleware -----------------------------------------------------
@@ -313,7 +305,7 @@ def who(ctx: RunContext[str]) -> str:
 
 def test_tools_get_the_deps_and_know_their_run(how: How) -> None:
     agent = Agent(ScriptedModel([call("who"), call("who"), "Done."]), tools=[who], deps_type=str)
-    assert contents(how(agent, "go", deps="ann", run_id="r7")) == ["ann r7 0 r7:0", "ann r7 1 r7:1"]
+    assert tool_texts(how(agent, "go", deps="ann", run_id="r7")) == ["ann r7 0 r7:0", "ann r7 1 r7:1"]
 
 
 @pytest.mark.parametrize("deps", [None, 7])
@@ -362,13 +354,13 @@ def test_an_agent_as_a_tool_of_an_agent_of_an_agent(how: How) -> None:
     inner = scripted([call("add", a=2, b=3), "five"]).as_tool("adder", "Adds.")
     middle = Agent(ScriptedModel([call("adder", task="2+3"), "It is five."]), tools=[inner]).as_tool("asker", "Asks.")
     result = how(Agent(ScriptedModel([call("asker", task="sum"), "Five."]), tools=[middle]), "go")
-    assert (contents(result), result.output) == (["It is five."], "Five.")
+    assert (tool_texts(result), result.output) == (["It is five."], "Five.")
 
 
 def test_an_agent_as_a_tool_that_pauses_pauses_the_run_around_it(how: How) -> None:
     inner = scripted([call("delete", path="a")]).as_tool("cleaner", "Cleans.")
     result = how(Agent(ScriptedModel([call("cleaner", task="x"), "Sorry."]), tools=[inner]), "go")
-    assert (result.stop_reason, contents(result)) == ("pending_approval", [])
+    assert (result.stop_reason, tool_texts(result)) == ("pending_approval", [])
 
 
 def test_an_agent_as_a_tool_that_stops_at_a_limit_gives_its_last_words_as_no_answer(how: How) -> None:
@@ -377,8 +369,8 @@ def test_an_agent_as_a_tool_that_stops_at_a_limit_gives_its_last_words_as_no_ans
         inner = Agent(ScriptedModel([step, "The rest."]), tools=[add], limits=Limits(steps=1, **limits))
         return Agent(ScriptedModel([call("inner", task="x"), "Ok."]), tools=[inner.as_tool("inner", "Works.")])
 
-    assert contents(how(outer(), "go")) == ["error: the agent inner gave no answer: limit:steps; its last words: Half of it."]
-    assert contents(how(outer(on_limit="answer"), "go")) == ["The rest."]
+    assert tool_texts(how(outer(), "go")) == ["error: the agent inner gave no answer: limit:steps; its last words: Half of it."]
+    assert tool_texts(how(outer(on_limit="answer"), "go")) == ["The rest."]
 
 
 class Traced(Middleware):
@@ -421,7 +413,7 @@ class Short(Middleware):
 
 def test_middleware_may_answer_itself(how: How) -> None:
     result = how(scripted([call("broken"), "x"], middleware=[Short(value={"cached": True})]), "go")
-    assert contents(result) == ['{"cached":true}']
+    assert tool_texts(result) == ['{"cached":true}']
     model = ScriptedModel([])
     cached = Short(reply=ModelReply(Assistant("from the cache"), Usage()))
     assert how(Agent(model, middleware=[cached]), "go").output == "from the cache"
@@ -434,7 +426,7 @@ def test_middleware_may_answer_itself(how: How) -> None:
 ])  # fmt: skip
 def test_an_exception_of_tool_middleware_counts_as_the_tools(how: How, error: Exception, told: str) -> None:
     result = how(scripted([call("add", a=1, b=2), "x"], middleware=[Short(error=error)]), "go")
-    assert contents(result) == [told]
+    assert tool_texts(result) == [told]
 
 
 def test_an_exception_of_model_middleware_ends_the_run(how: How) -> None:
@@ -470,7 +462,7 @@ def test_a_failed_run_goes_on_from_the_errors_state() -> None:
     with pytest.raises(AuthError) as caught:
         agent.run_sync("go")
     result = agent.resume_sync(caught.value.state)
-    assert (result.output, contents(result)) == ("Done.", ["3"])
+    assert (result.output, tool_texts(result)) == ("Done.", ["3"])
 
 
 def test_a_result_survives_json() -> None:

@@ -21,19 +21,16 @@ from agentkit import (
     Limits,
     RunContext,
     RunPaused,
-    RunResult,
     RunState,
     ScriptedModel,
     SettingsError,
     ToolCall,
-    ToolResult,
     ToolStarted,
     tool,
 )
 from agentkit.testing import call
 from agentkit.tools.tool import AnyTool
-
-How = Callable[..., RunResult[Any]]
+from tests.kit import How, reloaded, tool_texts
 
 
 class Payments:
@@ -70,10 +67,6 @@ def noting(seen: list[str]) -> Callable[[ToolCall], bool]:
     return approve
 
 
-def told(result: RunResult[Any]) -> list[str]:
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
-
-
 # --- answers -------------------------------------------------------------------------------------------------------------
 
 WRONG = ["no", "yes", "True", 1, 0, 1.0, "", None, {"approved": True}, {"approved": False}, (True, "why"), [True], object(), {},
@@ -102,9 +95,9 @@ def test_an_answer_of_another_form_is_an_error_and_nothing_runs(answer: Any) -> 
 )
 def test_answers_mean_the_same_from_approve_and_from_resume(answer: Any, paid: list[Any], says: str) -> None:
     asked, resumed = Payments(), Payments()
-    assert told(asked.agent(approve=lambda _: answer).run_sync("go")) == [says]
+    assert tool_texts(asked.agent(approve=lambda _: answer).run_sync("go")) == [says]
     paused = resumed.agent().run_sync("go")
-    assert told(resumed.agent("Done.").resume_sync(paused.state.to_json(), {paused.pending[0].id: answer})) == [says]
+    assert tool_texts(resumed.agent("Done.").resume_sync(paused.state.to_json(), {paused.pending[0].id: answer})) == [says]
     assert asked.paid == resumed.paid == paid
 
 
@@ -126,7 +119,7 @@ def test_a_refusal_may_carry_a_reason_in_the_events_too() -> None:
     result = Payments().agent(approve=lambda _: {"deny": "too dear"}).run_sync("go")
     (given,) = [event for event in result.events if isinstance(event, ApprovalGiven)]
     assert (given.approved, given.reason) == (False, "too dear")
-    assert RunState.from_json(json.loads(json.dumps(result.state.to_json()))).events == result.events
+    assert reloaded(result.state).events == result.events
 
 
 # --- what is shown is what runs ------------------------------------------------------------------------------------------
@@ -169,7 +162,7 @@ def test_the_model_reads_its_own_arguments_in_the_history() -> None:
     agent = payments.agent(Assistant(tool_calls=(ToolCall("c", "pay", "{'to': 'ann'}"),)), approve=lambda _: True)
     result = agent.run_sync("go")
     assert result.messages[1].tool_calls[0].arguments == "{'to': 'ann'}"  # type: ignore[union-attr]
-    assert told(result) == ["paid ann"]
+    assert tool_texts(result) == ["paid ann"]
 
 
 def test_arguments_are_parsed_once_for_the_predicate_the_approver_and_the_function() -> None:
@@ -215,7 +208,7 @@ def test_defaults_that_json_cannot_say_are_left_out(fn: Any, arguments: dict[str
     paused = Agent(ScriptedModel([call("show", **arguments)]), tools=[made]).run_sync("go")
     assert paused.pending[0].arguments == shown
     done = Agent(ScriptedModel(["Done."]), tools=[made]).resume_sync(paused.state.to_json(), {paused.pending[0].id: True})
-    assert told(done) == [arguments.get("day") or {"key": "hush", "x": "None"}[name]], "the tool got its own default"
+    assert tool_texts(done) == [arguments.get("day") or {"key": "hush", "x": "None"}[name]], "the tool got its own default"
 
 
 @pytest.mark.parametrize("text", ["{'to': 'ann',}", '{"arguments": {"to": "ann"}}', '{"to": "ann", "amount": "1"}'])
@@ -232,7 +225,7 @@ def test_the_event_of_a_call_that_nobody_approves_has_what_runs_too(text: str) -
 def test_arguments_that_do_not_fit_are_told_to_the_model_and_nobody_is_asked() -> None:
     payments, asked = Payments(), list[str]()
     agent = payments.agent(call("pay", amount="many"), approve=noting(asked))
-    assert "to: required, but missing" in told(agent.run_sync("go"))[0]
+    assert "to: required, but missing" in tool_texts(agent.run_sync("go"))[0]
     assert (asked, payments.paid) == ([], [])
 
 
@@ -275,7 +268,7 @@ def test_two_resumes_at_the_same_time_run_the_call_once() -> None:
     ends = asyncio.run(main())
     assert payments.paid == [("ann", 1)]
     used = ["error: not run: the approval of this call was used already"]
-    assert sum(isinstance(end, SettingsError) or told(end) == used for end in ends) == 7
+    assert sum(isinstance(end, SettingsError) or tool_texts(end) == used for end in ends) == 7
 
 
 def test_a_call_that_may_be_repeated_is_not_counted() -> None:
@@ -370,7 +363,7 @@ def test_approvals_that_a_later_pause_confirmed_stand() -> None:
 def test_the_same_call_denied_again_and_again_ends_the_run() -> None:
     payments = Payments()
     result = payments.agent(*[call("pay", to="ann")] * 20, approve=lambda _: False).run_sync("go")
-    assert (result.stop_reason, len(told(result))) == ("limit:refusals", 5)
+    assert (result.stop_reason, len(tool_texts(result))) == ("limit:refusals", 5)
     others = [call("pay", to=f"ann {n}") for n in range(8)]
     assert payments.agent(*others, approve=lambda _: False).run_sync("go").stop_reason == "answer"
     agent = payments.agent(*[call("pay", to="ann")] * 20, approve=lambda _: False, limits=Limits(refusals=None, steps=12))
@@ -393,5 +386,5 @@ def test_a_context_is_not_shown(how: How) -> None:
 
     shown: list[str] = []
     agent = Agent(ScriptedModel([call("send", to="ann"), "Done."]), tools=[send], approve=noting(shown))
-    assert told(how(agent, "go", deps="hello")) == ["hello to ann"]
+    assert tool_texts(how(agent, "go", deps="hello")) == ["hello to ann"]
     assert shown == ['{"to": "ann"}']

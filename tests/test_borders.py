@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from agentkit import (
     Assistant,
     Middleware,
     ModelReply,
-    RunResult,
-    RunState,
     ScriptedModel,
     SettingsError,
     System,
@@ -24,8 +21,7 @@ from agentkit import (
     tool,
 )
 from agentkit.testing import call
-
-How = Callable[..., RunResult[Any]]
+from tests.kit import How, reloaded, tool_texts
 
 
 class Text(str):
@@ -35,10 +31,6 @@ class Text(str):
 
     def __str__(self) -> str:
         return "not the text"
-
-
-def stored(result: RunResult[Any]) -> RunState:
-    return RunState.from_json(json.loads(json.dumps(result.state.to_json())))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +80,7 @@ def test_generators_count_wherever_a_list_does(how: How) -> None:
         seen.clear()
         messages = (message for message in [User("a"), Assistant("b")])
         result = how(each, "go", messages=messages, observers=(seen.append for _ in range(1)))
-        assert [m.content for m in result.messages if isinstance(m, ToolResult)] == ["noted"]
+        assert tool_texts(result) == ["noted"]
         assert len(result.messages) == 6
         assert "middleware" in seen and len(seen) > 5
 
@@ -113,7 +105,7 @@ def test_texts_are_plain_and_survive_being_stored(how: How, text: str) -> None:
     texts = [getattr(message, "content", None) or message.text for message in result.messages]  # type: ignore[union-attr]
     assert {type(found) for found in texts} == {str}
     "".join(texts).encode()  # no half of a character is left
-    assert stored(result).messages == result.messages
+    assert reloaded(result.state).messages == result.messages
     json.dumps(result.state.to_json(), ensure_ascii=False).encode()
     plain = str.__str__(text).replace("\ud800", "\ufffd")
     assert [found for found in texts if found not in ("x", "ok", "") and not found.startswith("error")] == [plain] * 5

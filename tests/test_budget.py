@@ -38,7 +38,8 @@ from agentkit._sync import Blocking
 from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.run.ledger import CallBudget, Ledger, OverBudget
-from tests.spending import How, Simulate, Twice, again, asking, endless, priced, sent_to_model
+from tests.kit import How, Simulate, tool_texts
+from tests.spending import Twice, again, asking, endless, priced
 
 PRICE = DEEPSEEK_FLASH[-1]
 STREAMED = ModelSettings(stream=True)
@@ -146,7 +147,7 @@ def test_limits_of_a_parent_bind_runs_at_any_depth(how: How, limits: Limits, rea
     middle = Agent(ScriptedModel([priced(asking("inner")), priced("never")]), tools=[inner]).as_tool("middle", "Ask.")
     result = how(Agent(ScriptedModel([priced(asking("middle")), priced("never")]), tools=[middle], limits=limits), "go")
     assert (result.stop_reason, len(model.requests)) == (f"limit:{reason}", 0 if reason == "output_tokens" else 1)
-    assert sent_to_model(result) == [f"error: the agent middle gave no answer: limit:{reason}"]
+    assert tool_texts(result) == [f"error: the agent middle gave no answer: limit:{reason}"]
     assert (result.cost or 0) <= 0.031
 
 
@@ -273,7 +274,7 @@ def test_run_sync_in_an_async_tool_pays_and_is_bound(limits: Limits, stop: str) 
 
     agent = Agent(ScriptedModel([priced(asking("ask")), priced("Done.")]), tools=[ask], limits=limits)
     result = asyncio.run(asyncio.wait_for(agent.run("go"), 20))
-    assert sent_to_model(result) == [stop]
+    assert tool_texts(result) == [stop]
     assert result.usage.requests == (6 if stop == "limit:cost" else 2 if limits.steps == 1 else 3)
 
 
@@ -456,7 +457,7 @@ def test_runs_of_several_threads_share_the_limit() -> None:
 
     result = of_sub_agents([asking("inner", n) for n in range(16)], [ask], Limits(cost=0.03))
     assert model.asked == 2
-    assert sorted(sent_to_model(result)) == ["answer"] * 2 + ["limit:cost"] * 14
+    assert sorted(tool_texts(result)) == ["answer"] * 2 + ["limit:cost"] * 14
 
 
 @pytest.mark.filterwarnings("ignore:a sync call inside a running event loop")
@@ -474,7 +475,7 @@ def test_run_sync_does_not_wait_for_calls_on_the_loop_that_it_blocks(limit: floa
     calls = Assistant(tool_calls=(asking("slow"), asking("hold", 1)))
     tools = [Agent(slow).as_tool("slow", "Ask."), hold]
     agent = Agent(ScriptedModel([priced(calls), priced("Done.")]), tools=tools, limits=Limits(cost=limit))
-    assert sent_to_model(asyncio.run(agent.run("go")))[1] == stop
+    assert tool_texts(asyncio.run(agent.run("go")))[1] == stop
 
 
 @pytest.mark.parametrize(("limit", "stop"), [(20_000, "answer"), (5_000, "limit:output_tokens")])
@@ -525,4 +526,4 @@ def test_a_last_answer_does_not_pass_the_limit_of_its_parent() -> None:
     inner = Agent(model, tools=[again], limits=Limits(steps=None, cost=0.02, on_limit="answer")).as_tool("inner", "Ask.")
     result = of_sub_agents([asking("inner")], [inner], Limits(cost=0.03))
     assert len(model.requests) == 2
-    assert sent_to_model(result) == ["error: the agent inner gave no answer: limit:cost"]
+    assert tool_texts(result) == ["error: the agent inner gave no answer: limit:cost"]

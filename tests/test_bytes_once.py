@@ -16,10 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from agentkit import Agent, ChatModel, Limits, ModelSettings, Retry, RunState, ScriptedModel, User, tool
+from agentkit import Agent, ChatModel, Limits, ModelSettings, Retry, ScriptedModel, User, tool
 from agentkit.messages import Message
 from agentkit.models.profiles import GENERIC, PROFILES, Profile
 from agentkit.testing import DeepSeekSimulator, Failure, SimRequest, call
+from tests.kit import reloaded
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -188,7 +189,7 @@ def test_tools_in_another_order_are_the_same_bytes() -> None:
 def test_a_state_is_replayed_to_the_same_bytes() -> None:
     model = ScriptedModel([[call("fetch", n=1)], "Done."])
     state = Agent(model, tools=[fetch]).run_sync("Go.").state
-    again = RunState.from_json(json.loads(json.dumps(state.to_json())))
+    again = reloaded(state)
     encode = ChatModel(base_url="http://127.0.0.1:9/v1")._encode
     assert [encode(message) for message in again.messages] == [encode(message) for message in state.messages]
     assert isinstance(again.messages[0], User)

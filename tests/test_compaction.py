@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -44,10 +43,8 @@ from agentkit.history import DropToolResults
 from agentkit.middleware import Middleware, NextModelCall
 from agentkit.middleware.cache_report import CacheReport
 from agentkit.middleware.compaction import ShortenOnOverflow, SpillOutputs, Summarise
-from agentkit.testing import DeepSeekSimulator, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
+from agentkit.testing import call
+from tests.kit import How, Simulate
 
 
 @tool(read_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from agentkit import (
     Limits,
     Message,
     RunFinished,
-    RunResult,
     System,
     TextDelta,
     ToolCall,
@@ -25,9 +24,7 @@ from agentkit import (
     tool,
 )
 from agentkit.testing import DeepSeekSimulator, Reply, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
+from tests.kit import How, Simulate
 
 
 @tool(read_only=True)

@@ -35,7 +35,8 @@ from agentkit.messages import Spent
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.models.profiles import profile_named
 from agentkit.testing import Cut, Late, call
-from tests.spending import How, Simulate, Twice, asking, broken, priced
+from tests.kit import How, Simulate
+from tests.spending import Twice, asking, broken, priced
 
 PRICE = DEEPSEEK_FLASH[-1]
 STREAMED = ModelSettings(stream=True)

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,21 +18,18 @@ from agentkit import (
     ModelReply,
     ModelRequest,
     RunContext,
-    RunResult,
     RunStarted,
     RunState,
     ScriptedModel,
     ToolCall,
     ToolFinished,
-    ToolResult,
     ToolStarted,
     Usage,
     tool,
 )
 from agentkit.events import LastingEvent
 from agentkit.testing import call
-
-How = Callable[..., RunResult[Any]]
+from tests.kit import tool_texts
 
 
 @tool(idempotent=True)
@@ -83,12 +79,8 @@ def test_every_prefix_ends_as_the_run_did(limits: Limits, approve: Any) -> None:
             continue  # the outcome is unknown there
         state = RunState.replay(whole.events[:cut]).fork()
         got = agent().resume_sync(json.loads(json.dumps(state.to_json())))
-        wanted = whole.stop_reason, whole.steps, whole.output, whole.usage.tool_calls, said(whole)
-        assert (got.stop_reason, got.steps, got.output, got.usage.tool_calls, said(got)) == wanted, last
-
-
-def said(result: RunResult[Any]) -> list[str]:
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
+        wanted = whole.stop_reason, whole.steps, whole.output, whole.usage.tool_calls, tool_texts(whole)
+        assert (got.stop_reason, got.steps, got.output, got.usage.tool_calls, tool_texts(got)) == wanted, last
 
 
 def prefix_with_a_started_call(**labels: Any) -> RunState:
@@ -102,7 +94,7 @@ def prefix_with_a_started_call(**labels: Any) -> RunState:
 def test_a_started_call_whose_tool_is_gone_or_renamed_has_an_unknown_outcome(labels: dict[str, Any]) -> None:
     renamed = tool(lambda: "again", name="pay_v2", description="Pay.", **labels)
     result = Agent(ScriptedModel(["I must find out."]), tools=[renamed]).resume_sync(prefix_with_a_started_call(**labels))
-    assert said(result)[0].startswith("error: outcome unknown: the program stopped while this call was running")
+    assert tool_texts(result)[0].startswith("error: outcome unknown: the program stopped while this call was running")
     (finished,) = [event for event in result.events if isinstance(event, ToolFinished)]
     assert finished.refused == "lost"
 
@@ -112,7 +104,7 @@ def test_a_call_that_is_made_again_counts_once_and_has_its_room() -> None:
     made = tool(lambda: "done", name="pay", description="Pay.", idempotent=True)
     agent = Agent(ScriptedModel(["Done."]), tools=[made], limits=Limits(tool_calls=1))
     result = agent.resume_sync(state)
-    assert (result.stop_reason, said(result), result.usage.tool_calls) == ("answer", ["done"], 1)
+    assert (result.stop_reason, tool_texts(result), result.usage.tool_calls) == ("answer", ["done"], 1)
     assert sum(isinstance(event, ToolStarted) for event in result.events) == 2
 
 

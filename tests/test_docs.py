@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -58,6 +59,26 @@ def test_blocks_print_what_the_page_says(page: Path, deepseek: Callable[..., Any
 def test_the_first_python_block_has_at_most_twelve_lines() -> None:
     code = next(code for kind, code in blocks(PAGES[0]) if kind == "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_each_attachment_in_contributing_has_at_most_fifteen_lines() -> None:
+    examples = [code for kind, code in blocks(ROOT / "CONTRIBUTING.md") if kind == "python"]
+    assert len(examples) == 7
+    assert max(len([line for line in code.splitlines() if line.strip()]) for code in examples) <= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_module_named_in_a_page_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"\b(?:agentkit|tests)/[\w/]+\.py\b", text)
+    modules = re.findall(r"^from (agentkit[\w.]*) import|\b(agentkit(?:\.[a-z_]\w*)+)", text, re.MULTILINE)
+    missing = [name for name in files if not (ROOT / name).exists()]
+    for name in {first or second for first, second in modules}:
+        try:
+            resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert missing == []
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -43,6 +43,7 @@ from agentkit import (
 from agentkit.events import LastingEvent, decode_event, dump_event, encode_event, load_event, stamp
 from agentkit.messages import shorten
 from agentkit.testing import call
+from tests.kit import reloaded
 
 CALL = ToolCall("a", "f", '{"x": ')
 TRANSCRIPT = (System("s"), User("u", "ann"), Assistant("t", "r", (CALL,)), ToolResult("a", "f", "3", True), Assistant("done"))
@@ -163,6 +164,18 @@ def test_a_call_is_stored_with_its_reply_only() -> None:
     assert RunState.replay(map(decode_event, lines)).events == events
 
 
+@pytest.mark.parametrize("arguments", ["", "{}", '{"n": 1,}', "null", "[]", "x"])
+def test_arguments_come_back_as_they_were(arguments: str) -> None:
+    @tool
+    def give(n: int = 0) -> int:
+        """Give."""
+        return n
+
+    agent = Agent(ScriptedModel([[ToolCall("a", "give", arguments), ToolCall("b", "give", "{}")], "Done."]), tools=[give])
+    state = agent.run_sync("go").state
+    assert RunState.from_json(json.loads(json.dumps(state.to_json()))).events == state.events
+
+
 def test_a_long_output_is_stored_once() -> None:
     output = "".join(map(str, range(2_000)))
     told = shorten(output, 100)
@@ -179,7 +192,7 @@ def test_states_of_version_1_are_read(which: str) -> None:
     state = RunState.from_json(data)
     assert state.run_id == "r1"
     assert (state.pending != ()) == (which == "paused")
-    assert RunState.from_json(json.loads(json.dumps(state.to_json()))).events == state.events
+    assert reloaded(state).events == state.events
     assert [type(event).__name__ for event in state.events] == [event["type"] for event in data["events"]]
 
 
@@ -227,7 +240,7 @@ def test_what_a_run_was_is_in_its_first_event() -> None:
 )
 def test_a_runs_end_carries_its_output_as_json(output_type: Any, script: str, output: Any) -> None:
     state = Agent(ScriptedModel([script]), output_type=output_type).run_sync("go").state
-    last = RunState.from_json(json.loads(json.dumps(state.to_json()))).events[-1]
+    last = reloaded(state).events[-1]
     assert isinstance(last, RunFinished) and last.output == output
 
 

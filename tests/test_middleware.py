@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentkit import Agent, Assistant, RunResult, ScriptedModel, ToolCall, ToolResult, ToolStarted, tool
+from agentkit import Agent, Assistant, ScriptedModel, ToolCall, ToolStarted, tool
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import call
-
-How = Callable[..., RunResult[Any]]
-
-
-def told(result: RunResult[Any]) -> list[str]:
-    return [message.content for message in result.messages if isinstance(message, ToolResult)]
+from tests.kit import How, tool_texts
 
 
 @pytest.mark.parametrize("from_thread", [False, True])
@@ -44,7 +38,7 @@ def test_one_of_several_calls_is_cancelled_and_the_run_goes_on(how: How, from_th
             stop.start() if from_thread else asyncio.get_running_loop().call_later(0.02, calls.cancel, event.call.id)
 
     result = how(Agent(model, tools=[wait], middleware=[calls]), "go", observers=[watch])
-    assert told(result) == ["error: the call was cancelled; it may or may not have taken effect", "b is done"]
+    assert tool_texts(result) == ["error: the call was cancelled; it may or may not have taken effect", "b is done"]
     assert (result.output, cleaned) == ("Done.", ["a"])
 
 
@@ -65,7 +59,7 @@ def test_a_sync_tool_is_given_up_and_its_thread_goes_on(how: How) -> None:
             asyncio.get_running_loop().call_later(0.02, lambda: calls.cancel(event.call.id))
 
     result = how(Agent(ScriptedModel([call("block"), "Done."]), tools=[block], middleware=[calls]), "go", observers=[watch])
-    assert told(result) == ["error: the call was cancelled; it may or may not have taken effect"]
+    assert tool_texts(result) == ["error: the call was cancelled; it may or may not have taken effect"]
     go_on.set()
     assert ended.wait(10)
 
@@ -82,7 +76,7 @@ def test_what_is_not_under_way_cannot_be_cancelled(how: How) -> None:
 
     asked = call("quick")
     result = how(Agent(ScriptedModel([asked, "Done."]), tools=[quick], middleware=[calls]), "go", run_id="r")
-    assert (told(result), said) == (["quick"], [False, False])
+    assert (tool_texts(result), said) == (["quick"], [False, False])
     assert not calls.cancel(asked.id)
 
 
@@ -126,7 +120,7 @@ def test_a_call_is_cancelled_at_the_event_that_tells_of_it(how: How) -> None:
 
     agent = Agent(ScriptedModel([call("pay"), "Done."]), tools=[pay], middleware=[calls])
     result = how(agent, "go", observers=[watch], run_id="r")
-    assert (told(result), ran) == (["error: the call was cancelled before it began"], [])
+    assert (tool_texts(result), ran) == (["error: the call was cancelled before it began"], [])
 
 
 def test_one_id_of_two_runs_is_refused_without_a_run_id() -> None:
@@ -149,7 +143,7 @@ def test_one_id_of_two_runs_is_refused_without_a_run_id() -> None:
         assert calls.cancel("call_01_0", run_id="b")
         await asyncio.sleep(0)
         go_on.set()
-        first, second = [told(await task) for task in tasks]
+        first, second = [tool_texts(await task) for task in tasks]
         assert first == ["waited"]
         assert second == ["error: the call was cancelled; it may or may not have taken effect"]
 

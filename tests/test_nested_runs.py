@@ -16,12 +16,12 @@ from agentkit import (
     RunState,
     ScriptedModel,
     SettingsError,
-    ToolResult,
     ToolStarted,
     tool,
 )  # fmt: skip
 from agentkit.testing import call
-from tests.spending import How, again, asking, sent_to_model
+from tests.kit import How, tool_texts
+from tests.spending import again, asking
 
 
 def named(key: str) -> str:
@@ -52,7 +52,7 @@ def test_a_sub_agent_gets_the_deps_and_a_name_that_stays_over_a_crash() -> None:
 
 
 def test_an_agent_that_asks_itself_is_stopped_at_a_depth(how: How) -> None:
-    model = ScriptedModel(lambda request: [call("self", task="x")] if not results_in(request) else results_in(request)[-1])
+    model = ScriptedModel(lambda request: [call("self", task="x")] if not tool_texts(request) else tool_texts(request)[-1])
 
     @tool(name="self")
     async def itself(ctx: RunContext[None], task: str) -> str:
@@ -62,10 +62,6 @@ def test_an_agent_that_asks_itself_is_stopped_at_a_depth(how: How) -> None:
     result = how(agent, "go")
     assert "agents run inside agents 4 deep; Limits(depth=3) allows no more" in result.output
     assert len(model.requests) == 8
-
-
-def results_in(request: Any) -> list[str]:
-    return [m.content for m in request.messages if isinstance(m, ToolResult)]
 
 
 def test_a_wrong_within_is_refused() -> None:
@@ -116,11 +112,11 @@ def test_only_a_last_answer_counts_as_one(last: Assistant, told_outer: str) -> N
     model = ScriptedModel([said_before, last])
     inner = Agent(model, tools=[again], limits=Limits(steps=1, on_limit="answer")).as_tool("inner", "Ask.")
     result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[inner]).run_sync("go")
-    assert sent_to_model(result)[0].startswith(told_outer)
+    assert tool_texts(result)[0].startswith(told_outer)
 
 
 def test_a_typed_last_answer_counts_as_one() -> None:
     model = ScriptedModel([asking("again"), call("final_answer", answer=7)])
     agent = Agent(model, tools=[again], output_type=int, limits=Limits(steps=1, on_limit="answer"))
     result = Agent(ScriptedModel([asking("inner"), "Done."]), tools=[agent.as_tool("inner", "Ask.")]).run_sync("go")
-    assert sent_to_model(result) == ["7"]
+    assert tool_texts(result) == ["7"]

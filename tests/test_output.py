@@ -39,6 +39,7 @@ from agentkit.events import LastingEvent, ToolFinished
 from agentkit.model import ModelReply, ModelRequest
 from agentkit.models.scripted import ScriptItem, call
 from agentkit.run.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
+from tests.kit import tool_texts
 
 
 class City(BaseModel):
@@ -369,7 +370,7 @@ def test_a_function_as_output_type_runs_once_and_gives_the_answer() -> None:
     assert offered.name == "final_answer" and offered.description.endswith("complete.\n\nFile a ticket.")
     assert offered.parameters["properties"]["title"]["description"] == "What it is about."
     assert list(offered.parameters["properties"]) == ["title", "urgent"]
-    told = [message.content for message in result.messages if isinstance(message, ToolResult)]
+    told = tool_texts(result)
     assert told[0] == "error: say what it is about" and "urgent: Input should be a valid boolean" in told[1]
     assert [type(event).__name__ for event in result.events[-3:]] == ["ToolStarted", "ToolFinished", "RunFinished"]
 
@@ -426,7 +427,7 @@ def test_a_crash_while_the_function_ran_is_told_and_nothing_runs_again_by_itself
     started = next(place for place, event in enumerate(events) if type(event).__name__ == "ToolStarted")
     other = agent.copy(model=ScriptedModel([call("final_answer", title="again"), "x"]))
     result = other.resume_sync(RunState.replay(events[: started + 1]), deps="me")
-    told = [message.content for message in result.messages if isinstance(message, ToolResult)]
+    told = tool_texts(result)
     assert told[0].startswith("error: outcome unknown")
     assert [title for _, title, _ in desk.done] == ["broken", "again"], "the model was told, and called again"
 
@@ -442,9 +443,7 @@ def test_of_two_answers_in_one_reply_one_runs() -> None:
     model = ScriptedModel([[call("final_answer", title="a"), call("final_answer", title="b")], "x"])
     result = run(model, desk.file)
     assert result.output == Ticket(number=1, title="a") and len(desk.done) == 1
-    assert [m.content for m in result.messages if isinstance(m, ToolResult)][
-        1
-    ] == "error: not run: the answer can be given once"
+    assert tool_texts(result)[1] == "error: not run: the answer can be given once"
 
 
 def test_a_text_is_no_call_of_the_function() -> None:

@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 import types
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ from agentkit import (
 )
 from agentkit import _sync as portal
 from agentkit.middleware import CancellableCalls
-from agentkit.testing import DeepSeekSimulator, Late, call
+from agentkit.testing import Late, call
+from tests.kit import Simulate
 
-Simulate = Callable[..., DeepSeekSimulator]
 ROOT = Path(__file__).parent.parent
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
 PRELUDE = """

@@ -39,10 +39,8 @@ from agentkit.middleware import CancellableCalls, Middleware, NextModelCall
 from agentkit.middleware.cache_report import CacheReport
 from agentkit.model import ToolSpec
 from agentkit.run.prefix import CacheMiss, cache_misses, change
-from agentkit.testing import DeepSeekSimulator, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
+from agentkit.testing import call
+from tests.kit import How, Simulate
 
 
 @tool(read_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +29,6 @@ from agentkit import (
     TextDelta,
     ToolCall,
     ToolFinished,
-    ToolResult,
     ToolStarted,
     Usage,
     tool,
@@ -38,9 +36,8 @@ from agentkit import (
 from agentkit.events import LastingEvent
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.testing import Cut, DeepSeekSimulator, Hangup, Reply, call
+from tests.kit import How, Simulate, tool_texts
 
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
 NO_WAIT = Retry(first=0, longest=0)
 
 
@@ -59,10 +56,6 @@ class Ledger:
         self.tools = [tool(effect, name=name, **labels) for name, labels in names.items()]
 
 
-def results(result: RunResult[Any]) -> list[str]:
-    return [m.content for m in result.messages if isinstance(m, ToolResult)]
-
-
 def chat(sim: DeepSeekSimulator) -> ChatModel:
     return ChatModel(base_url=sim.base_url)
 
@@ -76,8 +69,8 @@ def test_rule_1_a_tool_does_not_run_on_arguments_that_were_cut_at_max_tokens(how
     sim = simulate([whole_but_cut, "Sorry."])
     result = how(Agent(chat(sim), tools=ledger.tools), "go")
     assert ledger.done == []
-    assert all("cut off at max_tokens" in told for told in results(result))
-    assert (len(results(result)), result.output) == (2, "Sorry.")
+    assert all("cut off at max_tokens" in told for told in tool_texts(result))
+    assert (len(tool_texts(result)), result.output) == (2, "Sorry.")
 
 
 @pytest.mark.parametrize("arguments", ['{"text": 7}', "{}", '{"text": "a", "more": 1}', '{"text": "a"', "[]", '{"text": NaN}'])
@@ -86,7 +79,7 @@ def test_rule_1_a_tool_does_not_run_on_arguments_that_failed_validation(how: How
     sim = simulate([ToolCall("", "plain", arguments), "Sorry."])
     result = how(Agent(chat(sim), tools=ledger.tools), "go")
     assert ledger.done == []
-    assert results(result)[0].startswith("error: ")
+    assert tool_texts(result)[0].startswith("error: ")
 
 
 def test_rule_1_a_call_runs_once_though_the_reply_repeats_its_id(how: How, simulate: Simulate) -> None:
@@ -94,7 +87,7 @@ def test_rule_1_a_call_runs_once_though_the_reply_repeats_its_id(how: How, simul
     same = [ToolCall("c1", "plain", '{"text": "a"}'), ToolCall("c1", "plain", '{"text": "b"}')]
     sim = simulate([same, ToolCall("c1", "plain", '{"text": "c"}'), "Done."])
     result = how(Agent(chat(sim), tools=ledger.tools), "go", run_id="r")
-    assert results(result) == ["did a", "did b", "did c"]
+    assert tool_texts(result) == ["did a", "did b", "did c"]
     assert ledger.done == [("plain", f"r:{n}") for n in range(3)]
 
 
@@ -134,7 +127,7 @@ def test_rule_2_async_tools_run_together(how: How) -> None:
         return "met"
 
     result = how(Agent(ScriptedModel([[call("meet"), call("meet")], "Done."]), tools=[meet]), "go")
-    assert results(result) == ["met", "met"]
+    assert tool_texts(result) == ["met", "met"]
 
 
 @pytest.mark.parametrize("label", ["read_only", "parallel"])
@@ -148,7 +141,7 @@ def test_rule_2_labelled_sync_tools_run_together(how: How, label: str) -> None:
 
     labels: Any = {label: True}
     result = how(Agent(ScriptedModel([[call("meet"), call("meet")], "Done."]), tools=[tool(meet, **labels)]), "go")
-    assert results(result) == ["met", "met"]
+    assert tool_texts(result) == ["met", "met"]
 
 
 def test_rule_2_other_sync_tools_run_one_at_a_time_in_call_order(how: How) -> None:
@@ -176,7 +169,7 @@ def test_rule_3_what_goes_wrong_in_a_call_is_told_and_the_run_goes_on(how: How, 
 
     sim = simulate([[call("fails"), call("fial"), call("fails", more=1)], "Done."])
     result = how(Agent(chat(sim), tools=[fails]), "go")
-    told = results(result)
+    told = tool_texts(result)
     assert told[0].startswith("error: OSError: cannot reach postgres://")
     assert "hunter2" not in "".join(told)
     assert "there is no tool 'fial'; the tools are: fails" in told[1]
@@ -215,7 +208,7 @@ def test_rule_4_a_limit_is_checked_before_the_call_that_would_break_it(how: How,
     result = how(Agent(model, tools=ledger.tools, limits=limits), "go")
     assert (result.stop_reason, result.steps, len(model.requests)) == (f"limit:{name}", steps, steps)
     assert len(ledger.done) == min(steps, limits.tool_calls if limits.tool_calls is not None else steps)
-    assert len(results(result)) == steps  # all calls are answered, also those that were not run
+    assert len(tool_texts(result)) == steps  # all calls are answered, also those that were not run
 
 
 def test_rule_4_calls_beyond_the_limit_are_answered_without_being_run(how: How, simulate: Simulate) -> None:
@@ -223,7 +216,7 @@ def test_rule_4_calls_beyond_the_limit_are_answered_without_being_run(how: How, 
     sim = simulate([[call("plain", text=str(n)) for n in range(4)], "Enough."])
     agent = Agent(chat(sim), tools=ledger.tools, limits=Limits(tool_calls=2, on_limit="answer"))
     result = how(agent, "go")
-    assert results(result) == ["did 0", "did 1", *["error: not run: the run has reached its limit of tool calls"] * 2]
+    assert tool_texts(result) == ["did 0", "did 1", *["error: not run: the run has reached its limit of tool calls"] * 2]
     assert (result.stop_reason, result.output, len(ledger.done)) == ("limit:tool_calls", "Enough.", 2)
     assert sim.requests[1].body["tool_choice"] == "none"
 
@@ -291,7 +284,7 @@ def test_rule_4_the_seconds_limit_ends_what_is_under_way(how: How, where: str, o
     finally:
         release.set()
     assert state.stop_reason == "limit:seconds"
-    assert [m.content for m in state.messages if isinstance(m, ToolResult)] == (
+    assert tool_texts(state) == (
         ["error: outcome unknown: the run ended while this call was running; it may or may not have taken effect"]
         if name
         else []
@@ -395,8 +388,8 @@ def test_rule_7_any_prefix_resumes_and_only_repeatable_tools_run_again(length: i
     everything = [("plain", "r:0"), ("reads", "r:1"), ("repeats", "r:2"), ("plain", "r:3")]
     again = [(e.call.name, f"r:{e.position}") for e in unknown if e.call.name != "plain"]
     assert sorted(ledger.done) == sorted([done for done in everything if done not in started] + again)
-    assert sum("outcome unknown" in told for told in results(resumed)) == sum(e.call.name == "plain" for e in unknown)
-    assert (resumed.output, resumed.stop_reason, len(results(resumed))) == ("Done.", "answer", 4)
+    assert sum("outcome unknown" in told for told in tool_texts(resumed)) == sum(e.call.name == "plain" for e in unknown)
+    assert (resumed.output, resumed.stop_reason, len(tool_texts(resumed))) == ("Done.", "answer", 4)
     assert resumed.run_id == "r"
 
 
@@ -489,7 +482,7 @@ def test_rule_9_cancelling_leaves_a_valid_resumable_history_and_the_usage(simula
         return cancelled
 
     cancelled = asyncio.run(main())
-    told = results(cancelled)
+    told = tool_texts(cancelled)
     if moment == "tool":
         assert told[0].startswith("error: outcome unknown")
         assert told[1] == "error: not run: the run ended before this call"

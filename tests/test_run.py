@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -26,7 +25,6 @@ from agentkit import (
     RateLimited,
     RunContext,
     RunFinished,
-    RunResult,
     RunStarted,
     RunState,
     ScriptedModel,
@@ -41,9 +39,7 @@ from agentkit import (
 )
 from agentkit.events import LastingEvent
 from agentkit.testing import DeepSeekSimulator, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
+from tests.kit import How, Simulate, tool_texts
 
 
 @tool(read_only=True)
@@ -269,7 +265,7 @@ def test_a_tool_that_keeps_failing_is_given_up_after_its_retries(how: How) -> No
         raise ValueError("no")
 
     result = how(Agent(ScriptedModel([*[call("flaky")] * 4, "Done."]), tools=[flaky]), "go")
-    told = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    told = tool_texts(result)
     assert len(made) == 2
     assert told[2:] == [f"error: not run: flaky failed {n} times in a row; go on without it" for n in (2, 2)]
 
@@ -369,7 +365,7 @@ def test_a_cancellation_while_an_observer_waits_leaves_no_gap_for_the_others(
     asyncio.run(main())
     state = got[-1].result.state
     assert RunState.replay(got).messages == state.messages
-    assert [m.content for m in state.messages if isinstance(m, ToolResult)] == ["0", "1", "2"], "what was done is not unknown"
+    assert tool_texts(state) == ["0", "1", "2"], "what was done is not unknown"
 
 
 def test_a_second_cancellation_does_not_cut_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +458,7 @@ def test_an_answer_is_rendered_when_its_call_returns(how: How) -> None:
         for known in shared.values():
             known.clear()
         result = how(Agent(ScriptedModel([[call(name, n=n) for n in range(3)], "ok"]), tools=[add, add_sync]), "x")
-        assert [m.content for m in result.messages if isinstance(m, ToolResult)] == ["[0]", "[0,1]", "[0,1,2]"]
+        assert tool_texts(result) == ["[0]", "[0,1]", "[0,1,2]"]
 
 
 def test_no_tool_runs_where_none_may_be_called(how: How) -> None:
@@ -476,9 +472,7 @@ def test_no_tool_runs_where_none_may_be_called(how: How) -> None:
 
     result = how(Agent(ScriptedModel([call("t"), "ok"]), tools=[t], tool_choice="none"), "x")
     assert (result.output, ran) == ("ok", [])
-    assert [m.content for m in result.messages if isinstance(m, ToolResult)] == [
-        "error: not run: no tool may be called here; answer in words"
-    ]
+    assert tool_texts(result) == ["error: not run: no tool may be called here; answer in words"]
 
 
 def test_an_accepted_answer_is_kept_at_the_limit_of_calls(how: How) -> None:
@@ -486,7 +480,7 @@ def test_an_accepted_answer_is_kept_at_the_limit_of_calls(how: How) -> None:
     agent = Agent(ScriptedModel(replies), tools=[number], output_type=dict[str, int], limits=Limits(tool_calls=1))
     result = how(agent, "x")
     assert (result.stop_reason, result.output) == ("answer", {"x": 1})
-    told = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    told = tool_texts(result)
     assert told == ["1", "error: not run: the run has reached its limit of tool calls", "accepted"]
 
 
@@ -512,7 +506,7 @@ def test_a_validators_secret_is_not_told() -> None:
         return x
 
     result = Agent(ScriptedModel([call("t", x="a"), "ok"]), tools=[t]).run_sync("x")
-    (told,) = [m.content for m in result.messages if isinstance(m, ToolResult)]
+    (told,) = tool_texts(result)
     assert told.startswith("error: x: db postgres://[redacted]@db refused")
 
 

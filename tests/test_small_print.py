@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +20,10 @@ from agentkit import (
     ModelSettings,
     Retry,
     RunContext,
-    RunResult,
     ScriptedModel,
     ToolArgumentsInvalid,
     ToolFinished,
     ToolProgress,
-    ToolResult,
     ToolStarted,
     tool,
 )
@@ -35,9 +32,7 @@ from agentkit.models.prices import DEEPSEEK_FLASH, cost_of
 from agentkit.schema.coerce import coerce
 from agentkit.schema.node import Nodes
 from agentkit.testing import Cut, DeepSeekSimulator, call
-
-How = Callable[..., RunResult[Any]]
-
+from tests.kit import tool_texts
 
 # --- mended values ------------------------------------------------------------------------------------------------------
 
@@ -207,12 +202,12 @@ def test_a_part_outside_a_spilled_output_is_empty_and_never_from_its_end(
         return "abc" + "-" * 995 + "yz"
 
     def answer(request: ModelRequest) -> Any:
-        told = [message.content for message in request.messages if isinstance(message, ToolResult)]
+        told = tool_texts(request)
         if not told:
             return call("fetch")
         (file,) = tmp_path.iterdir()
         return call("read_output", name=file.name, start=start, length=length) if len(told) == 1 else "Done."
 
     agent = Agent(ScriptedModel(answer), tools=[fetch, spill.tool], middleware=[spill])
-    told = [message.content for message in agent.run_sync("go").messages if isinstance(message, ToolResult)]
+    told = tool_texts(agent.run_sync("go"))
     assert told[1].rpartition("\n[characters ")[0] == expected

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,9 +37,8 @@ from agentkit import (
     ToolStarted,
     tool,
 )
-from agentkit.testing import Cut, DeepSeekSimulator, call
-
-Simulate = Callable[..., DeepSeekSimulator]
+from agentkit.testing import Cut, call
+from tests.kit import Simulate
 
 
 @tool

@@ -17,16 +17,15 @@ from agentkit import (
     Limits,
     Middleware,
     RunContext,
-    RunResult,
     ScriptedModel,
     ToolCall,
-    ToolResult,
     tool,
 )
 from agentkit._sync import Caller
 from agentkit._threads import Threads
 from agentkit.middleware import NextToolCall
 from agentkit.testing import call
+from tests.kit import tool_texts
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
 
@@ -306,10 +305,6 @@ def asked(names: str) -> list[ToolCall]:
     return [call(name, n=number) for number, name in enumerate(names.split(), 1)]
 
 
-def told(result: RunResult[Any]) -> list[str]:
-    return [message.content for message in result.messages if isinstance(message, ToolResult)]
-
-
 @pytest.mark.parametrize(
     "replies",
     [
@@ -331,7 +326,7 @@ def test_sync_calls_one_after_another_run_in_one_thread(replies: list[str]) -> N
         tools=[*database.tools, free, elsewhere],
         limits=Limits(steps=30),
     )
-    wrong = [text for text in told(agent.run_sync("go")) if not text.isdecimal() and "no_such_tool" not in text]
+    wrong = [text for text in tool_texts(agent.run_sync("go")) if not text.isdecimal() and "no_such_tool" not in text]
     assert not wrong
     assert len({*database.threads}) == 1
 
@@ -369,7 +364,7 @@ def test_after_a_call_that_timed_out_the_next_ones_share_another_thread() -> Non
     script = [call("work", hang=hang) for hang in (False, True, False, False)]
     try:
         result = Agent(ScriptedModel([*script, "Done."]), tools=[work]).run_sync("go")
-        assert ["no result within" in text for text in told(result)] == [False, True, False, False]
+        assert ["no result within" in text for text in tool_texts(result)] == [False, True, False, False]
         assert threads[0] is threads[1] and threads[2] is threads[3] and threads[1] is not threads[2]
         assert threads[1].is_alive()
     finally:
@@ -434,7 +429,7 @@ def test_an_agent_inside_a_sync_tool_has_a_thread_of_its_own() -> None:
 
     script: list[Any] = [asked("write"), call("ask"), call("helper", task="go"), asked("write"), "Done."]
     agent = Agent(ScriptedModel(script), tools=[*outer.tools, ask, helper.as_tool("helper", "Helps.")])
-    assert told(agent.run_sync("go")) == ["1", "Helped.", "Helped.", "1"]
+    assert tool_texts(agent.run_sync("go")) == ["1", "Helped.", "Helped.", "1"]
     assert len({*outer.threads}) == 1 and outer.threads[0] not in inner.threads
 
 
@@ -453,5 +448,5 @@ def test_a_middleware_that_makes_a_call_twice_at_once_does_not_wait_for_the_runs
         together.wait()
 
     agent = Agent(ScriptedModel([call("meet"), call("meet"), "Done."]), tools=[meet], middleware=[Twice()])
-    assert told(agent.run_sync("go")) == ["null", "null"]
+    assert tool_texts(agent.run_sync("go")) == ["null", "null"]
     assert len(threads) == 4 and len({*threads}) == 2

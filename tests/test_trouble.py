@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,9 +12,7 @@ from pydantic import BaseModel
 from agentkit import Agent, Assistant, ChatModel, EndpointWarning, Limits, Retry, RunResult, ToolCall, ToolFinished, tool
 from agentkit.models.profiles import DEEPSEEK, Profile
 from agentkit.testing import DeepSeekSimulator, Failure, Raw, Reply, call
-
-How = Callable[..., RunResult[Any]]
-Simulate = Callable[..., DeepSeekSimulator]
+from tests.kit import How, Simulate
 
 SECRET = "sk-" + "a1B2" * 8
 ran: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from .._sync import is_being_cancelled
 from ..events import RunInfo
 from ..messages import Message, User
 from ..tools.tool import AnyTool
@@ -125,7 +127,9 @@ async def _verdict(policy: Policy, call: JudgedCall, ctx: JudgeContext) -> Verdi
         verdict: Any = policy.judge(call, ctx)
         if inspect.isawaitable(verdict):
             verdict = await verdict
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
         log.warning("the policy %.80r failed, so the call %s is denied", policy, call.name, exc_info=True)
         return Deny(f"the policy {type(policy).__name__} failed: {type(error).__name__}")
     if type(verdict) not in _STRICTNESS:

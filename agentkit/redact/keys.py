@@ -81,7 +81,7 @@ class Hider:
     __slots__ = ("_known",)
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._known: deque[tuple[Secret, Unseen[list[str]], Unseen[list[str]]]] = deque(maxlen=_KEPT)
+        self._known: deque[tuple[Secret, Unseen[list[str]], Unseen[list[str]], Unseen[frozenset[str]]]] = deque(maxlen=_KEPT)
         for secret in secrets:
             self.add(secret)
 
@@ -90,12 +90,13 @@ class Hider:
 
     def add(self, secret: Secret) -> None:
         """Hide this one as well, if it can be a key."""
-        if secret.is_worth_hiding and all(secret != known for known, _forms, _blocks in tuple(self._known)):
-            self._known.append((secret, Unseen(_forms_of(secret)), Unseen(_blocks_of(secret))))
+        if secret.is_worth_hiding and all(secret != known for known, _forms, _blocks, _pairs in tuple(self._known)):
+            forms = Unseen(_forms_of(secret))
+            self._known.append((secret, forms, Unseen(_blocks_of(secret)), Unseen(_pairs_of(forms.reveal()))))
 
     def finds(self, text: str) -> bool:
         """Whether a secret, or the first half of one, is in the text."""
-        for _secret, forms, blocks in tuple(self._known):
+        for _secret, forms, blocks, _pairs in tuple(self._known):
             if len(text) >= _BLOCK and any([block in text for block in blocks.reveal()]) and any(self._stretches(text)):  # noqa: C419
                 return True
             half = len(forms.reveal()[0]) // 2
@@ -119,7 +120,7 @@ class Hider:
     def spans(self, text: str, *, goes_on: bool = False) -> list[tuple[int, int]]:
         """Where in the text secrets are, as `hide` says."""
         found = list[tuple[int, int]]()
-        for _secret, forms, _blocks in tuple(self._known):
+        for _secret, forms, _blocks, _pairs in tuple(self._known):
             for form in forms.reveal():
                 at = text.find(form)
                 while at >= 0:
@@ -133,7 +134,7 @@ class Hider:
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:
         """Where in the text long stretches of secrets are. Each holds one of the blocks that are looked for."""
-        for secret, _forms, blocks in tuple(self._known):
+        for secret, _forms, blocks, _pairs in tuple(self._known):
             for number, block in enumerate(blocks.reveal()):
                 place = number * _STEP
                 at = text.find(block)
@@ -146,7 +147,11 @@ class Hider:
 
     def begun(self, text: str) -> int:
         """How many characters at the end of the text may be the beginning of a secret."""
-        return max((_begun(text, forms.reveal()) for _secret, forms, _blocks in tuple(self._known)), default=0)
+        begun, end = 0, (text[-1:], text[-2:])
+        for _secret, forms, _blocks, pairs in tuple(self._known):
+            if not pairs.reveal().isdisjoint(end):  # most texts end otherwise
+                begun = max(begun, _begun(text, forms.reveal()))
+        return begun
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -157,6 +162,11 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             apart.append((start, end))
     return apart
+
+
+def _pairs_of(forms: list[str]) -> frozenset[str]:
+    """What the beginning of a form can end with: its first character, or any two that stand together in it."""
+    return frozenset([form[0] for form in forms] + [form[at : at + 2] for form in forms for at in range(len(form) - 1)])
 
 
 def _begun(text: str, forms: list[str]) -> int:

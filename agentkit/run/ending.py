@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from functools import partial
+import json
 from typing import Any
 
 from ..errors import AgentError, LimitReached, LogFailed
-from ..events import RunFinished, RunPaused, digest_of
+from ..events import RunFinished, RunPaused, ToolFinished, digest_of
 from ..messages import ToolCall
 from .decisions import Finish
 from .execute import describe_error
 from .output import TextOutput
 from .result import RunResult
 from .run import Run
-from .state import OpenCall
-from .tool_step import answer_call
+from .tool_step import answer_of
 
-__all__ = ["abandon", "beyond", "finish", "left", "pause"]
+__all__ = ["abandon", "beyond", "finish", "json_value", "left", "pause"]
 
 NOT_RUN = "not run: the run ended before this call"
 GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
@@ -34,14 +33,14 @@ async def pause(run: Run, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
 async def finish(run: Run, end: Finish) -> RunResult[Any]:
     """End the run: answer what is open, and give the result, or raise what was asked to be raised."""
     is_limit = end.stop_reason.startswith("limit:")
-    for call in run.state.open_calls:
-        await _close(run, call, end.stop_reason if is_limit else "ended")
+    closed = _closed(run, end.stop_reason if is_limit else "ended")
     output = _text_so_far(run) if end.output is None and end.stop_reason != "answer" else end.output
     result: RunResult[Any] = RunResult(output, run.state)
     error: AgentError | None = end.error
     if error is None and is_limit and run.spec.limits.on_limit == "raise":
         error = LimitReached(end.stop_reason)
-    await run.record(RunFinished(end.stop_reason, str(error) if error else None, result, output=_jsonable(output)))
+    last = RunFinished(end.stop_reason, str(error) if error else None, result, output=json_value(output))
+    await run.record(*closed, last)
     if error is not None:
         raise error
     return result
@@ -60,26 +59,31 @@ async def abandon(run: Run, stop_reason: str, error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         run.observers.grace.begin()
     with contextlib.suppress(Exception, asyncio.CancelledError):
-        if isinstance(error, LogFailed) or error is run.observers.raised:
-            await run.journal.flush()
-        elif run.state.stop_reason is None:
+        is_left = isinstance(error, LogFailed) or error is run.observers.raised
+        if run.state.stop_reason is None and not is_left:
             await _close_all(run, stop_reason, error)
+        await run.journal.flush()
     if isinstance(error, AgentError):
         error.state = run.state
 
 
 async def _close_all(run: Run, stop_reason: str, error: BaseException) -> None:
     text = None if stop_reason == "cancelled" else describe_error(error)
-    result: RunResult[Any] = RunResult(_text_so_far(run), run.state)
-    last = partial(run.record, RunFinished(stop_reason, text, result))
-    for end in (*(partial(_close, run, call) for call in run.state.open_calls), last):
-        with contextlib.suppress(asyncio.CancelledError):  # a second one must not cut the end short
-            await end()
+    last = RunFinished(stop_reason, text, RunResult(_text_so_far(run), run.state))
+    try:
+        await run.record(*_closed(run, "ended"), last)
+    except asyncio.CancelledError:  # a second one: what is recorded is still stored and told
+        await run.journal.flush()
+        raise
 
 
-async def _close(run: Run, call: OpenCall, refused: str = "ended") -> None:
+def _closed(run: Run, refused: str) -> list[ToolFinished]:
+    """The answers of the calls that the end of the run leaves open."""
     never = beyond(refused) if refused.startswith("limit:") else NOT_RUN
-    await answer_call(run, call, GIVEN_UP if call.started else never, refused, unknown=call.started)
+    return [
+        answer_of(call.call, GIVEN_UP if call.started else never, refused, unknown=call.started)
+        for call in run.state.open_calls
+    ]
 
 
 def _text_so_far(run: Run) -> str | None:
@@ -87,16 +91,16 @@ def _text_so_far(run: Run) -> str | None:
     return reply.text if reply and isinstance(run.spec.output, TextOutput) else None
 
 
-def _jsonable(value: Any) -> Any:
-    """The value as JSON can hold it; of what it cannot hold, the text."""
-    if value is None or type(value) in (str, int, bool):
+def json_value(value: Any) -> Any:
+    """The value as JSON can hold it and give it back; of what it cannot hold, the text."""
+    if value is None or type(value) in (str, bool):
         return value
-    from pydantic_core import to_jsonable_python
+    from pydantic_core import to_json
 
     try:
-        return to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
+        return json.loads(to_json(value, inf_nan_mode="strings", serialize_unknown=True))
     except (ValueError, RecursionError):
-        return repr(value)[:1000]
+        return repr(value)[:1000] if not isinstance(value, int) else None
 
 
 def beyond(limit: str) -> str:

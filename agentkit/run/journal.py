@@ -52,7 +52,8 @@ class JsonLinesLog:
     """A log in a file: one event a line, as JSON.
 
     It survives the end of the program; the operating system's own buffers are not forced to the disk. A last line that was cut
-    off by a crash is no event, and is written over. One program at a time may use a file.
+    off by a crash is no event, and is written over. A run that is driven twice fails at its first append here; two that append
+    at the very same time are not told apart, as there is no lock.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,8 +67,11 @@ class JsonLinesLog:
             await self.load()
         _check_next(seq, self._count or 0)
         data = b"".join(encode_event(event) + b"\n" for event in events)
-        with self.path.open("ab") as file:
-            file.truncate(self._size)  # whatever an append that failed has left
+        with self.path.open("a+b") as file:
+            file.seek(self._size)
+            if b"\n" in file.read():
+                raise ValueError(f"{self.path} has events after number {seq - 1} already: another run has written them")
+            file.truncate(self._size)  # what an append that was cut off has left
             file.write(data)
         self._size += len(data)
         self._count = seq + len(events)

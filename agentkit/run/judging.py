@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 
+from .._sync import is_being_cancelled
 from ..errors import ToolArgumentsInvalid
 from ..events import ApprovalRequired, CallJudged
 from ..messages import ToolCall
-from ..policy import Allow, Ask, JudgeContext, JudgedCall, Policy, Verdict, judged_by
+from ..policy import Allow, Ask, Deny, JudgeContext, JudgedCall, Policy, Verdict, judged_by
 from ..policy.protocol import frozen
 from ..schema import Arguments
 from .approvals import answer_of, question
@@ -15,7 +17,7 @@ from .execute import arguments_of
 from .run import Run
 from .state import OpenCall
 
-__all__ = ["ask_approval", "judge"]
+__all__ = ["ask_approval", "denied_edit", "judge"]
 
 
 class _Approvals(Policy):
@@ -31,8 +33,7 @@ class _Approvals(Policy):
 
 async def judge(run: Run, calls: list[OpenCall]) -> None:
     """Decide for each call whether it may run. One whose arguments do not fit may: the model is told then."""
-    for open_call in calls:
-        await run.record(await _judged(run, open_call.call))
+    await run.record(*await asyncio.gather(*(_judged(run, open_call.call) for open_call in calls)))
 
 
 async def _judged(run: Run, call: ToolCall) -> CallJudged:
@@ -40,14 +41,35 @@ async def _judged(run: Run, call: ToolCall) -> CallJudged:
     run.parsed[call.id] = arguments = await arguments_of(call, tool, run.threads)
     if isinstance(arguments, ToolArgumentsInvalid):
         return CallJudged(call.id, "allow", None, "the arguments do not fit")
-    asked = JudgedCall(call.id, call.name, frozen(arguments.values), tool)
-    context = JudgeContext(run.observers.run, run.deps, tuple(run.state.messages))
-    verdict, by = await judged_by((*run.spec.policies, _Approvals(arguments)), asked, context)
     text = tool.as_it_runs(arguments)
+    verdict, by = await _verdict(run, call, text, _Approvals(arguments))
     changed = None if text == call.arguments else text
     if isinstance(verdict, Allow):
         return CallJudged(call.id, "allow", changed)
     return CallJudged(call.id, "ask" if isinstance(verdict, Ask) else "deny", changed, verdict.reason, by)
+
+
+async def _verdict(run: Run, call: ToolCall, text: str, *more: Policy) -> tuple[Verdict, str]:
+    """What the policies say of the call with these arguments. They get values of their own: to change one changes nothing."""
+    tool, policies = run.spec.tools[call.name], (*run.spec.policies, *more)
+    values = (await tool.parsed(text, run.threads)).values if run.spec.policies else {}
+    context = JudgeContext(run.observers.run, run.deps, tuple(run.state.messages))
+    return await judged_by(policies, JudgedCall(call.id, call.name, frozen(values), tool), context)
+
+
+async def denied_edit(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
+    """Why a call does not run with the arguments that were given with its approval, for the model and as a short name.
+
+    Whoever approves may answer a question of a policy, and cannot overrule its denial.
+    """
+    call = open_call.call
+    if not open_call.edited or not run.spec.policies or run.spec.tools.get(call.name) is None:
+        return None
+    try:
+        verdict, _by = await _verdict(run, call, call.arguments)
+    except ToolArgumentsInvalid:
+        return None  # the model is told
+    return (f"not run: the call is not allowed: {verdict.reason}", "denied") if isinstance(verdict, Deny) else None
 
 
 async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
@@ -57,13 +79,23 @@ async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
     if run.spec.approve is None:
         return False
     for call in calls:
-        answer = await run.threads.run(question(run.spec.approve, call, _why(run, call)))  # it may wait for a person
-        answer = await answer if isinstance(answer, Awaitable) else answer
-        given = answer_of(answer, call, run.spec.tools.get(call.name))
+        tool = run.spec.tools.get(call.name) if call.id in run.state.calls else None  # that of a run inside is checked there
+        given = answer_of(await _answer(run, call), call, tool)
         if given.arguments is not None:
             run.parsed.pop(call.id, None)
         await run.record(given)
     return True
+
+
+async def _answer(run: Run, call: ToolCall) -> object:
+    approve = run.spec.approve
+    try:
+        answer = await run.threads.run(question(approve, call, _why(run, call))) if approve else None  # it may wait long
+        return await answer if isinstance(answer, Awaitable) else answer
+    except asyncio.CancelledError:
+        if is_being_cancelled():
+            raise
+        raise RuntimeError(f"approve was cancelled when it was asked about {call.name}, and the run was not") from None
 
 
 def _why(run: Run, call: ToolCall) -> str:

@@ -15,7 +15,7 @@ from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, Run
 from .ending import abandon, beyond, finish, left, pause
 from .judging import ask_approval, judge
 from .ledger import OverBudget
-from .model_step import ModelSteps
+from .model_step import Leaving, ModelSteps
 from .output import Answer, TextOutput, Wrong
 from .result import RunResult
 from .run import Run
@@ -201,6 +201,8 @@ async def _until_end(run: Run) -> Pause | Finish | None:
                 ):
                     return decision
                 await _do(run, steps, decision)
+    except Leaving:
+        return None
     except OverBudget as refused:
         return Finish(refused.stop_reason)
     except TimeoutError:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import mend, unique_ids
-from ..messages import Assistant, Message, Spent, Usage, checked
+from ..messages import Assistant, Message, Spent, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..redact.veil import Pieces
 from ..tools.context import RunContext
@@ -23,7 +23,11 @@ from .limits import ahead
 from .observers import required_arguments
 from .run import Run
 
-__all__ = ["ModelSteps"]
+__all__ = ["Leaving", "ModelSteps"]
+
+
+class Leaving(BaseException):
+    """The run is to be left, so a request that failed is not made again."""
 
 
 class ModelSteps:
@@ -62,17 +66,18 @@ class ModelSteps:
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
+        context = self._context() if self.run.spec.middleware else None
         for layer in reversed(self.run.spec.middleware):
-            inner = partial(_model_layer, layer, self._context, inner)
+            inner = partial(_model_layer, layer, context, inner)
         reply: ModelReply = await inner(request)
         return reply
 
-    @cached_property
     def _context(self) -> RunContext[Any]:
-        """What middleware is told of the run."""
+        """What middleware is told of the run. Its key is that of the step."""
         run = self.run
+        call = ToolCall("", f"model:{run.state.steps}")
         budget = CallBudget("", run.ledger, run.depth, run.record, run.around)
-        return RunContext(run.deps, run.state.run_id, scope=run.scope_of(budget))
+        return RunContext(run.deps, run.state.run_id, call, run.state.steps, run.scope_of(budget))
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
         step = self._step
@@ -86,6 +91,7 @@ class ModelSteps:
             max_tokens = request.settings.max_tokens
             reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
             request = replace(request, again=partial(ledger.check, prompt, past_own=past_own))
+        request = replace(request, again=partial(self._check_again, request.again))
         pieces = Pieces(self.run.veil, self._show)
         is_watched = self.run.observers.want_deltas
         if self.run.observers and not is_watched:
@@ -110,6 +116,13 @@ class ModelSteps:
             if step.has_ended:  # a middleware has left the request to itself
                 await self._end_step(step)
         return reply
+
+    def _check_again(self, check: Callable[[Spent], None] | None, lost: Spent) -> None:
+        """Whether the request may be made again."""
+        if self.run.is_leaving:
+            raise Leaving
+        if check is not None:
+            check(lost)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
         telling = self.run.observers.tell(delta)
@@ -170,7 +183,7 @@ async def _as_callback(telling: Awaitable[None]) -> None:
         await telling
 
 
-async def _model_layer(layer: Any, ctx: RunContext[Any], inner: Any, request: ModelRequest) -> ModelReply:
+async def _model_layer(layer: Any, ctx: RunContext[Any] | None, inner: Any, request: ModelRequest) -> ModelReply:
     takes_context = required_arguments(layer.model_call) > 2
     reply: ModelReply = await (layer.model_call(request, ctx, inner) if takes_context else layer.model_call(request, inner))
     return reply

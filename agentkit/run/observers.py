@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .._sync import is_being_cancelled
 from ..events import Event, LastingEvent, Nested, ReasoningDelta, RunInfo, TextDelta, ToolArgsDelta
 
 __all__ = ["GRACE", "Grace", "Observer", "Observers", "required_arguments"]
@@ -88,6 +90,9 @@ class Observers:
         self._attached = tuple(map(_Attached.of, observers))
         self._around = around if around is not None and around else None
         self._loop = asyncio.get_running_loop()
+        self._from_elsewhere: deque[tuple[Event, RunInfo]] = deque()
+        """Events of runs in other event loops, which could not wait."""
+        self._turn = asyncio.Lock()
         self.raised: BaseException | None = None
 
     def __bool__(self) -> bool:
@@ -100,6 +105,8 @@ class Observers:
 
     async def tell(self, event: Event) -> None:
         """Tell all of an event of this run. Raises nothing but a cancellation of the run."""
+        if self._from_elsewhere:
+            await self._tell_waiting()
         await self._tell(event, event, self.run)
         if self._around is not None:
             await self._around.tell_nested(event, self.run)
@@ -110,9 +117,16 @@ class Observers:
             await self._tell(event, Nested(event, run), run)
         else:
             with contextlib.suppress(RuntimeError):  # the loop of this run is closed
-                self._loop.call_soon_threadsafe(_start, self._tell, event, run)
+                self._from_elsewhere.append((event, run))
+                self._loop.call_soon_threadsafe(_start, self._tell_waiting)
         if self._around is not None:
             await self._around.tell_nested(event, run)
+
+    async def _tell_waiting(self) -> None:
+        async with self._turn:  # in order
+            while self._from_elsewhere:
+                event, run = self._from_elsewhere.popleft()
+                await self._tell(event, Nested(event, run), run)
 
     async def _tell(self, event: Event, alone: Event, run: RunInfo) -> None:
         """`alone` is what an observer gets that is not told of the run."""
@@ -130,12 +144,13 @@ class Observers:
                 else:
                     await waiting
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task and task.cancelling():
+                if is_being_cancelled():
                     cancelled = cancelled or error
                 else:  # its own, which would pass for the run's
                     self._failed(one, RuntimeError("it was cancelled, and the run was not"))
-            except Exception as error:  # noqa: BLE001
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  pytest.fail() raises no Exception
                 self._failed(one, error)
         if cancelled is not None:
             raise cancelled
@@ -150,10 +165,12 @@ class Observers:
             log.warning("the observer %.80r did not take an event in within %g s and lost it", one.observer, GRACE)
         return cancelled
 
-    def _failed(self, one: _Attached, error: Exception) -> None:
+    def _failed(self, one: _Attached, error: BaseException) -> None:
         """It has missed an event, so it is told of no later one."""
+        if one not in self._attached:  # a parallel call has dropped it
+            return
         self._drop(one)
-        if one.strict or isinstance(error, AssertionError):
+        if one.strict or isinstance(error, AssertionError) or not isinstance(error, Exception):
             self.raised = self.raised or error
         else:
             log.warning("the observer %.80r failed, and is told of nothing more", one.observer, exc_info=error)
@@ -162,8 +179,8 @@ class Observers:
         self._attached = tuple(other for other in self._attached if other is not one)
 
 
-def _start(tell: Callable[..., Any], event: Event, run: RunInfo) -> None:
-    asyncio.ensure_future(tell(event, Nested(event, run), run))  # noqa: RUF006  it holds the loop, which holds it
+def _start(tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.ensure_future(tell())  # noqa: RUF006  it holds the loop, which holds it
 
 
 def required_arguments(function: Callable[..., Any]) -> int:

@@ -40,6 +40,8 @@ class Attachments:
     leave: Leave | None = None
     scope: Scope | None = None
     """That of the tool call that makes this run."""
+    leaves_with_parent: bool = False
+    """Whether it is left when the run around it is: only where it can go on later, as a run made by `as_tool` can."""
 
 
 class Run:
@@ -56,7 +58,7 @@ class Run:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
         self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
         self.ledger = Ledger(spec.limits, state, self.around.ledger if self.around else None)
-        self._scope = scope
+        self._scope, self._leaves_with_parent = scope, attached.leaves_with_parent
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
         info = RunInfo(run_id, spec.name, scope.observers.run.run_id if scope else None, self.depth)
@@ -74,9 +76,16 @@ class Run:
     @property
     def is_leaving(self) -> bool:
         """Whether the run is to be left: no further decision and no further call."""
-        if self.observers.raised is not None or (self._leave is not None and self._leave.is_set()):
+        if self.has_failed or (self._leave is not None and self._leave.is_set()):
             return True
-        return self._scope is not None and self._scope.is_leaving()
+        return self._leaves_with_parent and self._scope is not None and self._scope.is_leaving()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the log or a strict observer of this run, or of one around it, has failed: nothing more may happen."""
+        if self.journal.failed is not None or self.observers.raised is not None:
+            return True
+        return self._scope is not None and self._scope.has_failed()
 
     def scope_of(self, budget: CallBudget, progress: Progress | None = None, goes_on: GoesOn | None = None) -> Scope:
         """What binds the runs that are made within a call of this one."""
@@ -88,6 +97,7 @@ class Run:
             progress=progress,
             goes_on=goes_on,
             is_leaving=lambda: self.is_leaving,
+            has_failed=lambda: self.has_failed,
         )
 
     async def record(self, *events: LastingEvent) -> None:

@@ -31,10 +31,10 @@ class GoesOn:
 class Scope(OfRun):
     """What binds the runs that are made `within` a call: its budget, observers, policies, and who approves.
 
-    They are left when the run around them is.
+    Nothing more happens in them when the log of the run around them has failed.
     """
 
-    __slots__ = ("approve", "budget", "goes_on", "is_leaving", "observers", "policies", "progress")
+    __slots__ = ("approve", "budget", "goes_on", "has_failed", "is_leaving", "observers", "policies", "progress")
 
     def __init__(
         self,
@@ -46,10 +46,11 @@ class Scope(OfRun):
         progress: Progress | None,
         goes_on: GoesOn | None,
         is_leaving: Callable[[], bool],
+        has_failed: Callable[[], bool],
     ) -> None:
         self.budget, self.observers, self.policies = budget, observers, policies
         self.approve, self.progress, self.goes_on = approve, progress, goes_on
-        self.is_leaving = is_leaving
+        self.is_leaving, self.has_failed = is_leaving, has_failed
 
     def report(self, data: Any) -> None:
         """Show the watchers how far the call is."""

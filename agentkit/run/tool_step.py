@@ -19,12 +19,13 @@ from ..tools.progress import Progress
 from ..tools.tool import RunContext
 from .decisions import RunTools
 from .execute import Outcome, arguments_of, execute, own_chain, plan
+from .judging import denied_edit
 from .ledger import CallBudget
 from .run import Run
 from .scope import GoesOn
 from .state import OpenCall
 
-__all__ = ["answer_call", "run_tools"]
+__all__ = ["answer_of", "run_tools"]
 
 log = logging.getLogger("agentkit")
 
@@ -36,8 +37,7 @@ RUN_WITH = "[run with other arguments, given with the approval: {}]\n"
 async def run_tools(run: Run, todo: RunTools) -> None:
     """Answer the calls, as many at once as `plan` allows. Where the run is to be left, no further call starts."""
     if todo.refusal is not None:
-        for call in todo.calls:
-            await answer_call(run, call, todo.refusal, todo.refused)
+        await run.record(*(answer_of(call.call, todo.refusal, todo.refused) for call in todo.calls))
         return
     for stage in plan(todo.calls, run.spec.tools):
         if len(stage) == 1:
@@ -66,9 +66,9 @@ async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, turns: a
 async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     """One tool call: started, executed, and finished or suspended."""
     call, tool = open_call.call, run.spec.tools.get(open_call.call.name)
-    refusal = _refusal(run, open_call)
+    refusal = _refusal(run, open_call) or await denied_edit(run, open_call)
     if refusal is not None:
-        await answer_call(run, open_call, *refusal)
+        await run.record(answer_of(call, *refusal))
         return
     arguments = run.parsed.pop(call.id, None) or (await arguments_of(call, tool, threads) if tool else None)
     repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
@@ -76,7 +76,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         call = replace(call, arguments=tool.as_it_runs(arguments))
     going_on = _going_on(open_call)  # read before the start clears it
     await run.record(ToolStarted(call, open_call.position, repaired))
-    if run.observers.raised is not None:
+    if run.has_failed:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
@@ -145,9 +145,8 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
     )
 
 
-async def answer_call(run: Run, open_call: OpenCall, text: str, refused: str, *, unknown: bool = False) -> None:
-    """Answer a call that is not run, or that nobody waits for any more."""
-    call = open_call.call
+def answer_of(call: ToolCall, text: str, refused: str, *, unknown: bool = False) -> ToolFinished:
+    """The answer to a call that is not run, or that nobody waits for any more."""
     result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
     outcome: Literal["unknown", "not run"] = "unknown" if unknown or refused == "lost" else "not run"
-    await run.record(ToolFinished(call, result, error=text, refused=refused, outcome=outcome))
+    return ToolFinished(call, result, error=text, refused=refused, outcome=outcome)

@@ -44,7 +44,7 @@ class RunContext(Generic[DepsT]):
         Another call may come to stand at the same place: in a fork, which has another id, or where a run is resumed from before
         the call. The key of a call that the model made after a resume also has a digest of the call.
         """
-        key = f"{self.run_id}:{self.position}"
+        key = f"{self.run_id}:{self.position if self.call.id or not self.call.name else self.call.name}"
         return f"{key}:{digest_of(self.call)[:8]}" if self.attempt else key
 
     def progress(self, data: Any) -> None:

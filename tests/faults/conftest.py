@@ -17,3 +17,9 @@ def fault(request: pytest.FixtureRequest) -> Fault:
     `record_property` does the same, but warns in a run with `--junitxml`.
     """
     return lambda row: request.node.user_properties.append(("fault", tuple(row.split())))
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def watched(request: pytest.FixtureRequest) -> bool:
+    """Whether the reply is streamed."""
+    return bool(request.param)

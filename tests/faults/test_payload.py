@@ -18,11 +18,6 @@ from .rows import answer, call, calls, history_is_valid
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def watched(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def one_call(tool_choice: str, *, watched: bool) -> tuple[Any, list[Any], list[str]]:
     """The result of a run whose model calls `pay`, then answers; what was paid, and the choices that were sent."""
     paid: list[Any] = []

@@ -36,11 +36,6 @@ pytestmark = pytest.mark.faults
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def watched(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def row(**options: Any) -> Row:
     return Row(id="", group="", must=Raises(Exception), **options)
 

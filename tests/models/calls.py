@@ -23,6 +23,12 @@ def ask(messages: list[Message] | None = None, settings: ModelSettings | None = 
     return ModelRequest(HI if messages is None else messages, settings=settings or ModelSettings(), **fields)
 
 
+def connections_of(model: ChatModel) -> Any:
+    """The connections of a model that one event loop has used."""
+    ((sender, _closer),) = model._clients._held.values()
+    return sender
+
+
 class Seen(list[Delta]):
     async def add(self, delta: Delta) -> None:
         self.append(delta)

@@ -23,7 +23,7 @@ from agentkit.models.http import connections
 from agentkit.models.http.headers import Headers
 from agentkit.testing import DeepSeekSimulator, Late
 
-from .calls import DONE, GOOD, WHOLE, ask, choice, event
+from .calls import DONE, GOOD, WHOLE, ask, choice, connections_of, event
 from .raw_server import RawServer, Step, chunked, http, raw_server, stream_head
 
 Use = Callable[[ChatModel, RawServer], Awaitable[Any]]
@@ -42,11 +42,6 @@ def use(answer: Callable[[int], list[Step]], user: Use, *, keep_open: bool = Tru
                 await model.aclose()
 
     return asyncio.run(main())
-
-
-def sender_of(model: ChatModel) -> Any:
-    ((sender, _closer),) = model._clients._held.values()
-    return sender
 
 
 async def twice(model: ChatModel, server: RawServer) -> tuple[str, str, int]:
@@ -139,7 +134,7 @@ def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool, tls: b
         more.set()
         await sent.wait()
         if read:
-            (idle,) = sender_of(model)._idle
+            (idle,) = connections_of(model)._idle
             while not idle._unread:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert (await model.reply(ask())).message.text == "hello"
@@ -167,7 +162,7 @@ def test_bytes_that_come_while_a_connection_is_held_up_are_no_answer(tls: bool) 
     async def user(model: ChatModel) -> None:
         sender = await model._clients.current()
         response = await sender.send(b"{}", Headers({}, {}), model._waits)
-        (connection,) = sender_of(model)._all
+        (connection,) = connections_of(model)._all
         async with asyncio.timeout(30):
             while not connection._is_paused:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
@@ -202,7 +197,7 @@ def test_a_request_that_was_answered_before_it_was_read_holds_up_no_other(tls: b
     async def user(model: ChatModel) -> None:
         with pytest.raises(e.BadRequest, match="413"):
             await model.reply(ask([User("x" * 30_000_000)]))
-        for idle in sender_of(model)._idle:  # over TLS, asyncio does not say what it has still to send
+        for idle in connections_of(model)._idle:  # over TLS, asyncio does not say what it has still to send
             while select.select([], [idle._transport.get_extra_info("socket")], [], 0)[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert (await model.reply(ask())).message.text == "hello"
@@ -251,9 +246,9 @@ def test_a_server_waits_for_a_slow_watcher() -> None:
             await go_on.wait()
 
         task = asyncio.create_task(model.reply(ask(), slow))
-        while not (model._clients._held and any(connection._is_paused for connection in sender_of(model)._all)):  # noqa: ASYNC110
+        while not (model._clients._held and any(connection._is_paused for connection in connections_of(model)._all)):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        (connection,) = sender_of(model)._all
+        (connection,) = connections_of(model)._all
         held = len(connection._http.trailing_data[0])
         assert held < 1_000_000, "what was not read yet is bounded"
         await asyncio.sleep(0.05)
@@ -286,7 +281,7 @@ def test_what_is_no_response_is_a_typed_error(steps: list[Step], kind: type[e.Mo
         with pytest.raises(kind, match=match) as caught:
             await model.reply(ask())
         assert type(caught.value) is kind and caught.value.retryable
-        assert not sender_of(model)._all, "and its connection is not kept"
+        assert not connections_of(model)._all, "and its connection is not kept"
 
     use(lambda _number: steps, user, keep_open=False, timeout=0.2)
 
@@ -308,7 +303,7 @@ def test_what_came_before_a_break_is_shown() -> None:
 def test_an_idle_connection_is_used_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def user(model: ChatModel, server: RawServer) -> None:
         await asyncio.gather(*(model.reply(ask()) for _ in range(3)))
-        sender = sender_of(model)
+        sender = connections_of(model)
         assert len(sender._idle) == 3
         monkeypatch.setattr(connections, "_EXPIRY", 0.0)
         await model.reply(ask())

@@ -26,15 +26,10 @@ from agentkit.models.http.connections import own_sender
 from agentkit.models.http.senders import ClientSender, Decompressed
 from agentkit.testing import DeepSeekSimulator, Late
 
-from .calls import WHOLE, ask
+from .calls import WHOLE, ask, connections_of
 from .raw_server import Step, http, raw_server
 
 CERTIFICATE = Path(__file__).parents[1] / "data" / "self_signed.pem"
-
-
-def connections_of(model: ChatModel) -> Any:
-    ((sender, _closer),) = model._clients._held.values()
-    return sender
 
 
 def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from agentkit import Agent, CallJudged, Limits, RunResult, RunState, ScriptedModel, SettingsError, ToolResult, tool
+from agentkit import Agent, CallJudged, Limits, RunState, ScriptedModel, SettingsError, tool
 from agentkit.policy import Allow, Ask, AskWrites, Deny, JudgeContext, JudgedCall, Policy, ReadOnly, ToolScope
 from agentkit.testing import call
+from tests.kit import How, tool_texts
 
-How = Callable[..., RunResult[Any]]
 RAN: list[Any] = []
 
 
@@ -56,17 +55,13 @@ class Fixed(Policy):
         return self.verdict
 
 
-def told(result: RunResult[Any]) -> list[str]:
-    return [message.content for message in result.messages if isinstance(message, ToolResult)]
-
-
 def agent_of(*policies: Policy, script: Any = None, **options: Any) -> Agent[str]:
     return Agent(ScriptedModel(script or [call("write", text="a"), "Done."]), tools=[look, write], policy=policies, **options)
 
 
 def test_a_denied_call_does_not_run_and_the_model_reads_the_reason(how: How) -> None:
     result = how(agent_of(ReadOnly()), "go")
-    assert told(result) == [
+    assert tool_texts(result) == [
         "error: not run: the call is not allowed: write may change something, and only tools that read are allowed here"
     ]
     assert (RAN, result.output) == ([], "Done.")
@@ -80,7 +75,7 @@ def test_a_policy_that_fails_or_gives_no_verdict_denies(verdict: Any, is_async: 
     with caplog.at_level(logging.WARNING, "agentkit"):
         result = agent_of(Fixed(verdict, is_async=is_async)).run_sync("go")
     assert RAN == []
-    assert "the policy Fixed" in told(result)[0]
+    assert "the policy Fixed" in tool_texts(result)[0]
     assert "denied" in caplog.text
 
 
@@ -148,7 +143,7 @@ def test_a_call_that_cannot_run_is_not_judged() -> None:
     script = [[call("write", text=5, extra=1), call("gone")], "Done."]
     result = agent_of(policy, script=script).run_sync("go")
     assert policy.seen == []
-    assert "unknown parameter" in told(result)[0] and "there is no tool 'gone'" in told(result)[1]
+    assert "unknown parameter" in tool_texts(result)[0] and "there is no tool 'gone'" in tool_texts(result)[1]
 
 
 def test_the_policies_of_a_run_bind_the_runs_inside_it() -> None:
@@ -168,7 +163,7 @@ def test_a_verdict_stands_after_a_resume() -> None:
     paused = agent_of(policy).run_sync("go")
     stored = json.loads(json.dumps(paused.state.to_json()))
     result = agent_of(policy, script=["Done."]).resume_sync(stored, {paused.pending[0].id: False})
-    assert (len(policy.seen), told(result)) == (1, ["error: not run: the call was not approved"])
+    assert (len(policy.seen), tool_texts(result)) == (1, ["error: not run: the call was not approved"])
     assert RunState.from_json(result.state.to_json()).messages == result.messages
 
 

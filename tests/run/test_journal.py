@@ -15,6 +15,7 @@ from agentkit import Agent, LogFailed, RunResult, RunState, ScriptedModel, Setti
 from agentkit.events import LastingEvent, RunFinished, ToolFinished, ToolStarted, encode_event
 from agentkit.run.journal import JsonLinesLog, Log, MemoryLog
 from agentkit.testing import call
+from tests.kit import reloaded
 
 Ran = list[int]
 
@@ -216,7 +217,7 @@ def test_large_arguments_and_outputs_are_stored_once(tmp_path: Path) -> None:
     agent = Agent(ScriptedModel([call("write", text=text), "Done."]), tools=[write], approve=lambda call: True)
     result = agent.run_sync("go", log=log)
     assert log.path.stat().st_size < 310_000
-    assert RunState.from_json(json.loads(json.dumps(result.state.to_json()))).events == result.state.events
+    assert reloaded(result.state).events == result.state.events
 
 
 def test_encoding_is_one_pass_and_one_line() -> None:

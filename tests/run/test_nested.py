@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,18 +17,16 @@ from agentkit import (
     Nested,
     RunContext,
     RunInfo,
-    RunResult,
     RunState,
     ScriptedModel,
-    ToolResult,
     tool,
 )
 from agentkit.events import CallSuspended, ModelReplied, TextDelta, ToolStarted
 from agentkit.middleware import NextModelCall
 from agentkit.run.journal import JsonLinesLog, MemoryLog
 from agentkit.testing import call
+from tests.kit import How, tool_texts
 
-How = Callable[..., RunResult[Any]]
 PAID: list[int] = []
 
 
@@ -54,10 +51,6 @@ def outer(inner: Agent[Any], *script: Any, **options: Any) -> Agent[str]:
     return Agent(ScriptedModel(told), tools=[inner.as_tool("payer", "Pays.")], name="outer", **options)
 
 
-def contents(result: RunResult[Any]) -> list[str]:
-    return [message.content for message in result.messages if isinstance(message, ToolResult)]
-
-
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_child_that_pauses_pauses_its_parent_and_both_go_on(how: How, stored: bool) -> None:
     paused = how(outer(payer()), "go")
@@ -66,7 +59,7 @@ def test_a_child_that_pauses_pauses_its_parent_and_both_go_on(how: How, stored: 
     assert (waiting.name, json.loads(waiting.arguments)) == ("pay", {"n": 1})
     state: Any = json.loads(json.dumps(paused.state.to_json())) if stored else paused.state
     result = outer(payer("It is paid."), "Done.").resume_sync(state, {waiting.id: True})
-    assert (result.output, PAID, contents(result)) == ("Done.", [1], ["It is paid."])
+    assert (result.output, PAID, tool_texts(result)) == ("Done.", [1], ["It is paid."])
     assert result.usage.requests == 4, "each model call counts once"
     assert RunState.from_json(result.state.to_json()).usage == result.usage
 
@@ -75,7 +68,7 @@ def test_a_denial_reaches_the_child(how: How) -> None:
     paused = how(outer(payer()), "go")
     child = payer("It was not paid.")
     result = outer(child, "Done.").resume_sync(paused.state, {paused.pending[0].id: {"deny": "too dear"}})
-    assert (PAID, contents(result)) == ([], ["It was not paid."])
+    assert (PAID, tool_texts(result)) == ([], ["It was not paid."])
     assert isinstance(child.model, ScriptedModel)
     assert "too dear" in child.model.requests[0].messages[-1].content  # type: ignore[union-attr]
 
@@ -124,7 +117,7 @@ def test_a_suspended_call_whose_child_was_driven_on_before_a_crash_is_not_driven
     PAID.clear()
     result = outer(payer("never"), "Done.").resume_sync(crashed)
     assert PAID == []
-    assert "outcome unknown" in contents(result)[0]
+    assert "outcome unknown" in tool_texts(result)[0]
     assert [waits.name for waits in result.uncertain] == ["payer"]
 
 
@@ -255,7 +248,7 @@ def test_a_child_is_left_with_its_parent_and_goes_on_with_it() -> None:
     assert (left.stop_reason, ran) == ("left", [1])
     leave.clear()
     result = tree("It is done.").resume_sync(json.loads(json.dumps(left.state.to_json())))
-    assert (result.output, contents(result), ran) == ("Done.", ["It is done."], [1])
+    assert (result.output, tool_texts(result), ran) == ("Done.", ["It is done."], [1])
 
 
 def test_a_middleware_gets_the_runs_context_round_model_calls(how: How) -> None:
