@@ -12,7 +12,7 @@ from ._renamed import renamed
 from .errors import SettingsError
 from .messages import Assistant, Message, System, ToolResult, User
 
-__all__ = ["DropToolResults", "History", "KeepTurns", "mend", "unique_ids"]
+__all__ = ["DropToolResults", "History", "KeepTurns", "repaired_history", "unique_ids"]
 
 NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this call was answered"
 
@@ -114,7 +114,7 @@ def _note(call_id: str, name: str, length: int) -> ToolResult:
     return ToolResult(call_id, name, f"[this call was made; its result of {length:,} characters is not shown any more]")
 
 
-def mend(messages: Sequence[Message]) -> list[Message]:
+def repaired_history(messages: Sequence[Message]) -> list[Message]:
     """The messages as a history that every server accepts, unchanged where it is one already.
 
     Every call is answered right after its message, in call order: an answer that stands later, before the next calls, is

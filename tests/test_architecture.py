@@ -279,9 +279,17 @@ def test_importing_agentkit_does_no_work_and_loads_nothing_heavy() -> None:
     assert done.stderr == repr(([], [], 1)), "environment read by, heavy modules loaded, threads running"
 
 
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
+@pytest.mark.parametrize(("old", "new"), [pair for pair in MOVED.items() if pair[0] != "tool"])
 def test_a_module_that_has_moved_can_be_imported_from_where_it_was(old: str, new: str) -> None:
     sys.modules.pop(f"agentkit.{old}", None)
     with pytest.warns(DeprecationWarning, match=f"agentkit.{old} is now agentkit.{new}"):
         found = import_module(f"agentkit.{old}")
     assert found is import_module(f"agentkit.{new}")
+
+
+def test_the_decorator_stays_the_decorator_when_its_module_is_imported_by_its_earlier_name() -> None:
+    script = (
+        "from agentkit.tool import ToolRegistry; from agentkit import tool; import agentkit.tool as module; print(tool, module)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("<function tool")
