@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -130,6 +131,14 @@ def test_the_reading_of_imports_itself() -> None:
 def test_imports_go_down_or_sideways(name: str) -> None:
     upward = sorted(found for found in GRAPH[name] if layer(found) > layer(name))
     assert not upward, f"{name} (layer {layer(name)}) imports {', '.join(upward)} from above"
+
+
+def test_contributing_has_each_room_on_its_layer() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]*) \|", page, re.MULTILINE)
+    listed = {(int(number), room) for number, rooms in rows for room in re.findall(r"`(\w+)/?`", rooms)}
+    parts = {[*name.split("."), "__init__"][1] for name in FILES}
+    assert listed == {(number, room) for number, rooms in enumerate(LAYERS) for room in rooms & parts}
 
 
 def test_the_schema_room_imports_only_itself_and_the_lowest_layer() -> None:
