@@ -42,7 +42,7 @@ _OF_SECRETS = _words(
 )
 """What stands before "token" or "secret" where nothing else can be meant."""
 _NO_SECRETS = _words(
-    """audio backward begin bos cancellation change cls more_follows csrf current device end eos first forward image input
+    """audio backward begin bos cancellation change cls continuation csrf current device end eos first forward image input
     last line lock mask new next output pad page pagination prev previous prompt public sep special start starting
     stop sub sync this unexpected unk word"""
 )
