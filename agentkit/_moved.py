@@ -62,6 +62,14 @@ class _Moved:
 
 
 def install() -> None:
-    """Let imports find them; done once, when agentkit is imported."""
+    """Let imports find them; done once, when agentkit is imported.
+
+    An import sets the module as an attribute of the package. `agentkit.tool` is the decorator, and has to stay it, so that
+    module is known at once, without a warning.
+    """
+    package = sys.modules["agentkit"]
+    for old, new in MOVED.items():
+        if hasattr(package, old):
+            sys.modules[f"agentkit.{old}"] = importlib.import_module(f"agentkit.{new}")
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

@@ -28,7 +28,7 @@ from ._agent_parts import (
 from ._typing import OutputT
 from .errors import ModelRetry, SettingsError, Suspended
 from .events import LastingEvent, RunResumed, RunStarted
-from .history import History, mend
+from .history import History, repaired_history
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
 from .model import Model, ModelSettings, close, info_of
 from .models.rate_limit import as_run
@@ -225,13 +225,16 @@ class Agent(Generic[OutputT]):
         return tool(run_agent, name=name, description=description, **options)
 
     async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
-        goes_on = cast("Scope | None", ctx.scope) and cast("Scope", ctx.scope).goes_on
-        if not goes_on:
+        continuation = cast("Scope | None", ctx.scope) and cast("Scope", ctx.scope).continuation
+        if not continuation:
             options: RunOptions = {"deps": ctx.deps, "within": ctx}
             return await self._drive(RunState(), [self._begin(task, options)], options, leaves_with_parent=True)
-        known = RunState.from_json({"version": 2, "events": goes_on.events})
+        known = RunState.from_json({"version": 2, "events": continuation.events})
         return await self._drive(
-            known, [self._resumed(known), *goes_on.answers.values()], {"deps": ctx.deps, "within": ctx}, leaves_with_parent=True
+            known,
+            [self._resumed(known), *continuation.answers.values()],
+            {"deps": ctx.deps, "within": ctx},
+            leaves_with_parent=True,
         )
 
     def _resumed(self, known: RunState) -> RunResumed:
@@ -253,7 +256,7 @@ class Agent(Generic[OutputT]):
             raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
         given = options.get("messages") or ()
         try:
-            history = mend([checked(message) for message in given])
+            history = repaired_history([checked(message) for message in given])
         except (ValueError, TypeError) as error:
             raise SettingsError(f"messages: {error}") from None
         if prompt is None and not history:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ from ._renamed import renamed
 from .errors import SettingsError
 from .messages import Assistant, Message, System, ToolResult, User
 
-__all__ = ["DropToolResults", "History", "KeepTurns", "mend", "unique_ids"]
+__all__ = ["DropToolResults", "History", "KeepTurns", "mend", "repaired_history", "unique_ids"]
 
 NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this call was answered"
 
@@ -114,7 +115,7 @@ def _note(call_id: str, name: str, length: int) -> ToolResult:
     return ToolResult(call_id, name, f"[this call was made; its result of {length:,} characters is not shown any more]")
 
 
-def mend(messages: Sequence[Message]) -> list[Message]:
+def repaired_history(messages: Sequence[Message]) -> list[Message]:
     """The messages as a history that every server accepts, unchanged where it is one already.
 
     Every call is answered right after its message, in call order: an answer that stands later, before the next calls, is
@@ -136,6 +137,12 @@ def mend(messages: Sequence[Message]) -> list[Message]:
             case _:
                 mended.append(message)
     return mended
+
+
+def mend(messages: Sequence[Message]) -> list[Message]:
+    """The earlier name of `repaired_history`."""
+    warnings.warn("agentkit.history.mend is now repaired_history", DeprecationWarning, stacklevel=2)
+    return repaired_history(messages)
 
 
 def _answered(message: Assistant, answers: list[ToolResult], taken: set[str]) -> list[Message]:

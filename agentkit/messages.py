@@ -18,8 +18,8 @@ __all__ = [
     "User",
     "bytes_of",
     "checked",
+    "message_text",
     "plain_text",
-    "said",
     "shorten",
 ]
 
@@ -218,7 +218,7 @@ class Spent:
         return Spent(self.usage + other.usage, cost)
 
 
-def said(message: Message) -> str:
+def message_text(message: Message) -> str:
     """The text of a message. An assistant's: its thinking text, its text and the arguments of its calls, joined."""
     if isinstance(message, Assistant):
         return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
@@ -227,5 +227,5 @@ def said(message: Message) -> str:
 
 def bytes_of(message: Message) -> int:
     """How many bytes the text of a message has in UTF-8."""
-    text = said(message)
+    text = message_text(message)
     return len(text) if text.isascii() else len(text.encode(errors="replace"))

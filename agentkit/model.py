@@ -17,7 +17,7 @@ from .redact.keys import Hider
 __all__ = [
     "DeltaSink",
     "Effort",
-    "Lost",
+    "FailedAttempts",
     "Model",
     "ModelInfo",
     "ModelReply",
@@ -211,7 +211,7 @@ class ModelReply:
 
 
 @dataclass(slots=True)
-class Lost:
+class FailedAttempts:
     """What the attempts before a reply used, and how long they waited."""
 
     spent: Spent = field(default_factory=Spent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -130,6 +131,14 @@ def test_the_reading_of_imports_itself() -> None:
 def test_imports_go_down_or_sideways(name: str) -> None:
     upward = sorted(found for found in GRAPH[name] if layer(found) > layer(name))
     assert not upward, f"{name} (layer {layer(name)}) imports {', '.join(upward)} from above"
+
+
+def test_contributing_has_each_room_on_its_layer() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]*) \|", page, re.MULTILINE)
+    listed = {(int(number), room) for number, rooms in rows for room in re.findall(r"`(\w+)/?`", rooms)}
+    parts = {[*name.split("."), "__init__"][1] for name in FILES}
+    assert listed == {(number, room) for number, rooms in enumerate(LAYERS) for room in rooms & parts}
 
 
 def test_the_schema_room_imports_only_itself_and_the_lowest_layer() -> None:
@@ -279,9 +288,17 @@ def test_importing_agentkit_does_no_work_and_loads_nothing_heavy() -> None:
     assert done.stderr == repr(([], [], 1)), "environment read by, heavy modules loaded, threads running"
 
 
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
+@pytest.mark.parametrize(("old", "new"), [pair for pair in MOVED.items() if pair[0] != "tool"])
 def test_a_module_that_has_moved_can_be_imported_from_where_it_was(old: str, new: str) -> None:
     sys.modules.pop(f"agentkit.{old}", None)
     with pytest.warns(DeprecationWarning, match=f"agentkit.{old} is now agentkit.{new}"):
         found = import_module(f"agentkit.{old}")
     assert found is import_module(f"agentkit.{new}")
+
+
+def test_the_decorator_stays_the_decorator_when_its_module_is_imported_by_its_earlier_name() -> None:
+    script = (
+        "from agentkit.tool import ToolRegistry; from agentkit import tool; import agentkit.tool as module; print(tool, module)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("<function tool")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit import Assistant, KeepTurns, SettingsError, System, ToolCall, ToolResult, User
-from agentkit.history import NOT_ANSWERED, mend, unique_ids
+from agentkit.history import NOT_ANSWERED, repaired_history, unique_ids
 from agentkit.messages import Message
 
 
@@ -67,14 +67,14 @@ def valid_turns(draw: st.DrawFn) -> list[list[Message]]:
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(ANY_HISTORY)
 def test_a_mended_history_is_one_that_servers_accept(messages: list[Message]) -> None:
-    assert refusal(mend(messages)) is None
+    assert refusal(repaired_history(messages)) is None
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(ANY_HISTORY)
 def test_mending_twice_is_mending_once(messages: list[Message]) -> None:
-    once = mend(messages)
-    again = mend(once)
+    once = repaired_history(messages)
+    again = repaired_history(once)
     assert len(again) == len(once) and all(a is b for a, b in zip(again, once, strict=True))
 
 
@@ -83,7 +83,7 @@ def test_mending_twice_is_mending_once(messages: list[Message]) -> None:
 def test_a_valid_history_is_left_as_it_is(turns: list[list[Message]], with_system: bool) -> None:
     messages: list[Message] = [*([System("s")] if with_system else []), *(m for turn in turns for m in turn)]
     assert refusal(messages) is None
-    mended = mend(messages)
+    mended = repaired_history(messages)
     assert len(mended) == len(messages) and all(a is b for a, b in zip(mended, messages, strict=True))
 
 
@@ -94,7 +94,7 @@ def test_a_history_cut_anywhere_is_mended_and_keeps_every_question(turns: list[l
     first = data.draw(st.integers(0, len(messages)))
     last = data.draw(st.integers(first, len(messages)))
     cut = messages[first:last]
-    mended = mend(cut)
+    mended = repaired_history(cut)
     assert refusal(mended) is None
     assert [m for m in mended if not isinstance(m, ToolResult)] == [m for m in cut if not isinstance(m, ToolResult)]
 
@@ -146,7 +146,7 @@ def lost(call_id: str, name: str) -> ToolResult:
     ],
 )
 def test_what_mend_does(messages: list[Message], mended: list[Message]) -> None:
-    assert mend(messages) == mended
+    assert repaired_history(messages) == mended
 
 
 def test_unique_ids_keeps_a_message_that_needs_no_change_and_takes_its_ids() -> None:

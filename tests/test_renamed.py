@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agentkit import KeepTurns, Limiter, Limits, ScriptedModel
-from agentkit.history import DropToolResults
+from agentkit import KeepTurns, Limiter, Limits, ScriptedModel, User
+from agentkit.history import DropToolResults, mend
 from agentkit.middleware.compaction import SpillOutputs, Summarise
 
 
@@ -44,3 +44,8 @@ def test_new_names_give_no_warning_and_values_can_be_copied(tmp_path: Path) -> N
     SpillOutputs(tmp_path, max_chars=900, head=100)
     with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
         Limits(stepz=3)  # type: ignore[call-arg]
+
+
+def test_a_function_under_its_earlier_name_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="mend is now repaired_history"):
+        assert mend([User("a")]) == [User("a")]

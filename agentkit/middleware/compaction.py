@@ -16,7 +16,7 @@ from typing import Any
 from .._renamed import renamed
 from ..agent import Agent
 from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
-from ..history import DropToolResults, History, mend
+from ..history import DropToolResults, History, repaired_history
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from ..model import Model, ModelReply, ModelRequest
 from ..run.execute import render, shorten
@@ -153,7 +153,7 @@ class ShortenOnOverflow(Middleware):
 
     def _shortened(self, request: ModelRequest) -> ModelRequest | None:
         view = self._view(request.messages, len(request.messages))
-        return None if view is request.messages else replace(request, messages=mend(view))
+        return None if view is request.messages else replace(request, messages=repaired_history(view))
 
 
 @renamed(most="max_chars")

@@ -25,7 +25,7 @@ from ..errors import (
     TimedOut,
 )
 from ..messages import BYTES_PER_TOKEN, Spent, Usage
-from ..model import DeltaSink, Lost, ModelInfo, ModelReply, ModelRequest
+from ..model import DeltaSink, FailedAttempts, ModelInfo, ModelReply, ModelRequest
 from ..prices import Price, cost_of, price_given
 from ..redact import redact
 from ..redact.keys import Hider, Secret, Unseen, clean_error
@@ -191,7 +191,7 @@ class ChatModel:
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            Lost(Spent(used, self._cost(used, reader.cost)), slot.waited).tell(error)
+            FailedAttempts(Spent(used, self._cost(used, reader.cost)), slot.waited).tell(error)
             raise
         cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
         if parts.uncounted.total_tokens and parts.cost is None:

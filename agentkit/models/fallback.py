@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
 from ..events import Retrying
-from ..model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
+from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
 from ..redact import redact
 from .retry import Retry
 
@@ -80,7 +80,7 @@ class Fallback:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The reply of the first model that gives one."""
-        lost, before = Lost(), list[str]()
+        lost, before = FailedAttempts(), list[str]()
         try:
             for number in range(1, len(self._asked) + 1):
                 is_last = number == len(self._asked)
@@ -103,7 +103,7 @@ class Fallback:
             raise
         raise AssertionError("there is a model")
 
-    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: Lost) -> ModelReply:
+    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: FailedAttempts) -> ModelReply:
         """One of the models, by its place."""
         again = request.again
         if again:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CircuitOpen, ModelError, SettingsError
 from ..events import Retrying
-from ..model import DeltaSink, Lost, Model, ModelInfo, ModelReply, ModelRequest, info_of
+from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, info_of
 from ..redact import redact
 from .wrapper import ModelWrapper
 
@@ -106,7 +106,7 @@ class _Again:
     ) -> None:
         self._model, self._retry, self._on_delta, self._tell = owner.model, owner.retry, on_delta, tell
         self._failed: Exception | None = failed
-        self._lost = Lost()
+        self._lost = FailedAttempts()
         self._unsent = 0
         self._began = time.monotonic() - getattr(failed, "waited", 0.0)
 

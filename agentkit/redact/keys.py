@@ -104,20 +104,20 @@ class Hider:
                 return True
         return False
 
-    def hide(self, text: str, *, goes_on: bool = False) -> str:
+    def hide(self, text: str, *, more_follows: bool = False) -> str:
         """The text with `[api key]` for each secret, and for the first half of one at its end, where it may have been cut.
 
-        Of a text that `goes_on`, the end is left as it is.
+        Of a text that `more_follows`, the end is left as it is.
         """
         if not self.finds(text):
             return text
         pieces, done = list[str](), 0
-        for start, end in self.spans(text, goes_on=goes_on):
+        for start, end in self.spans(text, more_follows=more_follows):
             pieces += [text[done:start], HIDDEN]
             done = end
         return "".join([*pieces, text[done:]])
 
-    def spans(self, text: str, *, goes_on: bool = False) -> list[tuple[int, int]]:
+    def spans(self, text: str, *, more_follows: bool = False) -> list[tuple[int, int]]:
         """Where in the text secrets are, as `hide` says."""
         found = list[tuple[int, int]]()
         for _secret, forms, _blocks, _pairs in tuple(self._known):
@@ -126,10 +126,10 @@ class Hider:
                 while at >= 0:
                     found.append((at, at + len(form)))
                     at = text.find(form, at + 1)
-            begun = 0 if goes_on else _begun(text, forms.reveal()[:1])
+            begun = 0 if more_follows else _begun(text, forms.reveal()[:1])
             if 2 * begun >= len(forms.reveal()[0]):
                 found.append((len(text) - begun, len(text)))
-        found += [span for span in self._stretches(text) if not (goes_on and span[1] == len(text))]
+        found += [span for span in self._stretches(text) if not (more_follows and span[1] == len(text))]
         return _merged(found)
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int]]:

@@ -53,10 +53,10 @@ class Veil:
     def __init__(self, model: Any) -> None:
         self.hiders = info_of(model).hiders
 
-    def hide(self, text: str, *, goes_on: bool = False) -> str:
-        """The text without the keys. More may follow a text that `goes_on`."""
+    def hide(self, text: str, *, more_follows: bool = False) -> str:
+        """The text without the keys. More may follow a text that `more_follows`."""
         for hider in self.hiders:
-            text = hider.hide(text, goes_on=goes_on)
+            text = hider.hide(text, more_follows=more_follows)
         return text
 
     def over(self, event: E) -> E:
@@ -111,7 +111,7 @@ class Pieces:
             await self.end()
         if self._held is not None:
             delta = replace(delta, text=self._held.text + delta.text)
-        text = self._veil.hide(delta.text, goes_on=True)
+        text = self._veil.hide(delta.text, more_follows=True)
         kept = max(hider.begun(text) for hider in self._hiders)
         self._held = replace(delta, text=text[len(text) - kept :]) if kept else None
         if kept < len(text) or not text:

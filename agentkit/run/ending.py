@@ -17,7 +17,7 @@ from .result import RunResult
 from .run import Run
 from .tool_step import answer_of
 
-__all__ = ["abandon", "beyond", "finish", "json_value", "left", "pause"]
+__all__ = ["abandon", "finish", "json_value", "left", "limit_text", "pause"]
 
 NOT_RUN = "not run: the run ended before this call"
 GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
@@ -79,7 +79,7 @@ async def _close_all(run: Run, stop_reason: str, error: BaseException) -> None:
 
 def _closed(run: Run, refused: str) -> list[ToolFinished]:
     """The answers of the calls that the end of the run leaves open."""
-    never = beyond(refused) if refused.startswith("limit:") else NOT_RUN
+    never = limit_text(refused) if refused.startswith("limit:") else NOT_RUN
     return [
         answer_of(call.call, GIVEN_UP if call.started else never, refused, unknown=call.started)
         for call in run.state.open_calls
@@ -103,6 +103,6 @@ def json_value(value: Any) -> Any:
         return repr(value)[:1000] if not isinstance(value, int) else None
 
 
-def beyond(limit: str) -> str:
+def limit_text(limit: str) -> str:
     """What the model is told of a call that a limit, by its stop reason, does not let run."""
     return f"not run: the run has reached its limit of {limit.removeprefix('limit:').replace('_', ' ')}"

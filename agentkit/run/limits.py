@@ -15,7 +15,7 @@ from ..model import ToolSpec
 from ..prices import Price
 from .state import RunState
 
-__all__ = ["Limits", "ahead"]
+__all__ = ["Limits", "prompt_estimate"]
 
 
 @renamed(max_steps="steps", calls_at_once="concurrent_calls")
@@ -82,7 +82,7 @@ class Limits:
             return "limit:refusals"
         if not self.bind_spending or not whole:
             return None
-        return self.spending(state.spent, ahead(state, price, state.messages, tools))
+        return self.spending(state.spent, prompt_estimate(state, price, state.messages, tools))
 
     @property
     def bind_spending(self) -> bool:
@@ -107,7 +107,7 @@ class Limits:
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
 
 
-def ahead(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
+def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
     """The prompt of the next call, with these messages: its tokens, and what it costs at least."""
     known, added = state.context_tokens, _added_bytes(state) // BYTES_PER_TOKEN
     if not known:

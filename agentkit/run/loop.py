@@ -12,7 +12,7 @@ from ..events import LastingEvent
 from ..messages import Assistant, Message, ToolResult, User
 from ..schema.parse import LONG_TEXT
 from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
-from .ending import abandon, beyond, finish, left, pause
+from .ending import abandon, finish, left, limit_text, pause
 from .judging import ask_approval, judge
 from .ledger import OverBudget
 from .model_step import Leaving, ModelSteps
@@ -71,7 +71,7 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     ready = _within_limit(calls, state, spec)
     if not ready:
         reached = state.limit or "limit:tool_calls"
-        return RunTools(calls, beyond(reached), reached)
+        return RunTools(calls, limit_text(reached), reached)
     unjudged = [c for c in ready if not c.verdict and not c.started and spec.is_judged(c.call)]
     if unjudged:
         return Judge(unjudged)
@@ -95,7 +95,7 @@ def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Itera
     yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
     yield [c for c in calls if c.started and not c.suspended and not spec.may_repeat(c.call)], LOST_CALL, "lost"
     if state.reached:  # after a crash while the run was ending
-        yield calls, beyond(state.reached), state.reached
+        yield calls, limit_text(state.reached), state.reached
     yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
     answers = [c for c in calls if c.call.name == spec.answering]
     yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"

@@ -12,14 +12,14 @@ from typing import Any
 
 from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
-from ..history import mend, unique_ids
+from ..history import repaired_history, unique_ids
 from ..messages import Assistant, Message, Spent, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..redact.veil import Pieces
 from ..tools.context import RunContext
 from .decisions import AskModel
 from .ledger import CallBudget
-from .limits import ahead
+from .limits import prompt_estimate
 from .observers import required_arguments
 from .run import Run
 
@@ -46,7 +46,7 @@ class ModelSteps:
         messages: Sequence[Message] = state.messages
         if spec.history:
             view = spec.history(messages, state.new_from)
-            messages = view if view is messages else mend(view)
+            messages = view if view is messages else repaired_history(view)
         choice = ask.tool_choice if spec.offered else "auto"
         request = ModelRequest(messages, spec.offered, choice, spec.settings, run_id=state.run_id)
         started = time.perf_counter()
@@ -87,7 +87,7 @@ class ModelSteps:
         ledger, reservation = self.run.ledger, None
         if ledger.binds:
             past_own = self.run.state.limit is not None  # the last answer
-            prompt = ahead(self.run.state, self.run.spec.price, request.messages, request.tools)
+            prompt = prompt_estimate(self.run.state, self.run.spec.price, request.messages, request.tools)
             max_tokens = request.settings.max_tokens
             reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
             request = replace(request, again=partial(ledger.check, prompt, past_own=past_own))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from ..events import Event, ModelReplied
-from ..messages import Message, bytes_of, said
+from ..messages import Message, bytes_of, message_text
 from ..model import ModelRequest
 from ..redact import redact
 
@@ -101,12 +101,12 @@ def _message(old: Sequence[Message], new: Sequence[Message], place: int) -> str:
     if place >= len(new):
         return f"byte {start:,} of the prompt's text: message {place} ({was.role}) and what follows is not sent any more"
     now = new[place]
-    said = _said(was), _said(now)
-    if said[0] == said[1]:
+    texts = _said(was), _said(now)
+    if texts[0] == texts[1]:
         what, (before, after) = _beside(was, now)
     else:
-        at = _common(*said)
-        start, what, (before, after) = start + at, "", _shown(*said, at)
+        at = _common(*texts)
+        start, what, (before, after) = start + at, "", _shown(*texts, at)
     role = "" if now.role == was.role else f"({now.role}) "
     return f"byte {start:,} of the prompt's text: message {place} ({was.role}){what} was {before}, now {role}{after}"
 
@@ -120,7 +120,7 @@ def _beside(was: Message, now: Message) -> tuple[str, tuple[str, str]]:
 
 
 def _said(message: Message) -> bytes:
-    return said(message).encode(errors="replace")
+    return message_text(message).encode(errors="replace")
 
 
 def _common(a: Sequence[object], b: Sequence[object]) -> int:

@@ -15,7 +15,7 @@ from ..tools.progress import Progress
 from .journal import Journal, Log
 from .ledger import CallBudget, Forward, Ledger
 from .observers import Observer, Observers
-from .scope import GoesOn, Scope
+from .scope import Continuation, Scope
 from .spec import AgentSpec
 from .state import RunState
 
@@ -87,7 +87,7 @@ class Run:
             return True
         return self._scope is not None and self._scope.has_failed()
 
-    def scope_of(self, budget: CallBudget, progress: Progress | None = None, goes_on: GoesOn | None = None) -> Scope:
+    def scope_of(self, budget: CallBudget, progress: Progress | None = None, continuation: Continuation | None = None) -> Scope:
         """What binds the runs that are made within a call of this one."""
         return Scope(
             budget,
@@ -95,7 +95,7 @@ class Run:
             policies=self.spec.policies,
             approve=self.spec.approve,
             progress=progress,
-            goes_on=goes_on,
+            continuation=continuation,
             is_leaving=lambda: self.is_leaving,
             has_failed=lambda: self.has_failed,
         )

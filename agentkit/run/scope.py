@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .observers import Observers
     from .spec import Approve
 
-__all__ = ["GoesOn", "Scope"]
+__all__ = ["Continuation", "Scope"]
 
 
 @dataclass(frozen=True, slots=True)
-class GoesOn:
+class Continuation:
     """A run inside the call that had paused, and goes on: its events so far, and the answers to its calls."""
 
     run_id: str
@@ -34,7 +34,7 @@ class Scope(OfRun):
     Nothing more happens in them when the log of the run around them has failed.
     """
 
-    __slots__ = ("approve", "budget", "goes_on", "has_failed", "is_leaving", "observers", "policies", "progress")
+    __slots__ = ("approve", "budget", "continuation", "has_failed", "is_leaving", "observers", "policies", "progress")
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class Scope(OfRun):
         policies: tuple[Policy, ...],
         approve: Approve | None,
         progress: Progress | None,
-        goes_on: GoesOn | None,
+        continuation: Continuation | None,
         is_leaving: Callable[[], bool],
         has_failed: Callable[[], bool],
     ) -> None:
         self.budget, self.observers, self.policies = budget, observers, policies
-        self.approve, self.progress, self.goes_on = approve, progress, goes_on
+        self.approve, self.progress, self.continuation = approve, progress, continuation
         self.is_leaving, self.has_failed = is_leaving, has_failed
 
     def report(self, data: Any) -> None:

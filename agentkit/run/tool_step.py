@@ -22,7 +22,7 @@ from .execute import Outcome, arguments_of, execute, own_chain, plan
 from .judging import denied_edit
 from .ledger import CallBudget
 from .run import Run
-from .scope import GoesOn
+from .scope import Continuation
 from .state import OpenCall
 
 __all__ = ["answer_of", "run_tools"]
@@ -108,12 +108,12 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     return None
 
 
-def _going_on(open_call: OpenCall) -> GoesOn | None:
+def _going_on(open_call: OpenCall) -> Continuation | None:
     suspended = open_call.suspended
     if suspended is None:
         return None
     answers: dict[str, ApprovalGiven] = dict(open_call.answers)
-    return GoesOn(suspended.run_id, suspended.events, answers)
+    return Continuation(suspended.run_id, suspended.events, answers)
 
 
 async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
