@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "PASSING",
     "ApprovalGiven",
     "ApprovalRequired",
     "CallJudged",
@@ -82,6 +83,8 @@ VERSION = 2
 
 E = TypeVar("E")
 
+PASSING = (StepStarted, TextDelta, ReasoningDelta, ToolArgsDelta, ToolProgress, Retrying, ApprovalRequired, Nested)
+"""The kinds of passing events."""
 _LASTING = {kind.__name__: kind for kind in LastingEvent.__args__}
 _NOT_STORED: dict[type[Any], Any] = {
     ToolStarted: {"call": {"arguments", "opaque"}},

@@ -165,8 +165,7 @@ class Store:
     async def __call__(self, event: Any) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
-        if isinstance(event, LastingEvent):
-            self.kept.append(event)
+        self.kept.append(event)
 
 
 @pytest.mark.parametrize("by", ["cancel", "seconds"])

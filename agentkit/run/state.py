@@ -9,9 +9,11 @@ from typing import Any, assert_never
 from uuid import uuid4
 
 from ..events import (
+    PASSING,
     ApprovalGiven,
     CallJudged,
     CallSuspended,
+    Event,
     LastingEvent,
     MessageAdded,
     ModelReplied,
@@ -83,11 +85,15 @@ class RunState:
         return f"RunState({self.run_id!r}, {self.steps} steps, {len(self.messages)} messages, {status})"
 
     @classmethod
-    def replay(cls, events: Iterable[LastingEvent]) -> RunState:
-        """The state after these events. Any prefix of a run's events is a state that can be driven on."""
+    def replay(cls, events: Iterable[Event]) -> RunState:
+        """The state after these events. Any prefix of a run's events is a state that can be driven on.
+
+        Passing events among them, which an observer is told of as well, are left out.
+        """
         state = cls()
         for event in events:
-            state.apply(event)
+            if not isinstance(event, PASSING):
+                state.apply(event)
         return state
 
     @property
