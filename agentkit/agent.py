@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Generic, Unpack, cast, overload
-from uuid import uuid4
 
 from . import _sync as portal
 from ._agent_parts import (
@@ -265,7 +265,7 @@ class Agent(Generic[OutputT]):
             rest = history[1:] if history and isinstance(history[0], System) else history
             history = [System(self.spec.instructions), *rest]
         new: list[Message] = [] if prompt is None else [User(plain_text(prompt))]
-        run_id = options.get("run_id") or self._id_within(options.get("within"), prompt or "") or uuid4().hex
+        run_id = options.get("run_id") or self._id_within(options.get("within"), prompt or "") or os.urandom(16).hex()
         return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, owner())
 
     def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:

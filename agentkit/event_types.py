@@ -84,7 +84,7 @@ class MessageAdded(_Lasting):
 class ModelReplied(_Lasting):
     """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known.
 
-    `seconds` is all the time that the call took, and `waited` what of it was spent waiting for a turn or between retries.
+    `seconds` is how long the call took in all; `waited` is the part of it spent waiting for a slot or between retries.
     With a `CacheReport` among the agent's middleware, `sent` counts the messages of the request, and `same_prefix` those at
     its beginning that a request before had as well: what a server can read from its cache. Both are 0 without one. A view
     that rewrites the history (`Agent(history=)`) makes `same_prefix` small.

@@ -34,8 +34,9 @@ class History(Protocol):
 class KeepTurns:
     """Sends at most `max_turns` turns; a turn is a user message and all that follows it up to the next.
 
-    Whole turns are dropped, oldest first and never of the run under way, in blocks of `max_turns - min_turns` (default: half of
-    `max_turns`), so that the prompt's prefix stays the same, and cached, from one drop to the next. System messages stay.
+    It drops whole turns, the oldest first, in blocks of `max_turns - min_turns` turns (default: half of `max_turns`), and never a
+    turn of the current run. So the prompt's prefix, and with it the cache, stays the same between two drops. System messages
+    stay.
     """
 
     max_turns: int

@@ -6,11 +6,11 @@ fragment, all of the arguments so far, or all of them once more.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 from pydantic_core import from_json
 
@@ -56,7 +56,7 @@ class ArgumentText:
         self._in_text = self._escaped = False
 
     def add(self, piece: str) -> str:
-        """Take a piece in, and give back what of it is new for a watcher."""
+        """Add a piece. Returns the part of it that a watcher has not seen."""
         known = self._known_of(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
         piece = new = self.text.add(piece)
         if known is not None:
@@ -308,7 +308,7 @@ class Calls:
         """The calls in the order of their index, each with an id of its own."""
         calls, seen = [], set[str]()
         for call in self._in_order():
-            call_id = call.id if call.id and call.id not in seen else f"call_{uuid4().hex[:24]}"
+            call_id = call.id if call.id and call.id not in seen else f"call_{os.urandom(12).hex()}"
             seen.add(call_id)
             arguments = call.arguments.settled()
             arguments = arguments if arguments.strip() else "{}"

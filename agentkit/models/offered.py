@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from unicodedata import normalize
 from urllib.parse import unquote
-from uuid import uuid4
 from warnings import warn
 
 from ..errors import EndpointWarning, StreamBroken
@@ -68,7 +68,7 @@ def _from_markup(
              "server's tool-call parser for this model", EndpointWarning, stacklevel=3)  # fmt: skip
     if before or not found:
         return message
-    calls = tuple(ToolCall(f"call_{uuid4().hex[:24]}", known_name(c.name, names), c.arguments) for c in found)
+    calls = tuple(ToolCall(f"call_{os.urandom(12).hex()}", known_name(c.name, names), c.arguments) for c in found)
     return replace(message, text="", tool_calls=calls)
 
 

@@ -48,7 +48,7 @@ class Text:
         return "".join(self.pieces) + ("\ufffd" if self._half else "")
 
     def add(self, piece: str) -> str:
-        """Take a piece in, and give back what of it can be shown: all but a half of a character at its end."""
+        """Add a piece. Returns what can be shown now: everything except half a character at its end."""
         if self._half or (not piece.isascii() and _HALF.search(piece)):
             piece = self._joined(piece)
         if piece:

@@ -104,5 +104,5 @@ def json_value(value: Any) -> Any:
 
 
 def limit_text(limit: str) -> str:
-    """What the model is told of a call that a limit, by its stop reason, does not let run."""
+    """What the model is told about a call that was not run because of this limit (a stop reason)."""
     return f"not run: the run has reached its limit of {limit.removeprefix('limit:').replace('_', ' ')}"

@@ -73,7 +73,7 @@ class ModelSteps:
         return reply
 
     def _context(self) -> RunContext[Any]:
-        """What middleware is told of the run. Its key is that of the step."""
+        """The context that middleware gets. Its idempotency key names the step."""
         run = self.run
         call = ToolCall("", f"model:{run.state.steps}")
         budget = CallBudget("", run.ledger, run.depth, run.record, run.around)

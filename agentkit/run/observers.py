@@ -166,7 +166,7 @@ class Observers:
         return cancelled
 
     def _failed(self, one: _Attached, error: BaseException) -> None:
-        """It has missed an event, so it is told of no later one."""
+        """Drop an observer that has missed an event, so that it gets no later one."""
         if one not in self._attached:  # a parallel call has dropped it
             return
         self._drop(one)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, assert_never
-from uuid import uuid4
 
 from ..events import (
     PASSING,
@@ -355,4 +355,4 @@ class RunState:
         first, *rest = self.events[:until] if self.events[:until] else [None]
         if not isinstance(first, RunStarted):
             raise ValueError(f"a fork needs at least the first event of {len(self.events)}; until is {until}")
-        return RunState.replay([replace(first, run_id=run_id or uuid4().hex), *rest])
+        return RunState.replay([replace(first, run_id=run_id or os.urandom(16).hex()), *rest])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 
 from ..names import wire_name
 
@@ -26,14 +26,6 @@ _CALLED = re.compile(rf"(?:function\s*{_SEPARATOR}\s*)?([^\s<>{{}}]{{1,200}})\s*
 """The tool's name before the object, in the markup of DeepSeek V4 and V3."""
 _PREFACE = re.compile(r"""(?:[^{}\[\]"'`“”‘’<>=|\\]|(?<=\w)['’](?=\w))+""")
 """Words before an object: no brackets, quotes or signs of code."""
-_DENIAL = re.compile(
-    r"\b(?:not|no|never|without|instead|rather|wrong|unlike|bad|old|earlier|previous\w*|last|example\w*|sample\w*|template\w*|draft\w*"
-    r"|placeholder\w*|invalid\w*|incorrect\w*|mistak\w*|error\w*|fail\w*|reject\w*|refus\w*|denied|cancel\w*|abort\w*|skip\w*|stop\w*"
-    r"|undo\w*|undone|revok\w*|revert\w*|ignor\w*|avoid\w*|if|would|could|might|nicht|kein\w*|statt|pas|sans|sin|нет|не)\b"
-    r"|n['’]t\b|[不别勿没無无]",
-    re.IGNORECASE,
-)
-"""Words that say that the call is not meant, or is another one. Only a few languages are known."""
 _MAX_PREFACE = 2_000
 _ANY_SPACE = re.compile(r"\s+")
 
@@ -110,11 +102,23 @@ def _after_name(text: str, at: int, name: str) -> int:
     return at
 
 
+@cache
+def _denial() -> re.Pattern[str]:
+    """Words that say that the call is not meant, or is another one. Only a few languages are known."""
+    return re.compile(
+        r"\b(?:not|no|never|without|instead|rather|wrong|unlike|bad|old|earlier|previous\w*|last|example\w*|sample\w*|template\w*"
+        r"|draft\w*|placeholder\w*|invalid\w*|incorrect\w*|mistak\w*|error\w*|fail\w*|reject\w*|refus\w*|denied|cancel\w*|abort\w*"
+        r"|skip\w*|stop\w*|undo\w*|undone|revok\w*|revert\w*|ignor\w*|avoid\w*|if|would|could|might|nicht|kein\w*|statt|pas|sans"
+        r"|sin|нет|не)\b|n['’]t\b|[不别勿没無无]",
+        re.IGNORECASE,
+    )
+
+
 def _without_words(text: str, keys: Iterable[str] | None) -> str:
     """The text from its first bracket or fence on, if there are only words without a meaning before it."""
     start = min((at for at in (text.find("{"), text.find("```")) if at > 0), default=0)
     words = text[:start]
-    if start > _MAX_PREFACE or not _PREFACE.fullmatch(words) or _DENIAL.search(words):
+    if start > _MAX_PREFACE or not _PREFACE.fullmatch(words) or _denial().search(words):
         return text
     if words.rstrip(" \t\u00a0")[-1:] not in (":", "\n"):
         return text
