@@ -34,8 +34,8 @@ class History(Protocol):
 class KeepTurns:
     """Sends at most `max_turns` turns; a turn is a user message and all that follows it up to the next.
 
-    It drops whole turns, the oldest first, in blocks of `max_turns - min_turns` turns (default: half of `max_turns`), and never a
-    turn of the current run. So the prompt's prefix, and with it the cache, stays the same between two drops. System messages
+    It drops whole turns, the oldest first, in blocks of `max_turns - min_turns` turns (default: half of `max_turns`), and never
+    a turn of the current run. So the prompt's prefix, and with it the cache, stays the same between two drops. System messages
     stay.
     """
 

@@ -93,8 +93,8 @@ class Journal:
     """Takes the events of a run into its state, its log and to its observers.
 
     Events are appended in the order in which they are recorded. Those recorded during an append go into the next one together.
-    `record` returns when its events are in the log and the observers have been told. When an append fails, the state is cut back
-    to what the log has, `failed` is set, and nothing more is recorded.
+    `record` returns when its events are in the log and the observers have been told. When an append fails, the state is cut
+    back to what the log has, `failed` is set, and nothing more is recorded.
     """
 
     def __init__(
