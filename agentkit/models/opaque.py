@@ -23,6 +23,8 @@ _LABELS = frozenset({"id", "type", "format", "role"})
 
 def unknown_fields(data: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """The fields that are not known and say something: not null, false, zero or empty."""
+    if data.keys() <= known:  # as nearly always
+        return {}
     return {name: value for name, value in data.items() if value and name not in known}
 
 

@@ -26,6 +26,9 @@ __all__ = ["Parts", "ReplyReader"]
 _NOTHING = Usage()
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
 _OF_PLAIN = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal", "function_call"})
+_OF_CHOICE = frozenset(
+    {"index", "delta", "finish_reason", "native_finish_reason", "logprobs", "stop_reason", "matched_stop", "token_ids"}
+)
 _KNOWN = _OF_PLAIN | {"annotations", "audio", "index", "name", "logprobs", "token_ids"}
 """Fields of a message that are read here, or that servers write and do not take back. The others are kept as opaque."""
 _ENDS = ("stop", "tool_calls")
@@ -126,30 +129,33 @@ class ReplyReader:
         return self._any(chunk) if isinstance(chunk, dict) else ()
 
     def _plain(self, chunk: Any) -> Sequence[Piece] | None:
-        """A chunk with one piece of text or thinking text and nothing else, as nearly all of them are; None for another."""
+        """A chunk with a piece of text, of thinking text or of calls and nothing else, as nearly all are; None for another."""
         try:
             (choice,) = chunk["choices"]
             delta = choice["delta"]
+            if not (delta.keys() <= _OF_PLAIN and choice.keys() <= _OF_CHOICE) or (choice.get("index") or 0) != self._index:
+                return None
             if (
                 choice.get("finish_reason")
-                or (choice.get("index") or 0) != self._index
-                or choice.get("usage")
-                or "error" in choice
+                or choice.get("native_finish_reason")
+                or chunk.get("usage")
+                or "error" in chunk
+                or "x_groq" in chunk
             ):
                 return None
-            if chunk.get("usage") or "error" in chunk or "x_groq" in chunk or not delta.keys() <= _OF_PLAIN:
-                return None
-            text, thought = delta.get("content"), delta.get(self._thought_field or "reasoning_content")
-            if delta.get("tool_calls") or delta.get("refusal"):
+            text, thought, calls = delta.get("content"), delta.get(self._thought_field or _THOUGHTS[0]), delta.get("tool_calls")
+            if delta.get("refusal") or delta.get("reasoning"):
                 return None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
-        if text and not thought and text.__class__ is str and not delta.get("reasoning"):
+        if text and not thought and not calls and text.__class__ is str:
             text = self._text.add(text)
             return (TextDelta(text),) if text else ()
-        if thought and not text and thought.__class__ is str and self._thought_field:
+        if thought and not text and not calls and thought.__class__ is str and self._thought_field:
             thought = self._reasoning.add(thought)
             return (ReasoningDelta(thought),) if thought else ()
+        if calls and not text and not thought and calls.__class__ is list and "content" not in self._opaque:
+            return self._calls.take(calls)
         return None
 
     def _any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
@@ -177,7 +183,9 @@ class ReplyReader:
             raise read_error(None, json_of({"error": error}))
         self._count(choice.get("usage"))
         delta, message = choice.get("delta"), choice.get("message")
-        self._end(choice.get("finish_reason"), choice.get("native_finish_reason"))
+        word, native = choice.get("finish_reason"), choice.get("native_finish_reason")
+        if word or native:
+            self._end(word, native)
         found = self._delta(_mapping(delta)) if delta else []
         if isinstance(message, dict):
             found += self._snapshot(message)

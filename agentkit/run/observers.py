@@ -103,8 +103,12 @@ class Observers:
         """Whether anybody wants the pieces of replies."""
         return any(one.deltas for one in self._attached) or (self._around is not None and self._around.want_deltas)
 
-    async def tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> Awaitable[None]:
         """Tell all of an event of this run. Raises nothing but a cancellation of the run."""
+        alone = self._around is None and not self._from_elsewhere
+        return self._tell(event, event, self.run) if alone else self._tell_all(event)
+
+    async def _tell_all(self, event: Event) -> None:
         if self._from_elsewhere:
             await self._tell_waiting()
         await self._tell(event, event, self.run)
