@@ -193,7 +193,7 @@ class Calls:
         """Take in the entries of the `tool_calls` of a delta, each a piece of a call."""
         found = []
         for place, piece in enumerate(pieces):
-            if isinstance(piece, Mapping):
+            if isinstance(piece, dict):
                 index = index_of(piece.get("index"))
                 key = index if index is not None else place if len(pieces) > 1 else None
                 delta = self._piece(piece, key)
@@ -206,7 +206,7 @@ class Calls:
 
         An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
         """
-        entries = [entry for entry in entries if isinstance(entry, Mapping)]
+        entries = [entry for entry in entries if isinstance(entry, dict)]
         ids = {_text(entry.get("id")) for entry in entries} - {""}
         known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
         has_all = len(entries) >= len(self._calls)
@@ -337,7 +337,7 @@ def _as_text(arguments: Any) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

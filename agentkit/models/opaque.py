@@ -41,7 +41,7 @@ def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
                 whole[name] = value
             elif name in _TEXTS or value != before:
                 whole[name] = before + value
-        elif isinstance(value, Mapping) and isinstance(before, dict):
+        elif isinstance(value, dict) and isinstance(before, dict):
             merge(before, value)
         elif isinstance(value, list) and isinstance(before, list):
             last, first = before[-1:], value[:1]
@@ -55,7 +55,7 @@ def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
 
 def _goes_on(last: Any, item: Any) -> bool:
     """Whether a streamed block is a further piece of the last one."""
-    if not (isinstance(last, dict) and isinstance(item, Mapping)):
+    if not (isinstance(last, dict) and isinstance(item, dict)):
         return False
     if any(name in item and name in last and last[name] != item[name] for name in ("type", "id", "index")):
         return False

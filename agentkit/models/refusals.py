@@ -205,7 +205,7 @@ def _details(body: bytes) -> Mapping[str, Any]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def cut_text(body: bytes, limit: int = 2000) -> str:

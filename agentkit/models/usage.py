@@ -24,7 +24,7 @@ def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> 
     whole = dict(before)
     for name, value in usage.items():
         known = whole.get(name)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
+        if isinstance(value, dict) and isinstance(known, dict):
             whole[name] = merged_usage(known, value)
         elif value or name not in whole:
             whole[name] = value
@@ -70,7 +70,7 @@ def cost_told(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | N
     """The US dollars that stand at this path in the usage; None where there are none."""
     found: Any = usage
     for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else None
+        found = found.get(name) if isinstance(found, dict) else None
     is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _LARGEST
     return float(found) if path and is_money else None
 
@@ -90,4 +90,4 @@ def _first(data: Mapping[str, Any], *names: str) -> Any:
 
 
 def _mapping(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    return next((value for name in names if isinstance(value := data.get(name), Mapping)), {})
+    return next((value for name in names if isinstance(value := data.get(name), dict)), {})

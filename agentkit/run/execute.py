@@ -88,17 +88,20 @@ async def execute(
     call: ToolCall,
     ctx: RunContext[Any],
     spec: AgentSpec,
+    *,
     threads: Threads | None = None,
     arguments: Arguments | ToolArgumentsInvalid | None = None,
+    veil: Veil | None = None,
 ) -> Outcome:
     """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
 
     `arguments` are those of the call, or why it has none, where it was parsed before: it is not parsed again.
+    `veil` is the run's.
 
     The model is told the kind of error and its text, short; `Outcome.error` has the traceback. Both are without secrets. A
     result is without the model's own key. Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
     """
-    way, hide = _Way(ctx, spec, threads or Threads(), call, arguments), Veil(spec.model).hide
+    way, hide = _Way(ctx, spec, threads or Threads(), call, arguments), (veil or Veil(spec.model)).hide
     crashed = unknown = False
     try:
         value = await _through_middleware(way)

@@ -84,18 +84,18 @@ class ModelSteps:
         if step.asked is not None:  # a middleware asks again: what was shown does not count
             await self.run.emit(Retrying(1, 0.0, "a middleware sends another request"))
         step.asked = request
-        ledger, reservation = self.run.ledger, None
+        ledger, reservation, may_repeat = self.run.ledger, None, None
         if ledger.binds:
             past_own = self.run.state.limit is not None  # the last answer
             prompt = prompt_estimate(self.run.state, self.run.spec.price, request.messages, request.tools)
             max_tokens = request.settings.max_tokens
             reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
-            request = replace(request, again=partial(ledger.check, prompt, past_own=past_own))
-        request = replace(request, again=partial(self._check_again, request.again))
+            may_repeat = partial(ledger.check, prompt, past_own=past_own)
         pieces = Pieces(self.run.veil, self._show)
         is_watched = self.run.observers.want_deltas
-        if self.run.observers and not is_watched:
-            request = replace(request, on_retry=self.run.emit)
+        if may_repeat or self.run.can_be_left or self.run.observers:
+            again, on_retry = partial(self._check_again, may_repeat), None if is_watched else self.run.emit
+            request = replace(request, again=again, on_retry=on_retry)
         spent = Spent()
         try:
             reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)

@@ -81,6 +81,11 @@ class Run:
         return self._leaves_with_parent and self._scope is not None and self._scope.is_leaving()
 
     @property
+    def can_be_left(self) -> bool:
+        """Whether somebody may ask for it to be left."""
+        return self._leave is not None or self._scope is not None
+
+    @property
     def has_failed(self) -> bool:
         """Whether the log or a strict observer of this run, or of one around it, has failed: nothing more may happen."""
         if self.journal.failed is not None or self.observers.raised is not None:

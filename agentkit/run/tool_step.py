@@ -84,7 +84,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope, open_call.attempt)
     started = time.perf_counter()
     try:
-        outcome = await execute(call, ctx, run.spec, threads, arguments)
+        outcome = await execute(call, ctx, run.spec, threads=threads, arguments=arguments, veil=run.veil)
     except BaseException:
         if progress:
             progress.drop()

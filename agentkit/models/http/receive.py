@@ -41,6 +41,11 @@ class ReplyBytes:
         self._response, self._max_bytes, self._left, self._url = response, max_bytes, max_bytes, url
         self._renew = renew
 
+    @property
+    def has_length(self) -> bool:
+        """Whether the server has announced how long the body is."""
+        return "content-length" in self._response.headers
+
     async def read(self) -> bytes:
         """The next bytes; none at the end. Raises `ReplyTooLarge`, or the error of a broken connection."""
         piece = await self._response.read()
@@ -79,6 +84,10 @@ async def _json_text(begun: bytes, reply: ReplyBytes) -> bytes:
     is looked at once in each such pause.
     """
     pieces, loop = [begun], asyncio.get_running_loop()
+    if reply.has_length:  # it ends by itself
+        while piece := await reply.read():
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def look() -> None:
         if is_json(b"".join(pieces)):
