@@ -207,10 +207,11 @@ class Calls:
         An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
         """
         entries = [entry for entry in entries if isinstance(entry, dict)]
-        ids = {_text(entry.get("id")) for entry in entries} - {""}
-        known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
-        has_all = len(entries) >= len(self._calls)
-        places = [None if call.id in known else call for call in self._in_order()] if has_all else []
+        known, places, has_all = dict[str, _Call](), list[_Call | None](), len(entries) >= len(self._calls)
+        if self._calls:
+            ids = {_text(entry.get("id")) for entry in entries} - {""}
+            known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
+            places = [None if call.id in known else call for call in self._in_order()] if has_all else []
         found = []
         for place, entry in enumerate(entries):
             call_id, name = _text(entry.get("id")), _text(_mapping(entry.get("function")).get("name"))
@@ -241,11 +242,11 @@ class Calls:
                 return None
             if _object(text) is None:
                 return None
+            call.arguments = ArgumentText()
         if not text:
             return None
-        call.arguments = ArgumentText()
         new = call.arguments.add(text)
-        if said.is_shown:
+        if said is not call.arguments and said.is_shown:
             new = text[said.size :] if text.startswith(said.snapshot) else ""
         return ToolArgsDelta(call.place, call.name, new)
 

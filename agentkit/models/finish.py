@@ -72,10 +72,12 @@ def ending_of(word: object, own: Mapping[str, Ending] | None = None) -> Ending:
     """
     if not isinstance(word, str):
         return "none"
-    word = normal(word)
+    own = own or {}
+    if word not in own and word not in FINISH_REASONS:
+        word = normal(word)
     if not word:
         return "none"
-    if known := (own or {}).get(word) or FINISH_REASONS.get(word):
+    if known := own.get(word) or FINISH_REASONS.get(word):
         return known
     return next((ending for ending, part in _PARTS if part.search(word)), "unknown")
 

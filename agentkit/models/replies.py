@@ -135,16 +135,10 @@ class ReplyReader:
             delta = choice["delta"]
             if not (delta.keys() <= _OF_PLAIN and choice.keys() <= _OF_CHOICE) or (choice.get("index") or 0) != self._index:
                 return None
-            if (
-                choice.get("finish_reason")
-                or choice.get("native_finish_reason")
-                or chunk.get("usage")
-                or "error" in chunk
-                or "x_groq" in chunk
-            ):
+            if choice.get("finish_reason") or choice.get("native_finish_reason") or chunk.get("usage"):
                 return None
             text, thought, calls = delta.get("content"), delta.get(self._thought_field or _THOUGHTS[0]), delta.get("tool_calls")
-            if delta.get("refusal") or delta.get("reasoning"):
+            if "error" in chunk or "x_groq" in chunk or delta.get("refusal") or delta.get("reasoning"):
                 return None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None

@@ -86,8 +86,14 @@ def count(value: Any) -> int:
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:
     """The first of these fields that counts something."""
-    return next((data[name] for name in names if data.get(name)), None)
+    for name in names:
+        if value := data.get(name):
+            return value
+    return None
 
 
 def _mapping(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    return next((value for name in names if isinstance(value := data.get(name), dict)), {})
+    for name in names:
+        if isinstance(value := data.get(name), dict):
+            return value
+    return {}
