@@ -14,7 +14,7 @@ from .messages import Message
 from .model import Model, ModelInfo, ModelRequest, ModelSettings
 from .models.retry import Retry
 from .policy import Policy
-from .run.journal import Log
+from .run.journal import Log, TreeLog
 from .run.limits import Limits
 from .run.middleware import Middleware
 from .run.observers import Observer
@@ -187,8 +187,8 @@ async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) 
     if log is None:
         if given is None:
             raise SettingsError("there is nothing to go on with: give a state, or a log")
-        return given
-    logged = RunState.replay(await log.load())
+        return _without_others(given, log)
+    logged = _without_others(RunState.replay(await log.load()), log)
     if not logged.events:
         raise SettingsError("the log has no events: there is no run to go on with")
     if given is not None and given.events != logged.events:
@@ -196,6 +196,17 @@ async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) 
             f"the state has {len(given.events)} events and the log {len(logged.events)}, or others; go on with the log alone"
         )
     return logged
+
+
+def _without_others(state: RunState, log: Log | None) -> RunState:
+    """The state. Raises `SettingsError` where it goes on in the log of a run inside it, which is not at hand."""
+    for call in state.open_calls:
+        if call.suspended and not call.suspended.events and not isinstance(log, TreeLog):
+            run_id = call.suspended.run_id
+            raise SettingsError(
+                f"the call {call.call.id!r} goes on in the log of its run {run_id!r}: give log=, a TreeLog that has it"
+            )
+    return state
 
 
 def owner() -> str:

@@ -26,7 +26,7 @@ from ._agent_parts import (
     tool_names,
 )
 from ._typing import OutputT
-from .errors import ModelRetry, SettingsError, Suspended
+from .errors import LogFailed, ModelRetry, SettingsError, Suspended
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History, repaired_history
 from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
@@ -215,27 +215,36 @@ class Agent(Generic[OutputT]):
 
         async def run_agent(ctx: RunContext[Any], task: str) -> Any:
             result = await self._run_inside(task, ctx)
-            if result.pending or result.stop_reason == "left":
-                raise Suspended(result.run_id, result.pending, tuple(result.state.to_json()["events"]))
             if result.stop_reason == "answer" or _is_last_answer(result):
                 return result.output
             text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
             raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
 
+        vars(run_agent)["is_run"] = True
         return tool(run_agent, name=name, description=description, **options)
 
     async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
-        continuation = cast("Scope | None", ctx.scope) and cast("Scope", ctx.scope).continuation
-        if not continuation:
-            options: RunOptions = {"deps": ctx.deps, "within": ctx}
-            return await self._drive(RunState(), [self._begin(task, options)], options, leaves_with_parent=True)
-        known = RunState.from_json({"version": 2, "events": continuation.events})
-        return await self._drive(
-            known,
-            [self._resumed(known), *continuation.answers.values()],
-            {"deps": ctx.deps, "within": ctx},
-            leaves_with_parent=True,
-        )
+        """Run as part of the call, or go on with the run of it. Raises `Suspended` where that has not ended."""
+        scope = _scope(ctx)
+        inner = scope.inner if scope else None
+        options = RunOptions(deps=ctx.deps, within=ctx, log=inner.log if inner else None)
+        try:
+            known = await inner.state() if inner else RunState()
+            if inner and known.events:
+                first: list[LastingEvent] = [self._resumed(known), *inner.answers]
+            else:
+                options["run_id"] = inner.run_id if inner else None
+                first = [self._begin(task, options)]
+            result = await self._drive(known, first, options, leaves_with_parent=True)
+        except LogFailed as error:
+            if scope:
+                await scope.run.journal.fail_with(error)
+            raise
+        if result.pending or result.stop_reason == "left":
+            raise Suspended(
+                result.run_id, result.pending, () if inner and inner.log else tuple(result.state.to_json()["events"])
+            )
+        return result
 
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
@@ -273,7 +282,8 @@ class Agent(Generic[OutputT]):
         if within is None or not within.run_id:
             return None
         key = f"{within.idempotency_key}.{digest(self.spec.name + chr(0) + prompt)[:8]}"
-        before = cast("Scope", within.scope).budget.next_run(key) if within.scope else 0
+        scope = _scope(within)
+        before = scope.budget.next_run(key) if scope else 0
         return f"{key}.{before}" if before else key
 
     async def _drive(
@@ -288,13 +298,12 @@ class Agent(Generic[OutputT]):
         observers = (*(options.get("observers") or ()), *((watcher,) if watcher else ()))
         first = tuple(first)
         run_id = first[0].run_id if isinstance(first[0], RunStarted) else state.run_id
-        scope = cast("Scope | None", getattr(options.get("within"), "scope", None))
         attached = Attachments(
             deps=options.get("deps"),
             observers=observers,
             log=options.get("log"),
             leave=options.get("leave"),
-            scope=scope,
+            scope=_scope(options.get("within")),
             leaves_with_parent=leaves_with_parent,
         )
         with as_run():
@@ -306,6 +315,10 @@ def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]
     Agent.__init__(made, **parts)
     vars(made).update(more)
     return made
+
+
+def _scope(ctx: RunContext[Any] | None) -> Scope | None:
+    return cast("Scope | None", getattr(ctx, "scope", None))
 
 
 def _is_last_answer(result: RunResult[Any]) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import LogFailed
 from ..events import LastingEvent, decode_event, encode_event, stamp
 from .observers import GRACE, Grace, Observers
 from .state import RunState
 
-__all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog"]
+__all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog", "TreeLog"]
 
 
 class Log(Protocol):
@@ -32,11 +33,25 @@ class Log(Protocol):
         ...
 
 
+@runtime_checkable
+class TreeLog(Log, Protocol):
+    """A log that also has those of the runs inside: an agent that is a tool goes on after a crash where it was."""
+
+    def child(self, run_id: str) -> Log:
+        """The log of the run with this id, which a call of this run has made; the same one each time."""
+        ...
+
+
 class MemoryLog:
-    """A log that lasts as long as the program."""
+    """A log that lasts as long as the program. `children` are those of the runs inside, by run id."""
 
     def __init__(self) -> None:
         self.events: list[LastingEvent] = []
+        self.children: dict[str, MemoryLog] = {}
+
+    def child(self, run_id: str) -> MemoryLog:
+        """The log of a run inside."""
+        return self.children.setdefault(run_id, MemoryLog())
 
     async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
         """Keep these events. Raises ValueError where `seq` is not the next number."""
@@ -49,7 +64,7 @@ class MemoryLog:
 
 
 class JsonLinesLog:
-    """A log in a file: one event a line, as JSON.
+    """A log in a file: one event a line, as JSON. The logs of runs inside are files beside it.
 
     It survives the end of the program; the operating system's own buffers are not forced to the disk. A last line that was cut
     off by a crash is no event, and is written over. A run that is driven twice fails at its first append here; two that append
@@ -60,6 +75,11 @@ class JsonLinesLog:
         self.path = Path(path)
         self._count: int | None = None
         self._size = 0
+
+    def child(self, run_id: str) -> JsonLinesLog:
+        """The log of a run inside: `runs/a.jsonl` has `runs/a.0123456789abcdef.jsonl`, with a digest of the id."""
+        name = sha256(run_id.encode()).hexdigest()[:16]
+        return JsonLinesLog(self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}"))
 
     async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
         """Keep these events. Raises ValueError where `seq` is not the next number, and OSError."""
@@ -112,6 +132,10 @@ class Journal:
         self._told = self._stored
         self._turn = asyncio.Lock()
 
+    def child(self, run_id: str) -> Log | None:
+        """The log of a run inside, where this log has those."""
+        return self._log.child(run_id) if isinstance(self._log, TreeLog) else None
+
     @property
     def grace(self) -> Grace:
         """What a cancelled run still waits for."""
@@ -152,15 +176,20 @@ class Journal:
                     raise TimeoutError(f"the append did not end within {GRACE:g} s after the run was cancelled")
                 future.result()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  of a log that is not ours
-            self._fail(error)
+            self._fail(f"event {self._stored} of the run was not stored", error)
         else:
             self._stored += len(batch)
         if cancelled is not None and self.failed is None:
             raise cancelled
 
-    def _fail(self, error: BaseException) -> None:
+    async def fail_with(self, inner: LogFailed) -> None:
+        """Record nothing more, as the log of a run inside has failed."""
+        async with self._turn:
+            self._fail("the log of a run inside failed", inner)
+
+    def _fail(self, what: str, error: BaseException) -> None:
         self.state = RunState.replay(self.state.events[: self._stored])
-        self.failed = LogFailed(f"event {self._stored} of the run was not stored: {type(error).__name__}: {error}")
+        self.failed = LogFailed(f"{what}: {type(error).__name__}: {error}")
         self.failed.state, self.failed.__cause__ = self.state, error
 
     async def _tell(self, end: int) -> None:

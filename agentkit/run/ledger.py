@@ -202,7 +202,7 @@ class CallBudget(OfRun):
         outer: CallBudget | None = None,
     ) -> None:
         self.depth, self.ledger = depth, ledger
-        self._call_id, self._record, self._outer = call_id, record, outer
+        self.call_id, self._record, self._outer = call_id, record, outer
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._runs: dict[str, int] = {}
@@ -220,7 +220,7 @@ class CallBudget(OfRun):
 
         From another event loop it is handed over without waiting: the run's own loop may be waiting for this one, or gone.
         """
-        event = UsageAdded(self._call_id, usage, cost, estimated)
+        event = UsageAdded(self.call_id, usage, cost, estimated)
         if asyncio.get_running_loop() is self._loop:
             await self._add(event)
             return

@@ -22,6 +22,7 @@ from .ledger import CallBudget
 from .limits import prompt_estimate
 from .observers import required_arguments
 from .run import Run
+from .scope import Scope
 
 __all__ = ["Leaving", "ModelSteps"]
 
@@ -77,7 +78,7 @@ class ModelSteps:
         run = self.run
         call = ToolCall("", f"model:{run.state.steps}")
         budget = CallBudget("", run.ledger, run.depth, run.record, run.around)
-        return RunContext(run.deps, run.state.run_id, call, run.state.steps, run.scope_of(budget))
+        return RunContext(run.deps, run.state.run_id, call, run.state.steps, Scope(run, budget))
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
         step = self._step

@@ -11,11 +11,10 @@ from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import Event, LastingEvent, RunInfo
 from ..redact.veil import Veil
 from ..schema import Arguments
-from ..tools.progress import Progress
 from .journal import Journal, Log
 from .ledger import CallBudget, Forward, Ledger
 from .observers import Observer, Observers
-from .scope import Continuation, Scope
+from .scope import Scope
 from .spec import AgentSpec
 from .state import RunState
 
@@ -50,19 +49,21 @@ class Run:
     def __init__(self, spec: AgentSpec, state: RunState, run_id: str, attached: Attachments) -> None:
         scope = attached.scope
         if scope is not None:  # what binds the run around this one binds it as well
-            approve = spec.approve or scope.approve
-            spec = replace(spec, policies=(*spec.policies, *scope.policies), approve=approve)
+            outer = scope.run.spec
+            spec = replace(spec, policies=(*spec.policies, *outer.policies), approve=spec.approve or outer.approve)
         self.around: CallBudget | None = scope.budget if scope else None
         self.depth = self.around.depth + 1 if self.around else 0
         if scope and spec.limits.depth is not None and self.depth > spec.limits.depth:
             raise AgentError(f"agents run inside agents {self.depth} deep; Limits(depth={spec.limits.depth}) allows no more")
-        self.spec, self.deps, self._leave = spec, attached.deps, attached.leave
+        self.spec: AgentSpec = spec
+        self.deps, self._leave = attached.deps, attached.leave
         self.ledger = Ledger(spec.limits, state, self.around.ledger if self.around else None)
-        self._scope, self._leaves_with_parent = scope, attached.leaves_with_parent
+        self._leaves_with_parent = attached.leaves_with_parent
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
-        info = RunInfo(run_id, spec.name, scope.observers.run.run_id if scope else None, self.depth)
-        self.observers = Observers(observers, info, scope.observers if scope else None)
+        self._parent = scope.run if scope else None
+        info = RunInfo(run_id, spec.name, self._parent.observers.run.run_id if self._parent else None, self.depth)
+        self.observers: Observers = Observers(observers, info, self._parent.observers if self._parent else None)
         self.journal = Journal(state, self.observers, attached.log, self.veil.over, spec.clock)
         self.own_thread, self.threads = Threads(), Threads()
         self.parsed: dict[str, Arguments | ToolArgumentsInvalid] = {}
@@ -78,32 +79,19 @@ class Run:
         """Whether the run is to be left: no further decision and no further call."""
         if self.has_failed or (self._leave is not None and self._leave.is_set()):
             return True
-        return self._leaves_with_parent and self._scope is not None and self._scope.is_leaving()
+        return self._leaves_with_parent and self._parent is not None and self._parent.is_leaving
 
     @property
     def can_be_left(self) -> bool:
         """Whether somebody may ask for it to be left."""
-        return self._leave is not None or self._scope is not None
+        return self._leave is not None or self._parent is not None
 
     @property
     def has_failed(self) -> bool:
         """Whether the log or a strict observer of this run, or of one around it, has failed: nothing more may happen."""
         if self.journal.failed is not None or self.observers.raised is not None:
             return True
-        return self._scope is not None and self._scope.has_failed()
-
-    def scope_of(self, budget: CallBudget, progress: Progress | None = None, continuation: Continuation | None = None) -> Scope:
-        """What binds the runs that are made within a call of this one."""
-        return Scope(
-            budget,
-            self.observers,
-            policies=self.spec.policies,
-            approve=self.spec.approve,
-            progress=progress,
-            continuation=continuation,
-            is_leaving=lambda: self.is_leaving,
-            has_failed=lambda: self.has_failed,
-        )
+        return self._parent is not None and self._parent.has_failed
 
     async def record(self, *events: LastingEvent) -> None:
         """Take lasting events in: into the state and the log, and then to the observers."""

@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..events import ApprovalGiven
 from .copies import OfRun
+from .state import RunState
 
 if TYPE_CHECKING:
-    from ..policy import Policy
     from ..tools.progress import Progress
+    from .journal import Log
     from .ledger import CallBudget
-    from .observers import Observers
-    from .spec import Approve
+    from .run import Run
 
-__all__ = ["Continuation", "Scope"]
+__all__ = ["InnerRun", "Scope"]
 
 
 @dataclass(frozen=True, slots=True)
-class Continuation:
-    """A run inside the call that had paused, and goes on: its events so far, and the answers to its calls."""
+class InnerRun:
+    """The run that a call of an agent is, which goes on where it was: it has a log of its own, or had paused with `events`."""
 
     run_id: str
+    log: Log | None
     events: tuple[Mapping[str, Any], ...]
-    answers: Mapping[str, ApprovalGiven]
+    answers: tuple[ApprovalGiven, ...]
+    """To the calls that it waits for."""
+
+    async def state(self) -> RunState:
+        """Its events so far."""
+        if self.log is not None:
+            return RunState.replay(await self.log.load())
+        return RunState.from_json({"version": 2, "events": self.events})
 
 
 class Scope(OfRun):
-    """What binds the runs that are made `within` a call: its budget, observers, policies, and who approves.
+    """What binds the runs that are made `within` a call: the run around them, and the budget of the call."""
 
-    Nothing more happens in them when the log of the run around them has failed.
-    """
+    __slots__ = ("budget", "inner", "progress", "run")
 
-    __slots__ = ("approve", "budget", "continuation", "has_failed", "is_leaving", "observers", "policies", "progress")
-
-    def __init__(
-        self,
-        budget: CallBudget,
-        observers: Observers,
-        *,
-        policies: tuple[Policy, ...],
-        approve: Approve | None,
-        progress: Progress | None,
-        continuation: Continuation | None,
-        is_leaving: Callable[[], bool],
-        has_failed: Callable[[], bool],
-    ) -> None:
-        self.budget, self.observers, self.policies = budget, observers, policies
-        self.approve, self.progress, self.continuation = approve, progress, continuation
-        self.is_leaving, self.has_failed = is_leaving, has_failed
+    def __init__(self, run: Run, budget: CallBudget, progress: Progress | None = None, inner: InnerRun | None = None) -> None:
+        self.run, self.budget, self.progress, self.inner = run, budget, progress, inner
 
     def report(self, data: Any) -> None:
         """Show the watchers how far the call is."""

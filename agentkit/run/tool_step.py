@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from .._threads import Threads
-from ..events import ApprovalGiven, CallSuspended, ToolFinished, ToolProgress, ToolStarted
+from ..events import CallSuspended, ToolFinished, ToolProgress, ToolStarted
 from ..messages import ToolCall, ToolResult
 from ..names import wire_name
 from ..schema import Arguments
@@ -22,7 +22,7 @@ from .execute import Outcome, arguments_of, execute, own_chain, plan
 from .judging import denied_edit
 from .ledger import CallBudget
 from .run import Run
-from .scope import Continuation
+from .scope import InnerRun, Scope
 from .state import OpenCall
 
 __all__ = ["answer_of", "run_tools"]
@@ -74,13 +74,14 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
     if repaired and tool and isinstance(arguments, Arguments):
         call = replace(call, arguments=tool.as_it_runs(arguments))
-    going_on = _going_on(open_call)  # read before the start clears it
-    await run.record(ToolStarted(call, open_call.position, repaired))
+    inner = _inner_run(run, open_call)  # read before the start clears it
+    goes_on = (CallSuspended(call.id, inner.run_id),) if inner and inner.log else ()
+    await run.record(ToolStarted(call, open_call.position, repaired), *goes_on)
     if run.has_failed:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
     progress = Progress(partial(_report, run, call)) if run.observers else None
-    scope = run.scope_of(budget, progress, going_on)
+    scope = Scope(run, budget, progress, inner)
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope, open_call.attempt)
     started = time.perf_counter()
     try:
@@ -108,12 +109,18 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     return None
 
 
-def _going_on(open_call: OpenCall) -> Continuation | None:
-    suspended = open_call.suspended
-    if suspended is None:
+def _inner_run(run: Run, open_call: OpenCall) -> InnerRun | None:
+    """The run that the call is, where that can go on after a crash or a pause."""
+    tool, suspended = run.spec.tools.get(open_call.call.name), open_call.suspended
+    answers = tuple(open_call.answers.values())
+    if suspended and suspended.events:
+        return InnerRun(suspended.run_id, None, suspended.events, answers)
+    if tool is None or not tool.is_run:
         return None
-    answers: dict[str, ApprovalGiven] = dict(open_call.answers)
-    return Continuation(suspended.run_id, suspended.events, answers)
+    ctx = RunContext(None, run.state.run_id, open_call.call, open_call.position, None, open_call.attempt)
+    run_id = suspended.run_id if suspended else ctx.idempotency_key
+    log = run.journal.child(run_id)
+    return InnerRun(run_id, log, (), answers) if log else None
 
 
 async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:

@@ -167,6 +167,11 @@ class Tool(Generic[P, R]):
         return Claims()
 
     @property
+    def is_run(self) -> bool:
+        """Whether a call of it is a run of an agent, which goes on after a crash where it has a log of its own."""
+        return getattr(self.function, "is_run", False)
+
+    @property
     def may_repeat(self) -> bool:
         """Whether a call that was started, and perhaps done, may be run again."""
         return self.read_only or self.idempotent
