@@ -76,7 +76,8 @@ from .run.result import RunResult
 from .run.state import RunState
 from .run.stream import RunStream, SyncRunStream
 from .tools.context import RunContext
-from .tools.tool import Tool, ToolRegistry, tool
+from .tools.registry import ToolRegistry
+from .tools.tool import Tool, tool
 
 if TYPE_CHECKING:
     from .models.chat import ChatModel

@@ -22,7 +22,8 @@ from .run.output import Output, output_of
 from .run.run import Leave
 from .run.spec import AgentSpec, Approve
 from .run.state import RunState
-from .tools.tool import RunContext, ToolLike, ToolRegistry
+from .tools.registry import ToolLike, ToolRegistry
+from .tools.tool import RunContext
 
 __all__ = [
     "AgentParts", "RunOptions", "check_options", "check_parts", "check_price", "check_settings", "known_state", "model_of",

@@ -37,7 +37,7 @@ MOVED = {
     "state": "run.state",
     "stream": "run.stream",
     "threads": "_threads",
-    "tool": "tools.tool",
+    "tool": "tools",
     "validate": "schema.parse",
 }
 """Earlier names and present ones, both within the package."""

@@ -41,12 +41,12 @@ from .run.loop import drive
 from .run.middleware import Middleware
 from .run.observers import Observer
 from .run.result import RunResult
-from .run.run import Attachments, Run
-from .run.scope import Scope
+from .run.run import Attachments, Run, Scope
 from .run.spec import Approve
 from .run.state import RunState
 from .run.stream import RunStream, SyncRunStream
-from .tools.tool import AnyTool, RunContext, ToolLike, as_tools, tool
+from .tools.registry import ToolLike, as_tools
+from .tools.tool import AnyTool, RunContext, tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 

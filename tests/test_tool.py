@@ -31,7 +31,8 @@ from agentkit import (
 )
 from agentkit._threads import Threads
 from agentkit.testing import call
-from agentkit.tools.tool import AnyTool, ToolOptions, as_tools
+from agentkit.tools.registry import as_tools
+from agentkit.tools.tool import AnyTool, ToolOptions
 
 T = TypeVar("T")
 NAN, INF = float("nan"), float("inf")

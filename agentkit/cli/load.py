@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ..agent import Agent
-from ..tools.tool import AnyTool, Tool, ToolRegistry
+from ..tools.registry import ToolRegistry
+from ..tools.tool import AnyTool, Tool
 from .exits import UsageError
 
 __all__ = ["file_tools", "load_agent", "load_tools"]

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from ..errors import SettingsError
 from ..events import ApprovalGiven
 from ..messages import ToolCall
-from ..tools.tool import AnyTool, ToolRegistry
+from ..tools.registry import ToolRegistry
+from ..tools.tool import AnyTool
 from .state import RunState
 
 __all__ = ["Answer", "Approvals", "answer_of", "answers", "question"]

@@ -16,8 +16,9 @@ from ..names import nearest_names, wire_name
 from ..redact import redact
 from ..redact.veil import Veil
 from ..schema import Arguments
+from ..tools.registry import ToolRegistry
 from ..tools.tasks import NoResult
-from ..tools.tool import AnyTool, RunContext, ToolRegistry
+from ..tools.tool import AnyTool, RunContext
 from .spec import AgentSpec
 from .state import OpenCall
 

@@ -21,8 +21,7 @@ from .decisions import AskModel
 from .ledger import CallBudget
 from .limits import prompt_estimate
 from .observers import required_arguments
-from .run import Run
-from .scope import Scope
+from .run import Run, Scope
 
 __all__ = ["Leaving", "ModelSteps"]
 

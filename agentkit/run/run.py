@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
-from ..events import Event, LastingEvent, RunInfo
+from ..events import ApprovalGiven, Event, LastingEvent, RunInfo
 from ..redact.veil import Veil
 from ..schema import Arguments
+from ..tools.progress import Progress
+from .copies import OfRun
 from .journal import Journal, Log
 from .ledger import CallBudget, Forward, Ledger
 from .observers import Observer, Observers
-from .scope import Scope
 from .spec import AgentSpec
 from .state import RunState
 
-__all__ = ["Attachments", "Leave", "Run"]
+__all__ = ["Attachments", "InnerRun", "Leave", "Run", "Scope"]
 
 
 class Leave(Protocol):
@@ -106,3 +107,34 @@ class Run:
         """End the run's threads: the idle ones now, the others when their function has returned."""
         self.own_thread.close()
         self.threads.close()
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRun:
+    """The run that a call of an agent is, which goes on where it was: it has a log of its own, or had paused with `events`."""
+
+    run_id: str
+    log: Log | None
+    events: tuple[Mapping[str, Any], ...]
+    answers: tuple[ApprovalGiven, ...]
+    """To the calls that it waits for."""
+
+    async def state(self) -> RunState:
+        """Its events so far."""
+        if self.log is not None:
+            return RunState.replay(await self.log.load())
+        return RunState.from_json({"version": 2, "events": self.events})
+
+
+class Scope(OfRun):
+    """What binds the runs that are made `within` a call: the run around them, and the budget of the call."""
+
+    __slots__ = ("budget", "inner", "progress", "run")
+
+    def __init__(self, run: Run, budget: CallBudget, progress: Progress | None = None, inner: InnerRun | None = None) -> None:
+        self.run, self.budget, self.progress, self.inner = run, budget, progress, inner
+
+    def report(self, data: Any) -> None:
+        """Show the watchers how far the call is."""
+        if self.progress is not None:
+            self.progress.report(data)

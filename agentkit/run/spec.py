@@ -12,7 +12,7 @@ from ..messages import ToolCall
 from ..model import Model, ModelSettings, ToolSpec
 from ..policy import Policy
 from ..prices import Price
-from ..tools.tool import ToolRegistry
+from ..tools.registry import ToolRegistry
 from .approvals import Answer
 from .limits import Limits
 from .middleware import Middleware, NextModelCall, NextToolCall

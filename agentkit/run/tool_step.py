@@ -21,8 +21,7 @@ from .decisions import RunTools
 from .execute import Outcome, arguments_of, execute, own_chain, plan
 from .judging import denied_edit
 from .ledger import CallBudget
-from .run import Run
-from .scope import InnerRun, Scope
+from .run import InnerRun, Run, Scope
 from .state import OpenCall
 
 __all__ = ["answer_of", "run_tools"]

@@ -14,7 +14,7 @@ DepsT = TypeVar("DepsT")
 
 
 class CallScope(Protocol):
-    """What binds the runs that a call makes `within` it (`Scope` in run/scope.py)."""
+    """What binds the runs that a call makes `within` it (`Scope` in run/run.py)."""
 
     def report(self, data: Any) -> None:
         """Show the watchers how far the call is."""

@@ -1,0 +1,107 @@
+"""Registries: tools by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, overload
+
+from ..errors import ToolDefinitionError
+from ..names import wire_name
+from .options import ToolOptions
+from .tool import AnyTool, Tool, tool
+
+__all__ = ["ToolLike", "ToolRegistry", "as_tools"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
+
+
+def as_tools(source: ToolLike) -> Iterator[AnyTool]:
+    """The tools in a tool, a function, or anything that holds some of these, in order."""
+    if isinstance(source, Tool):
+        yield source
+    elif isinstance(source, str | bytes) or (isinstance(source, Mapping) and any(isinstance(key, str) for key in source)):
+        raise ToolDefinitionError(f"tools hold {source!r:.60}; give functions, tools or registries, not names or a mapping")
+    elif isinstance(source, Iterable):
+        for item in source:
+            yield from as_tools(item)
+    else:
+        yield tool(source)
+
+
+class ToolRegistry:
+    """Tools by name. Iterating gives the tools in the order in which they were added; a name can be there once."""
+
+    def __init__(self, tools: ToolLike = ()) -> None:
+        self._tools: dict[str, AnyTool] = {}
+        self._sent_as: dict[str, str] = {}
+        self.add(tools)
+
+    def add(self, tools: ToolLike) -> None:
+        """Add tools or functions.
+
+        Raises `ToolDefinitionError` when another tool has the name, or has the same name in requests (`wire_name`): the
+        model could not tell them apart.
+        """
+        for item in as_tools(tools):
+            if self._tools.get(item.name, item) is not item:
+                raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
+            sent = wire_name(item.name)
+            if (other := self._sent_as.setdefault(sent, item.name)) != item.name:
+                raise ToolDefinitionError(
+                    f"the tools {other!r} and {item.name!r} would both be sent as {sent!r}; rename one with tool(fn, name=...)"
+                )
+            self._tools[item.name] = item
+
+    @overload
+    def tool(self, fn: Callable[P, R], /, **options: Unpack[ToolOptions]) -> Tool[P, R]: ...
+    @overload
+    def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+    def tool(self, fn: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # mypy takes the keyword options for fn
+        """`@registry.tool`: as `@tool`, and the tool is added."""
+        if fn is None:
+            return lambda function: self.tool(function, **options)
+        self.add(made := tool(fn, **options))
+        return made
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools in the form of the chat-completions API."""
+        return [item.schema() for item in self]
+
+    def only(self, *names: str) -> ToolRegistry:
+        """A registry of these tools alone; raises KeyError for a name that is not here."""
+        return ToolRegistry([self[name] for name in names])
+
+    def prefix(self, prefix: str) -> ToolRegistry:
+        """A registry of the same tools under longer names: `registry.prefix("w_")`."""
+        return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
+
+    def __or__(self, other: ToolLike) -> ToolRegistry:
+        """The tools of both."""
+        return ToolRegistry([self, other])
+
+    def __getitem__(self, name: str) -> AnyTool:
+        """The tool of that name; the KeyError lists the names that are here."""
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise KeyError(f"no tool {name!r}; there are: {', '.join(self._tools) or 'none'}") from None
+
+    def get(self, name: str) -> AnyTool | None:
+        """The tool of that name, or None."""
+        return self._tools.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[AnyTool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __repr__(self) -> str:
+        return f"ToolRegistry({', '.join(self._tools)})"
