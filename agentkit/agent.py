@@ -117,10 +117,13 @@ class Agent(Generic[OutputT]):
         return Agent(**{**self._parts, **changes})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Agent[OutputT]:
-        """Another agent: with a model of its own, and the same tools and functions."""
-        shared = {name for name, part in self._parts.items() if name == "output_type" or inspect.isroutine(part)}
-        parts = {name: part if name in shared else copy.deepcopy(part, memo) for name, part in self._all_parts.items()}
-        return _made_of(type(self), parts, copy.deepcopy(self._more, memo))
+        """Another agent: with copies of its model, middleware and policies, and the same tools, functions and observers.
+
+        A method of an object that is copied as well becomes one of the copy. A part that cannot be copied is shared.
+        """
+        kept = ("observers", "output_type")
+        parts = {name: _followed(part, memo, name not in kept) for name, part in self._parts.items()}
+        return _made_of(type(self), {**parts, "model": copy.deepcopy(self.model, memo)}, copy.deepcopy(self._more, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle has what the agent is made of. Its parts must allow it."""
@@ -315,6 +318,20 @@ def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]
     Agent.__init__(made, **parts)
     vars(made).update(more)
     return made
+
+
+def _followed(part: Any, memo: dict[int, Any], copied: bool) -> Any:
+    """The part in a deep copy: a copy, or where it is not to be `copied` or cannot be, itself; a method with its object."""
+    if type(part) in (tuple, list):
+        return type(part)([_followed(item, memo, copied) for item in part])
+    if inspect.ismethod(part):
+        return part.__func__.__get__(memo[id(part.__self__)]) if id(part.__self__) in memo else part
+    if id(part) in memo or not copied or inspect.isroutine(part):
+        return memo.get(id(part), part)
+    try:
+        return copy.deepcopy(part, memo)
+    except Exception:  # noqa: BLE001  it holds a lock, a connection, a file
+        return part
 
 
 def _scope(ctx: RunContext[Any] | None) -> Scope | None:

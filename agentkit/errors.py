@@ -64,6 +64,7 @@ __all__ = [
     "ToolDefinitionError",
     "ToolDefinitionWarning",
     "error_for_status",
+    "kind_of",
 ]
 
 
@@ -177,6 +178,12 @@ class ModelError(AgentError):
         self.partial = partial
         if retryable is not None:
             self.retryable = retryable
+
+
+def kind_of(error: BaseException | None) -> str:
+    """What kind of failure it is, without any text of the server: `Overloaded (HTTP 503)`."""
+    status = getattr(error, "status", None)
+    return f"{type(error).__name__} (HTTP {status})" if status else type(error).__name__
 
 
 class BadRequest(ModelError):

@@ -7,10 +7,10 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from agentkit import (
     Agent,
@@ -19,6 +19,7 @@ from agentkit import (
     Assistant,
     CallJudged,
     Limits,
+    Middleware,
     RunContext,
     RunPaused,
     RunState,
@@ -28,6 +29,7 @@ from agentkit import (
     ToolStarted,
     tool,
 )
+from agentkit.policy import Allow, JudgeContext, JudgedCall, Policy, Verdict
 from agentkit.testing import call
 from agentkit.tools.tool import AnyTool
 from tests.kit import How, reloaded, tool_texts
@@ -187,7 +189,7 @@ def test_arguments_are_parsed_once_for_the_predicate_the_approver_and_the_functi
         return "sent"
 
     Agent(ScriptedModel([call("send", order={"number": 1}), "Done."]), tools=[send], approve=lambda _: True).run_sync("go")
-    assert seen[0] is seen[1]
+    assert seen[0] == seen[1] and type(seen[0]) is Order
 
 
 @pytest.mark.parametrize(
@@ -388,3 +390,98 @@ def test_a_context_is_not_shown(how: How) -> None:
     agent = Agent(ScriptedModel([call("send", to="ann"), "Done."]), tools=[send], approve=noting(shown))
     assert tool_texts(how(agent, "go", deps="hello")) == ["hello to ann"]
     assert shown == ['{"to": "ann"}']
+
+
+# --- what decides changes nothing, and parses nothing again -----------------------------------------------------------------
+
+
+class Always(Policy):
+    """Allows, and sees the arguments."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
+        self.seen.append(dict(call.args))
+        return Allow()
+
+
+def test_a_validator_that_may_run_once_runs_once_with_a_policy() -> None:
+    used: set[str] = set()
+
+    def once(token: str) -> str:
+        if token in used:
+            raise ValueError("the token is used")
+        used.add(token)
+        return f"{token}-{len(used)}"
+
+    @tool
+    def redeem(token: Annotated[str, AfterValidator(once)]) -> str:
+        """Redeem."""
+        return f"redeemed {token}"
+
+    policy = Always()
+    script: list[Any] = [call("redeem", token="a"), "Done."]
+    result = Agent(ScriptedModel(script), tools=[redeem], policy=[policy]).run_sync("go")
+    assert tool_texts(result) == ["redeemed a-1"] and policy.seen == [{"token": "a-1"}]
+
+
+def test_a_predicate_that_changes_its_arguments_changes_nothing_of_the_call() -> None:
+    @tool(approval=lambda to: "boss" in [to.pop(0)])
+    def send(to: list[str]) -> str:
+        """Send."""
+        return f"sent to {to}"
+
+    result = Agent(ScriptedModel([call("send", to=["ann", "bob"]), "Done."]), tools=[send]).run_sync("go")
+    assert tool_texts(result) == ["sent to ['ann', 'bob']"]
+
+
+def test_an_argument_that_cannot_be_copied_is_judged_as_it_is() -> None:
+    class Handle(BaseModel):
+        model_config = {"arbitrary_types_allowed": True}
+        name: str
+
+        def __deepcopy__(self, memo: Any = None) -> Handle:
+            raise TypeError("it has a lock")
+
+    @tool(approval=lambda handle: handle.name != "a")
+    def use(handle: Handle) -> str:
+        """Use."""
+        return handle.name
+
+    result = Agent(ScriptedModel([call("use", handle={"name": "a"}), "Done."]), tools=[use], policy=[Always()]).run_sync("go")
+    assert tool_texts(result) == ["a"]
+
+
+def test_a_predicate_that_raises_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    @tool(approval=lambda amont: amont > 1)
+    def pay_in(amount: int) -> str:
+        """Pay."""
+        return "paid"
+
+    result = Agent(ScriptedModel([call("pay_in", amount=1), "Done."]), tools=[pay_in]).run_sync("go")
+    assert result.stop_reason == "pending_approval"
+    assert "the approval predicate of pay_in failed" in caplog.text and "unexpected keyword argument 'amount'" in caplog.text
+
+
+def test_a_middleware_that_calls_again_gives_the_arguments_anew() -> None:
+    class Again(Middleware):
+        async def tool_call(self, call: ToolCall, ctx: Any, next: Any) -> Any:
+            try:
+                return await next(call)
+            except ValueError:
+                return await next(call)
+
+    seen: list[Any] = []
+
+    @tool
+    def add(items: list[int]) -> str:
+        """Add."""
+        seen.append([*items])
+        items.append(9)
+        if len(seen) == 1:
+            raise ValueError("once")
+        return "added"
+
+    Agent(ScriptedModel([call("add", items=[1]), "Done."]), tools=[add], middleware=[Again()]).run_sync("go")
+    assert seen == [[1], [1]]

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import pickle
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -30,6 +31,7 @@ from agentkit import (
     Middleware,
     ModelSettings,
     RunContext,
+    RunFinished,
     ScriptedModel,
     ToolCall,
     ToolProgress,
@@ -310,3 +312,61 @@ def test_the_context_is_copied_without_what_belongs_to_the_run() -> None:
         "attempt": 0,
     }
     assert other.deps == Deps({"a": 1}) and other.scope is None
+
+
+# --- objects that hold an agent, and parts that cannot be copied -----------------------------------------------------------
+
+
+class Service:
+    """A tenant with an agent of its own methods."""
+
+    def __init__(self, heard: Any) -> None:
+        self.seen: list[str] = []
+        script: list[Any] = [call("look"), "Done."]
+        self.agent = Agent(ScriptedModel(script), tools=[self.look], observers=[heard], approve=self.ask)
+
+    def look(self) -> str:
+        """Look."""
+        self.seen.append("looked")
+        return "seen"
+
+    def ask(self, call: ToolCall) -> bool:
+        return True
+
+
+def test_a_copied_object_has_an_agent_with_the_methods_of_the_copy() -> None:
+    heard: list[Any] = []
+    one = Service(heard.append)
+    other = copy.deepcopy(one)
+    other.agent.run_sync("go")
+    assert (one.seen, other.seen) == ([], ["looked"])
+    assert other.agent._parts["approve"].__self__ is other
+    assert isinstance(heard[-1], RunFinished), "observers are shared"
+
+
+class Locked(Middleware):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_parts_that_cannot_be_copied_are_shared() -> None:
+    kept = sqlite3.connect(":memory:")
+    try:
+        locked = Locked()
+        observer = functools.partial(lambda _store, _event: None, kept)
+        agent = Agent(ScriptedModel(["Done."]), middleware=[locked], observers=[observer])
+        other = copy.deepcopy(agent)
+        assert other.run_sync("go").output == "Done." and other._parts["middleware"] == (locked,)
+    finally:
+        kept.close()
+
+
+class OfTeam(ChatModel):
+    def __init__(self, team: str) -> None:
+        super().__init__("m", base_url="http://127.0.0.1:1/v1")
+        self.team = team
+
+
+def test_a_subclass_of_the_chat_model_keeps_what_is_its_own() -> None:
+    other = pickle.loads(pickle.dumps(OfTeam("red")))
+    assert (type(other), other.team, other.name) == (OfTeam, "red", "m")

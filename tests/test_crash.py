@@ -145,7 +145,7 @@ def test_a_fork_is_another_run_that_began_as_this_one() -> None:
         assert fork.events[1:] == whole.events[1:until]
     assert whole.state.fork(run_id="mine").run_id == "mine"
     assert whole.state.run_id == "r"
-    with pytest.raises(ValueError, match="a fork needs at least the first event of 6; until is 0"):
+    with pytest.raises(ValueError, match="a fork needs at least the first event of its run: until=1"):
         whole.state.fork(until=0)
     with pytest.raises(ValueError, match="a fork needs"):
         RunState().fork()
@@ -254,3 +254,55 @@ def test_the_fold_of_many_calls_is_linear() -> None:
         return next(count)
 
     assert steps(3_000) < 15 * steps(300)
+
+
+# --- what is answered after a crash ----------------------------------------------------------------------------------------
+
+
+def flaky(*, name: str, fails: bool, **labels: Any) -> Any:
+    def work() -> str:
+        """Work."""
+        if fails:
+            raise ValueError("broken")
+        return "ok"
+
+    return tool(work, name=name, **labels)
+
+
+def test_a_started_call_is_not_refused_for_the_failures_of_another() -> None:
+    work = flaky(name="work", fails=True, idempotent=True, parallel=True, retries=0)
+    whole = Agent(ScriptedModel([[call("work"), call("work")], "Done."]), tools=[work]).run_sync("go")
+    at = next(n for n, event in enumerate(whole.events) if isinstance(event, ToolFinished))
+    prefix = [event for event in whole.events[: at + 1] if not isinstance(event, ToolStarted)]
+    starts = [event for event in whole.events if isinstance(event, ToolStarted)]
+    state = RunState.replay([*prefix[:-1], *starts, prefix[-1]])
+    works = flaky(name="work", fails=False, idempotent=True, parallel=True, retries=0)
+    result = Agent(ScriptedModel(["Done."]), tools=[works]).resume_sync(state)
+    assert sorted(tool_texts(result)) == ["error: ValueError: broken", "ok"]
+
+
+def test_a_started_call_is_run_again_where_no_new_one_may_be_made() -> None:
+    work = flaky(name="work", fails=False, idempotent=True)
+    whole = Agent(ScriptedModel([call("work"), "Done."]), tools=[work]).run_sync("go")
+    at = next(n for n, event in enumerate(whole.events) if isinstance(event, ToolStarted))
+    agent = Agent(ScriptedModel(["Done."]), tools=[work], tool_choice="none")
+    assert tool_texts(agent.resume_sync(RunState.replay(whole.events[: at + 1]))) == ["ok"]
+
+
+def test_calls_that_time_has_ended_are_unknown_at_each_prefix_of_the_end() -> None:
+    @tool
+    async def endless(n: int) -> str:
+        """Wait."""
+        await asyncio.Event().wait()
+        return ""
+
+    def agent(*script: Any) -> Agent[str]:
+        limits = Limits(seconds=0.05, on_limit="answer")
+        return Agent(ScriptedModel(list(script)), tools=[endless], limits=limits)
+
+    whole = agent([call("endless", n=1), call("endless", n=2)], "never").run_sync("go")
+    assert (whole.stop_reason, whole.output, len(whole.uncertain)) == ("limit:seconds", "", 2)
+    closing = [n for n, event in enumerate(whole.events) if isinstance(event, ToolFinished)]
+    for until in (closing[0] + 1, closing[1] + 1):
+        again = agent("never").resume_sync(RunState.replay(whole.events[:until]))
+        assert (again.stop_reason, again.steps, len(again.uncertain)) == ("limit:seconds", 1, 2)

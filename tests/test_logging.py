@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, ChatModel, Fallback, Limiter, ModelRetry, Overloaded, Retry, ScriptedModel, tool
+from agentkit.policy import JudgeContext, JudgedCall, Policy, Verdict
 from agentkit.testing import DeepSeekSimulator, Failure, call
 
 NO_WAIT = Retry(first=0, longest=0)
@@ -59,7 +60,7 @@ def test_retries_and_requests(log: pytest.LogCaptureFixture) -> None:
         posts = [text for text in of_level(log, logging.DEBUG) if text.startswith("POST")]
         assert posts[0].startswith(f"POST {sim.base_url}/chat/completions: model deepseek-v4-flash, ")
     (retry,) = of_level(log, logging.INFO)
-    assert retry.startswith("attempt 1 failed, the next one is in 0.0 s: Overloaded: HTTP 503")
+    assert retry.startswith("attempt 1 failed, the next one is in 0.0 s: Overloaded (HTTP 503)")
     assert len(posts) == 2
     assert "prompt-words" not in log.text
     assert "key-0123456789" not in log.text
@@ -68,9 +69,7 @@ def test_retries_and_requests(log: pytest.LogCaptureFixture) -> None:
 def test_the_next_model_of_a_fallback(log: pytest.LogCaptureFixture) -> None:
     models = Fallback(ScriptedModel([Overloaded("down")]), ScriptedModel(["Done."]), retry=None)
     assert Agent(models).run_sync("go").output == "Done."
-    assert of_level(log, logging.INFO) == [
-        "the next model is asked: ScriptedModel(1 requests answered) failed with Overloaded: down"
-    ]
+    assert of_level(log, logging.INFO) == ["the next model is asked: ScriptedModel(1 requests answered) failed with Overloaded"]
 
 
 def test_a_long_wait_for_a_turn(log: pytest.LogCaptureFixture) -> None:
@@ -107,3 +106,27 @@ def test_the_levels_are_those_of_the_docs(log: pytest.LogCaptureFixture) -> None
 
     assert levels(call("fails", note="x")) == {logging.WARNING}
     assert levels(call("mends", note="x")) == set()
+
+
+@tool
+async def gives_up() -> str:
+    """Raise what a closed pool raises."""
+    raise asyncio.CancelledError("of a closed pool")
+
+
+class Refusing(Policy):
+    def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
+        raise ConnectionError("api_key=0123456789abcdef0123 is refused")
+
+
+def test_failures_of_the_programs_own_code_are_seen_without_keys(log: pytest.LogCaptureFixture) -> None:
+    def watch(_event: Any) -> None:
+        raise ConnectionError("password=hunter2hunter2 is refused")
+
+    script: list[Any] = [[call("gives_up"), call("fails", note="x")], "Done."]
+    Agent(ScriptedModel(script), tools=[gives_up, fails]).run_sync("go", observers=[watch], run_id="r1")
+    Agent(ScriptedModel(script), tools=[gives_up, fails], policy=[Refusing()]).run_sync("go")
+    warnings = of_level(log, logging.WARNING)
+    for begins in ("the observer", "the tool gives_up failed in run r1", "the tool fails failed", "the policy"):
+        assert any(text.startswith(begins) and "Traceback" in text for text in warnings), begins
+    assert "hunter2" not in log.text and "0123456789abcdef" not in log.text

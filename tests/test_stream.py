@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -646,3 +647,45 @@ def test_leaving_a_sync_stream_cancels_the_run() -> None:
         if isinstance(event, TextDelta):
             break
     assert ended.wait(1)
+
+
+# --- a stream that is held by a name -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left_by", ["break", "timeout", "error"])
+def test_leaving_the_loop_over_a_stream_that_is_held_cancels_the_run(left_by: str) -> None:
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        await asyncio.Event().wait()
+        return "never"
+
+    async def main() -> Any:
+        agent = Agent(ScriptedModel([ModelReply(Assistant("I wait.", tool_calls=(call("wait"),))), "Done."]), tools=[wait])
+        stream = agent.stream("go")
+        with contextlib.suppress(TimeoutError, ValueError):
+            async with asyncio.timeout(0.05):
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        if left_by == "break":
+                            break
+                        if left_by == "error":
+                            raise ValueError("of the body")
+                        await asyncio.Event().wait()  # a slow consumer
+        rest = [event async for event in stream]
+        return rest[-1]
+
+    last = asyncio.run(main())
+    assert isinstance(last, RunFinished) and last.stop_reason == "cancelled"
+
+
+def test_a_loop_that_is_left_at_its_last_event_has_the_result() -> None:
+    async def main() -> str | None:
+        stream = Agent(ScriptedModel(["Done."])).stream("go")
+        async for event in stream:
+            if isinstance(event, RunFinished):
+                break
+        await stream.aclose()
+        return stream.result.output
+
+    assert asyncio.run(main()) == "Done."

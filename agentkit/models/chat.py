@@ -151,7 +151,9 @@ class ChatModel:
                 f"a ChatModel with its own {what} cannot be pickled; make it where it is used (a pickle has no keys)"
             )
         given = {**self._given, "base_url": self.endpoint.base_url}
-        return partial(type(self), self.name, **given), ()
+        known = vars(self) if type(self) is ChatModel else vars(ChatModel(self.name, **given))
+        more = {name: value for name, value in vars(self).items() if name not in known}
+        return _made_of, (type(self), self.name, given, more)
 
     @property
     def info(self) -> ModelInfo:
@@ -325,3 +327,11 @@ def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callab
         )
         error.args = (f"{error} (asked: POST {url}{hint})",)
     return error
+
+
+def _made_of(kind: type[ChatModel], name: str, given: dict[str, Any], more: dict[str, Any]) -> ChatModel:
+    """A model as it was pickled; `more` is what a subclass has put into it."""
+    made = kind.__new__(kind)
+    ChatModel.__init__(made, name, **given)
+    vars(made).update(more)
+    return made

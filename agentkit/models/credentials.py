@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Hashable
@@ -12,7 +13,7 @@ from ..errors import EndpointWarning, SettingsError
 from ..redact.keys import Secret, Unseen
 from .endpoint import Endpoint, find_endpoint
 from .http.headers import Headers
-from .http.senders import authenticates_itself, may_have_certificate
+from .http.senders import authenticates_itself, may_authenticate
 
 __all__ = ["endpoint_with", "payer"]
 
@@ -31,7 +32,7 @@ def endpoint_with(
         found = find_endpoint(model, base_url.reveal(), api_key, os.environ, with_env_keys=not (is_signed or headers.has_key))
     except SettingsError as error:
         raise error.with_traceback(None)  # noqa: B904  its frames have the URL, which may have a password in it
-    is_signed = is_signed or (client is not None and may_have_certificate(client, found.url))
+    is_signed = is_signed or (client is not None and may_authenticate(client, found.url))
     found = replace(found, is_authenticated=is_signed or bool(headers.secrets))
     secrets = [*headers.secrets, *([found.key] if isinstance(found.key, Secret) else [])]
     if found.is_plain and (callable(found.key) or any(secret.is_worth_hiding for secret in secrets)):
@@ -42,7 +43,10 @@ def endpoint_with(
 
 def payer(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
     """Whose requests are paced together: those with the same key, key function, secret headers, or client that signs them."""
-    key: Hashable = endpoint.key if isinstance(endpoint.key, Hashable) else id(endpoint.key)
+    key: Hashable = id(endpoint.key)
+    with contextlib.suppress(TypeError):  # a function may be an object that has no hash
+        hash(endpoint.key)
+        key = endpoint.key
     who: list[Hashable] = [one for one in (key, *headers.secrets) if one is not None]
     if not who and client is not None and authenticates_itself(client):
         who.append(id(client))

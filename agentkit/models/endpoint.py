@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import ipaddress
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..errors import AuthError, MissingKey, ModelError, SettingsError
 from ..redact import redact
@@ -86,7 +88,9 @@ class Endpoint:
                 given = Unseen(await given.reveal())
         except ModelError:
             raise
-        except Exception as error:  # of the program's own code
+        except (Exception, asyncio.CancelledError) as error:  # of the program's own code
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             told = redact(f"{type(error).__name__}: {error}"[:500])
             raise AuthError(f"{self.base_url}: the function given as api_key failed: {told}") from error
         return _checked_key(given, of="the function given as api_key")

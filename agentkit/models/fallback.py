@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError
+from ..errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError, kind_of
 from ..events import Retrying
 from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
-from ..redact import redact
 from .retry import Retry
 
 __all__ = ["Fallback", "may_help"]
@@ -91,11 +90,11 @@ class Fallback:
                         for text in before:
                             error.add_note(text)
                         raise
-                    text = f"{type(error).__name__}: {error}"
+                    failed, text = error, f"{type(error).__name__}: {error}"
                 if request.again:
                     request.again(lost.spent)
                 before.append(f"asked before: {self.models[number - 1]!r}: {text}")
-                log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
+                log.info("the next model is asked: %r failed with %s", self.models[number - 1], kind_of(failed))
                 if tell := on_delta or request.on_retry:
                     await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:

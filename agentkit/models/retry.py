@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import CircuitOpen, ModelError, SettingsError
+from ..errors import CircuitOpen, ModelError, SettingsError, kind_of
 from ..events import Retrying
 from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, info_of
-from ..redact import redact
 from .wrapper import ModelWrapper
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class _Again:
             failed = _failure(state)
             attempt, seconds = state.attempt_number, state.upcoming_sleep
             text = f"{type(failed).__name__}: {failed}"
-            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, redact(text))
+            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, kind_of(failed))
             if self._tell:
                 await self._tell(Retrying(attempt, seconds, text))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from .._sync import is_being_cancelled
 from ..events import RunInfo
 from ..messages import Message, User
+from ..redact import redacted_traceback
 from ..tools.tool import AnyTool
 
 __all__ = ["AllOf", "Allow", "AnyOf", "Ask", "Deny", "JudgeContext", "JudgedCall", "Policy", "Verdict", "frozen", "judged_by"]
@@ -130,7 +131,7 @@ async def _verdict(policy: Policy, call: JudgedCall, ctx: JudgeContext) -> Verdi
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
-        log.warning("the policy %.80r failed, so the call %s is denied", policy, call.name, exc_info=True)
+        log.warning("the policy %.80r failed, so the call %s is denied\n%s", policy, call.name, redacted_traceback(error))
         return Deny(f"the policy {type(policy).__name__} failed: {type(error).__name__}")
     if type(verdict) not in _STRICTNESS:
         log.warning("the policy %.80r gave %.80r, so the call %s is denied", policy, verdict, call.name)

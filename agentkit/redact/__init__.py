@@ -8,7 +8,7 @@ import re
 from .key_forms import compiled, hide_known_forms, is_random
 from .secret_names import hide_named
 
-__all__ = ["MASK", "redact"]
+__all__ = ["MASK", "redact", "redacted_traceback"]
 
 MASK = "[redacted]"
 
@@ -63,6 +63,13 @@ def redact(text: str) -> str:
     text = hide_named(compiled(_HASH).sub(MASK, text), MASK)
     text = compiled(_SCHEME).sub(_without_credentials, text)
     return hide_known_forms(text, MASK)
+
+
+def redacted_traceback(error: BaseException) -> str:
+    """The traceback of an error, for a log, without secrets."""
+    import traceback
+
+    return redact("".join(traceback.format_exception(error)))
 
 
 def _without_private_keys(text: str) -> str:

@@ -120,7 +120,7 @@ async def execute(
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        told, full, unknown = CANCELLED, traceback.format_exc(), True
+        told, full, crashed, unknown = CANCELLED, traceback.format_exc(), True, True
     except NoResult as error:
         told, full, crashed, unknown = f"TimeoutError: {error}", traceback.format_exc(), True, True
     except (KeyboardInterrupt, SystemExit):
@@ -174,6 +174,7 @@ async def _invoke(way: _Way, call: ToolCall, finish: Callable[[Any], Any] | None
     known = way.arguments if call == way.call else None
     if isinstance(known, ToolArgumentsInvalid):
         raise known
+    way.arguments = None  # for one run of the function, which may change them
     arguments = await tool.parsed(call.arguments, way.threads) if known is None else known
     way.repairs += arguments.repairs
     return await tool.invoke(arguments, way.ctx, way.threads, finish)

@@ -12,6 +12,7 @@ from ..messages import ToolCall
 from ..policy import Allow, Ask, Deny, JudgeContext, JudgedCall, Policy, Verdict, judged_by
 from ..policy.protocol import frozen
 from ..schema import Arguments
+from ..tools.values import copied
 from .approvals import answer_of, question
 from .execute import arguments_of
 from .run import Run
@@ -42,17 +43,17 @@ async def _judged(run: Run, call: ToolCall) -> CallJudged:
     if isinstance(arguments, ToolArgumentsInvalid):
         return CallJudged(call.id, "allow", None, "the arguments do not fit")
     text = tool.as_it_runs(arguments)
-    verdict, by = await _verdict(run, call, text, _Approvals(arguments))
+    verdict, by = await _verdict(run, call, arguments, _Approvals(arguments))
     changed = None if text == call.arguments else text
     if isinstance(verdict, Allow):
         return CallJudged(call.id, "allow", changed)
     return CallJudged(call.id, "ask" if isinstance(verdict, Ask) else "deny", changed, verdict.reason, by)
 
 
-async def _verdict(run: Run, call: ToolCall, text: str, *more: Policy) -> tuple[Verdict, str]:
-    """What the policies say of the call with these arguments. They get values of their own: to change one changes nothing."""
+async def _verdict(run: Run, call: ToolCall, arguments: Arguments, *more: Policy) -> tuple[Verdict, str]:
+    """What the policies say of the call with these arguments. They get a copy: to change it changes nothing."""
     tool, policies = run.spec.tools[call.name], (*run.spec.policies, *more)
-    values = (await tool.parsed(text, run.threads)).values if run.spec.policies else {}
+    values = copied(arguments.values) if run.spec.policies else {}
     context = JudgeContext(run.observers.run, run.deps, tuple(run.state.messages))
     return await judged_by(policies, JudgedCall(call.id, call.name, frozen(values), tool), context)
 
@@ -65,10 +66,10 @@ async def denied_edit(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     call = open_call.call
     if not open_call.edited or not run.spec.policies or run.spec.tools.get(call.name) is None:
         return None
-    try:
-        verdict, _by = await _verdict(run, call, call.arguments)
-    except ToolArgumentsInvalid:
+    run.parsed[call.id] = arguments = await arguments_of(call, run.spec.tools[call.name], run.threads)
+    if isinstance(arguments, ToolArgumentsInvalid):
         return None  # the model is told
+    verdict, _by = await _verdict(run, call, arguments)
     return (f"not run: the call is not allowed: {verdict.reason}", "denied") if isinstance(verdict, Deny) else None
 
 

@@ -93,12 +93,18 @@ def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Itera
     most = spec.limits.calls_per_reply
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
     yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
-    yield [c for c in calls if c.started and not c.suspended and not spec.may_repeat(c.call)], LOST_CALL, "lost"
+    begun = [c for c in calls if c.started]
+    yield [c for c in begun if state.reached or not _may_go_on(c, spec)], LOST_CALL, "lost"
     if state.reached:  # after a crash while the run was ending
         yield calls, limit_text(state.reached), state.reached
-    yield calls if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
+    yield [c for c in calls if not c.started] if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
     answers = [c for c in calls if c.call.name == spec.answering]
     yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"
+
+
+def _may_go_on(call: OpenCall, spec: AgentSpec) -> bool:
+    """Whether a call that was started may be entered again."""
+    return spec.may_repeat(call.call) or (call.suspended is not None and call.call.name in spec.tools)
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
@@ -125,7 +131,7 @@ def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: s
 
 
 def _at_limit(limit: str, state: RunState, spec: AgentSpec) -> Decision:
-    if spec.limits.on_limit != "answer" or state.limit or not state.steps:
+    if limit == "limit:seconds" or spec.limits.on_limit != "answer" or state.limit or not state.steps:
         return Finish(limit)
     return AskModel(_last_choice(spec), User(LAST_ANSWER), limit)
 

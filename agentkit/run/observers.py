@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from .._sync import is_being_cancelled
 from ..events import Event, LastingEvent, Nested, ReasoningDelta, RunInfo, TextDelta, ToolArgsDelta
+from ..redact import redacted_traceback
 
 __all__ = ["GRACE", "Grace", "Observer", "Observers", "required_arguments"]
 
@@ -111,20 +112,24 @@ class Observers:
     async def _tell_all(self, event: Event) -> None:
         if self._from_elsewhere:
             await self._tell_waiting()
-        await self._tell(event, event, self.run)
-        if self._around is not None:
-            await self._around.tell_nested(event, self.run)
+        try:
+            await self._tell(event, event, self.run)
+        finally:  # a cancellation comes out when all have been told
+            if self._around is not None:
+                await self._around.tell_nested(event, self.run)
 
     async def tell_nested(self, event: Event, run: RunInfo) -> None:
         """Tell all of an event of a run inside this one; without waiting from another event loop."""
-        if asyncio.get_running_loop() is self._loop:
-            await self._tell(event, Nested(event, run), run)
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop of this run is closed
-                self._from_elsewhere.append((event, run))
-                self._loop.call_soon_threadsafe(_start, self._tell_waiting)
-        if self._around is not None:
-            await self._around.tell_nested(event, run)
+        try:
+            if asyncio.get_running_loop() is self._loop:
+                await self._tell(event, Nested(event, run), run)
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop of this run is closed
+                    self._from_elsewhere.append((event, run))
+                    self._loop.call_soon_threadsafe(_start, self._tell_waiting)
+        finally:
+            if self._around is not None:
+                await self._around.tell_nested(event, run)
 
     async def _tell_waiting(self) -> None:
         async with self._turn:  # in order
@@ -177,7 +182,7 @@ class Observers:
         if one.strict or isinstance(error, AssertionError) or not isinstance(error, Exception):
             self.raised = self.raised or error
         else:
-            log.warning("the observer %.80r failed, and is told of nothing more", one.observer, exc_info=error)
+            log.warning("the observer %.80r failed, and is told of nothing more\n%s", one.observer, redacted_traceback(error))
 
     def _drop(self, one: _Attached) -> None:
         self._attached = tuple(other for other in self._attached if other is not one)

@@ -29,6 +29,7 @@ from ..events import (
     load_event,
 )
 from ..messages import Assistant, Message, Spent, ToolCall, Usage
+from .fork import forked
 from .open_call import Counter, OpenCall
 
 __all__ = ["OpenCall", "RunState"]
@@ -335,10 +336,7 @@ class RunState:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunState:
-        """The state of `to_json`'s data, of this version or an earlier one.
-
-        Raises ValueError for a newer version or events that do not fit.
-        """
+        """The state of `to_json`'s data. Raises ValueError for a newer version, and for events that do not fit."""
         if not isinstance(data, dict) or "events" not in data:
             raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
         version = data.get("version")
@@ -350,9 +348,10 @@ class RunState:
         """Another run that began as this one: the state after its first `until` events (None: all), under a new id.
 
         The fork and this run can both go on. Their calls have different idempotency keys, and an approval of the one is none
-        of the other. Raises ValueError where `until` leaves no event.
+        of the other. Raises ValueError where `until` leaves no event, for this run's own id, and where a call goes on in a
+        log of its own, as that has one owner.
         """
-        first, *rest = self.events[:until] if self.events[:until] else [None]
-        if not isinstance(first, RunStarted):
-            raise ValueError(f"a fork needs at least the first event of {len(self.events)}; until is {until}")
-        return RunState.replay([replace(first, run_id=run_id or os.urandom(16).hex()), *rest])
+        fork = RunState.replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
+        if waiting := [c.call.id for c in fork.open_calls if c.suspended and not c.suspended.events]:
+            raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
+        return fork

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
 from typing import Any, Generic
 
@@ -115,8 +115,8 @@ class RunStream(Generic[OutputT]):
         self._consumer: _Consumer | None = None
         self._closed = False
 
-    def __aiter__(self) -> RunStream[OutputT]:
-        return self
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _Iteration(self)
 
     async def __anext__(self) -> Event:
         """The next event."""
@@ -187,6 +187,24 @@ class RunStream(Generic[OutputT]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class _Iteration:
+    """One loop over a stream. Whoever leaves the loop drops it, and the run ends, also where the stream is still held."""
+
+    def __init__(self, stream: RunStream[Any]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _Iteration:
+        return self
+
+    def __anext__(self) -> Awaitable[Event]:
+        return self._stream.__anext__()
+
+    def __del__(self) -> None:
+        stream = self._stream
+        if stream._task is not None:
+            _drop(stream._task, stream._channel)
 
 
 def _drop(task: asyncio.Task[Any], channel: _Channel) -> None:

@@ -101,7 +101,7 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     """Why a call is not run after all, for the model and as a short name."""
     call, state = open_call.call, run.state
     tool = run.spec.tools.get(call.name)
-    if tool and tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
+    if tool and tool.retries is not None and not open_call.started and state.failures.get(call.name, 0) > tool.retries:
         return f"not run: {wire_name(call.name)} failed {state.failures[call.name]} times in a row; go on without it", "failed"
     if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.lineage, call.id)):
         return USED, "denied"

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from .._threads import Threads
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
 from ..model import ToolSpec
 from ..names import wire_name
+from ..redact import redacted_traceback
 from ..schema import Arguments, Signature, describe, result_schema
 from ..schema.context import context_class
 from ..schema.parse import LONG_TEXT
@@ -23,9 +25,11 @@ from .claims import Claims
 from .context import CallScope, RunContext
 from .options import ToolOptions, check_name, check_option, names_of
 from .tasks import NoResult, within
-from .values import completed_call, is_async, returned, settled
+from .values import completed_call, copied, is_async, returned, settled
 
 __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolOptions", "tool"]
+
+log = logging.getLogger("agentkit")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +91,11 @@ class Tool(Generic[P, R]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tool[P, R]:
-        return self  # as a function is
+        """Itself, as a function is; of the method of an object that is copied as well, the tool of the copy's method."""
+        owner = getattr(self.function, "__self__", None)
+        if not inspect.ismethod(self.function) or id(owner) not in memo:
+            return self
+        return replace(self, function=self.function.__func__.__get__(memo[id(owner)]))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """By its name, as a function, where it stands in its module under it; else made anew, if its function can be."""
@@ -182,8 +190,9 @@ class Tool(Generic[P, R]):
         if not callable(self.approval):
             return self.approval
         try:
-            return self.approval(**arguments.values) is not False
-        except Exception:  # noqa: BLE001  of the program's own predicate
+            return self.approval(**copied(arguments.values)) is not False
+        except Exception as error:  # noqa: BLE001  of the program's own predicate
+            log.warning("the approval predicate of %s failed, so its call waits\n%s", self.name, redacted_traceback(error))
             return True
 
     def as_it_runs(self, arguments: Arguments) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ToolArgumentsInvalid
 from ..schema import Arguments
 from .context import RunContext
 
-__all__ = ["completed_call", "is_async", "returned", "settled"]
+__all__ = ["completed_call", "copied", "is_async", "returned", "settled"]
 
 
 def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> str:
@@ -32,6 +33,20 @@ def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> s
         if parse(text).values == arguments.values:
             return text
     return json.dumps(dict(given), ensure_ascii=False)
+
+
+def copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of arguments, for code that decides on them: to change it changes nothing of the call.
+
+    A value that cannot be copied is given as it is.
+    """
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = copy.deepcopy(value)
+        except Exception:  # noqa: BLE001  of a type of the program's own
+            found[name] = value
+    return found
 
 
 async def settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -117,9 +118,29 @@ def raising(error: Exception) -> Callable[[], str]:
     return ask_for_it
 
 
+async def cancelled() -> str:
+    raise asyncio.CancelledError("of a closed pool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vault:
+    """A key function that has no hash."""
+
+    names: list[str]
+
+    def __call__(self) -> str:
+        return KEY
+
+
+def test_a_key_function_may_be_an_object_without_a_hash() -> None:
+    reply, _, _ = replied([http(WHOLE)], api_key=Vault(["a"]))
+    assert reply.message.text == "hello"
+
+
 @pytest.mark.parametrize(
     ("function", "kind", "match"),
     [
+        (cancelled, e.AuthError, "given as api_key failed: CancelledError: of a closed pool"),
         (raising(ConnectionError("token server is down")), e.AuthError, "given as api_key failed: ConnectionError: token se"),
         (raising(ValueError("password=hunter2")), e.AuthError, r"failed: ValueError: password=\[redacted\]"),
         (raising(e.ConnectionFailed("mine")), e.ConnectionFailed, "^mine"),
@@ -249,9 +270,7 @@ async def sign(request: Any) -> None:
 SIGNING: dict[str, dict[str, Any]] = {
     "header": {"headers": {"Authorization": f"Bearer {KEY}"}},
     "api-key": {"headers": {"api-key": KEY}},
-    "hook": {"event_hooks": {"request": [sign]}},
     "query": {"params": {"key": KEY}},
-    "cookies": {"cookies": {"session": KEY}},
     "auth": {},
 }
 
@@ -281,9 +300,39 @@ def test_over_a_client_that_authenticates_itself_only_a_key_that_is_given_goes(
     (request,) = sent
     shown = str(request.url) + str(request.headers.raw)
     assert OTHER not in shown and (KEY in shown or (is_given and kind == "header"))
-    signs = kind in ("auth", "hook")  # they come after the headers that the model gives
+    signs = kind == "auth"  # it comes after the headers that the model gives
     own = f"Bearer {KEY}" if signs or (kind == "header" and not is_given) else None
     assert request.headers.get("authorization") == (own or ("Bearer given-0123456789" if is_given else None))
+
+
+PERHAPS: dict[str, dict[str, Any]] = {
+    "hook": {"event_hooks": {"request": [sign]}},
+    "cookies": {"cookies": {"__cf_bm": "set by the network in between"}},
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", PERHAPS)
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_client_with_a_hook_or_cookies_needs_no_key_and_takes_that_of_the_environment(
+    is_set: bool, kind: str, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGENTKIT_API_KEY", raising=False)
+    if is_set:
+        monkeypatch.setenv("AGENTKIT_API_KEY", OTHER)
+    sent = []
+
+    async def main() -> None:
+        def answer(request: Any) -> Any:
+            sent.append(request)
+            return library.Response(200, content=WHOLE)
+
+        async with library.AsyncClient(transport=library.MockTransport(answer), **PERHAPS[kind]) as client:
+            await Agent(ChatModel("m", base_url="https://gateway.example/v1", client=client)).run("hi")
+
+    asyncio.run(main())
+    expected = f"Bearer {KEY}" if kind == "hook" else f"Bearer {OTHER}" if is_set else None
+    assert sent[0].headers.get("authorization") == expected
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -51,6 +51,8 @@ HOST, V4, V6 = "https://api.example/v1", "https://10.1.2.3:8443/v1", "https://[f
         (HOST, ",, , .,[,],[],:,/,::/,*.,[::1", True),
         (HOST, "<local>", True),
         ("https://api.example./v1", "api.example", False),
+        (HOST, "api.example/", False),
+        (HOST, "https://api.example/v1", False),
         ("https://a.b.c.example/v1", "b.c.example", False),
         (V4, "10.1.2.3", False),
         (V4, "10.1.2.3:8443", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from typing import Any
@@ -21,7 +22,7 @@ from agentkit import (
     ScriptedModel,
     tool,
 )
-from agentkit.events import CallSuspended, ModelReplied, TextDelta, ToolStarted
+from agentkit.events import CallSuspended, LastingEvent, ModelReplied, TextDelta, ToolStarted
 from agentkit.middleware import NextModelCall
 from agentkit.run.journal import JsonLinesLog, MemoryLog
 from agentkit.testing import call
@@ -266,3 +267,74 @@ def test_a_middleware_gets_the_runs_context_round_model_calls(how: How) -> None:
 
     result = how(Agent(ScriptedModel(["Done."]), middleware=[Guard(), Plain()]), "go", deps="house", run_id="r")
     assert (seen, result.output, result.usage.requests) == ([("house", "r", True)], "Done.", 2)
+
+
+# --- after a crash, in a fork, and when it is cancelled ----------------------------------------------------------------------
+
+
+def test_a_call_whose_agent_is_gone_is_of_unknown_outcome() -> None:
+    paused = outer(payer()).run_sync("go")
+    renamed = Agent(ScriptedModel(["Done."]), tools=[payer().as_tool("cashier", "Pays.")])
+    result = renamed.resume_sync(paused.state, {paused.pending[0].id: False})
+    assert "outcome unknown" in tool_texts(result)[0]
+    assert [waits.name for waits in result.uncertain] == ["payer"]
+
+
+def test_a_fork_of_a_paused_tree_has_keys_and_approvals_of_its_own() -> None:
+    keys: list[str] = []
+
+    @tool(approval=True, idempotent=True)
+    def charge(ctx: RunContext[Any], n: int) -> str:
+        """Charge."""
+        keys.append(ctx.idempotency_key)
+        return "charged"
+
+    def tree(*script: Any) -> Agent[str]:
+        inner = Agent(ScriptedModel(list(script)), tools=[charge, pay], name="payer")
+        return outer(inner, *([] if len(script) > 1 else ["Done."]))
+
+    paused = tree([call("charge", n=1), call("pay", n=7)], "never").run_sync("go")
+    for state in (paused.state, paused.state.fork(), RunState.from_json(paused.state.to_json()).fork(run_id="other")):
+        result = tree("Done.").resume_sync(state, {waiting.id: True for waiting in paused.pending})
+        assert (result.output, tool_texts(result)) == ("Done.", ["Done."])
+    assert len(set(keys)) == len(keys) == 3 and keys[2].startswith("other:0")
+    assert PAID == [7, 7, 7]
+
+
+def test_a_fork_needs_an_id_of_its_own_and_no_log_of_another() -> None:
+    paused = outer(payer()).run_sync("go", log=MemoryLog())
+    with pytest.raises(ValueError, match="goes on in a log of its own; fork before it"):
+        paused.state.fork()
+    assert paused.state.fork(until=2).steps == 1
+    with pytest.raises(ValueError, match="cannot have the id of its run"):
+        paused.state.fork(run_id=paused.run_id)
+
+
+def test_an_outer_observer_has_each_event_whenever_the_tree_is_cancelled() -> None:
+    async def main(turns: int) -> tuple[list[Any], list[Any]]:
+        own: list[Any] = []
+        above: list[Any] = []
+
+        async def slow(event: Any) -> None:
+            await asyncio.sleep(0)
+            own.append(event)
+
+        async def watch(event: Any, run: RunInfo) -> None:
+            if run.depth:
+                above.append(event)
+
+        inner = Agent(
+            ScriptedModel([call("pay", n=1), "It is paid."]), tools=[tool(pay.function)], name="payer", observers=[slow]
+        )
+        task = asyncio.ensure_future(outer(inner).run("go", observers=[watch]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return own, above
+
+    for turns in range(1, 60):
+        own, above = asyncio.run(main(turns))
+        lasting = [[event for event in events if isinstance(event, LastingEvent)] for events in (own, above)]
+        assert lasting[0] == lasting[1], f"cancelled after {turns} turns"

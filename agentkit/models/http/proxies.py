@@ -73,6 +73,8 @@ def _names(entry: str, host: str, address: _Address | None, port: int) -> bool:
     if entry == "*":
         return True
     entry = entry.partition("://")[2] or entry
+    if address is None:
+        entry = entry.partition("/")[0]  # a path means nothing
     bracketed = re.fullmatch(r"\[([^\]]*)\](/\d+)?(?::(\d+))?(/\d+)?", entry)
     if bracketed:
         name, only = bracketed[1] + (bracketed[2] or bracketed[4] or ""), bracketed[3]

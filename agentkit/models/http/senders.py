@@ -13,7 +13,7 @@ from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
 from .headers import Headers
 from .proxies import Proxy
 
-__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_have_certificate"]
+__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_authenticate"]
 
 _OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
 """What asyncio says where a client is used whose connections were made on another event loop."""
@@ -149,16 +149,18 @@ class _ClientResponse:
 
 
 def authenticates_itself(client: Any) -> bool:
-    """Whether a client adds credentials: by its `auth`, its own headers, cookies or query, or a hook that may sign requests."""
+    """Whether a client adds credentials: by its `auth`, its own headers or its query."""
     _library_of(client)
     headers = any(is_secret_header(name, client.headers[name]) for name in client.headers)
     query = any(is_secret_header(name, client.params[name]) for name in client.params)
-    return bool(client.auth or client.event_hooks["request"] or headers or query or client.cookies)
+    return bool(client.auth or headers or query)
 
 
-def may_have_certificate(client: Any, url: str) -> bool:
-    """Whether a client may show a certificate of its own to the server, which cannot be seen from outside."""
+def may_authenticate(client: Any, url: str) -> bool:
+    """Whether a client may add credentials that cannot be told from outside: a certificate, a cookie, a hook that signs."""
     transport = getattr(client, "_transport", None)
+    if client.event_hooks["request"] or client.cookies:
+        return True
     return url.startswith("https:") and isinstance(transport, _library_of(client).AsyncHTTPTransport)
 
 
