@@ -10,7 +10,7 @@ __all__ = [
     "BYTES_PER_TOKEN",
     "Assistant",
     "Message",
-    "Spent",
+    "Spending",
     "System",
     "ToolCall",
     "ToolResult",
@@ -206,16 +206,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Spending:
     """What model calls used and cost. `cost` is in US dollars, None where a price is not known."""
 
     usage: Usage = Usage()
     cost: float | None = 0.0
 
-    def __add__(self, other: Spent) -> Spent:
+    def __add__(self, other: Spending) -> Spending:
         """The sum; a cost that is not known makes it unknown."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
-        return Spent(self.usage + other.usage, cost)
+        return Spending(self.usage + other.usage, cost)
 
 
 def message_text(message: Message) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_
 
 from .errors import SettingsError
 from .events import Delta, Retrying
-from .messages import Assistant, Message, Spent, Usage
+from .messages import Assistant, Message, Spending, Usage
 from .prices import Price
 from .redact.keys import Hider
 
@@ -175,7 +175,7 @@ class ModelRequest:
     settings: ModelSettings = ModelSettings()
     run_id: str = field(default="", repr=False, compare=False)
     """The run that asks; empty for a request outside of a run."""
-    again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
+    again: Callable[[Spending], None] | None = field(default=None, repr=False, compare=False)
     """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
     on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
     """Told that the request is made again where nobody wants the pieces of the reply, and so there is no `on_delta`."""
@@ -205,7 +205,7 @@ class ModelReply:
     model: str = ""
     cost: float | None = None
     waited: float = 0.0
-    uncounted: Spent = field(default_factory=Spent)
+    uncounted: Spending = field(default_factory=Spending)
     price_note: str = ""
     prefix: PromptPrefix = field(default_factory=PromptPrefix)
 
@@ -214,12 +214,12 @@ class ModelReply:
 class FailedAttempts:
     """What the attempts before a reply used, and how long they waited."""
 
-    spent: Spent = field(default_factory=Spent)
+    spent: Spending = field(default_factory=Spending)
     waited: float = 0.0
 
     def add(self, error: BaseException) -> None:
         """Count a failed attempt in."""
-        self.spent += getattr(error, "uncounted", None) or Spent()
+        self.spent += getattr(error, "uncounted", None) or Spending()
         self.waited += getattr(error, "waited", 0.0)
 
     def tell(self, error: BaseException) -> None:

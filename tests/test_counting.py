@@ -31,7 +31,7 @@ from agentkit import (
     UsageAdded,
     tool,
 )  # fmt: skip
-from agentkit.messages import Spent
+from agentkit.messages import Spending
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.models.profiles import profile_named
 from agentkit.testing import Cut, Late, call
@@ -67,7 +67,7 @@ async def _answers_instead(request: ModelRequest, next: Any) -> Any:
 
 async def _counts_again(request: ModelRequest, next: Any) -> Any:
     first, second = await next(request), await next(request)
-    return ModelReply(Assistant("both"), first.usage + second.usage, cost=0.5, uncounted=Spent(Usage(0, 7, 7), 0.5))
+    return ModelReply(Assistant("both"), first.usage + second.usage, cost=0.5, uncounted=Spending(Usage(0, 7, 7), 0.5))
 
 
 async def _cache(request: ModelRequest, next: Any) -> Any:

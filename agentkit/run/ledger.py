@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .._sync import may_wait
 from ..errors import LimitReached
 from ..events import Event, LastingEvent, ModelReplied, UsageAdded
-from ..messages import Spent, Usage
+from ..messages import Spending, Usage
 from ..prices import Price
 from .copies import OfRun
 from .limits import Limits
@@ -40,7 +40,7 @@ class OverBudget(LimitReached):
 class Reservation(NamedTuple):
     """Money and tokens held for one model call: an upper bound, as far as it is known."""
 
-    held: Spent
+    held: Spending
     waited: float
     """Seconds that it waited for room."""
 
@@ -56,7 +56,7 @@ class _Total:
         self.calls = self.input_tokens = self.output_tokens = 0
         self.cost = 0.0
 
-    def add(self, spent: Spent, sign: int = 1) -> None:
+    def add(self, spent: Spending, sign: int = 1) -> None:
         """Count a call in, or with -1 out."""
         input_tokens, output_tokens, cost = spent.usage.input_tokens, spent.usage.output_tokens, spent.cost or 0.0
         self.calls += sign
@@ -64,9 +64,9 @@ class _Total:
         self.output_tokens += sign * output_tokens
         self.cost += sign * cost
 
-    def plus(self, more: Spent) -> Spent:
+    def plus(self, more: Spending) -> Spending:
         """The sum with this in it."""
-        return Spent(Usage(0, self.input_tokens, self.output_tokens) + more.usage, self.cost + (more.cost or 0.0))
+        return Spending(Usage(0, self.input_tokens, self.output_tokens) + more.usage, self.cost + (more.cost or 0.0))
 
 
 class _Tree:
@@ -85,7 +85,7 @@ class _Tree:
         loop = asyncio.get_running_loop()
         return self._ends.setdefault(loop, loop.create_future())
 
-    def settled(self, spent: Spent) -> None:
+    def settled(self, spent: Spending) -> None:
         """A call has ended: learn from it, and wake all who wait for room."""
         self.max_answer = max(self.max_answer, spent.usage.output_tokens)
         self.max_cost = max(self.max_cost, spent.cost or 0.0)
@@ -123,7 +123,7 @@ class Ledger:
         return bool(self._parents) or self._limits.bind_spending
 
     async def reserve(
-        self, prompt: Spent, max_tokens: int | None, price: Price | None, *, past_own: bool = False
+        self, prompt: Spending, max_tokens: int | None, price: Price | None, *, past_own: bool = False
     ) -> Reservation:
         """Reserve a call with this prompt (its tokens, and its minimum cost) and an answer of at most `max_tokens`.
 
@@ -147,7 +147,7 @@ class Ledger:
                 raise full
             await asyncio.wait((end,), timeout=left)
 
-    def settle(self, reservation: Reservation, spent: Spent) -> None:
+    def settle(self, reservation: Reservation, spent: Spending) -> None:
         """The call has ended and has spent this."""
         with self._tree.lock:
             for ledger in (self, *self._parents):
@@ -155,7 +155,7 @@ class Ledger:
                 ledger._reserved.add(reservation.held, -1)
             self._tree.settled(spent)
 
-    def check(self, prompt: Spent, lost: Spent = Spent(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
+    def check(self, prompt: Spending, lost: Spending = Spending(), *, past_own: bool = False) -> None:  # noqa: B008  a frozen value
         """Raise `OverBudget` where this prompt would break a limit; `lost` was spent by attempts of a call in flight."""
         for ledger in self._binding(past_own=past_own):
             reason = ledger._limit(ledger._spent.plus(lost), prompt)
@@ -164,25 +164,25 @@ class Ledger:
             if reason is not None:
                 raise OverBudget(reason, of_own=ledger is self)
 
-    def _full(self, held: Spent, *, past_own: bool) -> OverBudget | None:
+    def _full(self, held: Spending, *, past_own: bool) -> OverBudget | None:
         """The error if this, beside the calls in flight, would break a limit. A call that is alone always has room."""
         for ledger in self._binding(past_own=past_own):
             reserved = ledger._reserved
-            if reserved.calls and (reason := ledger._limit(ledger._spent.plus(reserved.plus(Spent())), held)) is not None:
+            if reserved.calls and (reason := ledger._limit(ledger._spent.plus(reserved.plus(Spending())), held)) is not None:
                 return OverBudget(reason, of_own=ledger is self)
         return None
 
-    def _limit(self, spent: Spent, more: Spent) -> str | None:
+    def _limit(self, spent: Spending, more: Spending) -> str | None:
         return self._limits.spending(spent, more) if self._limits.bind_spending else None
 
     def _binding(self, *, past_own: bool) -> tuple[Ledger, ...]:
         return self._parents if past_own else (self, *self._parents)
 
-    def _held(self, prompt: Spent, max_tokens: int | None, price: Price | None) -> Spent:
+    def _held(self, prompt: Spending, max_tokens: int | None, price: Price | None) -> Spending:
         """What to reserve. Without a price that is the cost of the most expensive call so far."""
         answer = max_tokens or self._tree.max_answer
         cost = self._tree.max_cost if price is None else price.most(prompt.usage.input_tokens, answer)
-        return Spent(prompt.usage + Usage(output_tokens=answer), cost)
+        return Spending(prompt.usage + Usage(output_tokens=answer), cost)
 
 
 def _set(end: asyncio.Future[None]) -> None:

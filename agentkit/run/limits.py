@@ -10,7 +10,7 @@ from typing import Literal
 
 from .._renamed import renamed
 from ..errors import SettingsError
-from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spent, Usage, bytes_of
+from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spending, Usage, bytes_of
 from ..model import ToolSpec
 from ..prices import Price
 from .state import RunState
@@ -89,7 +89,7 @@ class Limits:
         """Whether tokens or cost have a limit."""
         return not (self.input_tokens is None and self.output_tokens is None and self.cost is None)
 
-    def spending(self, spent: Spent, more: Spent) -> str | None:
+    def spending(self, spent: Spending, more: Spending) -> str | None:
         """The stop reason if a call that spends so much more would break a limit."""
         usage, added = spent.usage, more.usage
         if self.input_tokens is not None and usage.input_tokens + added.input_tokens >= self.input_tokens:
@@ -107,7 +107,7 @@ class Limits:
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
 
 
-def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
+def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spending:
     """The prompt of the next call, with these messages: its tokens, and what it costs at least."""
     known, added = state.context_tokens, _added_bytes(state) // BYTES_PER_TOKEN
     if not known:
@@ -116,7 +116,7 @@ def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Mes
         most = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
         known = min(known, most)
         added = min(added, most - known)
-    return Spent(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
+    return Spending(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
 
 
 def _added_bytes(state: RunState) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import repaired_history, unique_ids
-from ..messages import Assistant, Message, Spent, ToolCall, Usage, checked
+from ..messages import Assistant, Message, Spending, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..redact.veil import Pieces
 from ..tools.context import RunContext
@@ -96,7 +96,7 @@ class ModelSteps:
         if may_repeat or self.run.can_be_left or self.run.observers:
             again, on_retry = partial(self._check_again, may_repeat), None if is_watched else self.run.emit
             request = replace(request, again=again, on_retry=on_retry)
-        spent = Spent()
+        spent = Spending()
         try:
             reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)
         except BaseException as error:
@@ -105,7 +105,7 @@ class ModelSteps:
             raise
         else:
             if reservation is not None:
-                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+                spent = Spending(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
                 reply = replace(reply, waited=reply.waited + reservation.waited)
             step.replies.append(reply)
             step.uncounted.append(reply.uncounted)
@@ -117,7 +117,7 @@ class ModelSteps:
                 await self._end_step(step)
         return reply
 
-    def _check_again(self, check: Callable[[Spent], None] | None, lost: Spent) -> None:
+    def _check_again(self, check: Callable[[Spending], None] | None, lost: Spending) -> None:
         """Whether the request may be made again."""
         if self.run.is_leaving:
             raise Leaving
@@ -163,7 +163,7 @@ class _Step:
     """What the model was sent last."""
     replies: list[ModelReply] = field(default_factory=list)
     """What it answered: more than once where a middleware asks again."""
-    uncounted: list[Spent] = field(default_factory=list)
+    uncounted: list[Spending] = field(default_factory=list)
     has_ended: bool = False
 
     def take(self, reply: ModelReply) -> ModelReply:

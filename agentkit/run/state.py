@@ -28,7 +28,7 @@ from ..events import (
     encode_event,
     load_event,
 )
-from ..messages import Assistant, Message, Spent, ToolCall, Usage
+from ..messages import Assistant, Message, Spending, ToolCall, Usage
 from .open_call import Counter, OpenCall
 
 __all__ = ["OpenCall", "RunState"]
@@ -117,9 +117,9 @@ class RunState:
         return self._denied.max
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Spending:
         """All that was spent, as far as it is known: what limits are held against."""
-        return Spent(self.usage + self.uncounted, self.known_cost)
+        return Spending(self.usage + self.uncounted, self.known_cost)
 
     @property
     def last_reply(self) -> Assistant | None:
