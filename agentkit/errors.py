@@ -150,13 +150,13 @@ class ModelError(AgentError):
     `status` is the HTTP status (None when none came), `body` the server's text (at most 2,000 characters),
     `code` its error code, `request_id` the id to quote to the provider, `retry_after` the seconds that the server
     asked to wait, `partial` the text of the answer that came before. `retryable` tells whether the same request may
-    succeed later: by the kind of the error, or as the server says. `uncounted` (a `Spending`, or None) is what was used in
+    succeed later: by the kind of the error, or as the server says. `estimated` (a `Spending`, or None) is what was used in
     spite of the failure, all attempts together: of a reply that had begun, its prompt and what came of it. `waited` is how
     many seconds were spent waiting for a turn, and between attempts.
     """
 
     retryable = False
-    uncounted: Any = None
+    estimated: Any = None
     waited = 0.0
 
     def __init__(

@@ -195,7 +195,7 @@ class PromptPrefix(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ModelReply:
     """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
-    `waited` is how many seconds the request waited for its turn, or between retries; `uncounted` is, by estimate, what
+    `waited` is how many seconds the request waited for its turn, or between retries; `estimated` is, by estimate, what
     is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one;
     `price_note` says whose prices the cost is made with, where they are not the server's own."""
 
@@ -205,7 +205,7 @@ class ModelReply:
     model: str = ""
     cost: float | None = None
     waited: float = 0.0
-    uncounted: Spending = field(default_factory=Spending)
+    estimated: Spending = field(default_factory=Spending)
     price_note: str = ""
     prefix: PromptPrefix = field(default_factory=PromptPrefix)
 
@@ -219,18 +219,18 @@ class FailedAttempts:
 
     def add(self, error: BaseException) -> None:
         """Count a failed attempt in."""
-        self.spent += getattr(error, "uncounted", None) or Spending()
+        self.spent += getattr(error, "estimated", None) or Spending()
         self.waited += getattr(error, "waited", 0.0)
 
     def tell(self, error: BaseException) -> None:
-        """Let the error, or the cancellation, that ends all attempts tell of them by its `uncounted` and `waited`."""
+        """Let the error, or the cancellation, that ends all attempts tell of them by its `estimated` and `waited`."""
         told: Any = error
-        told.uncounted, told.waited = self.spent, self.waited
+        told.estimated, told.waited = self.spent, self.waited
 
     def beside(self, reply: ModelReply) -> ModelReply:
         """The reply, with these counted in."""
         if self.spent.usage.total_tokens:
-            reply = replace(reply, uncounted=self.spent + reply.uncounted)
+            reply = replace(reply, estimated=self.spent + reply.estimated)
         return replace(reply, waited=reply.waited + self.waited) if self.waited else reply
 
 

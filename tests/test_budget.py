@@ -196,7 +196,7 @@ def test_usage_of_a_run_in_a_run_that_has_ended_goes_to_the_one_around() -> None
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError as error:
-                error.uncounted = Spending(Usage(0, 700, 70), 0.5)  # type: ignore[attr-defined]
+                error.estimated = Spending(Usage(0, 700, 70), 0.5)  # type: ignore[attr-defined]
                 raise
             raise AssertionError
 

@@ -100,15 +100,15 @@ class ModelSteps:
         try:
             reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)
         except BaseException as error:
-            spent = getattr(error, "uncounted", None) or spent
-            step.uncounted.append(spent)
+            spent = getattr(error, "estimated", None) or spent
+            step.estimated.append(spent)
             raise
         else:
             if reservation is not None:
-                spent = Spending(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+                spent = Spending(reply.usage + reply.estimated.usage, (reply.cost or 0.0) + (reply.estimated.cost or 0.0))
                 reply = replace(reply, waited=reply.waited + reservation.waited)
             step.replies.append(reply)
-            step.uncounted.append(reply.uncounted)
+            step.estimated.append(reply.estimated)
             await pieces.end()
         finally:
             if reservation is not None:
@@ -133,9 +133,9 @@ class ModelSteps:
         events: list[ModelReplied | UsageAdded] = [*replied]
         events += [UsageAdded("", reply.usage, reply.cost) for reply in step.replies]
         events += [
-            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens
+            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.estimated if spent.usage.total_tokens
         ]
-        step.replies, step.uncounted, step.has_ended = [], [], True
+        step.replies, step.estimated, step.has_ended = [], [], True
         around = self.run.around
         if not self.run.ledger.has_ended:
             await self.run.record(*events)
@@ -163,7 +163,7 @@ class _Step:
     """What the model was sent last."""
     replies: list[ModelReply] = field(default_factory=list)
     """What it answered: more than once where a middleware asks again."""
-    uncounted: list[Spending] = field(default_factory=list)
+    estimated: list[Spending] = field(default_factory=list)
     has_ended: bool = False
 
     def take(self, reply: ModelReply) -> ModelReply:

@@ -64,7 +64,7 @@ class RunResult(Generic[OutputT]):
     def uncounted(self) -> Usage:
         """What the server did not count, by estimate, and which is not in `usage` and `cost`: replies that broke off, and
         those of a server that counts nothing. Limits hold it as well."""
-        return self.state.uncounted
+        return self.state.estimated_usage
 
     @property
     def waited(self) -> float:

@@ -51,7 +51,7 @@ class RunState:
         self.calls: dict[str, OpenCall] = {}
         self.usage = Usage()
         self.cost: float | None = 0.0
-        self.uncounted = Usage()
+        self.estimated_usage = Usage()
         """What the server did not count, by estimate."""
         self.known_cost = 0.0
         """What was spent as far as prices are known, what was not counted included: what a limit is held against."""
@@ -119,7 +119,7 @@ class RunState:
     @property
     def spent(self) -> Spending:
         """All that was spent, as far as it is known: what limits are held against."""
-        return Spending(self.usage + self.uncounted, self.known_cost)
+        return Spending(self.usage + self.estimated_usage, self.known_cost)
 
     @property
     def last_reply(self) -> Assistant | None:
@@ -258,7 +258,7 @@ class RunState:
 
     def _added(self, event: UsageAdded) -> None:
         if event.estimated:
-            self.uncounted += event.usage
+            self.estimated_usage += event.usage
             self.known_cost += event.cost or 0.0
         else:
             self._spent(event.usage, event.cost)
