@@ -175,10 +175,10 @@ class ModelRequest:
     settings: ModelSettings = ModelSettings()
     run_id: str = field(default="", repr=False, compare=False)
     """The run that asks; empty for a request outside of a run."""
-    again: Callable[[Spending], None] | None = field(default=None, repr=False, compare=False)
-    """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
+    before_retry: Callable[[Spending], None] | None = field(default=None, repr=False, compare=False)
+    """Called before a retry, with what the failed attempts spent. It raises if a limit forbids the retry."""
     on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
-    """Told that the request is made again where nobody wants the pieces of the reply, and so there is no `on_delta`."""
+    """Told of each retry if there is no `on_delta`, because nobody wants the pieces of the reply."""
 
 
 class PromptPrefix(NamedTuple):
@@ -194,10 +194,13 @@ class PromptPrefix(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
-    `waited` is how many seconds the request waited for its turn, or between retries; `estimated` is, by estimate, what
-    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one;
-    `price_note` says whose prices the cost is made with, where they are not the server's own."""
+    """A whole reply.
+
+    `finish_reason` is the server's word. `cost` is in US dollars, None if the price is unknown. `waited` is how many seconds
+    the request waited for its slot and between retries. `estimated` is spending that is not in `usage` and `cost`: failed
+    attempts whose replies broke off, and what the server did not count of this reply. `price_note` says whose prices the cost
+    is based on, if not the server's own.
+    """
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
@@ -212,23 +215,23 @@ class ModelReply:
 
 @dataclass(slots=True)
 class FailedAttempts:
-    """What the attempts before a reply used, and how long they waited."""
+    """What failed attempts spent, and how many seconds they waited."""
 
     spent: Spending = field(default_factory=Spending)
     waited: float = 0.0
 
     def add(self, error: BaseException) -> None:
-        """Count a failed attempt in."""
+        """Add a failed attempt."""
         self.spent += getattr(error, "estimated", None) or Spending()
         self.waited += getattr(error, "waited", 0.0)
 
-    def tell(self, error: BaseException) -> None:
-        """Let the error, or the cancellation, that ends all attempts tell of them by its `estimated` and `waited`."""
-        told: Any = error
-        told.estimated, told.waited = self.spent, self.waited
+    def attach_to(self, error: BaseException) -> None:
+        """Set `estimated` and `waited` of the error, or of the cancellation, that ends all attempts."""
+        ending: Any = error
+        ending.estimated, ending.waited = self.spent, self.waited
 
-    def beside(self, reply: ModelReply) -> ModelReply:
-        """The reply, with these counted in."""
+    def add_to(self, reply: ModelReply) -> ModelReply:
+        """The reply, with the failed attempts added to its `estimated` and `waited`."""
         if self.spent.usage.total_tokens:
             reply = replace(reply, estimated=self.spent + reply.estimated)
         return replace(reply, waited=reply.waited + self.waited) if self.waited else reply

@@ -191,7 +191,7 @@ class ChatModel:
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            FailedAttempts(Spending(used, self._cost(used, reader.cost)), slot.waited).tell(error)
+            FailedAttempts(Spending(used, self._cost(used, reader.cost)), slot.waited).attach_to(error)
             raise
         cost, uncounted = self._cost(parts.usage, parts.cost), Spending()
         if parts.uncounted.total_tokens and parts.cost is None:

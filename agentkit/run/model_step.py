@@ -84,18 +84,18 @@ class ModelSteps:
         if step.asked is not None:  # a middleware asks again: what was shown does not count
             await self.run.emit(Retrying(1, 0.0, "a middleware sends another request"))
         step.asked = request
-        ledger, reservation, may_repeat = self.run.ledger, None, None
+        ledger, reservation, check_limits = self.run.ledger, None, None
         if ledger.binds:
             past_own = self.run.state.limit is not None  # the last answer
             prompt = prompt_estimate(self.run.state, self.run.spec.price, request.messages, request.tools)
             max_tokens = request.settings.max_tokens
             reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
-            may_repeat = partial(ledger.check, prompt, past_own=past_own)
+            check_limits = partial(ledger.check, prompt, past_own=past_own)
         pieces = Pieces(self.run.veil, self._show)
         is_watched = self.run.observers.want_deltas
-        if may_repeat or self.run.can_be_left or self.run.observers:
-            again, on_retry = partial(self._check_again, may_repeat), None if is_watched else self.run.emit
-            request = replace(request, again=again, on_retry=on_retry)
+        if check_limits or self.run.can_be_left or self.run.observers:
+            before_retry, on_retry = partial(self._before_retry, check_limits), None if is_watched else self.run.emit
+            request = replace(request, before_retry=before_retry, on_retry=on_retry)
         spent = Spending()
         try:
             reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)
@@ -117,12 +117,12 @@ class ModelSteps:
                 await self._end_step(step)
         return reply
 
-    def _check_again(self, check: Callable[[Spending], None] | None, lost: Spending) -> None:
-        """Whether the request may be made again."""
+    def _before_retry(self, check_limits: Callable[[Spending], None] | None, failed: Spending) -> None:
+        """Raise if the request may not be retried. `failed` is what its failed attempts spent."""
         if self.run.is_leaving:
             raise Leaving
-        if check is not None:
-            check(lost)
+        if check_limits is not None:
+            check_limits(failed)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
         telling = self.run.observers.tell(delta)
