@@ -332,8 +332,8 @@ def test_two_calls_have_room_together(limit: Limits, spent: tuple[Spending, ...]
 
 
 def test_a_reservation_costs_what_a_call_costs_in_peak_hours_without_a_cache() -> None:
-    assert PRICE.most(1_000_000, 1_000_000) == pytest.approx((PRICE.cache_miss + PRICE.output) * 2)
-    assert replace(PRICE, peak=0.5).most(0, 1_000_000) == pytest.approx(PRICE.output)
+    assert PRICE.max_cost(1_000_000, 1_000_000) == pytest.approx((PRICE.cache_miss + PRICE.output) * 2)
+    assert replace(PRICE, peak=0.5).max_cost(0, 1_000_000) == pytest.approx(PRICE.output)
 
 
 def test_a_call_without_room_waits_for_the_next_end_and_says_how_long() -> None:

@@ -86,11 +86,11 @@ class ModelSteps:
         step.asked = request
         ledger, reservation, check_limits = self.run.ledger, None, None
         if ledger.binds:
-            past_own = self.run.state.limit is not None  # the last answer
+            skip_own = self.run.state.limit is not None  # the last answer
             prompt = prompt_estimate(self.run.state, self.run.spec.price, request.messages, request.tools)
             max_tokens = request.settings.max_tokens
-            reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
-            check_limits = partial(ledger.check, prompt, past_own=past_own)
+            reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, skip_own=skip_own)
+            check_limits = partial(ledger.check, prompt, skip_own=skip_own)
         pieces = Pieces(self.run.veil, self._show)
         is_watched = self.run.observers.want_deltas
         if check_limits or self.run.can_be_left or self.run.observers:

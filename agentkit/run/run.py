@@ -12,9 +12,9 @@ from ..events import ApprovalGiven, Event, LastingEvent, RunInfo
 from ..redact.veil import Veil
 from ..schema import Arguments
 from ..tools.progress import Progress
-from .copies import OfRun
+from .copies import RunBound
 from .journal import Journal, Log
-from .ledger import CallBudget, Forward, Ledger
+from .ledger import CallBudget, ForwardUsage, Ledger
 from .observers import Observer, Observers
 from .spec import AgentSpec
 from .state import RunState
@@ -61,7 +61,7 @@ class Run:
         self.ledger = Ledger(spec.limits, state, self.around.ledger if self.around else None)
         self._leaves_with_parent = attached.leaves_with_parent
         self.veil = Veil(spec.model)
-        observers = (*spec.observers, *attached.observers, *((Forward(self.around),) if self.around else ()))
+        observers = (*spec.observers, *attached.observers, *((ForwardUsage(self.around),) if self.around else ()))
         self._parent = scope.run if scope else None
         info = RunInfo(run_id, spec.name, self._parent.observers.run.run_id if self._parent else None, self.depth)
         self.observers: Observers = Observers(observers, info, self._parent.observers if self._parent else None)
@@ -126,7 +126,7 @@ class InnerRun:
         return RunState.from_json({"version": 2, "events": self.events})
 
 
-class Scope(OfRun):
+class Scope(RunBound):
     """What binds the runs that are made `within` a call: the run around them, and the budget of the call."""
 
     __slots__ = ("budget", "inner", "progress", "run")
