@@ -125,7 +125,7 @@ class ModelSteps:
             check_limits(failed)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
-        telling = self.run.observers.tell(delta)
+        telling = self.run.observers.notify(delta)
         return _as_callback(telling) if may_wait() else telling  # `ChatModel` marks its callbacks itself
 
     async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:

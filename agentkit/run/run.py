@@ -101,7 +101,7 @@ class Run:
     async def emit(self, event: Event) -> None:
         """Tell the observers of a passing event."""
         if self.observers:
-            await self.observers.tell(self.veil.over(event))
+            await self.observers.notify(self.veil.over(event))
 
     def end_threads(self) -> None:
         """End the run's threads: the idle ones now, the others when their function has returned."""
