@@ -292,7 +292,7 @@ class JsonOutput:
 
     @property
     def instructions(self) -> str:
-        """The schema, and the word JSON, which servers require in the prompt."""
+        """The schema, and the word json, which servers require in the prompt."""
         schema = json.dumps(self._typed.validator.schema, ensure_ascii=False, separators=(",", ":"))
         return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
 
