@@ -1,4 +1,4 @@
-"""What a tool's function is given and gives back: arguments with their defaults; a value, something to await, or items."""
+"""Converts what a tool's function gets and returns: arguments with defaults; plain values, awaitables and generators."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import ToolArgumentsInvalid
 from ..schema import Arguments
 from .context import RunContext
 
-__all__ = ["completed_call", "is_async", "returned", "settled"]
+__all__ = ["async_value", "completed_call", "is_async", "sync_value"]
 
 
 def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> str:
-    """The JSON text of a call with these arguments: what the model gave, and the defaults of the rest.
+    """The JSON text of a call with these arguments: those that the model gave, completed with defaults.
 
-    A default that JSON cannot hold, or that would not be accepted back, is left out.
+    If JSON cannot hold a default, it is left out. If the completed text would not parse to the same values, all defaults are.
     """
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -34,28 +34,28 @@ def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> s
     return json.dumps(dict(given), ensure_ascii=False)
 
 
-async def settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """The value of an async function: all items of a generator, each of which is reported as progress."""
+async def async_value(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """The value of an async function. For a generator, the list of its items, each also reported as progress."""
     result = run()
     if inspect.isasyncgen(result):
         async with contextlib.aclosing(result):
-            value: Any = [_reported(item, ctx) async for item in result]
+            value: Any = [_report_item(item, ctx) async for item in result]
     else:
         value = await result
     return finish(value) if finish else value
 
 
-def returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """What a sync function comes to: finished, unless there is something to await."""
-    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
+def sync_value(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """The value of a sync function, finished unless it must be awaited. For a generator, the list of its items."""
+    value = [_report_item(item, ctx) for item in result] if inspect.isgenerator(result) else result
     return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
 
 
 def is_async(fn: object) -> bool:
-    """Whether calling it gives something to await, or an asynchronous generator."""
+    """Whether the function is a coroutine function or an asynchronous generator function."""
     return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
 
 
-def _reported(item: Any, ctx: RunContext[Any]) -> Any:
+def _report_item(item: Any, ctx: RunContext[Any]) -> Any:
     ctx.progress(item)
     return item
