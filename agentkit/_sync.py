@@ -37,7 +37,7 @@ class _Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._ended:
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # raised by a task: its caller gets it, and the loop goes on
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # from a task: its caller gets it, the loop goes on
                 self.loop.run_forever()
 
     def call(self, stop: Callable[[], object]) -> None:
@@ -219,7 +219,7 @@ def _run(portal: _Portal, coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _warn_of_blocked_loop(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Warn the caller of the sync method, except in a notebook: its cells run inside a loop, so sync methods are normal there."""
+    """Warn the caller of the sync method, except in a notebook, whose cells always run inside a loop."""
     notebook = sys.modules.get("IPython")
     if notebook is not None and notebook.get_ipython() is not None:
         return

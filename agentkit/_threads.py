@@ -63,7 +63,7 @@ class Threads:
             error: BaseException | None = None
             try:
                 result = context.run(fn)
-            except (StopIteration, GeneratorExit) as stop:  # a future cannot hold StopIteration; GeneratorExit would end the caller
+            except (StopIteration, GeneratorExit) as stop:  # neither can be passed on through a future
                 error = RuntimeError(f"the function raised {stop!r}")
                 error.__cause__ = stop
             except BaseException as raised:  # noqa: BLE001  the awaiting task gets it

@@ -208,7 +208,7 @@ class Agent(Generic[OutputT]):
         return fingerprint_of(self.spec)
 
     def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
-        """This agent as a tool of another agent. The tool takes a `task` and returns the output; `options` are those of `@tool`.
+        """This agent as a tool of another. The tool takes a `task` and returns the output; `options` are those of `@tool`.
 
         Each call is a child run of the run that calls it, with the same `deps` (see `within` of `run`). If the child pauses for
         an approval, the parent pauses too: the call is in `result.pending`, with an id made of both calls' ids. If the child

@@ -294,7 +294,7 @@ class ApprovalRequired:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Identifies the run of an event: its id, its agent's name, the id of its parent run, and its depth (0 without a parent)."""
+    """Identifies the run of an event: its id, its agent's name, its parent's id, and its depth (0 without a parent)."""
 
     run_id: str
     agent: str = ""

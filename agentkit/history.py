@@ -19,7 +19,7 @@ NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this ca
 
 
 class History(Protocol):
-    """A view of the transcript: the messages that the next request sends. It must be pure, so that prompt prefixes stay the same."""
+    """A view of the transcript: the messages that the next request sends. It must be pure, so that prefixes stay the same."""
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
         """The messages to send. Messages from `new_from` on belong to the current run, and all of them must be included.

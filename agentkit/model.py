@@ -165,8 +165,8 @@ class ToolSpec(_Formed):
 class ModelRequest:
     """One model call: the whole transcript, the tools, and how to choose among them.
 
-    `tool_choice` is "auto", "none", "required" or a tool's name. `messages` may be a list that changes later: read it before the
-    first await, and never change it.
+    `tool_choice` is "auto", "none", "required" or a tool's name. `messages` may be a list that changes later: read it before
+    the first await, and never change it.
     """
 
     messages: Sequence[Message]
@@ -256,7 +256,7 @@ class ModelInfo:
     price: Price | None = None
     """The newest price, if known. For several models, the price with the most expensive output."""
     unpriced: tuple[str, ...] = ()
-    """Models that cost money, but whose price is unknown and whose server does not report costs. They refuse `Limits(cost=)`."""
+    """Models whose price is unknown, and whose server does not report costs. `Limits(cost=)` is refused for them."""
     makes_retries: bool = False
     """Whether the model retries failed requests itself. If so, an agent adds no retries."""
     check: Callable[[ModelRequest], None] = _accept
@@ -271,13 +271,13 @@ class ModelInfo:
 class Model(Protocol):
     """Anything that answers a request: a server, a script, or a wrapper of another model (see `ModelWrapper`).
 
-    A model must have only `reply`. It may also have `info`, a `ModelInfo`, preferably as a property; without it, `info_of` gives
-    the defaults. It is not declared here, because a Python protocol has no optional members. If a model has a method `aclose`,
-    `Agent.aclose` awaits it.
+    A model must have only `reply`. It may also have `info`, a `ModelInfo`, preferably as a property; without it, `info_of`
+    gives the defaults. It is not declared here, because a Python protocol has no optional members. If a model has a method
+    `aclose`, `Agent.aclose` awaits it.
     """
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """Return one whole reply, or raise a `ModelError`. If `on_delta` is given, it is awaited with each piece as it arrives."""
+        """Return one whole reply, or raise a `ModelError`. `on_delta`, if given, is awaited with each piece as it arrives."""
         ...
 
 

@@ -121,7 +121,7 @@ class _Typed:
         return value if self._is_object else value["answer"]
 
     def read_text(self, text: str) -> Any:
-        """The value of a text that is JSON, or JSON in one fence. If the type is not an object, a bare value is accepted too."""
+        """The value of a text that is JSON, or JSON in one fence. If the type is not an object, a bare value is valid too."""
         try:
             return self.validate(text)
         except ToolArgumentsInvalid:

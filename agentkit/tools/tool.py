@@ -35,8 +35,8 @@ R = TypeVar("R")
 class Tool(Generic[P, R]):
     """A function that a model can call, made by `tool`. Programs can still call it like the function.
 
-    The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's defaults. Policies read
-    them, as well as `sensitive`, `output` and `trusted_fields`.
+    The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's defaults. Policies
+    read them, as well as `sensitive`, `output` and `trusted_fields`.
     """
 
     function: Callable[P, R]
@@ -48,7 +48,7 @@ class Tool(Generic[P, R]):
     retries: int | None = None
     """How often the model may retry after a failed call. Then further calls are refused. None: no limit."""
     max_output: int | None = 100_000
-    """Max characters of a result that the model gets. Of a longer one it gets head and tail, with a count of what is left out."""
+    """Max characters of a result that the model gets. A longer one is cut in the middle, with a count of what is left out."""
     returns: bool = False
     """Describe the result to the model beforehand, with the docstring's text on it and its JSON Schema."""
     parallel: bool = False
@@ -188,7 +188,7 @@ class Tool(Generic[P, R]):
     def as_it_runs(self, arguments: Arguments) -> str:
         """The JSON text of a call with these arguments: those that the model gave, repaired and completed with defaults.
 
-        If JSON cannot hold a default, it is left out. If the completed text would not parse to the same values, all defaults are.
+        If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
         """
         return completed_call(arguments, self.parse)
 
@@ -201,7 +201,7 @@ class Tool(Generic[P, R]):
     ) -> Any:
         """Run the function, for at most `timeout`: in a task of this loop if it is async, or else in a thread.
 
-        The task or thread gets a copy of the caller's context variables. `finish` converts the value in the same task or thread.
+        The task or thread gets a copy of the caller's context variables. `finish` converts the value there.
         Raises `NoResult` after `timeout`. Other errors of the function, a TimeoutError included, are raised unchanged.
         """
         positional, keyword = self.signature.bind(arguments, ctx)

@@ -18,7 +18,7 @@ __all__ = ["async_value", "completed_call", "is_async", "sync_value"]
 def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> str:
     """The JSON text of a call with these arguments: those that the model gave, completed with defaults.
 
-    If JSON cannot hold a default, it is left out. If the completed text would not parse to the same values, all defaults are.
+    If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
     """
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
