@@ -1,7 +1,7 @@
 """agentkit: agents built on function calling.
 
-Write functions, give them to an agent, run it: `Agent`, `tool` and `RunResult` are where to begin. Importing this package
-does no work and loads no extra; `ChatModel` and `ScriptedModel` are loaded when they are first used.
+Write functions, give them to an agent, and run it. Start with `Agent`, `tool` and `RunResult`. Importing this package does no
+work and loads no extra; `ChatModel` and `ScriptedModel` are loaded on first use.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ __all__ = [
 ]
 
 _moved.install()
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # a program decides what it sees
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the program decides what is logged
 
 _LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}
 

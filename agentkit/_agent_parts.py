@@ -1,4 +1,4 @@
-"""What an agent and a run are given: what is allowed, and what is made of it."""
+"""The parts of an agent and the options of a run: their checks, and the `AgentSpec` made of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class RunOptions(TypedDict, total=False):
-    """What one run is given; the meaning stands at `Agent.run`."""
+    """The options of one run, which `Agent.run` documents."""
 
     messages: Sequence[Message] | None
     deps: Any
@@ -44,7 +44,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class AgentParts(TypedDict, total=False):
-    """What an agent is made of, beside its model and its output type; the meaning stands at `Agent`."""
+    """The parts of an agent except for its model and output type. `Agent` documents them."""
 
     instructions: str
     tools: ToolLike
@@ -102,7 +102,7 @@ def check_parts(parts: Mapping[str, Any]) -> None:
 
 
 def model_of(model: object) -> Model:
-    """The model of a name, or the model itself."""
+    """The model with this name, or the given model itself."""
     if model is None or isinstance(model, str):
         from .models.chat import ChatModel
 
@@ -113,7 +113,7 @@ def model_of(model: object) -> Model:
 
 
 def several(parts: Any, one: type[Any] = NoneType) -> Any:
-    """The parts as a tuple; what is not iterable is refused later."""
+    """The parts as a tuple. A value that is not iterable is refused later."""
     if isinstance(parts, one):
         return () if parts is None else (parts,)
     return tuple(parts) if isinstance(parts, Iterable) else parts
@@ -141,13 +141,13 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
 
 
 def check_settings(info: ModelInfo, spec: AgentSpec) -> None:
-    """Raise `SettingsError` for what the model would refuse, unless a middleware may still change the request."""
+    """Raise `SettingsError` if the model would refuse the settings, unless a middleware may change the request."""
     if not any(layer.changes_requests for layer in spec.middleware):
         info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
 
 
 def check_price(info: ModelInfo, limits: Limits | None) -> None:
-    """Raise `SettingsError` for a limit on money if a model costs money, but nobody knows how much."""
+    """Raise `SettingsError` for a cost limit if the model costs money but its price is unknown."""
     if limits and limits.cost is not None and info.unpriced:
         raise SettingsError(
             f"limits: cost is set, but the price of {info.unpriced[0]} is not known; give it with "
@@ -156,7 +156,7 @@ def check_price(info: ModelInfo, limits: Limits | None) -> None:
 
 
 def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
-    """Raise `SettingsError` for options of a run that cannot work. `observers` becomes a tuple."""
+    """Raise `SettingsError` for run options that cannot work. It makes `observers` a tuple."""
     unknown = sorted({*options} - {*RunOptions.__annotations__})
     if unknown:
         raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
@@ -181,7 +181,7 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
 
 
 async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) -> RunState:
-    """A state of its own to go on with."""
+    """A new state to continue from: a copy of the given state, or the state from the log."""
     given = None
     if state is not None:
         given = RunState.replay(state.events) if isinstance(state, RunState) else RunState.from_json(state)
@@ -200,7 +200,7 @@ async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) 
 
 
 def _without_others(state: RunState, log: Log | None) -> RunState:
-    """The state. Raises `SettingsError` where it goes on in the log of a run inside it, which is not at hand."""
+    """The state. Raises `SettingsError` if it needs the log of a child run and `log` is not a `TreeLog`."""
     for call in state.open_calls:
         if call.suspended and not call.suspended.events and not isinstance(log, TreeLog):
             run_id = call.suspended.run_id
@@ -211,14 +211,14 @@ def _without_others(state: RunState, log: Log | None) -> RunState:
 
 
 def owner() -> str:
-    """Which program this is."""
+    """Identifies this process: host name and process id."""
     import socket
 
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _with_answer(registry: ToolRegistry, output: Output) -> ToolRegistry:
-    """The tools, with the one that gives the answer; a request is strict with all of its tools or with none."""
+    """The tools and the answer tool. That is strict if all others are: a request is strict for all tools or for none."""
     if output.tool is not None:
         registry.add(replace(output.tool, strict=bool(registry) and all(item.strict for item in registry)))
     return registry

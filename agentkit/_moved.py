@@ -1,4 +1,4 @@
-"""Modules under their earlier names: `import agentkit.limits` gives `agentkit.run.limits`, with a DeprecationWarning."""
+"""Modules under their old names: `import agentkit.limits` gives `agentkit.run.limits`, with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ MOVED = {
     "tool": "tools",
     "validate": "schema.parse",
 }
-"""Earlier names and present ones, both within the package."""
+"""Old module names and their new names, relative to the package."""
 
 
 class _Moved:
-    """Finds and loads a module under its earlier name."""
+    """Finds and loads a module by its old name."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
-        """Where a module is that has moved."""
+        """The spec of a module that has moved, or None."""
         package, _, old = name.partition(".")
         return ModuleSpec(name, self) if package == "agentkit" and old in MOVED else None  # type: ignore[arg-type]
 
     def create_module(self, _spec: ModuleSpec) -> None:
-        """The usual module, which `exec_module` replaces."""
+        """Let Python create a module, which `exec_module` replaces."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module that it is now in its place."""
+        """Replace the module with the one under its new name."""
         new = "agentkit." + MOVED[module.__name__.partition(".")[2]]
         warnings.warn(f"{module.__name__} is now {new}", DeprecationWarning, stacklevel=2)
         sys.modules[module.__name__] = importlib.import_module(new)
 
 
 def install() -> None:
-    """Let imports find them; done once, when agentkit is imported.
+    """Make the old names importable. Called once, when agentkit is imported.
 
-    An import sets the module as an attribute of the package. `agentkit.tool` is the decorator, and has to stay it, so that
-    module is known at once, without a warning.
+    Importing a submodule sets it as an attribute of the package. But `agentkit.tool` must remain the decorator, so that module
+    is registered immediately, without a warning.
     """
     package = sys.modules["agentkit"]
     for old, new in MOVED.items():

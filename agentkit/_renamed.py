@@ -1,4 +1,4 @@
-"""Arguments and attributes under their earlier names, for one version."""
+"""Arguments and attributes under their old names, for one version."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T", bound=type)
 
 
 def renamed(**names: str) -> Callable[[T], T]:
-    """A class decorator: each old name is taken by the constructor and read as an attribute, with a DeprecationWarning.
+    """Class decorator: each old name still works in the constructor and as an attribute, with a DeprecationWarning.
 
         @renamed(max_steps="steps")
 
-    Raises TypeError where both names are given.
+    Raises TypeError if both names are given.
     """
 
     def decorate(cls: T) -> T:
@@ -28,7 +28,7 @@ def renamed(**names: str) -> Callable[[T], T]:
             for old, new in names.items() if names.keys() & options.keys() else ():
                 if old in options:
                     if new in options:
-                        raise TypeError(f"{cls.__name__}: {old} is the earlier name of {new}; give one of them")
+                        raise TypeError(f"{cls.__name__}: {old} is the old name of {new}; give only one of them")
                     _warn(cls, old, new, 3)
                     options[new] = options.pop(old)
             init(self, *args, **options)
@@ -46,7 +46,7 @@ def _reading(cls: type, old: str, new: str) -> property:
         _warn(cls, old, new, 3)
         return getattr(self, new)
 
-    return property(read, doc=f"The earlier name of `{new}`.")
+    return property(read, doc=f"The old name of `{new}`.")
 
 
 def _warn(cls: type, old: str, new: str, level: int) -> None:

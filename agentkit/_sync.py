@@ -1,4 +1,4 @@
-"""Sync code that calls async code: one event loop in a background thread, started by the first call."""
+"""Calls async code from sync code, on one event loop in a background thread. The first call starts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _POLL = 0.1 if sys.platform == "win32" else None
 
 
 class _Portal:
-    """A running event loop and its thread. It belongs to one process; after a fork, the child makes its own."""
+    """A running event loop and its thread. After a fork, the child process makes its own."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -37,11 +37,11 @@ class _Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._ended:
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # of a task: its caller gets it, the loop goes on
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):  # from a task: its caller gets it, the loop goes on
                 self.loop.run_forever()
 
-    def tell(self, stop: Callable[[], object]) -> None:
-        """Call `stop` in the loop. Does nothing when the program is about to exit, which cancels everything."""
+    def call(self, stop: Callable[[], object]) -> None:
+        """Call `stop` in the loop. It does nothing while the program exits, which cancels all tasks anyway."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(stop)
 
@@ -68,27 +68,27 @@ class _Portal:
 class Caller:
     """Cancel scope of a worker thread: cancels the sync call that the thread is blocked in, or the next one that it makes.
 
-    As in a task, that is once: what the thread does to tidy up is not cancelled.
+    As with a task, this happens once: the thread's cleanup is not cancelled.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a garbage collection may make a sync call in the middle of one
+        self._lock = threading.RLock()  # a garbage collection during a sync call may make another one
         self._is_due = False
-        self._waits: list[Callable[[], object]] = []
+        self._stops: list[Callable[[], object]] = []
 
     def give_up(self) -> None:
         """Cancel the sync call in progress, or else the next one."""
         with self._lock:
-            waits = [*self._waits]
-            self._is_due = not waits
-        for stop in waits:
+            stops = [*self._stops]
+            self._is_due = not stops
+        for stop in stops:
             stop()
 
     @contextlib.contextmanager
     def waiting(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Register a sync call for as long as it waits. `stop` cancels it, at once if the thread was given up before."""
+        """Register a sync call while it waits. `stop` cancels it: immediately, if the thread was given up before."""
         with self._lock:
-            self._waits.append(stop)
+            self._stops.append(stop)
             is_due, self._is_due = self._is_due, False
         if is_due:
             stop()
@@ -96,21 +96,21 @@ class Caller:
             yield
         finally:
             with self._lock:
-                self._waits.remove(stop)
+                self._stops.remove(stop)
 
 
 caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("agentkit_caller", default=None)
-"""The cancel scope of this worker thread; None in a thread that nobody waits for."""
+"""The cancel scope of this worker thread, or None in any other thread."""
 
 _lock = threading.RLock()
 _portal: _Portal | None = None
 
 
 class Blocking:
-    """Marks code that somebody else has to wait for: the callback of a delta, or a sync call inside a running event loop.
+    """Marks code that other code waits for: the callback of a delta, or a sync call inside a running event loop.
 
-    Between `__enter__` and `__exit__`, `may_wait()` is False inside it and in the tasks and threads that it starts. Afterwards
-    these may wait again. It can be entered again, but not by two callers concurrently.
+    Between `__enter__` and `__exit__`, `may_wait()` is False in the marked code and in the tasks and threads that it starts.
+    Afterwards they may wait again. A `Blocking` can be entered several times, but not concurrently.
     """
 
     __slots__ = ("_token", "is_active", "parent")
@@ -127,12 +127,12 @@ class Blocking:
 
     def __exit__(self, *_: object) -> None:
         self.is_active = False
-        with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
+        with contextlib.suppress(ValueError):  # a garbage-collected coroutine is closed in another context
             _blocking.reset(self._token)
 
 
 def is_being_cancelled() -> bool:
-    """Whether somebody has cancelled this task: else a CancelledError is of code that it called."""
+    """Whether this task is being cancelled. If not, a CancelledError comes from code that the task called."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -141,9 +141,9 @@ _blocking: contextvars.ContextVar[Blocking | None] = contextvars.ContextVar("age
 
 
 def may_wait() -> bool:
-    """Whether this code may wait for another model call to end.
+    """Whether this code may wait until another model call ends.
 
-    False where that call may be waiting for this code: its callback made this call, or its event loop is blocked by it.
+    False if the other call may be waiting for this code: this code runs in its callback, or blocks its event loop.
     """
     blocking = _blocking.get()
     while blocking is not None and not blocking.is_active:
@@ -163,13 +163,13 @@ def _current() -> _Portal:
 
 
 def run(coroutine: Coroutine[Any, Any, T], blocking: Blocking | None = None) -> T:
-    """What the coroutine returns or raises. It runs in the background loop, with the caller's context variables.
+    """Run the coroutine in the background loop, with the caller's context variables, and return its value.
 
-    Works in scripts, in threads, after a fork, and inside a running event loop. That loop is blocked until the coroutine ends,
-    and a RuntimeWarning says so, except in notebooks. `blocking` marks the coroutine and its tasks then; several calls for one
-    task share it. Ctrl-C, or an exception of another signal handler, cancels the coroutine and is raised
-    when the coroutine has ended. In a worker thread that is given up, the coroutine is cancelled and CancelledError is raised.
-    Raises RuntimeError in the background loop itself, where waiting would never end, and when the program is about to exit.
+    It works in scripts, in threads, after a fork, and inside a running event loop. It blocks that loop until the coroutine
+    ends, with a RuntimeWarning except in notebooks. `blocking` then marks the coroutine and its tasks; several calls for one
+    task share it. Ctrl-C, or an exception of another signal handler, cancels the coroutine and is raised after the coroutine
+    has ended. In a worker thread that is given up, the coroutine is cancelled and CancelledError is raised.
+    Raises RuntimeError in the background loop itself, where it would wait forever, and while the program exits.
     """
     portal = _current()
     if threading.current_thread() is portal.thread or portal.loop.is_closed():
@@ -177,11 +177,11 @@ def run(coroutine: Coroutine[Any, Any, T], blocking: Blocking | None = None) -> 
         if portal.loop.is_closed():
             raise RuntimeError("a sync call while the program exits: agentkit's event loop has ended")
         raise RuntimeError("a sync call inside agentkit's own event loop would wait for itself; use the async method")
-    inside: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    mark: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if asyncio._get_running_loop() is not None:
         _warn_of_blocked_loop(coroutine)
-        inside = blocking or Blocking()
-    with inside:
+        mark = blocking or Blocking()
+    with mark:
         return _run(portal, coroutine)
 
 
@@ -202,10 +202,10 @@ def _run(portal: _Portal, coroutine: Coroutine[Any, Any, T]) -> T:
             task.cancel()
         if not tasks:  # `start` has not run yet
             coroutine.close()
-            with contextlib.suppress(InvalidStateError):  # twice
+            with contextlib.suppress(InvalidStateError):  # stopped twice
                 done.set_exception(asyncio.CancelledError())
 
-    cancel = partial(portal.tell, stop)
+    cancel = partial(portal.call, stop)
     try:
         with (caller.get() or Caller()).waiting(cancel):
             portal.loop.call_soon_threadsafe(start)
@@ -219,23 +219,23 @@ def _run(portal: _Portal, coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _warn_of_blocked_loop(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Warn the caller of the sync method; in a notebook, whose cells run inside a loop, that is how the method is meant."""
+    """Warn the caller of the sync method, except in a notebook, whose cells always run inside a loop."""
     notebook = sys.modules.get("IPython")
     if notebook is not None and notebook.get_ipython() is not None:
         return
     text = "a sync call inside a running event loop blocks that loop until it returns; use the async method and await it"
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
-    except RuntimeWarning:  # warnings are errors here
+    except RuntimeWarning:  # the program turns warnings into errors
         coroutine.close()
         raise
 
 
 def finish(coroutine: Coroutine[Any, Any, object], seconds: float) -> None:
-    """Run a coroutine that tidies up in the background loop, and wait for its end for at most so many seconds.
+    """Run a cleanup coroutine in the background loop, and wait for its end, for at most `seconds`.
 
-    A garbage collection may make this call, in any thread and at any time. So it never raises what the coroutine raises, and
-    it does not wait where that cannot end: in the background loop itself, in a forked process, and when the program exits.
+    A garbage collection may call this, in any thread and at any time. So it never raises the coroutine's errors. It does not
+    wait where that could not end: in the background loop itself, in a forked process, and while the program exits.
     """
     portal = _portal
     if portal is None or portal.pid != os.getpid() or portal.loop.is_closed():
@@ -253,7 +253,7 @@ def finish(coroutine: Coroutine[Any, Any, object], seconds: float) -> None:
 
     try:
         portal.loop.call_soon_threadsafe(start)
-    except RuntimeError:  # it has closed just now
+    except RuntimeError:  # the loop was closed just now
         coroutine.close()
         return
     if threading.current_thread() is not portal.thread:

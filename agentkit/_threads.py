@@ -1,7 +1,7 @@
 """Worker threads for the sync functions of one run.
 
-asyncio's own executor has cores + 4 threads, so twenty blocked tools would queue in it, and it holds the interpreter back at
-exit until a hung tool returns. These are daemon threads. They belong to one run, and end with it.
+asyncio's own executor has only cores + 4 threads, so twenty blocked tools would queue in it. At exit, it makes the interpreter
+wait for a hung tool. The threads here are daemon threads that belong to one run and end with it.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _Inbox: TypeAlias = "SimpleQueue[Callable[[], None] | None]"
 
 
 class Threads:
-    """As many threads as functions run at the same time. Each is kept for the next function until `close`.
+    """A pool with as many threads as functions run concurrently. Idle threads are kept for later functions until `close`.
 
-    The oldest idle thread comes first, so functions that run one after another all run in the same thread. Not thread-safe:
-    it is used from one event loop at a time.
+    The oldest idle thread is used first, so functions that run one after another all run in the same thread. The pool is not
+    thread-safe: use it from one event loop at a time.
     """
 
     def __init__(self) -> None:
         self._idle: list[tuple[int, _Inbox]] = []
-        """A heap: the inboxes of idle threads, by the number of their thread."""
+        """A heap of the idle threads: their numbers and inboxes."""
         self._started = 0
         self._closed = False
 
     async def run(self, fn: Callable[[], T]) -> T:
-        """What `fn()` returns or raises, run in a thread with the caller's context variables.
+        """Call `fn()` in a thread, with the caller's context variables, and return its value.
 
-        When the caller is cancelled, the thread goes on to its end (a thread cannot be stopped), its result is dropped, and
-        it gets no other function. Only a `run_sync` that it waits in ends: it raises CancelledError there.
+        If the caller is cancelled, the function runs on, because a thread cannot be stopped. Its result is dropped, and the
+        thread is not used again. But a `run_sync` in which the function waits is cancelled and raises CancelledError.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
-        within = Caller()
-        context.run(caller.set, within)
+        scope = Caller()
+        context.run(caller.set, scope)
         number, inbox = self._take()
 
         def settle(result: T | None, error: BaseException | None) -> None:
@@ -63,12 +63,12 @@ class Threads:
             error: BaseException | None = None
             try:
                 result = context.run(fn)
-            except (StopIteration, GeneratorExit) as stop:  # a future cannot hold the one, and the other would end who awaits
+            except (StopIteration, GeneratorExit) as stop:  # neither can be passed on through a future
                 error = RuntimeError(f"the function raised {stop!r}")
                 error.__cause__ = stop
             except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
                 error = raised
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has ended, so nothing waits for the result
                 loop.call_soon_threadsafe(settle, result, error)
 
         inbox.put(job)
@@ -76,12 +76,12 @@ class Threads:
             return await done
         except asyncio.CancelledError:
             if done.cancelled():  # else the function itself raised it
-                within.give_up()
+                scope.give_up()
                 inbox.put(None)
             raise
 
     def close(self) -> None:
-        """End the idle threads now, and each of the others when its function has returned."""
+        """End idle threads now, and each other thread when its function has returned."""
         self._closed = True
         while self._idle:
             self._idle.pop()[1].put(None)
@@ -105,9 +105,9 @@ class Threads:
 
 
 def _work(inbox: _Inbox) -> None:
-    """Do the jobs of an inbox until None comes. It does not reference the `Threads`, so these can be garbage-collected."""
+    """Run the jobs of an inbox until None comes. It does not reference the `Threads`, which can be garbage-collected."""
     job = inbox.get()
     while job is not None:
         job()
-        job = None  # what it holds is free while this thread waits
+        job = None  # so that what it references is freed while this thread waits
         job = inbox.get()

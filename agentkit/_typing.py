@@ -1,4 +1,4 @@
-"""Type variables that have a default: for type checkers only, as Python 3.11's own cannot have one."""
+"""Type variables with a default, for type checkers only: those of Python 3.11 cannot have one."""
 
 from __future__ import annotations
 

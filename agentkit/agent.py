@@ -1,4 +1,4 @@
-"""The agent: what people make, run, stream and resume."""
+"""The agent: users construct it, then run, stream and resume runs."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _OWN = ("_parts", "model", "deps_type", "spec", "fingerprint")
 
 
 class Agent(Generic[OutputT]):
-    """A model, tools and instructions, ready to be run any number of times, also at the same time.
+    """A model, tools and instructions. It can be run any number of times, also concurrently.
 
     `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are tools,
     functions or registries. `output_type` is `str` or any type that pydantic can validate. `tool_choice` is "auto", "none",
-    "required" or a tool's name; a forced choice goes back to "auto" after the first call. `output_retries` is how often a
-    wrong answer is sent back. `approve` is asked about calls that need an approval; without it the run pauses. `history` is a
-    view of long transcripts such as `KeepTurns(20)`. `middleware` stands round model and tool calls, the first outermost.
-    `policy` judges each call before it runs. `observers` are told of the events of all runs. `name` stands in the events.
-    `clock` gives their time, in seconds since 1970. `retry=None` makes no retries. Raises `ToolDefinitionError` or
+    "required" or a tool's name; a forced choice becomes "auto" after the first call. `output_retries` is how often an invalid
+    answer is sent back to the model. `approve` is asked about calls that need an approval; without it, the run pauses.
+    `history` is a view of long transcripts, such as `KeepTurns(20)`. `middleware` wraps model calls and tool calls, the first
+    one outermost. `policy` judges each call before it runs. `observers` get the events of all runs. `name` is recorded in the
+    events. `clock` gives their time, in seconds since 1970. `retry=None` disables retries. Raises `ToolDefinitionError` or
     `SettingsError` for parts that cannot work.
     """
 
@@ -98,7 +98,7 @@ class Agent(Generic[OutputT]):
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        tools = tuple(as_tools(tools))  # once, as it may be a generator
+        tools = tuple(as_tools(tools))  # read once: it may be a generator
         middleware, observers, policy = several(middleware), several(observers), several(policy, Policy)
         self._parts = {name: value for name, value in locals().items() if name != "self"}
         check_parts(self._parts)
@@ -110,7 +110,7 @@ class Agent(Generic[OutputT]):
         check_settings(info, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
-        """Another agent with some of the constructor's arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
+        """A copy of the agent with some constructor arguments changed: `agent.copy(model=ScriptedModel([...]))`."""
         unknown = sorted({*changes} - {*self._parts})
         if unknown:
             raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
@@ -126,7 +126,7 @@ class Agent(Generic[OutputT]):
         return _made_of(type(self), {**parts, "model": copy.deepcopy(self.model, memo)}, copy.deepcopy(self._more, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle has what the agent is made of. Its parts must allow it."""
+        """Pickle the agent by its parts, which must be picklable."""
         return _made_of, (type(self), self._all_parts, self._more)
 
     @property
@@ -135,41 +135,43 @@ class Agent(Generic[OutputT]):
 
     @property
     def _more(self) -> dict[str, Any]:
-        """What a subclass has put into it."""
+        """The attributes that a subclass has added."""
         return {name: value for name, value in vars(self).items() if name not in _OWN}
 
     def __repr__(self) -> str:
         return f"Agent({self.model!r}, tools=[{', '.join(tool_names(self.spec.tools))}])"
 
     async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
-        """Run to the end and give the result.
+        """Run to the end and return the result.
 
-        `prompt` is what the user says now. `messages` is a conversation so far, such as the last result's `.messages`; it
-        is mended where a server would refuse it, and its system message gives way to this agent's instructions. `deps` is
-        what tools get as `ctx.deps`. `observers` are told of every event. `run_id` names the run (default: a new id).
-        `within` is the context of a tool that makes this run: what it spends counts in that run as well, whose limits on
-        tokens and cost bind it, as do its policies; its observers are told of the events, and its `approve` is asked where
-        this agent has none. Without a `run_id` it is named after the call and the prompt. `log` keeps each event before
-        anything that depends on it happens. When `leave.is_set()`, calls in flight end, and the run is left: nothing more is
-        recorded, the `stop_reason` is "left", and `resume` goes on with it.
+        `prompt` is the user's new message. `messages` is the conversation so far, such as the last result's `.messages`. It is
+        repaired where a server would refuse it, and its system message is replaced by this agent's instructions. `deps` is
+        what tools get as `ctx.deps`. `observers` get every event. `run_id` names the run (default: a new id).
 
-        A limit, a pause for approval, or a cancellation by the model's own end is a result with a `stop_reason`. Raises a
-        `ModelError` when the model cannot be reached or refuses, `OutputInvalid`, and `LimitReached` if asked to, `LogFailed`;
-        each has the state so far. A cancelled task raises CancelledError as usual.
+        `within` is the context of a tool that makes this run, and the tool's run becomes the parent. Spending counts in the
+        parent too, and the parent's policies and limits on tokens and cost apply. The parent's observers get the events, and
+        its `approve` is asked if this agent has none. Without a `run_id`, the run is named after the call and the prompt.
+
+        `log` stores each event before anything that depends on it happens. When `leave.is_set()`, the calls in flight end, and
+        the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue the run.
+
+        A run that ends at a limit or pauses for an approval returns a result with a `stop_reason`. Raises a `ModelError` if the
+        model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with
+        `Limits(on_limit="raise")`; each has the state so far. A cancelled task raises CancelledError as usual.
         """
         return await self._drive(RunState(), [self._begin(prompt, options)], options)
 
     def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
-        """As `run`, for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
+        """`run` for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
         return portal.run(self.run(prompt, **options))
 
     def stream(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
-        """The same run, watched: an asynchronous iterator over its events. The arguments are those of `run`."""
+        """An asynchronous iterator over the events of a run. It takes the arguments of `run`."""
         begin = self._begin(prompt, options)
         return RunStream(lambda watcher: self._drive(RunState(), [begin], options, watcher))
 
     def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
-        """As `stream`, for sync code: an iterator with `.result`, `.close()` and `with`; leaving the loop cancels the run."""
+        """`stream` for sync code: an iterator with `.result`, `.close()` and `with`. A `break` cancels the run."""
         return SyncRunStream(self.stream(prompt, **options))
 
     async def resume(
@@ -178,14 +180,14 @@ class Agent(Generic[OutputT]):
         approvals: Approvals | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """Go on with a run that was paused, cancelled, left or broken off: from its state, the JSON data of it, or its `log`.
+        """Continue a run that was paused, cancelled, left or interrupted, from its state, the state's JSON data, or its `log`.
 
-        `approvals` answers pending calls by id: True, False, `{"deny": "why"}` to refuse a call with a reason that the model
-        reads, or `{"args": {...}}` to run it with other arguments; `"by"` beside these says who answered. What runs is what
-        `result.pending` showed. In one process an approval counts once: a state that is resumed again with it is refused. A
-        call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given state is
-        not changed. Raises `SettingsError` for an answer of another form, and for a call that does not wait, or that is not
-        what the model asked for; and where a `log` has other events than the state.
+        `approvals` answers pending calls by id: True, False, `{"deny": "why"}` to refuse a call with a reason for the model,
+        or `{"args": {...}}` to run it with other arguments. The dicts may name who answered, under `"by"`. The calls run as
+        `result.pending` showed them. In one process an approval counts once: a second resume of the same state with it is
+        refused. A call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given
+        state is not changed. Raises `SettingsError` for an answer of an unknown form, for a call that does not wait or is not
+        the one that the model made, and if the `log` has other events than the state.
         """
         check_options(options, self.deps_type)
         if options.get("messages"):
@@ -200,7 +202,7 @@ class Agent(Generic[OutputT]):
         approvals: Approvals | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """As `resume`, for sync code."""
+        """`resume` for sync code."""
         return portal.run(self.resume(state, approvals, **options))
 
     @cached_property
@@ -209,11 +211,11 @@ class Agent(Generic[OutputT]):
         return fingerprint_of(self.spec)
 
     def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
-        """This agent as a tool of another: it takes a `task` and returns the output. `options` are those of `@tool`.
+        """This agent as a tool of another. The tool takes a `task` and returns the output; `options` are those of `@tool`.
 
-        It gets the `deps` of the run that calls it, and is part of it (see `within` of `run`). When it pauses for an approval,
-        so does the run that calls it: the call is in `result.pending`, by the id of the outer call and its own. A run that
-        ends without an answer is an error for the model that asked, with the last text.
+        Each call is a child run of the run that calls it, with the same `deps` (see `within` of `run`). If the child pauses for
+        an approval, the parent pauses too: the call is in `result.pending`, with an id made of both calls' ids. If the child
+        ends without an answer, the model that called the tool gets an error with the last text.
         """
 
         async def run_agent(ctx: RunContext[Any], task: str) -> Any:
@@ -227,7 +229,7 @@ class Agent(Generic[OutputT]):
         return tool(run_agent, name=name, description=description, **options)
 
     async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
-        """Run as part of the call, or go on with the run of it. Raises `Suspended` where that has not ended."""
+        """Start the child run of the call, or continue it. Raises `Suspended` if the child run pauses or is left."""
         scope = _scope(ctx)
         inner = scope.inner if scope else None
         options = RunOptions(deps=ctx.deps, within=ctx, log=inner.log if inner else None)
@@ -253,7 +255,7 @@ class Agent(Generic[OutputT]):
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
 
     async def aclose(self) -> None:
-        """Close the model's connections of this event loop. A forgotten close leaks nothing: they end with the loop."""
+        """Close the model's connections of this event loop. If it is not called, they are closed when the loop ends."""
         await close(self.model)
 
     async def __aenter__(self) -> Agent[OutputT]:
@@ -281,7 +283,7 @@ class Agent(Generic[OutputT]):
         return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, owner())
 
     def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:
-        """Named after the call that the run is part of, its agent and its prompt; the same after a crash."""
+        """A run id made of the calling tool call, the agent and the prompt. It is the same after a crash."""
         if within is None or not within.run_id:
             return None
         key = f"{within.idempotency_key}.{digest(self.spec.name + chr(0) + prompt)[:8]}"
@@ -339,7 +341,7 @@ def _scope(ctx: RunContext[Any] | None) -> Scope | None:
 
 
 def _is_last_answer(result: RunResult[Any]) -> bool:
-    """Whether the output is what the model answered when it was asked for its last answer, and not what came before."""
+    """Whether the output is the last answer that the model was asked for at a limit, and not an earlier text."""
     state, last = result.state, result.state.messages[-1]
     answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
     return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"

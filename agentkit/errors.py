@@ -3,12 +3,12 @@
     AgentError
     ├── ToolDefinitionError      a function that cannot become a tool (also a TypeError)
     ├── ToolArgumentsInvalid     arguments that do not fit a tool's parameters (also a ValueError)
-    ├── ModelRetry               raised by a tool: the model is told why, and tries again
+    ├── ModelRetry               raised by a tool: the model gets the reason and may retry
     ├── SettingsError            a setting out of its range, or two that exclude each other (also a ValueError)
     ├── MissingKey               no API key for the chosen server
     ├── LimitReached             a limit was reached and the agent was asked to raise
     ├── LogFailed                the log of a run did not take an event
-    ├── OutputInvalid            the final answer does not fit `output_type`, after its repair turns
+    ├── OutputInvalid            the final answer does not fit `output_type`, after all correction attempts
     └── ModelError               the model call failed
         ├── BadRequest           400, 404, 413, 422: the request is wrong; the same request would fail again
         │   └── ContextTooLong   the prompt and `max_tokens` do not fit the context window
@@ -16,16 +16,16 @@
         ├── InsufficientBalance  402, and 429 for a quota that is used up
         ├── RateLimited          429
         ├── Overloaded           408, 409, 425, 5xx
-        │   └── CircuitOpen      the server failed again and again, and is left alone; nothing was sent
-        ├── ConnectionFailed     no whole reply came over the network: refused, reset
-        │   ├── TimedOut         no connection, no byte or no whole reply in time
-        │   └── InsecureServer   its certificate is not valid, or it does not speak TLS
-        ├── StreamBroken         a reply that was cut or garbled on its way
-        ├── ReplyTooLarge        a reply beyond the size that the client takes
+        │   └── CircuitOpen      the server failed repeatedly, so nothing was sent
+        ├── ConnectionFailed     the network failed before the reply was complete
+        │   ├── TimedOut         no connection, no data or no complete reply in time
+        │   └── InsecureServer   its certificate is invalid, or it does not support TLS
+        ├── StreamBroken         a reply was cut off or garbled
+        ├── ReplyTooLarge        a reply exceeds the size limit of the client
         ├── EmptyReply           neither text nor tool calls
         └── ContentFiltered      the server withheld the reply
 
-An error that ends a run has `.state` (the `RunState` so far: messages, usage, open calls), so nothing is lost.
+An error that ends a run has `.state`, the `RunState` so far, with messages, usage and open calls.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class AgentError(Exception):
 
 
 class ToolDefinitionWarning(UserWarning):
-    """A tool can be used, but not all of it as it is written: the text says which part and why."""
+    """A part of a tool cannot be used as written. The text says which part and why."""
 
 
 class EndpointWarning(UserWarning):
-    """A server answers in a way that its set-up does not mean; the text says what to check."""
+    """A server's replies do not match its configuration. The text says what to check."""
 
 
 class ToolDefinitionError(AgentError, TypeError):
@@ -91,18 +91,18 @@ class ToolDefinitionError(AgentError, TypeError):
 
 
 class ToolArgumentsInvalid(AgentError, ValueError):
-    """A call's arguments do not fit the tool; the message is written for the model to mend the call."""
+    """A call's arguments do not fit the tool; the message tells the model how to correct the call."""
 
 
 class ModelRetry(AgentError):
-    """Raise it inside a tool to tell the model, in your words, why the call failed and what to do instead."""
+    """Raise it inside a tool to tell the model why the call failed and what to do instead."""
 
 
 class Suspended(BaseException):
-    """Raised inside a tool: the call waits for the run `run_id` that it has made, which has paused.
+    """Raised inside a tool: the call waits for its child run `run_id`, which has paused or was left.
 
-    `pending` are the calls of that run that wait for an approval, and `events` its events so far. It is no `Exception`, so that
-    nothing on its way takes it for an error.
+    `pending` are the calls of the child run that wait for an approval, and `events` are its events so far. It is not an
+    `Exception`, so that no handler mistakes it for an error.
     """
 
     def __init__(self, run_id: str, pending: tuple[Any, ...], events: tuple[Any, ...]) -> None:
@@ -131,9 +131,9 @@ class LimitReached(AgentError):
 
 
 class LogFailed(AgentError):
-    """The log of a run did not take an event, so the run was left: nothing that depends on the event has happened.
+    """The log of a run failed to store an event, so the run was left. Nothing that depends on the event has happened.
 
-    `state` is what the log has. The log's own error is the cause. The run can go on with `agent.resume(log=...)`.
+    `state` is the state that the log has. The log's own error is the `__cause__`. Continue with `agent.resume(log=...)`.
     """
 
 
@@ -148,16 +148,16 @@ class OutputInvalid(AgentError):
 class ModelError(AgentError):
     """A model call failed.
 
-    `status` is the HTTP status (None when none came), `body` the server's text (at most 2,000 characters),
-    `code` its error code, `request_id` the id to quote to the provider, `retry_after` the seconds that the server
-    asked to wait, `partial` the text of the answer that came before. `retryable` tells whether the same request may
-    succeed later: by the kind of the error, or as the server says. `uncounted` (a `Spent`, or None) is what was used in
-    spite of the failure, all attempts together: of a reply that had begun, its prompt and what came of it. `waited` is how
-    many seconds were spent waiting for a turn, and between attempts.
+    `status` is the HTTP status (None without a response), `body` the server's text (at most 2,000 characters), `code` its
+    error code, `request_id` the id to quote to the provider. `retry_after` is how many seconds the server asked to wait.
+    `partial` is the text received before the failure. `retryable` says whether the same request may succeed later: by the kind
+    of error, or as the server says. `estimated` (a `Spending`, or None) is the spending of all failed attempts: of each reply
+    that had begun, its prompt and the part that was received. `waited` is how many seconds were spent waiting for a slot and
+    between attempts.
     """
 
     retryable = False
-    uncounted: Any = None
+    estimated: Any = None
     waited = 0.0
 
     def __init__(
@@ -191,7 +191,7 @@ class BadRequest(ModelError):
 
 
 class ContextTooLong(BadRequest):
-    """The prompt and the room for the answer do not fit the model's context window."""
+    """The prompt and `max_tokens` do not fit the model's context window."""
 
 
 class AuthError(ModelError):
@@ -203,7 +203,7 @@ class InsufficientBalance(ModelError):
 
 
 class RateLimited(ModelError):
-    """Too many requests at once, or in the server's time window."""
+    """Too many concurrent requests, or too many in the server's time window."""
 
     retryable = True
 
@@ -215,47 +215,47 @@ class Overloaded(ModelError):
 
 
 class CircuitOpen(Overloaded):
-    """The server failed again and again, and is left alone for `retry_after` seconds: nothing was sent (see `Limiter`)."""
+    """The server failed repeatedly, so no request is sent for `retry_after` seconds (see `Limiter`)."""
 
 
 class ConnectionFailed(ModelError):
-    """The network failed before a whole reply came."""
+    """The network failed before the reply was complete."""
 
     retryable = True
 
 
 class TimedOut(ConnectionFailed):
-    """No connection, no byte, or no whole reply came in time."""
+    """No connection, no data, or no complete reply in time."""
 
 
 class InsecureServer(ConnectionFailed):
-    """The server's certificate is not valid, or it speaks no TLS. Nothing was sent; it is never tried without TLS."""
+    """The server's certificate is invalid, or it does not support TLS. Nothing was sent, and there is no retry without TLS."""
 
     retryable = False
 
 
 class StreamBroken(ModelError):
-    """A reply was cut or garbled; no tool of it runs. `partial` is the text that came."""
+    """A reply was cut off or garbled; none of its tool calls run. `partial` is the text received."""
 
     retryable = True
 
 
 class ReplyTooLarge(ModelError):
-    """A reply went on beyond the size that the client takes; see `ChatModel(max_bytes=)`."""
+    """A reply exceeds the size limit of the client; see `ChatModel(max_bytes=)`."""
 
 
 class EmptyReply(ModelError):
-    """The reply held neither text nor tool calls."""
+    """The reply has neither text nor tool calls."""
 
     retryable = True
 
 
 class ContentFiltered(ModelError):
-    """The server's content filter withheld the reply; `partial` is the text that came before."""
+    """The server's content filter withheld the reply; `partial` is the text received before that."""
 
 
 def error_for_status(status: int) -> type[ModelError]:
-    """The error class of an HTTP status (DeepSeek's error page, and the common meaning of the others)."""
+    """The error class for an HTTP status, by DeepSeek's error page and the common meaning of other statuses."""
     by_status: Mapping[int, type[ModelError]] = {
         401: AuthError, 402: InsufficientBalance, 403: AuthError, 408: Overloaded, 409: Overloaded, 425: Overloaded,
         429: RateLimited, 451: ContentFiltered,

@@ -1,7 +1,7 @@
-"""What happens in a run. Lasting events are the run; passing events only inform whoever watches.
+"""The events of a run. Lasting events are the run; passing events only inform observers.
 
-Lasting events are small and numbered by their place in the list. A `RunState` is their fold. Passing events are never stored
-and not even built when nobody watches. `agentkit.events` has all of them, and the form in which they are stored.
+Lasting events are small, and numbered by their position in the run. A `RunState` is their fold. Passing events are never
+stored, and are not even created without an observer. `agentkit.events` has all events and their stored form.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class _Lasting:
-    """What all lasting events have: `at` is when, in seconds since 1970, 0 where nobody has looked."""
+    """Base of lasting events. `at` is the time of the event in seconds since 1970, or 0 if it was not recorded."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -57,8 +57,8 @@ class _Lasting:
 class RunStarted(_Lasting):
     """The run begins with this transcript. Messages before `new_from` were passed in as history.
 
-    `agent` is the agent's name, and `fingerprint` has a digest of each of its parts: its instructions, the schemas of its
-    tools, its output type, model and settings. `owner` says which program writes the events up to the next `RunResumed`.
+    `agent` is the agent's name. `fingerprint` has a digest of each of its parts: instructions, tool schemas, output type, model
+    and settings. `owner` names the process that writes the events up to the next `RunResumed`.
     """
 
     run_id: str
@@ -71,7 +71,7 @@ class RunStarted(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class MessageAdded(_Lasting):
-    """The loop itself says something to the model: what is wrong with its answer, or that a limit was reached.
+    """The loop itself adds a message for the model: what is wrong with its answer, or that a limit was reached.
 
     `reason` is "output" (the answer did not fit), "tool_choice" (a forced tool was not called) or "limit:<which>".
     """
@@ -82,11 +82,11 @@ class MessageAdded(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class ModelReplied(_Lasting):
-    """One model call ended with a whole reply. `cost` is in US dollars, None where the price is not known.
+    """A model call ended with a whole reply. `cost` is in US dollars, None if the price is unknown.
 
-    `seconds` is how long the call took in all; `waited` is the part of it spent waiting for a slot or between retries.
-    With a `CacheReport` among the agent's middleware, `sent` counts the messages of the request, and `same_prefix` those at
-    its beginning that a request before had as well: what a server can read from its cache. Both are 0 without one. A view
+    `seconds` is the duration of the whole call; `waited` is the part of it spent waiting for a slot or between retries.
+    If the agent's middleware has a `CacheReport`, `sent` is the number of messages in the request. `same_prefix` is how many of
+    them, from the first on, an earlier request had too: a server can read these from its cache. Otherwise both are 0. A view
     that rewrites the history (`Agent(history=)`) makes `same_prefix` small.
     """
 
@@ -100,17 +100,17 @@ class ModelReplied(_Lasting):
     sent: int = 0
     same_prefix: int = 0
     changed: str = ""
-    """What changed in the beginning of the prompt, as `CacheReport` found it; empty if it only grew."""
+    """What changed in the beginning of the prompt, as found by `CacheReport`; empty if the prompt only grew."""
     price_note: str = ""
-    """Whose prices the cost is made with, where they are not the server's own."""
+    """Whose prices the cost is based on, if not the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted(_Lasting):
-    """A tool call is about to run. `position` counts the calls of the run from 0 and is stable over a resume.
+    """A tool call is about to run. `position` counts the calls of the run from 0 and does not change on a resume.
 
-    `call.arguments` are those that the tool gets: the model's own, or what was given with an approval, or what was `repaired`
-    in them. A call that was suspended is started again when it goes on.
+    `call.arguments` are the arguments that the tool gets: the model's own, those given with an approval, or `repaired` ones. A
+    suspended call is started again when it continues.
     """
 
     call: ToolCall
@@ -120,11 +120,11 @@ class ToolStarted(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class UsageAdded(_Lasting):
-    """Model calls spent this beside the replies of the run, and it counts as the run's.
+    """Usage that counts in the run, but belongs to none of its `ModelReplied` events.
 
-    They are calls that a tool made, a sub-agent's for instance, or, with an empty `call_id`, the run's own whose replies it
-    did not take: a middleware asked again. `estimated`: the server did not count it, as the reply broke off, or as it never
-    does; the tokens are then one for each four bytes.
+    It comes from model calls made by the tool call `call_id`, as of a sub-agent. With an empty `call_id`, it comes from the
+    run's own model calls whose replies were not used. `estimated`: the server did not count the usage, because the reply broke
+    off or because it never counts; it is estimated as one token for every four bytes.
     """
 
     call_id: str
@@ -137,12 +137,12 @@ class UsageAdded(_Lasting):
 class ToolFinished(_Lasting):
     """A tool call was answered.
 
-    `error` is the full text of what went wrong, without secrets; the model does not see it. `repairs` is what was mended in
-    the text of the arguments before the tool ran; `output` the whole result, where the model was told its head and tail only,
-    `max_output` characters of it. `is_json`: the result is JSON, and not just text. `outcome` is "unknown" where the call may
-    or may not have taken effect: its tool timed out or was cancelled while it ran. `refused` says why a call was answered
-    without being run: "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (too often
-    before), "ended", or the limit that stood in its way; empty for a call that ran.
+    `error` is the full text of the error, without secrets; the model does not see it. `repairs` lists the repairs made in the
+    text of the arguments. `output` is the whole result, if the model got only its head and tail (`max_output` characters).
+    `is_json`: the result is JSON, and not just text. `outcome` is "unknown" if the call may or may not have taken effect: it
+    timed out or was cancelled while it ran. `refused` is empty for a call that ran, and else says why the call was not run:
+    "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (it failed too often before),
+    "ended", or the stop reason of a limit.
     """
 
     call: ToolCall
@@ -159,10 +159,10 @@ class ToolFinished(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class CallJudged(_Lasting):
-    """Whether a call may run was decided: it may ("allow"), it may not ("deny"), or somebody has to approve it ("ask").
+    """A call was judged: it may run ("allow"), may not run ("deny"), or needs an approval ("ask").
 
-    `arguments` is the JSON text of the call as it will run, repaired and with its defaults, where that is not the model's own
-    text. It is what an approval shows. `reason` says why, and `by` which policy has decided.
+    `arguments` is the JSON text with which the call will run, repaired and with defaults; None if it is the model's own text.
+    An approval shows this text. `reason` says why, and `by` names the policy that decided.
     """
 
     call_id: str
@@ -174,9 +174,10 @@ class CallJudged(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class CallSuspended(_Lasting):
-    """A started call waits for something outside: the run `run_id` inside it, which has paused with these `events` so far.
+    """A started call waits for its child run `run_id`, which has paused with these `events` so far.
 
-    `pending` are the calls of that run that wait, by their own ids. The call goes on when they are answered.
+    `pending` are the waiting calls of the child run, with the ids that they have there. The call continues when they are
+    answered.
     """
 
     call_id: str
@@ -187,9 +188,9 @@ class CallSuspended(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class ApprovalGiven(_Lasting):
-    """Somebody answered an approval: run the call, refuse it, or run it with other `arguments` (JSON text).
+    """An approval was answered: run the call, refuse it, or run it with other `arguments` (JSON text).
 
-    The model is told the `reason` of a refusal. `by` says who answered, as far as that was given.
+    The model gets the `reason` of a refusal. `by` says who answered, if that was given.
     """
 
     call_id: str
@@ -201,9 +202,9 @@ class ApprovalGiven(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class RunPaused(_Lasting):
-    """The run waits for approvals. As the last event of a stream it has `.result`.
+    """The run waits for approvals. As the last event of a stream, it has `.result`.
 
-    `digests` are those of the pending calls, of their names and arguments, by which a changed state is refused.
+    `digests` are the digests of the pending calls' names and arguments. They detect a stored state that was changed.
     """
 
     pending: tuple[ToolCall, ...]
@@ -213,7 +214,7 @@ class RunPaused(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class RunResumed(_Lasting):
-    """The run goes on, in this process or another, with an agent like this. `attempt` counts how often."""
+    """The run continues, in this or another process, with this agent. `attempt` counts the start and all resumes."""
 
     agent: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -223,9 +224,9 @@ class RunResumed(_Lasting):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(_Lasting):
-    """The run is over. `stop_reason` is "answer", "limit:<which>", "cancelled" or "error"; `.result` as in a stream.
+    """The run is over. `stop_reason` is "answer", "limit:<which>", "cancelled" or "error".
 
-    `output` is the answer as JSON can hold it.
+    `output` is the answer as JSON-able data. As the last event of a stream, it has `.result`.
     """
 
     stop_reason: str
@@ -257,7 +258,7 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolArgsDelta:
-    """A piece of a call's arguments. `index` is the call's place in the reply; `name` is known from the first piece."""
+    """A piece of a call's arguments. `index` is the call's position in the reply; `name` is known from the first piece on."""
 
     index: int
     name: str
@@ -266,17 +267,17 @@ class ToolArgsDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolProgress:
-    """What a running tool reports with `RunContext.progress`."""
+    """A report of a running tool, made with `RunContext.progress`."""
 
     call: ToolCall
     data: Any
     replaced: int = 0
-    """Reports before this one that no watcher got, as the tool reported faster than the watchers took them."""
+    """Number of earlier reports that observers did not get, because the tool reported faster than they could take them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """The model call failed and is sent again after `wait` seconds: drop the deltas of this step shown so far."""
+    """The model call failed and is retried after `wait` seconds. Drop the deltas of this step shown so far."""
 
     attempt: int
     wait: float
@@ -293,7 +294,7 @@ class ApprovalRequired:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Which run an event is of: its id, its agent's name, the id of the run that it is part of, and how deep it stands."""
+    """Identifies the run of an event: its id, its agent's name, its parent's id, and its depth (0 without a parent)."""
 
     run_id: str
     agent: str = ""
@@ -303,19 +304,19 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """An event of a run inside this one: of `run`, whose `parent` is the id of the run around it."""
+    """An event of the child run `run`, whose `parent` is the id of its parent run."""
 
     event: Event
     run: RunInfo
 
     @property
     def run_id(self) -> str:
-        """The id of the run that the event is of."""
+        """The id of the event's run."""
         return self.run.run_id
 
     @property
     def parent(self) -> str | None:
-        """The id of the run around it."""
+        """The id of the parent of the event's run."""
         return self.run.parent
 
 

@@ -1,6 +1,6 @@
-"""The events of a run, and the form in which they are stored.
+"""The events of a run, and their stored form.
 
-`encode_event` and `decode_event` are the stored form: one line of JSON with a version. `dump_event` shows an event as a dict.
+`encode_event` and `decode_event` convert to and from the stored form, a line of JSON with a version. `dump_event` gives a dict.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ __all__ = [
 ]
 
 VERSION = 2
-"""Of the stored form. Version 1 had no `v`, and each call's arguments in each of its events."""
+"""Version of the stored form. Version 1 had no `v`, and stored a call's arguments in each of its events."""
 
 E = TypeVar("E")
 
@@ -92,27 +92,27 @@ _NOT_STORED: dict[type[Any], Any] = {
     RunPaused: {"pending": {"__all__": {"arguments", "opaque"}}, "result": True},
     RunFinished: {"result": True},
 }
-"""What stands in an earlier event, and what is no data."""
+"""Fields that are not stored: an earlier event has them, or they are not data."""
 
 
 def digest_of(call: ToolCall) -> str:
-    """A short digest of what a call is: its name and arguments."""
+    """A short digest of a call's name and arguments."""
     return sha256(f"{call.name}\0{call.arguments}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def stamp(event: E, at: float) -> E:
-    """The event with its time, if it has none yet."""
+    """Set the time of an event that has none yet, and return the event."""
     if not event.at:  # type: ignore[attr-defined]
         object.__setattr__(event, "at", at)
     return event
 
 
 def encode_event(event: LastingEvent) -> bytes:
-    """The event as one line of JSON, as it is stored.
+    """The event in its stored form, one line of JSON.
 
-    A call is referred to by its id and name: its arguments stand in the `ModelReplied` and, where others were made of them, in
-    the event that has these. Of a result that is longer than what the model was told only the whole is there. `.result` of a
-    last event is left out.
+    A call is stored as its id and name. Its arguments are stored in the `ModelReplied` and, if they were changed, in the event
+    that changed them. If the model got a shortened result, only the whole result is stored. `.result` of a last event is not
+    stored.
     """
     kind = type(event)
     unstored: Any = _NOT_STORED.get(kind)
@@ -120,7 +120,7 @@ def encode_event(event: LastingEvent) -> bytes:
         unstored = {"call": {"opaque"}}
     elif kind is ToolFinished and event.output is not None and event.max_output is not None:  # type: ignore[union-attr]
         unstored = {**unstored, "result": {"call_id", "name", "role", "content"}}
-    has_messages = kind is RunStarted or kind is MessageAdded  # told apart by their roles, which are defaults
+    has_messages = kind is RunStarted or kind is MessageAdded  # messages are distinguished by their roles, which are defaults
     body = _dumped(kind.__name__, event, unstored, exclude_defaults=not has_messages)
     head = f'{{"v":{VERSION},"type":"{kind.__name__}"'.encode()
     return head + (b"}" if body == b"{}" else b"," + body[1:])
@@ -132,16 +132,16 @@ def _dumped(kind: str, event: Any, unstored: Any, *, exclude_defaults: bool) -> 
     adapter = _adapter(kind)
     try:
         return adapter.dump_json(event, exclude=unstored, exclude_defaults=exclude_defaults)
-    except PydanticSerializationError:  # half a character, which JSON has an escape for
+    except PydanticSerializationError:  # a lone surrogate, for which JSON has an escape
         data = adapter.dump_python(event, exclude=unstored, exclude_defaults=exclude_defaults)
         return json.dumps(data, separators=(",", ":")).encode()
 
 
 def decode_event(data: bytes | str) -> LastingEvent:
-    """The event that `encode_event` made, of this version or an earlier one.
+    """The event from its stored form, of this version or an earlier one.
 
-    A call in it may have its id and name only; the fold of a run's events completes it. Raises ValueError for what is no JSON,
-    and as `load_event`.
+    A call in it may have only its id and name; `RunState.apply` completes it. Raises ValueError for text that is not JSON, and
+    as `load_event`.
     """
     try:
         found = json.loads(data)
@@ -153,10 +153,9 @@ def decode_event(data: bytes | str) -> LastingEvent:
 
 
 def dump_event(event: Event) -> dict[str, Any]:
-    """The event as a JSON-able dict, to be shown: all of it, with `type`, its class name. `.result` of a last event is left
-    out.
+    """The whole event as a JSON-able dict for display. `type` is its class name; `.result` of a last event is left out.
 
-    What a tool reports as progress may be anything; what JSON cannot hold of it becomes its `str`.
+    A tool may report any value as progress; a part that JSON cannot hold becomes its `str`.
     """
     from pydantic_core import to_jsonable_python
 
@@ -175,10 +174,10 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
 
 
 def load_event(data: Mapping[str, Any]) -> LastingEvent:
-    """The lasting event of a dict: what `encode_event` wrote, in this version or an earlier one, or `dump_event` gave.
+    """The lasting event from a dict, made by `dump_event` or read from the stored form of this version or an earlier one.
 
-    Raises ValueError for an event of a newer version, an unknown `type`, or unknown fields, and pydantic's ValidationError (a
-    ValueError) for fields that do not fit.
+    Raises ValueError for a newer version, an unknown `type` or unknown fields, and pydantic's ValidationError (a ValueError)
+    for fields that do not fit.
     """
     version, kind = data.get("v", 1), data.get("type")
     if type(version) is not int or not 1 <= version <= VERSION:
@@ -195,19 +194,19 @@ def load_event(data: Mapping[str, Any]) -> LastingEvent:
 
 
 def _with_open_arguments(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """A call without arguments stands for one of an earlier event."""
+    """The fields, in which a call without arguments gets empty ones: they are in an earlier event."""
     if kind == "RunPaused" and isinstance(fields.get("pending"), list | tuple):
-        return {**fields, "pending": [_open(call) for call in fields["pending"]]}
+        return {**fields, "pending": [_with_arguments(call) for call in fields["pending"]]}
     is_open = kind == "ToolFinished" or (kind == "ToolStarted" and not fields.get("repaired"))
-    return {**fields, "call": _open(fields.get("call"))} if is_open else fields
+    return {**fields, "call": _with_arguments(fields.get("call"))} if is_open else fields
 
 
-def _open(call: Any) -> Any:
+def _with_arguments(call: Any) -> Any:
     return {"arguments": "", **call} if isinstance(call, dict) else call
 
 
 def _result_of(fields: dict[str, Any]) -> Any:
-    """The result with what it has from its call, and with its text where that is a part of the output."""
+    """The result completed with its call's id and name and, if it is not stored, with its text, shortened from the output."""
     result, call = fields.get("result", {}), fields.get("call")
     if not isinstance(result, dict) or not isinstance(call, dict):
         return result

@@ -1,4 +1,4 @@
-"""Transcripts that a server accepts, and shorter views of long ones. Pure functions of message lists."""
+"""Repairs transcripts so that servers accept them, and makes shorter views of long ones. Pure functions of message lists."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this ca
 
 
 class History(Protocol):
-    """A view of the transcript: what of it the next request sends. It must be a pure function, so that prefixes stay."""
+    """A view of the transcript: the messages that the next request sends. It must be pure, so that prefixes stay the same."""
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
-        """The messages to send. Those from `new_from` on belong to the run under way and must all be there.
+        """The messages to send. Messages from `new_from` on belong to the current run, and all of them must be included.
 
-        A view that is not the list itself is mended before it is sent, so that it cannot break the server's rules.
+        If the view is a new list, it is repaired before it is sent, so that it cannot break the server's rules.
         """
         ...
 
@@ -32,11 +32,10 @@ class History(Protocol):
 @renamed(most="max_turns", least="min_turns")
 @dataclass(frozen=True, slots=True)
 class KeepTurns:
-    """Sends at most `max_turns` turns; a turn is a user message and all that follows it up to the next.
+    """Sends at most `max_turns` turns. A turn is a user message and all messages up to the next user message.
 
-    It drops whole turns, the oldest first, in blocks of `max_turns - min_turns` turns (default: half of `max_turns`), and never
-    a turn of the current run. So the prompt's prefix, and with it the cache, stays the same between two drops. System messages
-    stay.
+    It drops the oldest turns, in blocks of `max_turns - min_turns` turns (default: half of `max_turns`). Between two drops, the
+    prompt's prefix stays the same, so the server's cache serves it. System messages and turns of the current run are kept.
     """
 
     max_turns: int
@@ -53,14 +52,14 @@ class KeepTurns:
         return self.max_turns // 2 if self.min_turns is None else self.min_turns
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
-        """The messages without the turns that are too many."""
-        starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
+        """The messages without the dropped turns."""
+        starts = [index for index, message in enumerate(messages) if isinstance(message, User)]
         if len(starts) <= self.max_turns:
             return messages
         block = self.max_turns - self._min
         dropped = -(-(len(starts) - self.max_turns) // block) * block
-        under_way = max((start for start in starts if start <= new_from), default=0)
-        cut = min(starts[dropped], under_way)
+        current_turn = max((start for start in starts if start <= new_from), default=0)
+        cut = min(starts[dropped], current_turn)
         kept = [message for message in messages[:cut] if isinstance(message, System)]
         return [*kept, *messages[cut:]]
 
@@ -68,12 +67,12 @@ class KeepTurns:
 @renamed(most="max_chars", least="min_chars")
 @dataclass(frozen=True, slots=True)
 class DropToolResults:
-    """Sends the newest results of tools whole, and of older ones only that they were there.
+    """Sends the newest tool results whole, and replaces older ones by a note of one line.
 
-    When all results together have more than `max_chars` characters, the oldest are replaced by a note of a line, until about
-    `min_chars` (default: half of `max_chars`) are left. The next are replaced when there are `max_chars` again, so that the
-    prompt's prefix stays the same, and cached, in between. Results of at most `small` characters stay, and so do those that
-    the model has not read yet, however long they are. The transcript keeps them all whole.
+    When all results together have more than `max_chars` characters, the oldest are replaced until about `min_chars` characters
+    (default: half of `max_chars`) are left. Until `max_chars` is reached again, the prompt's prefix stays the same, so the
+    server's cache serves it. Results of at most `small` characters are kept, and so are results that the model has not read
+    yet. The transcript keeps all results whole.
     """
 
     max_chars: int = 200_000
@@ -92,7 +91,7 @@ class DropToolResults:
         return self.max_chars // 2 if self.min_chars is None else self.min_chars
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
-        """The messages with notes in the place of the results that are too old."""
+        """The messages, with notes in place of old results."""
         whole = sum(len(m.content) for m in messages if isinstance(m, ToolResult))
         if whole <= self.max_chars:
             return messages
@@ -100,48 +99,48 @@ class DropToolResults:
         until = -(-(whole - self.max_chars) // block) * block
         unread = len([*takewhile(lambda m: not isinstance(m, Assistant), reversed(messages))])
         seen, notes = 0, dict[int, ToolResult]()
-        for place, message in enumerate(messages[: len(messages) - unread]):
+        for index, message in enumerate(messages[: len(messages) - unread]):
             if isinstance(message, ToolResult):
                 if seen >= until:
                     break
                 if len(message.content) > self.small:
-                    notes[place] = _note(message.call_id, message.name, len(message.content))
+                    notes[index] = _note(message.call_id, message.name, len(message.content))
                 seen += len(message.content)
-        return [notes.get(place, message) for place, message in enumerate(messages)] if notes else messages
+        return [notes.get(index, message) for index, message in enumerate(messages)] if notes else messages
 
 
 @lru_cache(maxsize=4096)
 def _note(call_id: str, name: str, length: int) -> ToolResult:
-    """One object for one result, so that it is encoded once. It does not ask for the call again, which may have effects."""
+    """The note for a result, cached so that it is encoded once. It must not invite the model to repeat a call with effects."""
     return ToolResult(call_id, name, f"[this call was made; its result of {length:,} characters is not shown any more]")
 
 
 def repaired_history(messages: Sequence[Message]) -> list[Message]:
-    """The messages as a history that every server accepts, unchanged where it is one already.
+    """The messages as a history that every server accepts. Valid parts are unchanged.
 
-    Every call is answered right after its message, in call order: an answer that stands later, before the next calls, is
-    moved there, one elsewhere is dropped, and a missing one is made up ("outcome unknown"). Call ids are not empty and stand
-    for one call only. A reply without text and calls is dropped. These are the rules that DeepSeek enforces with status 400
+    Every call is answered right after its message, in call order. An answer that comes later, but before the next calls, is
+    moved there. Any other misplaced answer is dropped, and a missing answer is added ("outcome unknown"). Call ids are made
+    unique and not empty. A reply without text and calls is dropped. DeepSeek enforces these rules with status 400
     (docs/deepseek.md).
     """
-    mended: list[Message] = []
+    repaired: list[Message] = []
     taken: set[str] = set()
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         match message:
             case ToolResult():
-                continue  # taken in with its call below
+                continue  # added with its call below
             case Assistant(text="", tool_calls=()):
                 continue
             case Assistant(tool_calls=calls) if calls:
-                until_next = takewhile(lambda m: not (isinstance(m, Assistant) and m.tool_calls), messages[place + 1 :])
-                mended += _answered(message, [m for m in until_next if isinstance(m, ToolResult)], taken)
+                until_next = takewhile(lambda m: not (isinstance(m, Assistant) and m.tool_calls), messages[index + 1 :])
+                repaired += _answered(message, [m for m in until_next if isinstance(m, ToolResult)], taken)
             case _:
-                mended.append(message)
-    return mended
+                repaired.append(message)
+    return repaired
 
 
 def mend(messages: Sequence[Message]) -> list[Message]:
-    """The earlier name of `repaired_history`."""
+    """The old name of `repaired_history`."""
     warnings.warn("agentkit.history.mend is now repaired_history", DeprecationWarning, stacklevel=2)
     return repaired_history(messages)
 
@@ -160,7 +159,7 @@ def _answered(message: Assistant, answers: list[ToolResult], taken: set[str]) ->
 
 
 def unique_ids(message: Assistant, taken: set[str]) -> Assistant:
-    """The message with call ids that are not empty and not in `taken`; they are added to it."""
+    """The message with call ids that are not empty and not in `taken`. It adds them to `taken`."""
     calls = []
     for call in message.tool_calls:
         new = call.id or f"call_{len(taken)}"

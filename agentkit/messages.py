@@ -1,4 +1,4 @@
-"""What is said: the messages of a transcript, and what they cost. Frozen values, equal by their content."""
+"""The messages of a transcript, and the usage and cost of model calls. Frozen values, equal by content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = [
     "BYTES_PER_TOKEN",
     "Assistant",
     "Message",
-    "Spent",
+    "Spending",
     "System",
     "ToolCall",
     "ToolResult",
@@ -24,15 +24,16 @@ __all__ = [
 ]
 
 BYTES_PER_TOKEN = 4
-"""By which tokens are estimated where nobody has counted them; about right for English text and for JSON."""
+"""For estimating tokens that nobody has counted. About right for English text and JSON."""
 
 
 def plain_text(text: str) -> str:
-    """The text as a `str` of its own, which UTF-8 can hold.
+    """The text as a plain `str` that UTF-8 can encode.
 
-    A subclass (a page's node, a markup) would keep all that hangs on it alive; half of a character becomes U+FFFD.
+    An instance of a subclass (a node of a parsed page, markup) is converted, as it could keep a large object alive. A lone
+    surrogate becomes U+FFFD.
     """
-    text = str.__str__(text)  # of a subclass, this is the text itself
+    text = str.__str__(text)  # for a subclass, this is its text
     if text.isascii():
         return text
     try:
@@ -43,7 +44,7 @@ def plain_text(text: str) -> str:
 
 
 def shorten(text: str, max_output: int | None) -> str:
-    """The text, or its head and its tail with a count of what is left out between them, if it is longer than `max_output`."""
+    """The text or, if it is longer than `max_output` characters, its head and tail with a count of what is left out."""
     if max_output is None or len(text) <= max_output:
         return text
     head, tail = text[: max_output - max_output // 4], text[len(text) - max_output // 4 :]
@@ -52,14 +53,14 @@ def shorten(text: str, max_output: int | None) -> str:
 
 
 class _Encoded:
-    """Room for a message's wire bytes: they are made once and stay with the message."""
+    """Caches a message's wire bytes: they are made once and stay with the message."""
 
     __slots__ = ("_wire",)
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
     _wire: tuple[object, bytes]
 
     def encoded(self, dialect: object, encode: Callable[[object], bytes]) -> bytes:
-        """This message as JSON bytes in `dialect`; `encode` is called only when they are not there yet."""
+        """This message as JSON bytes in `dialect`. `encode` is called only if they are not cached."""
         try:
             made_for, data = self._wire
             if made_for is dialect:
@@ -73,7 +74,7 @@ class _Encoded:
 
 @dataclass(frozen=True, slots=True)
 class System(_Encoded):
-    """The instructions that stand before a conversation."""
+    """The instructions at the beginning of a conversation."""
 
     content: str
     role: Literal["system"] = "system"
@@ -81,7 +82,7 @@ class System(_Encoded):
 
 @dataclass(frozen=True, slots=True)
 class User(_Encoded):
-    """What the user says. `name` tells several users apart where the server knows the field."""
+    """A message of the user. `name` distinguishes several users if the server supports the field."""
 
     content: str
     name: str | None = None
@@ -90,7 +91,7 @@ class User(_Encoded):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for. `arguments` is the JSON text exactly as the model wrote it.
+    """A tool call that the model makes. `arguments` is the JSON text exactly as the model wrote it.
 
     `opaque` holds the fields of the call that agentkit does not know, such as a signature, as one JSON object; empty for none.
     """
@@ -105,10 +106,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Assistant(_Encoded):
-    """One whole reply of the model. `reasoning` is its thinking text, kept exactly as it came.
+    """One whole reply of the model. `reasoning` is its thinking text, exactly as received.
 
     `opaque` holds the fields of the reply that agentkit does not know, as one JSON object; empty for none. `origin` names the
-    profile of the server that sent such fields, here or in a call: they go back, as they came, to servers of that profile.
+    profile of the server that sent such fields, in the reply or in a call. They are sent back unchanged to servers of that
+    profile only.
     """
 
     text: str = ""
@@ -121,7 +123,7 @@ class Assistant(_Encoded):
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(_Encoded):
-    """The answer to one tool call, as the model reads it."""
+    """The answer to one tool call, as the model gets it."""
 
     call_id: str
     name: str
@@ -142,7 +144,7 @@ _TEXTS: dict[type, tuple[str, ...]] = {
 
 
 def checked(message: object) -> Message:
-    """The message, with its texts as `plain_text`. Raises ValueError, which names the field, for what is no message."""
+    """The message, with its texts as `plain_text`. Raises ValueError, which names the field, if it is not a valid message."""
     kind = type(message)
     if kind not in _TEXTS or kind is ToolCall:
         raise ValueError(f"{message!r:.80} is no message; allowed: System, User, Assistant and ToolResult")
@@ -170,9 +172,9 @@ def _with_plain_texts(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of one model call or, added up, of a run. Tokens are the server's own numbers; 0 where it gives none.
+    """Counts of one model call or, added up, of a run. Tokens are the server's own numbers, or 0 if it reports none.
 
-    `input_tokens` is the whole prompt; `cache_read_tokens` the part of it read from the prompt cache (a cache hit), so
+    `input_tokens` is the whole prompt. `cache_read_tokens` is the part of it read from the prompt cache (a cache hit), and
     `cache_miss_tokens` is the rest. `output_tokens` includes `reasoning_tokens`.
     """
 
@@ -206,26 +208,26 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What model calls used and cost. `cost` is in US dollars, None where a price is not known."""
+class Spending:
+    """Usage and cost of model calls. `cost` is in US dollars, None if a price is unknown."""
 
     usage: Usage = Usage()
     cost: float | None = 0.0
 
-    def __add__(self, other: Spent) -> Spent:
-        """The sum; a cost that is not known makes it unknown."""
+    def __add__(self, other: Spending) -> Spending:
+        """The sum. If one cost is unknown, so is the sum's."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
-        return Spent(self.usage + other.usage, cost)
+        return Spending(self.usage + other.usage, cost)
 
 
 def message_text(message: Message) -> str:
-    """The text of a message. An assistant's: its thinking text, its text and the arguments of its calls, joined."""
+    """The text of a message. For a reply: its thinking text, its text and the arguments of its calls, joined."""
     if isinstance(message, Assistant):
         return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
     return message.content
 
 
 def bytes_of(message: Message) -> int:
-    """How many bytes the text of a message has in UTF-8."""
+    """The number of bytes of a message's text in UTF-8."""
     text = message_text(message)
     return len(text) if text.isascii() else len(text.encode(errors="replace"))

@@ -1,4 +1,4 @@
-"""What a model is to the loop: it turns a request into a whole reply, and tells about itself. `ModelWrapper` wraps one."""
+"""The model protocol: a model turns a request into a whole reply, and describes itself. `ModelWrapper` wraps a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_
 
 from .errors import SettingsError
 from .events import Delta, Retrying
-from .messages import Assistant, Message, Spent, Usage
+from .messages import Assistant, Message, Spending, Usage
 from .prices import Price
 from .redact.keys import Hider
 
@@ -43,10 +43,10 @@ _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """Settings of every model call of an agent. None means: not sent, the server decides.
+    """Settings of every model call of an agent. None means that the setting is not sent and the server decides.
 
-    Values outside of the ranges below raise `SettingsError` here; a server's narrower range (its profile) raises it
-    before the first request. Ranges are those of the DeepSeek V4 Flash page.
+    A value outside the ranges below raises `SettingsError` here. A value outside a server's narrower range (its profile) raises
+    it before the first request. The ranges are those of the DeepSeek V4 Flash page.
     """
 
     thinking: bool | None = None
@@ -54,22 +54,22 @@ class ModelSettings:
     reasoning_effort: Effort | None = None
     """How hard it thinks: low, medium, high or max."""
     max_tokens: int | None = None
-    """Most tokens of one reply, thinking included; 1 to 393216 on DeepSeek V4."""
+    """Max tokens of one reply, thinking included; 1 to 393216 on DeepSeek V4."""
     temperature: float | None = None
     """0 to 2. DeepSeek ignores it while thinking."""
     top_p: float | None = None
     """Above 0, up to 1."""
     stop: str | Sequence[str] | None = None
-    """Text, or up to 16 texts, at which the answer ends."""
+    """A text, or up to 16 texts, at which the answer ends."""
     response_format: Literal["text", "json_object"] | Mapping[str, Any] | None = None
-    """"json_object": the answer is one JSON object. The word json is put into the prompt if it is not there. It may also be
-    written as the API has it: {"type": "json_object"}."""
+    """"json_object": the answer is one JSON object. The word json is added to the prompt if it is missing. The form of the API
+    is accepted too: {"type": "json_object"}."""
     user_id: str | None = None
     """1 to 512 of A-Z a-z 0-9 _ -. On DeepSeek it also separates prompt caches."""
     stream: bool | None = None
-    """Ask for a stream. None: only when somebody watches the run."""
+    """Ask for a stream. None: only if an observer wants the pieces."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
-    """More fields for the request body, sent as they are; they win over the fields above."""
+    """More fields for the request body, sent unchanged. They override the fields above."""
 
     def __post_init__(self) -> None:
         self._read_api_forms()
@@ -95,7 +95,7 @@ class ModelSettings:
         _check_extra(self.extra_body)
 
     def _read_api_forms(self) -> None:
-        """Take in the forms of the API's own page, such as `response_format={"type": "json_object"}`."""
+        """Accept the forms of the API's own page, such as `response_format={"type": "json_object"}`."""
         if isinstance(self.response_format, Mapping):
             kind = self.response_format.get("type")
             if kind == "json_schema":
@@ -128,12 +128,12 @@ def _check_range(name: str, value: float | None, low: float, high: float | None,
         return
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or value < low or (above and value == low) or (high is not None and value > high) or value != value:
-        span = f"at least {low}" if high is None else f"above {low}, up to {high}" if above else f"{low} to {high}"
-        raise SettingsError(f"{name} is {value!r}; allowed: {span}")
+        allowed = f"at least {low}" if high is None else f"above {low}, up to {high}" if above else f"{low} to {high}"
+        raise SettingsError(f"{name} is {value!r}; allowed: {allowed}")
 
 
 class _Formed:
-    """Room for a tool's form on the wire: it is made once for a profile, and stays with the tool."""
+    """Caches a tool's form on the wire: it is made once per profile, and stays with the tool."""
 
     __slots__ = ("_form",)
     _form: tuple[object, dict[str, Any]]
@@ -149,7 +149,7 @@ class ToolSpec(_Formed):
     strict: bool = False
 
     def form(self, dialect: object, make: Callable[[ToolSpec], dict[str, Any]]) -> dict[str, Any]:
-        """This tool as `dialect` has it; `make` is called only when that is not there yet."""
+        """This tool in the form of `dialect`. `make` is called only if the form is not cached."""
         try:
             made_for, form = self._form
             if made_for is dialect:
@@ -165,8 +165,8 @@ class ToolSpec(_Formed):
 class ModelRequest:
     """One model call: the whole transcript, the tools, and how to choose among them.
 
-    `tool_choice` is "auto", "none", "required" or a tool's name. `messages` may be a live
-    list: read it before the first await, never change it.
+    `tool_choice` is "auto", "none", "required" or a tool's name. `messages` may be a list that changes later: read it before
+    the first await, and never change it.
     """
 
     messages: Sequence[Message]
@@ -174,30 +174,33 @@ class ModelRequest:
     tool_choice: str = "auto"
     settings: ModelSettings = ModelSettings()
     run_id: str = field(default="", repr=False, compare=False)
-    """The run that asks; empty for a request outside of a run."""
-    again: Callable[[Spent], None] | None = field(default=None, repr=False, compare=False)
-    """Called before the request is made again, with what the failed attempts used; raises where a limit forbids it."""
+    """The id of the run that makes the request; empty outside a run."""
+    before_retry: Callable[[Spending], None] | None = field(default=None, repr=False, compare=False)
+    """Called before a retry, with what the failed attempts spent. It raises if a limit forbids the retry."""
     on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
-    """Told that the request is made again where nobody wants the pieces of the reply, and so there is no `on_delta`."""
+    """Told of each retry if there is no `on_delta`, because nobody wants the pieces of the reply."""
 
 
 class PromptPrefix(NamedTuple):
-    """How much of a request's beginning its run had sent before. `CacheReport` fills it in."""
+    """How much of a request's beginning its run had sent before. `CacheReport` sets it."""
 
     sent: int = 0
-    """The messages of the request."""
+    """Number of messages in the request."""
     same: int = 0
-    """How many of them, from the first on, a request before had as well."""
+    """How many of them, from the first on, an earlier request had too."""
     changed: str = ""
-    """What changed in the beginning of the prompt; empty if it only grew."""
+    """What changed in the beginning of the prompt; empty if the prompt only grew."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """A whole reply. `finish_reason` is the server's word; `cost` is in US dollars, None where the price is unknown;
-    `waited` is how many seconds the request waited for its turn, or between retries; `uncounted` is, by estimate, what
-    is not in `usage`: attempts before this one whose replies broke off, and what the server did not count of this one;
-    `price_note` says whose prices the cost is made with, where they are not the server's own."""
+    """A whole reply.
+
+    `finish_reason` is the server's word. `cost` is in US dollars, None if the price is unknown. `waited` is how many seconds
+    the request waited for its slot and between retries. `estimated` is spending that is not in `usage` and `cost`: failed
+    attempts whose replies broke off, and what the server did not count of this reply. `price_note` says whose prices the cost
+    is based on, if not the server's own.
+    """
 
     message: Assistant
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
@@ -205,32 +208,32 @@ class ModelReply:
     model: str = ""
     cost: float | None = None
     waited: float = 0.0
-    uncounted: Spent = field(default_factory=Spent)
+    estimated: Spending = field(default_factory=Spending)
     price_note: str = ""
     prefix: PromptPrefix = field(default_factory=PromptPrefix)
 
 
 @dataclass(slots=True)
 class FailedAttempts:
-    """What the attempts before a reply used, and how long they waited."""
+    """What failed attempts spent, and how many seconds they waited."""
 
-    spent: Spent = field(default_factory=Spent)
+    spent: Spending = field(default_factory=Spending)
     waited: float = 0.0
 
     def add(self, error: BaseException) -> None:
-        """Count a failed attempt in."""
-        self.spent += getattr(error, "uncounted", None) or Spent()
+        """Add a failed attempt."""
+        self.spent += getattr(error, "estimated", None) or Spending()
         self.waited += getattr(error, "waited", 0.0)
 
-    def tell(self, error: BaseException) -> None:
-        """Let the error, or the cancellation, that ends all attempts tell of them by its `uncounted` and `waited`."""
-        told: Any = error
-        told.uncounted, told.waited = self.spent, self.waited
+    def attach_to(self, error: BaseException) -> None:
+        """Set `estimated` and `waited` of the error, or of the cancellation, that ends all attempts."""
+        ending: Any = error
+        ending.estimated, ending.waited = self.spent, self.waited
 
-    def beside(self, reply: ModelReply) -> ModelReply:
-        """The reply, with these counted in."""
+    def add_to(self, reply: ModelReply) -> ModelReply:
+        """The reply, with the failed attempts added to its `estimated` and `waited`."""
         if self.spent.usage.total_tokens:
-            reply = replace(reply, uncounted=self.spent + reply.uncounted)
+            reply = replace(reply, estimated=self.spent + reply.estimated)
         return replace(reply, waited=reply.waited + self.waited) if self.waited else reply
 
 
@@ -244,48 +247,47 @@ def _open() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """What a model tells about itself. The defaults are those of a model that tells nothing."""
+    """A model's description of itself. The defaults suit a model without one."""
 
     name: str = ""
-    """The model's name, as it is sent. Of several models: the one that is asked first."""
+    """The model's name as sent to the server. For several models, the name of the first."""
     output_mode: Literal["tool", "json_object"] = "tool"
     """How to ask for a typed answer: with a final-answer tool, or as a JSON object with the schema in the prompt."""
     price: Price | None = None
-    """The newest price, if it is known. Of several models: the one with the highest price of output."""
+    """The newest price, if known. For several models, the price with the most expensive output."""
     unpriced: tuple[str, ...] = ()
-    """Models that cost money, though neither a price is known nor does the server report the cost of a reply.
-    `Limits(cost=)` is refused for them."""
+    """Models whose price is unknown, and whose server does not report costs. `Limits(cost=)` is refused for them."""
     makes_retries: bool = False
-    """Whether the model retries failed requests itself. An agent then adds no retries."""
+    """Whether the model retries failed requests itself. If so, an agent adds no retries."""
     check: Callable[[ModelRequest], None] = _accept
-    """Raises `SettingsError` for a request that the server would refuse. An agent calls it when it is made."""
+    """Raises `SettingsError` for a request that the server would refuse. An agent calls it in its constructor."""
     closed_for: Callable[[], float] = _open
-    """For how many more seconds the server must not be asked, 0.0 for none. `Fallback` passes over such a model."""
+    """For how many more seconds the server must get no requests; 0.0 if it may. `Fallback` skips such a model."""
     hiders: tuple[Hider, ...] = field(default=(), repr=False)
-    """They take the model's keys out of whatever a run stores, shows and sends."""
+    """They remove the model's keys from everything that a run stores, shows and sends."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """Anything that answers a request: a server, a script, or a wrapper round another model (see `ModelWrapper`).
+    """Anything that answers a request: a server, a script, or a wrapper of another model (see `ModelWrapper`).
 
-    `reply` is all that a model must have. It may also have `info`, a `ModelInfo`, best as a property; for one without,
-    `info_of` gives the defaults. A Python protocol has no optional members, so `info` is not declared here. If a model has
-    a method `aclose`, `Agent.aclose` awaits it.
+    A model must have only `reply`. It may also have `info`, a `ModelInfo`, preferably as a property; without it, `info_of`
+    gives the defaults. It is not declared here, because a Python protocol has no optional members. If a model has a method
+    `aclose`, `Agent.aclose` awaits it.
     """
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """One whole reply, or a `ModelError`. Pieces are awaited into `on_delta` as they come, if it is given."""
+        """Return one whole reply, or raise a `ModelError`. `on_delta`, if given, is awaited with each piece as it arrives."""
         ...
 
 
 def info_of(model: object) -> ModelInfo:
-    """What a model tells about itself: its `info`, or the defaults.
+    """The `info` of a model, or the defaults.
 
-    If it has no info but holds other models in its attributes, their keys are hidden all the same.
+    If a model has no `info` but holds other models in its attributes, their keys are hidden nevertheless.
     """
     info = _own_info(model)
-    return ModelInfo(hiders=tuple(_hiders_within(model, set()))) if info is None else info
+    return ModelInfo(hiders=tuple(_hiders_of_inner(model, set()))) if info is None else info
 
 
 def _own_info(model: object) -> ModelInfo | None:
@@ -293,15 +295,15 @@ def _own_info(model: object) -> ModelInfo | None:
     return info if isinstance(info, ModelInfo) else None
 
 
-def _hiders_within(model: object, seen: set[int]) -> Iterator[Hider]:
-    for one in _models_in(model):
-        if id(one) not in seen:
-            seen.add(id(one))
-            info = _own_info(one)
-            yield from _hiders_within(one, seen) if info is None else info.hiders
+def _hiders_of_inner(model: object, seen: set[int]) -> Iterator[Hider]:
+    for inner in _inner_models(model):
+        if id(inner) not in seen:
+            seen.add(id(inner))
+            info = _own_info(inner)
+            yield from _hiders_of_inner(inner, seen) if info is None else info.hiders
 
 
-def _models_in(model: object) -> Iterator[object]:
+def _inner_models(model: object) -> Iterator[object]:
     """The models that an object holds in its attributes, alone or in a list."""
     named = getattr(model, "model", None), getattr(model, "models", None)  # in case they are properties
     for value in (*named, *getattr(model, "__dict__", {}).values()):
@@ -311,7 +313,7 @@ def _models_in(model: object) -> Iterator[object]:
 
 
 async def close(model: object) -> None:
-    """Close a model that can be closed; any other is left as it is."""
+    """Close a model, if it can be closed."""
     aclose: Callable[[], Awaitable[None]] | None = getattr(model, "aclose", None)
     if aclose is not None:
         await aclose()

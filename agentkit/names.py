@@ -1,4 +1,4 @@
-"""Names and ids as a server takes them, and back. Pure functions, so that a transcript's bytes stay the same."""
+"""Converts names and ids to forms that servers accept, and back. Pure functions, so that a transcript's bytes stay the same."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["known_name", "nearest_names", "nine_characters", "wire_name"]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_MOST = 2_000
-"""Names that are compared with what was said."""
+_MAX_COMPARED = 2_000
+"""Max names that `nearest_names` compares."""
 _PREFIXES = ("functions.", "functions/", "functions:", "tools.", "default_api.")
 
 
 @lru_cache(maxsize=1024)
 def wire_name(name: str) -> str:
-    """The name itself where servers take it (a letter, then up to 63 of `[A-Za-z0-9_-]`), else one like it.
+    """The name itself if servers accept it (a letter, then up to 63 of `[A-Za-z0-9_-]`), or else a similar name.
 
-    Most servers take names that begin with a digit or an underscore as well; Kimi does not.
+    Most servers also accept names that begin with a digit or an underscore; Kimi does not.
 
-    The end of such a name is made of a hash of the whole, so that two names do not become one.
+    A changed name ends with a hash of the original, so that two names do not become the same.
     """
     if _NAME.fullmatch(name):
         return name
@@ -33,26 +33,28 @@ def wire_name(name: str) -> str:
     return f"{plain[:53]}_{sha256(name.encode('utf-8', 'replace')).hexdigest()[:10]}"
 
 
-def known_name(said: str, names: Iterable[str]) -> str:
-    """The name of the offered tool that a model means: by its name, its `wire_name`, or with the prefix that some
-    templates put before it. What means none of them comes back as it is."""
-    by_wire = {wire_name(name): name for name in names}
-    if said in by_wire.values():
-        return said
-    for prefix in ("", *_PREFIXES):
-        bare = said.removeprefix(prefix)
-        if said.startswith(prefix) and bare in by_wire:
-            return by_wire[bare]
-    return said
+def known_name(requested: str, names: Iterable[str]) -> str:
+    """The name of the tool that a model means: by its name, its `wire_name`, or with a prefix that some templates add.
 
-
-def nearest_names(said: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names that share most pairs of letters with what was said, at least half of them; the nearest first.
-
-    Its time is in proportion to the text; difflib's may grow with the square of it, and a model chooses what it says.
+    A name that matches no tool is returned unchanged.
     """
-    wanted = _pairs(said)
-    shares = {name: 2 * len(wanted & (own := _pairs(name))) / (len(wanted) + len(own)) for name in islice(names, _MOST)}
+    by_wire = {wire_name(name): name for name in names}
+    if requested in by_wire.values():
+        return requested
+    for prefix in ("", *_PREFIXES):
+        bare = requested.removeprefix(prefix)
+        if requested.startswith(prefix) and bare in by_wire:
+            return by_wire[bare]
+    return requested
+
+
+def nearest_names(requested: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most similar to the requested one, the nearest first. They share at least half of their letter pairs with it.
+
+    The time is linear in the length of the text. That of difflib may be quadratic, and a model may request a very long name.
+    """
+    wanted = _pairs(requested)
+    shares = {name: 2 * len(wanted & (own := _pairs(name))) / (len(wanted) + len(own)) for name in islice(names, _MAX_COMPARED)}
     near = [name for name, share in shares.items() if share >= 0.5]
     return sorted(near, key=shares.__getitem__, reverse=True)[:count]
 
@@ -64,12 +66,12 @@ def _pairs(name: str) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def nine_characters(call_id: str) -> str:
-    """The id itself if it has nine letters and digits, as Mistral wants it, else nine that are made of it."""
+    """The id itself if it is nine letters or digits, as Mistral requires, or else nine characters derived from it."""
     if _NINE.fullmatch(call_id):
         return call_id
     number = int.from_bytes(sha256(call_id.encode("utf-8", "replace")).digest()[:8], "big")
-    made = ""
+    short = ""
     for _ in range(9):
         number, digit = divmod(number, 62)
-        made += _DIGITS[digit]
-    return made
+        short += _DIGITS[digit]
+    return short

@@ -17,10 +17,10 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price from a moment on: US dollars per million tokens, `peak` times as much in peak hours.
+    """Prices in US dollars per million tokens, in force since `since`. In peak hours they are multiplied by `peak`.
 
-    Peak hours are DeepSeek's: 01:00 to 04:00 and 06:00 to 10:00 UTC, Monday to Friday. Chinese public holidays, which are
-    off-peak, are not known here, so a cost is an estimate that may be high on those days.
+    Peak hours are DeepSeek's: 01:00 to 04:00 and 06:00 to 10:00 UTC, Monday to Friday. Chinese public holidays are off-peak,
+    but are not known here, so a cost on these days may be estimated too high.
     """
 
     since: datetime
@@ -38,12 +38,12 @@ class Price:
         ) / _MILLION
         return dollars * (self.peak if _is_peak(at) else 1.0)
 
-    def of_prompt(self, cached: int, new: int) -> float:
-        """What a prompt costs at least: outside peak hours, with so many of its tokens in the cache."""
+    def min_prompt_cost(self, cached: int, new: int) -> float:
+        """Minimum cost of a prompt with `cached` tokens from the cache and `new` others: the off-peak price."""
         return (cached * self.cache_hit + new * self.cache_miss) / _MILLION
 
-    def most(self, prompt: int, answer: int) -> float:
-        """What a call with so many tokens costs at most: in peak hours, with nothing of it in the cache."""
+    def max_cost(self, prompt: int, answer: int) -> float:
+        """Maximum cost of a call with so many tokens: the peak price, with nothing read from the cache."""
         return (prompt * self.cache_miss + answer * self.output) / _MILLION * max(self.peak, 1.0)
 
 
@@ -53,15 +53,15 @@ def _is_peak(at: datetime) -> bool:
 
 
 def cost_of(prices: Sequence[Price], usage: Usage, at: datetime) -> float | None:
-    """The cost by the newest price that is in force at that time; None when there is none."""
+    """The cost at the newest price in force at that time, or None if there is none."""
     in_force = [price for price in prices if price.since <= at]
     return max(in_force, key=lambda price: price.since).cost(usage, at) if in_force else None
 
 
 def price_given(price: Any) -> Price:
-    """A price that a program gives: a `Price`, or US dollars per million tokens (in, out); what a cache serves costs as much.
+    """The price that a program gives: a `Price`, or US dollars per million tokens as (in, out).
 
-    Raises SettingsError for anything else.
+    With (in, out), cached tokens cost as much as others. Raises SettingsError for anything else.
     """
     if isinstance(price, Price):
         return price

@@ -1,4 +1,4 @@
-"""The pytest plugin under its earlier name, for `-p agentkit.pytest_plugin`. pytest itself loads `agentkit_pytest`."""
+"""The pytest plugin under its old name, for `-p agentkit.pytest_plugin`. pytest itself loads `agentkit_pytest`."""
 
 from agentkit_pytest import cassette, deepseek, pytest_load_initial_conftests
 

@@ -17,7 +17,7 @@ from agentkit import (
     Usage,
     tool,
 )  # fmt: skip
-from agentkit.messages import Spent
+from agentkit.messages import Spending
 
 
 def priced(item: Any, tokens: int = 100, cost: float | None = 0.01) -> ModelReply:
@@ -47,7 +47,7 @@ def endless(number: int = 50) -> ScriptedModel:
 def broken(output_tokens: int, cost: float, input_tokens: int = 10) -> StreamBroken:
     """The error of an attempt that spent this before it broke off."""
     error = StreamBroken("cut")
-    error.uncounted = Spent(Usage(0, input_tokens, output_tokens), cost)
+    error.estimated = Spending(Usage(0, input_tokens, output_tokens), cost)
     return error
 
 

@@ -35,7 +35,7 @@ from agentkit import (
     tool,
 )  # fmt: skip
 from agentkit._sync import Blocking
-from agentkit.messages import Spent
+from agentkit.messages import Spending
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.run.ledger import CallBudget, Ledger, OverBudget
 from tests.kit import How, Simulate, tool_texts
@@ -196,7 +196,7 @@ def test_usage_of_a_run_in_a_run_that_has_ended_goes_to_the_one_around() -> None
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError as error:
-                error.uncounted = Spent(Usage(0, 700, 70), 0.5)  # type: ignore[attr-defined]
+                error.estimated = Spending(Usage(0, 700, 70), 0.5)  # type: ignore[attr-defined]
                 raise
             raise AssertionError
 
@@ -282,7 +282,7 @@ def test_run_sync_in_an_async_tool_pays_and_is_bound(limits: Limits, stop: str) 
 
 
 async def reserved(ledger: Ledger, answer: int | None = 9, **options: Any) -> Any:
-    return await ledger.reserve(Spent(), answer, None, **options)
+    return await ledger.reserve(Spending(), answer, None, **options)
 
 
 def tree(limits: Limits, children: int) -> list[Ledger]:
@@ -294,8 +294,8 @@ def tree(limits: Limits, children: int) -> list[Ledger]:
 OF_ENDED = RunState.replay([RunStarted("r", (User("go"),)), RunFinished("limit:seconds", None)])
 
 
-def answered(tokens: int, cost: float = 0.0) -> Spent:
-    return Spent(Usage(1, 0, tokens), cost)
+def answered(tokens: int, cost: float = 0.0) -> Spending:
+    return Spending(Usage(1, 0, tokens), cost)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def answered(tokens: int, cost: float = 0.0) -> Spent:
         (Limits(cost=1.0), (answered(1, 0.4),), 9, False),
     ],
 )
-def test_two_calls_have_room_together(limit: Limits, spent: tuple[Spent, ...], answer: int | None, has_room: bool) -> None:
+def test_two_calls_have_room_together(limit: Limits, spent: tuple[Spending, ...], answer: int | None, has_room: bool) -> None:
     """Each reserves `max_tokens`, else the longest answer so far, at least 4,000; without a price, the highest cost so far."""
 
     async def main() -> bool:
@@ -332,8 +332,8 @@ def test_two_calls_have_room_together(limit: Limits, spent: tuple[Spent, ...], a
 
 
 def test_a_reservation_costs_what_a_call_costs_in_peak_hours_without_a_cache() -> None:
-    assert PRICE.most(1_000_000, 1_000_000) == pytest.approx((PRICE.cache_miss + PRICE.output) * 2)
-    assert replace(PRICE, peak=0.5).most(0, 1_000_000) == pytest.approx(PRICE.output)
+    assert PRICE.max_cost(1_000_000, 1_000_000) == pytest.approx((PRICE.cache_miss + PRICE.output) * 2)
+    assert replace(PRICE, peak=0.5).max_cost(0, 1_000_000) == pytest.approx(PRICE.output)
 
 
 def test_a_call_without_room_waits_for_the_next_end_and_says_how_long() -> None:
@@ -355,7 +355,7 @@ def test_small_reservation_passes_a_waiting_large_one() -> None:
         short = await reserved(ledgers[1], 5)
         large, small = asyncio.create_task(reserved(ledgers[2], 19)), asyncio.create_task(reserved(ledgers[3], 9))
         await asyncio.sleep(0)
-        ledgers[1].settle(short, Spent())
+        ledgers[1].settle(short, Spending())
         waited = (await small).waited
         is_waiting = not large.done()
         large.cancel()

@@ -31,7 +31,7 @@ from agentkit import (
     UsageAdded,
     tool,
 )  # fmt: skip
-from agentkit.messages import Spent
+from agentkit.messages import Spending
 from agentkit.models.prices import DEEPSEEK_FLASH
 from agentkit.models.profiles import profile_named
 from agentkit.testing import Cut, Late, call
@@ -67,7 +67,7 @@ async def _answers_instead(request: ModelRequest, next: Any) -> Any:
 
 async def _counts_again(request: ModelRequest, next: Any) -> Any:
     first, second = await next(request), await next(request)
-    return ModelReply(Assistant("both"), first.usage + second.usage, cost=0.5, uncounted=Spent(Usage(0, 7, 7), 0.5))
+    return ModelReply(Assistant("both"), first.usage + second.usage, cost=0.5, estimated=Spending(Usage(0, 7, 7), 0.5))
 
 
 async def _cache(request: ModelRequest, next: Any) -> Any:
@@ -208,7 +208,7 @@ def test_a_call_whose_reply_broke_off_is_counted_by_estimate(simulate: Simulate)
     assert result.uncounted.input_tokens == pytest.approx(2_000, rel=0.2)
     assert 0 < result.uncounted.output_tokens < 2_000
     assert result.state.known_cost > (result.cost or 0) > 0
-    assert RunState.from_json(result.state.to_json()).uncounted == result.uncounted
+    assert RunState.from_json(result.state.to_json()).estimated_usage == result.uncounted
 
 
 def test_a_server_that_counts_nothing_is_held_to_limits_by_bytes(simulate: Simulate) -> None:
@@ -280,7 +280,7 @@ def test_failed_attempts_are_in_the_state_however_the_run_ends(ends_by: str) -> 
         with pytest.raises(StreamBroken) as failed:
             agent.run_sync("go")
         state = failed.value.state
-    assert (state.uncounted.output_tokens, state.known_cost) == (1_000, 0.5)
+    assert (state.estimated_usage.output_tokens, state.known_cost) == (1_000, 0.5)
 
 
 def test_what_a_run_inside_could_not_count_is_not_counted_in_the_run_around_it(simulate: Simulate) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from agentkit import Agent, RunContext, ScriptedModel, ToolFinished, ToolProgress, ToolResult, tool
 from agentkit.testing import call
-from agentkit.tools.progress import ROOM, Progress
+from agentkit.tools.progress import MAX_QUEUED, Progress
 
 FLOOD = 20_000
 
@@ -105,8 +105,8 @@ def test_a_flood_is_bounded_and_its_last_report_arrives(flood: Callable[..., Any
     assert numbers == sorted(numbers) and numbers[-1] == FLOOD - 1
     assert len(seen) + sum(event.replaced for event in seen) == FLOOD
     if is_slow:
-        assert len(seen) <= ROOM + 2
-        assert Report.most - before <= 2 * ROOM + 2
+        assert len(seen) <= MAX_QUEUED + 2
+        assert Report.most - before <= 2 * MAX_QUEUED + 2
 
 
 def report(ctx: RunContext[None], numbers: Iterable[int]) -> None:
@@ -118,7 +118,7 @@ def test_reports_that_fit_all_arrive_in_order_whatever_thread_they_come_from() -
     @tool
     def work(ctx: RunContext[None]) -> str:
         """Report from here, and from other threads one after another."""
-        for number in range(0, ROOM, 4):
+        for number in range(0, MAX_QUEUED, 4):
             ctx.progress(number)
             helper = threading.Thread(target=report, args=(ctx, (number + 1, number + 2, number + 3)))
             helper.start()
@@ -129,7 +129,7 @@ def test_reports_that_fit_all_arrive_in_order_whatever_thread_they_come_from() -
     Agent(ScriptedModel([call("work"), "Done."]), tools=[work]).run_sync("go", observers=[events.append])
     kinds = [type(event) for event in events]
     told = events[kinds.index(ToolProgress) : kinds.index(ToolFinished)]
-    assert [(event.data, event.replaced) for event in told] == [(number, 0) for number in range(ROOM)]
+    assert [(event.data, event.replaced) for event in told] == [(number, 0) for number in range(MAX_QUEUED)]
 
 
 @pytest.mark.parametrize("way", ["run", "stream"])
@@ -142,7 +142,7 @@ def test_a_report_after_the_end_of_the_loop_does_not_break_the_tool_off(way: str
         threads.append(threading.current_thread())
         ctx.progress("first half")
         has_ended.wait(30)
-        for number in range(2 * ROOM):
+        for number in range(2 * MAX_QUEUED):
             ctx.progress(number)
         log.append("second half")
         return "done"
@@ -167,7 +167,7 @@ def test_a_loop_that_stands_still_does_not_hold_a_report_up() -> None:
     @tool
     def work(ctx: RunContext[None]) -> str:
         """Report while nobody takes reports."""
-        for number in range(2 * ROOM):
+        for number in range(2 * MAX_QUEUED):
             ctx.progress(number)
         reported.set()
         return "done"
@@ -183,7 +183,7 @@ def test_a_loop_that_stands_still_does_not_hold_a_report_up() -> None:
         await Agent(ScriptedModel([call("work"), "Done."]), tools=[work]).run("go", observers=[watch])
         return seen
 
-    assert asyncio.run(main())[-1] == 2 * ROOM - 1
+    assert asyncio.run(main())[-1] == 2 * MAX_QUEUED - 1
 
 
 def test_a_failing_watcher_misses_no_report_for_the_others() -> None:
@@ -221,7 +221,7 @@ def test_an_object_that_reports_when_it_is_freed_can_be_reported() -> None:
             def __del__(self) -> None:
                 progress.report("freed")  # in the middle of the report that replaced it
 
-        for _ in range(2 * ROOM):
+        for _ in range(2 * MAX_QUEUED):
             progress.report(Last())
         await progress.end()
         return seen

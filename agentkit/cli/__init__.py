@@ -14,10 +14,10 @@ NOT_INSTALLED = (
 
 
 def main() -> None:
-    """The program `agentkit`; it ends the process with one of the codes of `agentkit.cli.exits`."""
+    """The program `agentkit`. It exits with one of the codes in `agentkit.cli.exits`."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that cannot show a character shows "?"
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # shows "?" for a character that the terminal cannot show
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401
@@ -30,5 +30,5 @@ def main() -> None:
         from .app import app
 
         app()
-    except KeyboardInterrupt:  # before or after a command; inside of one it is reported there
+    except KeyboardInterrupt:  # before or after a command; a command reports its own
         sys.exit(130)

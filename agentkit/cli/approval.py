@@ -1,4 +1,4 @@
-"""The question whether a call may run: what it shows, and the one key that answers it."""
+"""The approval question at the terminal: it shows the call, and one key answers it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rich.cells import chop_cells
 __all__ = ["escaped", "fresh_key", "show_call"]
 
 _SEEN = 0.5
-"""Seconds in which a call is seen before the question comes. A key that is still pressed then was meant for something else."""
+"""Seconds for which a call is shown before the question. Keys pressed in this time were meant for something else."""
 _QUIET = 0.3
-"""Seconds without another key after which a key counts as typed alone; what is pasted or typed on comes faster."""
+"""Seconds without another key, after which a key counts as typed alone. The keys of a paste follow faster."""
 _POLL = 0.1
-"""Seconds after which a signal is noticed that came just before the wait for a key."""
-_ROOM = 1200
-"""Characters that are shown of one argument, escapes included."""
-_LEAST_ROOM = 80
-_ALL_ROOM = 6000
-_MOST = 40
-"""Arguments with a line of their own."""
+"""Max seconds until a signal is noticed that came just before the wait for a key."""
+_MAX_SHOWN = 1200
+"""Max characters shown of one argument, escapes included."""
+_MIN_SHOWN = 80
+_MAX_SHOWN_TOTAL = 6000
+_MAX_LINES = 40
+"""Arguments that get a line of their own."""
 _INDENT = 4
-_MARKS = 3
+_MAX_MARKS = 3
 """Combining marks that may follow one letter."""
 
-# by their category they are letters, symbols and marks; they show nothing, or only change what stands before them
+# letters, symbols and marks by category, but they show nothing or only change the character before them
 _INVISIBLE = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC, 0x13441, 0x13442, 0x16FE4, 0x1D159}
     | {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)}
@@ -41,18 +41,18 @@ _INVISIBLE = frozenset(
 def show_call(name: str, arguments: Mapping[str, Any], width: int = 100) -> str:
     """A call as lines for a terminal: its name, then each argument as JSON, the longest first.
 
-    So what is short, as a command or a path mostly is, stands right above the question. Every character that is invisible,
-    or changes what others look like, is a JSON escape, in names too. A line that is longer than `width` goes on below,
-    indented, so that no text can look like a line of its own. A long value is cut in its middle, with a count.
+    So short arguments, such as most commands and paths, are right above the question. Characters that are invisible or change
+    how others look are shown as JSON escapes, also in names. A line longer than `width` continues below, indented, so that no
+    text can look like a line of its own. A long value is cut in the middle, with a count.
     """
     lines = [f"? {_name(name)}"]
     texts = sorted(((_name(key), _json(value)) for key, value in arguments.items()), key=lambda item: -len(item[1]))
-    rest = texts[: max(0, len(texts) - _MOST)]
+    rest = texts[: max(0, len(texts) - _MAX_LINES)]
     if rest:
         joined = ", ".join(f"{key}: {text}" for key, text in rest)
-        lines.append(f"    and {len(rest):,} more arguments: {_cut(joined, _ROOM)}")
+        lines.append(f"    and {len(rest):,} more arguments: {_cut(joined, _MAX_SHOWN)}")
         texts = texts[len(rest) :]
-    room = max(_LEAST_ROOM, min(_ROOM, _ALL_ROOM // max(1, len(texts))))
+    room = max(_MIN_SHOWN, min(_MAX_SHOWN, _MAX_SHOWN_TOTAL // max(1, len(texts))))
     lines += [f"    {key}: {_cut(text, room)}" for key, text in texts]
     if not arguments:
         lines.append("    no arguments")
@@ -60,16 +60,16 @@ def show_call(name: str, arguments: Mapping[str, Any], width: int = 100) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with a JSON escape for each character that is invisible or changes what others look like."""
+    """The text with a JSON escape for each character that is invisible or changes how others look."""
     return "".join(_pieces(text))
 
 
 def fresh_key(question: str) -> str | None:
-    """Ask at the terminal, and wait for one key that is pressed after the question is shown.
+    """Ask at the terminal, and return the key that is pressed after the question is shown.
 
-    What was typed or pasted before is discarded, so the question comes half a second late. More than one key, as of a paste,
-    comes back as all of them; Enter after a key is not counted. "" is an input that has ended. None: there is no terminal,
-    so nothing was asked.
+    Earlier input is discarded, so the question is shown half a second late. If several keys come together, as from a paste, all
+    of them are returned; Enter after a key is left out. Returns "" if the input has ended, and None, without asking, if there
+    is no terminal.
     """
     if sys.platform == "win32":
         return _windows_key(question)
@@ -81,12 +81,12 @@ def fresh_key(question: str) -> str | None:
         before = termios.tcgetattr(terminal)
         time.sleep(_SEEN)
         tty.setcbreak(terminal, termios.TCSAFLUSH)
-    except (AttributeError, OSError, ValueError, termios.error):  # closed, a pipe, or no file at all
+    except (AttributeError, OSError, ValueError, termios.error):  # closed, a pipe, or not a file
         return None
     try:
         print(question, end="", flush=True)  # noqa: T201
         return _typed(terminal)
-    except OSError:  # the terminal has gone
+    except OSError:  # the terminal was closed
         return ""
     finally:
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
@@ -96,8 +96,8 @@ def _typed(terminal: int) -> str:
     while not select.select([terminal], [], [], _POLL)[0]:
         pass
     typed = b""
-    while piece := os.read(terminal, 4096):
-        typed += piece
+    while data := os.read(terminal, 4096):
+        typed += data
         if len(typed) > 4096 or not select.select([terminal], [], [], _QUIET)[0]:
             break
     return _without_enter(typed.decode(errors="replace"))
@@ -135,12 +135,12 @@ def _name(name: str) -> str:
 def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=repr)
-    except (ValueError, TypeError, RecursionError):  # a number of thousands of digits, keys that are no text, a loop
+    except (ValueError, TypeError, RecursionError):  # a number with thousands of digits, keys that are not text, a cycle
         return f"(a {type(value).__name__} that cannot be shown)"
 
 
 def _cut(text: str, room: int) -> str:
-    """The text, escaped, in so many characters; if it is longer, its two ends with the number of characters between them."""
+    """The text, escaped, in at most `room` characters. A longer text is cut in the middle, with a count of what is left out."""
     shown = list(_pieces(text[: room + 1]))
     if len(text) <= room and sum(map(len, shown)) <= room:
         return "".join(shown)
@@ -160,12 +160,12 @@ def _fitting(pieces: list[str], room: int) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Each character, or its escape."""
-    marks = _MARKS  # before the first letter
+    """The characters of the text, escaped where needed."""
+    marks = _MAX_MARKS  # a mark before the first letter is escaped
     for char in text:
         category = unicodedata.category(char)
-        marks = marks + 1 if category[0] == "M" else 0 if category[0] in "LN" else _MARKS
-        plain = category[0] in "LNPS" or char == " " or (category[0] == "M" and marks <= _MARKS)
+        marks = marks + 1 if category[0] == "M" else 0 if category[0] in "LN" else _MAX_MARKS
+        plain = category[0] in "LNPS" or char == " " or (category[0] == "M" and marks <= _MAX_MARKS)
         yield char if plain and ord(char) not in _INVISIBLE else json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 

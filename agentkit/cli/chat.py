@@ -1,4 +1,4 @@
-"""The conversation at the terminal."""
+"""A conversation at the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COMMAND = re.compile(r"/\w+")
 
 
 class Chat:
-    """A conversation: each line is a message, and the agent is given what was said before."""
+    """A conversation. Each line is a message, and the agent gets the conversation so far."""
 
     def __init__(self, agent: Agent[Any], screen: Screen, view: View) -> None:
         self._agent, self._screen, self._view = agent, screen, view
@@ -35,17 +35,17 @@ class Chat:
         self._cost: float | None = 0.0
 
     def talk(self, lines: Iterator[str]) -> Exit:
-        """Answer line after line until they end or `/exit`; the exit code of the last answer."""
+        """Answer lines until they end or `/exit`. Returns the exit code of the last answer."""
         code = Exit.ANSWER
         with Session(self._agent) as session:
             for line in lines:
-                said = line.strip()
-                if said in ("/exit", "/quit"):
+                message = line.strip()
+                if message in ("/exit", "/quit"):
                     break
-                if _COMMAND.fullmatch(said):
-                    self._command(said)
-                elif said:
-                    code = self._turn(session, said)
+                if _COMMAND.fullmatch(message):
+                    self._command(message)
+                elif message:
+                    code = self._turn(session, message)
         return code
 
     def _command(self, name: str) -> None:
@@ -55,9 +55,9 @@ class Chat:
         else:
             self._screen.line(HELP if name == "/help" else f"there is no command {name}. {HELP}", "dim")
 
-    def _turn(self, session: Session, said: str) -> Exit:
+    def _turn(self, session: Session, message: str) -> Exit:
         try:
-            session.turn(said, self._view, self._messages)
+            session.turn(message, self._view, self._messages)
             code = None
         except (AgentError, KeyboardInterrupt) as error:
             code = complain(error)
@@ -66,7 +66,7 @@ class Chat:
             self._count(result)
         if code is not None and code is not Exit.INTERRUPTED:
             return code
-        if result is not None:  # also of an interrupted turn: what was said and done so far stands
+        if result is not None:  # an interrupted turn counts too
             self._messages = result.messages
         return code or (exit_for(result) if result else Exit.FAILED)
 
@@ -80,7 +80,7 @@ class Chat:
 
 
 def typed_lines(screen: Screen) -> Iterator[str]:
-    """Lines from the terminal, with a prompt and the keys of readline; or the lines of a pipe or a file."""
+    """Lines from the terminal, with a prompt and readline editing, or lines from a pipe or file."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         yield from sys.stdin or ()
         return

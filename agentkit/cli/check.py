@@ -20,9 +20,9 @@ _MARKS = {"yes": ("✓", "green"), "no": ("–", "dim"), "broken": ("✗", "red"
 
 
 def run_checks(name: str | None, base_url: str | None, console: Console, *, dry_run: bool, as_json: bool) -> Exit:
-    """Say what the checks will cost, run them, and say what was found and what it cost.
+    """Print the estimated cost of the checks, run them, and print the findings and the cost.
 
-    FAILED if something is broken, or nothing could be checked.
+    Returns FAILED if something is broken or nothing could be checked.
     """
     model = ChatModel(name, base_url=base_url)
     model.endpoint.require_key()

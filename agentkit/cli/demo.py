@@ -1,4 +1,4 @@
-"""The demo: a real agent with real tools on real files; only the language model is an offline simulator."""
+"""The demo: a real agent with real tools and real files. Only the language model is an offline simulator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FILES = {
         "2026-03,north,4385\n2026-03,south,6240\n2026-03,west,5110\n"
     ),
 }
-"""The demo's files. The configuration names the rules by an old name, as configurations do: that is the error to mend."""
+"""The demo's files. The configuration has an outdated name for the rules: the agent has to recover from this error."""
 
 INSTRUCTIONS = "You answer questions about the files of a shop. Calculate with the calculator."
 
@@ -58,13 +58,13 @@ _PAUSE = 0.02
 
 
 def run_demo(screen: Screen, folder: Path | None = None) -> Exit:
-    """Run the demo on the files of `folder`, or of a temporary one. A folder that does not exist gets the demo's files."""
+    """Run the demo on the files of `folder`, or of a temporary one. A new folder gets the demo's files."""
     if folder is not None:
         _write_files(folder)
         return _run(screen, folder)
-    with tempfile.TemporaryDirectory(prefix="agentkit-demo-") as made:
-        _write_files(Path(made) / "shop")
-        return _run(screen, Path(made) / "shop")
+    with tempfile.TemporaryDirectory(prefix="agentkit-demo-") as temporary:
+        _write_files(Path(temporary) / "shop")
+        return _run(screen, Path(temporary) / "shop")
 
 
 def _write_files(folder: Path) -> None:
@@ -79,7 +79,7 @@ def _write_files(folder: Path) -> None:
 def _run(screen: Screen, folder: Path) -> Exit:
     with DeepSeekSimulator(_paced if screen.fancy else next_move, chunk=_CHUNK, delay=0.3 * screen.fancy) as simulator:
         _introduce(screen, simulator.base_url, folder)
-        # not the environment's key, which belongs to another server, nor its proxy, which cannot reach this one
+        # the environment's key belongs to another server, and its proxy cannot reach this one
         client = httpx.AsyncClient(trust_env=False)
         model = ChatModel("deepseek-v4-flash", base_url=simulator.base_url, api_key="offline", client=client)
         agent: Agent[str] = Agent(model, tools=file_tools(str(folder)), instructions=INSTRUCTIONS)
@@ -107,7 +107,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _paced(request: SimRequest) -> AnyReply:
-    """The next move, streamed at a speed that can be watched."""
+    """The next move, streamed slowly enough to watch."""
     move = next_move(request)
     length = len(move.reasoning + move.text) + sum(len(call.arguments) for call in move.tool_calls)
     reply: AnyReply = move
@@ -121,7 +121,7 @@ def _summary(result: RunResult[Any], seconds: float) -> str:
 
 
 def _program() -> str:
-    """How this program was started, so that the lines can be copied."""
+    """The command that started this program, so that users can copy the lines."""
     if shutil.which("agentkit"):
         return "agentkit"
     return sys.argv[0] if Path(sys.argv[0]).stem == "agentkit" else "python -m agentkit.cli"

@@ -1,7 +1,7 @@
-"""What the simulator answers in the demo: the next move of an analyst, worked out from the tools' results so far.
+"""The simulator's replies in the demo: the next move of an analyst, derived from the tools' results so far.
 
-Nothing here knows the demo's files. Each answer is a function of the request, as a model's is: what is there is found with
-`find_files`, what a file says is read out of `read_file`'s result, and numbers come from `calculate`.
+Nothing here knows the demo's files. Each reply is a function of the request, as with a real model: files are found with
+`find_files`, their contents come from results of `read_file`, and numbers come from `calculate`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _RULE = re.compile(r"at least\s+([\d,.]+).*?([\d.]+)\s*%", re.IGNORECASE | re.DO
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """A tool call with its answer."""
+class _AnsweredCall:
+    """A tool call with its result."""
 
     name: str
     arguments: dict[str, Any]
@@ -39,7 +39,7 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What was found out: the sales of the month, by region, and the rule for discounts."""
+    """The facts found so far: the sales of the month by region, and the discount rule."""
 
     month: str
     currency: str
@@ -53,7 +53,7 @@ class _Case:
         return [region for region, amount in self.sales.items() if amount >= self.threshold]
 
     def expressions(self) -> list[str]:
-        """What is to be calculated: all sales, the discount, and what is left."""
+        """The expressions to calculate: all sales, the discount, and the remainder."""
         gross = " + ".join(str(amount) for amount in self.sales.values())
         discounted = " + ".join(str(self.sales[region]) for region in self.big) or "0"
         discount = f"({discounted}) * {self.percent} / 100"
@@ -61,7 +61,7 @@ class _Case:
 
 
 def next_move(request: SimRequest) -> Assistant:
-    """The next message of the analyst: thinking, and calls or the answer."""
+    """The next message of the analyst: thinking, and either calls or the answer."""
     done = _results(request.messages)
     found = next((item.content.splitlines() for item in done if item.name == "find_files" and not item.failed), None)
     if found is None:
@@ -82,8 +82,8 @@ def next_move(request: SimRequest) -> Assistant:
         return Assistant(f"I cannot make sense of the files: {error!r}.")
 
 
-def _rules_path(named: str, texts: dict[str, str], done: list[_Done], found: list[str]) -> str | Assistant:
-    """The file of the rules, once it is read; until then the call that reads it, by another name after an error."""
+def _rules_path(named: str, texts: dict[str, str], done: list[_AnsweredCall], found: list[str]) -> str | Assistant:
+    """The path of the rules, if that file was read; otherwise the call that reads it, under another name after an error."""
     if named in texts:
         return named
     refused = next((item for item in done if item.failed and item.arguments.get("path") == named), None)
@@ -96,7 +96,7 @@ def _rules_path(named: str, texts: dict[str, str], done: list[_Done], found: lis
     return _calls(thought, call("read_file", path=known[0]))
 
 
-def _worked_out(report: dict[str, Any], table: str, rules: str, done: list[_Done]) -> Assistant:
+def _worked_out(report: dict[str, Any], table: str, rules: str, done: list[_AnsweredCall]) -> Assistant:
     month, rule = str(report["month"]), _RULE.search(rules)
     rows = [row for row in csv.DictReader(table.splitlines()) if row["month"] == month]
     if not rows or rule is None:
@@ -107,7 +107,7 @@ def _worked_out(report: dict[str, Any], table: str, rules: str, done: list[_Done
     return _calculated(_Case(month, str(report.get("currency", "")), sales, threshold, rule[2]), done)
 
 
-def _calculated(case: _Case, done: list[_Done]) -> Assistant:
+def _calculated(case: _Case, done: list[_AnsweredCall]) -> Assistant:
     values = {item.arguments.get("expression"): item.content for item in done if item.name == "calculate"}
     expressions = case.expressions()
     if not all(expression in values for expression in expressions):
@@ -137,16 +137,16 @@ def _ending(paths: Sequence[str], suffix: str) -> str | None:
     return next((path for path in paths if path.endswith(suffix)), None)
 
 
-def _body(item: _Done) -> str:
-    """A file's text out of `read_file`'s result, whose first line is a note in brackets."""
+def _body(item: _AnsweredCall) -> str:
+    """The text of a file from the result of `read_file`, whose first line is a note in brackets."""
     return item.content.partition("\n")[2]
 
 
-def _results(messages: Sequence[dict[str, Any]]) -> list[_Done]:
+def _results(messages: Sequence[dict[str, Any]]) -> list[_AnsweredCall]:
     answers = {message["tool_call_id"]: str(message["content"]) for message in messages if message["role"] == "tool"}
-    made = [made for message in messages for made in message.get("tool_calls") or ()]
+    calls = [made for message in messages for made in message.get("tool_calls") or ()]
     return [
-        _Done(one["function"]["name"], json.loads(one["function"]["arguments"]), answers[one["id"]])
-        for one in made
+        _AnsweredCall(one["function"]["name"], json.loads(one["function"]["arguments"]), answers[one["id"]])
+        for one in calls
         if one["id"] in answers
     ]

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one clear message when something went wrong."""
+"""The exit codes of commands, and one clear message for an error."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ __all__ = ["Exit", "UsageError", "complain", "exit_for", "reported"]
 
 
 class Exit(IntEnum):
-    """The exit codes."""
+    """The exit codes of the program."""
 
     ANSWER = 0
     FAILED = 1
-    """The run failed: a model error, an answer of the wrong form, a crash."""
+    """The run failed: a model error, an invalid answer, or a crash."""
     USAGE = 2
-    """Wrong usage, a missing key or a setting that cannot work."""
+    """Wrong usage, a missing key, or an invalid setting."""
     LIMIT = 3
     """The run ended at a limit."""
     APPROVAL = 4
-    """A call waits for an approval, and nobody is there to ask."""
+    """A call waits for an approval, and there is no terminal to ask at."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 class UsageError(AgentError):
-    """The command was given something that it cannot use; the message says what would do."""
+    """The command got an unusable argument. The message says what is allowed."""
 
 
 def exit_for(result: RunResult[Any]) -> Exit:
-    """The exit code of a run that ended."""
+    """The exit code for a result."""
     reason = result.stop_reason
     if reason.startswith("limit:"):
         return Exit.LIMIT
@@ -47,7 +47,7 @@ def exit_for(result: RunResult[Any]) -> Exit:
 
 
 def complain(error: BaseException) -> Exit:
-    """Tell stderr in one message what went wrong; the exit code for it."""
+    """Print one message about the error to stderr, and return its exit code."""
     match error:
         case KeyboardInterrupt():
             text, code = "interrupted", Exit.INTERRUPTED
@@ -63,10 +63,10 @@ def complain(error: BaseException) -> Exit:
 
 @contextmanager
 def reported(*, debug: bool = False) -> Iterator[None]:
-    """Turn what a command raises into a message and an exit code; with `debug` the traceback comes first."""
+    """Turn errors of a command into a message and an exit code. With `debug`, print the traceback first."""
     try:
         yield
-    except (typer.Exit, BrokenPipeError):  # typer ends the process quietly when whoever read its output has gone
+    except (typer.Exit, BrokenPipeError):  # typer exits quietly if the reader of its output is gone
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the border of the program
         if debug:

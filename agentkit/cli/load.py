@@ -1,4 +1,4 @@
-"""Tools and agents from files and modules that the user names."""
+"""Loads tools and agents from files and modules that the user names."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["file_tools", "load_agent", "load_tools"]
 def load_tools(sources: Sequence[str]) -> list[AnyTool]:
     """The tools and registries at the top level of each source: a .py file, or a dotted module.
 
-    Functions that are not decorated are not offered to a model. Raises `UsageError` for a source that cannot be loaded or
-    has no tool, `ToolDefinitionError` for two tools of one name.
+    Functions that are not decorated are not offered to a model. Raises `UsageError` for a source that cannot be loaded or has
+    no tool, and `ToolDefinitionError` for two tools with the same name.
     """
     registry = ToolRegistry()
     for source in sources:
@@ -37,16 +37,16 @@ def load_tools(sources: Sequence[str]) -> list[AnyTool]:
 
 
 def load_agent(source: str) -> Agent[Any]:
-    """The agent that `module:name` or `file.py:name` means. Raises `UsageError` when there is none."""
-    place, colon, name = source.rpartition(":")
-    if not colon or not place or not name:
+    """The agent at `module:name` or `file.py:name`. Raises `UsageError` if there is none."""
+    path, colon, name = source.rpartition(":")
+    if not colon or not path or not name:
         raise UsageError(f"--agent {source}: write it as module:name or file.py:name, for example my_agents.py:agent")
-    module = _load(place)
+    module = _load(path)
     found = vars(module).get(name)
     if isinstance(found, Agent):
         return found
     agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]
-    what = f"{name} in {place} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{place} has no {name}"
+    what = f"{name} in {path} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{path} has no {name}"
     raise UsageError(f"--agent {source}: {what}; its agents: {', '.join(agents) or 'none'}")
 
 
@@ -70,8 +70,8 @@ def _remedy(module: ModuleType) -> str:
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     ]
-    told = f"Not decorated, so not offered to a model: {', '.join(plain)}. " if plain else ""
-    return f"{told}Make a function a tool with @tool (from agentkit import tool)"
+    note = f"Not decorated, so not offered to a model: {', '.join(plain)}. " if plain else ""
+    return f"{note}Make a function a tool with @tool (from agentkit import tool)"
 
 
 def _load(source: str) -> ModuleType:
@@ -97,7 +97,7 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """The module of this file, loaded once. Its name cannot hide another module; its neighbours can be imported."""
+    """The module of this file, loaded once. Its name cannot hide another module. It can import its neighbours."""
     name = f"_agentkit_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return sys.modules[name]

@@ -1,4 +1,4 @@
-"""Observers of a run for the command line: the live view, the bare answer, and JSON lines."""
+"""Observers of a run for the command line: a live view, only the answer, or JSON lines."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ __all__ = ["AnswerOnly", "JsonLines", "LiveView", "View", "shown_output"]
 Summary = Callable[[RunResult[Any], float], str]
 
 
-_MISSES = 3
-"""Steps that the cache did not serve, as many are named."""
+_MAX_MISSES = 3
+"""Max cache misses that are listed."""
 
 
 class View(Protocol):
-    """An observer that knows the result of the run that it watched last, also of one that failed or was cancelled."""
+    """An observer that keeps the result of its last run, even if the run failed or was cancelled."""
 
     result: RunResult[Any] | None
 
@@ -48,20 +48,20 @@ class View(Protocol):
         """Show one event."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class LiveView:
-    """Shows a run as it goes: thinking, tool calls with arguments and durations, the answer, and what it took.
+    """Shows a run live: thinking, tool calls with arguments and durations, the answer, and a summary.
 
-    `summarize` makes the last line of a result and its seconds.
+    `summarize` makes the summary line from the result and its seconds.
     """
 
     def __init__(self, screen: Screen, summarize: Summary = summary, clock: Callable[[], float] = time.perf_counter) -> None:
         self.result: RunResult[Any] | None = None
         self._screen, self._summarize, self._clock = screen, summarize, clock
         self._began = clock()
-        self._flowing = ""
+        self._current_kind = ""
         self._shown = {"thinking": False, "text": False}
         self._numbers: dict[str, int] = {}
         self._running: dict[str, str] = {}
@@ -102,8 +102,8 @@ class LiveView:
                 self._replied(event)
 
     def close(self) -> None:
-        """Take the spinner away and end the line."""
-        self._screen.still()
+        """Remove the spinner and end the line."""
+        self._screen.stop_waiting()
         self._stop_flow()
 
     def _flow(self, kind: str, text: str) -> None:
@@ -111,15 +111,15 @@ class LiveView:
             text = text.lstrip()
         if not text:
             return
-        if self._flowing != kind:
+        if self._current_kind != kind:
             self._stop_flow()
-            self._flowing, self._shown[kind] = kind, True
+            self._current_kind, self._shown[kind] = kind, True
             if kind == "thinking" and not self._screen.fancy:
                 text = f"thinking: {text}"
         self._screen.write(text, "dim italic" if kind == "thinking" else "")
 
     def _stop_flow(self) -> None:
-        self._flowing = ""
+        self._current_kind = ""
         self._screen.end_line()
 
     def _retrying(self, event: Retrying) -> None:
@@ -145,7 +145,7 @@ class LiveView:
     def _tool_finished(self, event: ToolFinished) -> None:
         self._running.pop(event.call.id, None)
         name, number = one_line(event.call.name, 64), self._numbers.get(event.call.id)
-        head = f"{number} {name} {duration(event.seconds)}" if number else name  # without a number it was never run
+        head = f"{number} {name} {duration(event.seconds)}" if number else name  # a call without a number was not run
         mark, style = ("✗", "red") if event.result.is_error else ("✓", "green")
         self._screen.end_line()
         self._screen.write(f"{mark} {head}", style)
@@ -175,10 +175,10 @@ class LiveView:
         self._screen.line()
         self._screen.line(self._summarize(result, self._clock() - self._began), "dim")
         misses = result.cache_misses
-        for miss in misses[:_MISSES]:
+        for miss in misses[:_MAX_MISSES]:
             self._note(str(miss))
-        if len(misses) > _MISSES:
-            self._note(f"and {len(misses) - _MISSES} more steps that the cache did not serve")
+        if len(misses) > _MAX_MISSES:
+            self._note(f"and {len(misses) - _MAX_MISSES} more steps that the cache did not serve")
 
     def _paused(self, pending: tuple[ToolCall, ...]) -> None:
         for call in pending:
@@ -187,7 +187,7 @@ class LiveView:
 
 
 class AnswerOnly:
-    """Shows nothing but the answer, when it is whole."""
+    """Shows only the answer, when it is complete."""
 
     deltas = False
 
@@ -208,7 +208,7 @@ class AnswerOnly:
 
 
 class JsonLines:
-    """One event a line, as `dump_event` has it; after the last one a line of type "Result"."""
+    """Writes one event a line, in the form of `dump_event`. The last line has the type "Result"."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.perf_counter) -> None:
         self.result: RunResult[Any] | None = None
@@ -234,7 +234,7 @@ class JsonLines:
 def _event_json(event: Event) -> str:
     try:
         return json.dumps(dump_event(event), allow_nan=False)
-    except ValueError:  # a tool reports its progress with anything that it likes
+    except ValueError:  # a tool may report any value as progress
         if not isinstance(event, ToolProgress):
             raise
         return json.dumps(dump_event(replace(event, data=repr(event.data))))
@@ -261,7 +261,7 @@ def _result_data(result: RunResult[Any], error: str | None, seconds: float) -> d
 
 
 def shown_output(output: Any) -> str:
-    """An answer as text: a text as it is, anything else as JSON that people can read."""
+    """An answer as text: text unchanged, anything else as readable JSON."""
     if isinstance(output, str):
         return output
     from pydantic_core import to_jsonable_python

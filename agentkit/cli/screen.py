@@ -1,4 +1,4 @@
-"""Where the live view is written: a terminal with colours and a spinner, or plain lines. Both are given any text."""
+"""The output of the live view: a terminal with colours and a spinner, or plain lines. Both accept untrusted text."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Screen(Protocol):
         """About how long a line may be, in characters."""
 
     def write(self, text: str, style: str = "") -> None:
-        """Text that goes on where the last text ended."""
+        """Write text that continues the current line."""
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line of its own."""
+        """Write a line of its own."""
 
     def end_line(self) -> None:
         """Go to a new line, unless one has just begun."""
 
     def wait(self, message: str) -> None:
-        """Show that something is awaited, where that can be taken away again."""
+        """Show that the program waits, if the message can be removed again."""
 
-    def still(self) -> None:
-        """Nothing is awaited any more."""
+    def stop_waiting(self) -> None:
+        """Remove the message of `wait`."""
 
 
 class PlainScreen:
@@ -54,7 +54,7 @@ class PlainScreen:
         self._in_line = False
 
     def write(self, text: str, style: str = "") -> None:
-        """Written and flushed at once, so that a stream flows."""
+        """Write and flush immediately, so that a stream is shown as it comes."""
         shown = clean(text)
         if shown:
             self._file.write(shown)
@@ -62,7 +62,7 @@ class PlainScreen:
             self._in_line = not shown.endswith("\n")
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line of its own."""
+        """Write a line of its own."""
         self.end_line()
         self.write(f"{text}\n", style)
 
@@ -72,14 +72,14 @@ class PlainScreen:
             self.write("\n")
 
     def wait(self, message: str) -> None:
-        """Nothing: it could not be taken away."""
+        """Do nothing: the message could not be removed."""
 
-    def still(self) -> None:
-        """Nothing."""
+    def stop_waiting(self) -> None:
+        """Do nothing."""
 
 
 class TerminalScreen:
-    """A terminal, by rich."""
+    """A terminal, written by rich."""
 
     fancy = True
 
@@ -90,19 +90,19 @@ class TerminalScreen:
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """The columns of the terminal."""
         return self._console.width
 
     def write(self, text: str, style: str = "") -> None:
-        """The terminal breaks the lines."""
-        self.still()
+        """Write text; the terminal breaks the lines."""
+        self.stop_waiting()
         shown = clean(text)
         if shown:
             self._console.print(Text(shown, style), end="", soft_wrap=True)
             self._in_line = not shown.endswith("\n")
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line of its own."""
+        """Write a line of its own."""
         self.end_line()
         self.write(f"{text}\n", style)
 
@@ -112,7 +112,7 @@ class TerminalScreen:
             self.write("\n")
 
     def wait(self, message: str) -> None:
-        """A spinner on a line of its own."""
+        """Show a spinner on a line of its own."""
         self.end_line()
         shown = Text(clean(message), "dim")
         shown.truncate(max(self.width - 4, 10), overflow="ellipsis")
@@ -122,20 +122,20 @@ class TerminalScreen:
         else:
             self._status.update(shown)
 
-    def still(self) -> None:
-        """Take the spinner away."""
+    def stop_waiting(self) -> None:
+        """Remove the spinner."""
         if self._status is not None:
             self._status.stop()
             self._status = None
 
 
 def is_plain(file: TextIO, env: Mapping[str, str] = os.environ) -> bool:
-    """Whether to write plain lines: no terminal, a dumb one, CI, or NO_COLOR (any value but the empty one)."""
+    """Whether to write plain lines: without a terminal, with a dumb one, in CI, or if NO_COLOR is set and not empty."""
     return not file.isatty() or bool(env.get("NO_COLOR")) or bool(env.get("CI")) or env.get("TERM") == "dumb"
 
 
 def console_for(file: TextIO) -> Console:
-    """A rich console that interprets nothing in a text and, where lines are to be plain, writes no codes."""
+    """A rich console that interprets no markup. For plain lines, it writes no control codes."""
     if is_plain(file):
         return Console(
             file=file, force_terminal=False, color_system=None, markup=False, emoji=False, highlight=False, width=120
@@ -144,5 +144,5 @@ def console_for(file: TextIO) -> Console:
 
 
 def open_screen() -> Screen:
-    """The screen that suits the standard output."""
+    """The screen for the standard output."""
     return PlainScreen(sys.stdout) if is_plain(sys.stdout) else TerminalScreen(console_for(sys.stdout))

@@ -1,4 +1,4 @@
-"""An agent at work for a terminal: built from options, run turn by turn, cancelled by Ctrl-C."""
+"""Builds an agent from the options of a command, and runs it turn by turn. Ctrl-C cancels a turn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """What the options of `run` and `chat` say about the agent. None: what the agent, or agentkit, has by default."""
+    """The agent options of `run` and `chat`. None means the default of the agent or of agentkit."""
 
     tools: Sequence[str] = ()
     files: str | None = None
@@ -48,9 +48,9 @@ class AgentOptions:
 
 
 def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[Any]:
-    """The agent of the options: the one that they name, with what they say put over it, or a new one.
+    """The agent that the options name, changed by the other options, or a new agent.
 
-    An agent that has an `approve` of its own keeps it. Raises `UsageError`, `SettingsError` or `MissingKey`.
+    An agent with its own `approve` keeps it. Raises `UsageError`, `SettingsError` or `MissingKey`.
     """
     base = load_agent(options.agent) if options.agent else None
     changes: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)
-    changes["middleware"] = _reporting(base.spec.middleware if base else ())
+    changes["middleware"] = _with_cache_report(base.spec.middleware if base else ())
     agent = base.copy(**changes) if base else Agent(**changes)
     endpoint = getattr(agent.model, "endpoint", None)
     if endpoint is not None:
@@ -76,8 +76,8 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     return agent
 
 
-def _reporting(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
-    """The middleware with a cache report, which sees what is sent in the end."""
+def _with_cache_report(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
+    """The middleware, with a `CacheReport` as the last one unless it has one."""
     has_one = any(isinstance(layer, CacheReport) for layer in middleware)
     return middleware if has_one else (*middleware, CacheReport())
 
@@ -89,14 +89,14 @@ def _settings(options: AgentOptions, base: Agent[Any] | None) -> ModelSettings:
 
 
 class Session:
-    """One event loop for all turns of an agent, so that its connections are kept. Use it with `with`."""
+    """Runs all turns of an agent on one event loop, so that connections are reused. Use it with `with`."""
 
     def __init__(self, agent: Agent[Any]) -> None:
         self._agent = agent
         self._runner = asyncio.Runner()
 
     def turn(self, prompt: str, view: View, messages: Sequence[Message] = ()) -> RunResult[Any]:
-        """Run the agent, shown by `view`. Ctrl-C cancels the run and is raised as KeyboardInterrupt when it has ended."""
+        """Run the agent, observed by `view`. Ctrl-C cancels the run; KeyboardInterrupt is raised after the run has ended."""
         view.result = None
         try:
             return self.wait_for(self._agent.run(prompt, messages=messages, observers=[view]))
@@ -104,7 +104,7 @@ class Session:
             view.close()
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises, run in this session's loop."""
+        """Run the coroutine in this session's loop, and return its value."""
         return self._runner.run(work)
 
     def __enter__(self) -> Self:
@@ -118,42 +118,42 @@ class Session:
 
 
 def asker(screen: Screen) -> Approve | None:
-    """Asks whoever sits at the terminal about each call. None when nobody does: then the run waits for an approval."""
+    """An `approve` function that asks at the terminal. None without a terminal: then the run pauses for approvals."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return None
 
     async def ask(call: ToolCall, reason: str = "") -> bool:
-        # async, so that it is called in the main thread; it is meant to block the loop
+        # async, so that it is called in the main thread; blocking the loop is intended
         return _approved(screen, call, reason)
 
     return ask
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody sits there; a closed stream, or none at all, is no terminal."""
+    """Whether the stream is a terminal. A closed stream, or None, is not."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool:
-    """Show the call and ask. Only the key y approves, alone, and pressed at a terminal after the question is shown."""
-    screen.still()
+    """Show the call and ask. Only the single key y approves, pressed at a terminal after the question is shown."""
+    screen.stop_waiting()
     if reason:
         screen.line(f"! {escaped(reason[:300])}", "yellow")
     screen.line(show_call(call.name, _arguments(call), screen.width), "bold yellow")
     with _interruptible():
         key = fresh_key("  run this call? [y/N] ")
     approved = key in ("y", "Y")
-    said = "yes" if approved else "no"
+    answer = "yes" if approved else "no"
     if key is None:
-        said = "  not approved: only a key at a terminal approves a call"
+        answer = "  not approved: only a key at a terminal approves a call"
     elif len(key) > 1:
-        said = "no: that was more than one key, as of a paste; only the key y approves"
-    print(said)  # noqa: T201
+        answer = "no: that was more than one key, as of a paste; only the key y approves"
+    print(answer)  # noqa: T201
     return approved
 
 
 def _arguments(call: ToolCall) -> Mapping[str, Any]:
-    """The arguments by name; a text that is no JSON object is shown as it is."""
+    """The arguments by name. A text that is not a JSON object is one argument, unchanged."""
     try:
         values = json.loads(call.arguments or "{}", strict=False)
     except (ValueError, RecursionError):
@@ -163,9 +163,9 @@ def _arguments(call: ToolCall) -> Mapping[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C interrupts a blocking read at once; the event loop's own handler would only cancel a task after it.
+    """Let Ctrl-C interrupt a blocking read immediately; the event loop's handler would only cancel a task after it.
 
-    A program that was started with SIGINT ignored goes on ignoring it.
+    If the program was started with SIGINT ignored, it stays ignored.
     """
     before = signal.getsignal(signal.SIGINT)
     if before in (None, signal.SIG_IGN):

@@ -1,4 +1,4 @@
-"""Tools as a table for people."""
+"""Shows tools as tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["labels", "show_tools", "type_name"]
 
 
 def show_tools(tools: Iterable[AnyTool], console: Console) -> None:
-    """Each tool: its name, what it does, its parameters, and its labels."""
+    """Print the name, description, parameters and labels of each tool."""
     for tool in tools:
         console.print(Text(tool.name, "bold"))
         for line in clean(tool.description).splitlines():
@@ -42,7 +42,7 @@ def _parameter_table(schema: Mapping[str, Any]) -> Table:
 
 
 def type_name(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """A JSON Schema as people write a type: `list[string]`, `"c" | "f"`, `integer or null`."""
+    """A JSON Schema in the notation of a type: `list[string]`, `"c" | "f"`, `integer or null`."""
     if "$ref" in part:
         name = str(part["$ref"]).rpartition("/")[2]
         return type_name(definitions[name], {}) if "enum" in definitions.get(name, {}) else name
@@ -59,7 +59,7 @@ def type_name(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def labels(tool: AnyTool) -> str:
-    """What the tool says about itself: its effects, and how it is run."""
+    """The labels of a tool: its effects, and how it is run."""
     effects = "read_only" if tool.read_only else "destructive" if tool.destructive else "changes things, destroys nothing"
     flags = [name for name in ("idempotent", "open_world", "parallel", "sequential", "strict") if getattr(tool, name)]
     parts = [effects, *flags, f"output={tool.output}"]

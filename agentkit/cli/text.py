@@ -1,4 +1,4 @@
-"""Texts for a terminal: what comes from models and tools made harmless, and numbers made readable."""
+"""Texts for a terminal: sanitised texts of models and tools, and readable numbers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .approval import escaped
 __all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
 
 _HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters (ESC begins a terminal's commands), marks that turn the direction of text, half surrogates."""
+"""Control characters (ESC begins terminal commands), marks that change the direction of text, and lone surrogates."""
 
-_LONGEST_VALUE = 60
+_MAX_VALUE = 60
 
 
 def clean(text: str) -> str:
-    """The text as it may be sent to a terminal: line feeds and tabs stay, other control characters are shown as escapes."""
+    """The text, safe for a terminal: line feeds and tabs are kept, other control characters become escapes."""
     return _HARMFUL.sub(lambda match: ascii(match[0])[1:-1], text.replace("\r", ""))
 
 
 def one_line(text: str, length: int) -> str:
-    """The text in one clean line of at most `length` characters; what is cut is counted."""
+    """The text in one clean line of at most `length` characters. A longer text is cut, with a note of its length."""
     line = clean(" ".join(text[: 20 * length].split()))
     if len(line) <= length and len(text) <= 20 * length:
         return line
@@ -39,7 +39,7 @@ def shown_call(call: ToolCall, length: int = 100) -> str:
     except (ValueError, RecursionError):
         arguments = None
     if isinstance(arguments, dict):
-        shown = ", ".join(f"{name}={one_line(_as_json(value), _LONGEST_VALUE)}" for name, value in arguments.items())
+        shown = ", ".join(f"{name}={one_line(_as_json(value), _MAX_VALUE)}" for name, value in arguments.items())
     else:
         shown = call.arguments
     return escaped(f"{one_line(call.name, 64)}({one_line(shown, length)})")
@@ -50,14 +50,14 @@ def _as_json(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that people can read: `3 ms`, `1.2 s`, `2 min 5 s`."""
+    """A readable time: `3 ms`, `1.2 s`, `2 min 5 s`."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
 def money(cost: float | None, note: str = "") -> str:
-    """US dollars, with as many digits as matter, and with a note on the prices if there is one."""
+    """US dollars, with as many digits as useful, and a note on the prices if there is one."""
     if cost is None:
         return "cost unknown"
     after = f" ({note})" if note else ""
@@ -67,14 +67,14 @@ def money(cost: float | None, note: str = "") -> str:
 
 
 def tokens(usage: Usage) -> str:
-    """Tokens in, those from the cache, and out."""
+    """Input tokens, those of them from the cache, and output tokens."""
     hits = usage.cache_read_tokens
     share = f" ({hits:,} from cache, {100 * hits / usage.input_tokens:.0f} %)" if hits and usage.input_tokens else ""
     return f"{usage.input_tokens:,} tokens in{share} · {usage.output_tokens:,} out"
 
 
 def summary(result: RunResult[Any], seconds: float) -> str:
-    """One line on what a run took."""
+    """A summary of a run in one line: steps, calls, tokens, cost and time."""
     calls = result.usage.tool_calls
     counts = f"{_count(result.steps, 'step')} · {_count(calls, 'tool call')}"
     return f"{counts} · {tokens(result.usage)} · {money(result.cost, result.price_note)} · {duration(seconds)}"

@@ -1,4 +1,4 @@
-"""Ready-made middleware, and the base class of your own."""
+"""Ready-made middleware, and the base class for your own."""
 
 from __future__ import annotations
 

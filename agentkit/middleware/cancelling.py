@@ -13,33 +13,33 @@ from ..tools.context import RunContext
 
 __all__ = ["CancellableCalls"]
 
-_KEPT = 1000
-"""How many calls are remembered: those that are to be cancelled when they begin, and those that have ended."""
+_MAX_KEPT = 1000
+"""Calls that are remembered: those to cancel when they start, and those that have ended."""
 
 
 class CancellableCalls(Middleware):
-    """Lets a program cancel one tool call of a run while the run goes on; the model is told that it was cancelled.
+    """Lets a program cancel one tool call of a run while the run goes on. The model is told about the cancellation.
 
         calls = CancellableCalls()
         result = await agent.run(..., run_id="r1")      # of an agent with middleware=[calls]
         calls.cancel(event.call.id, run_id="r1")        # of a ToolStarted event, from any thread
 
-    An async tool is cancelled where it awaits. A sync one cannot be stopped: its thread goes on to its end, and what it
-    comes to is dropped.
+    An async tool is cancelled where it awaits. A sync tool cannot be stopped: its thread runs to the end, and its result is
+    dropped.
     """
 
     changes_requests = False
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
-        self._beforehand: deque[tuple[str, str]] = deque(maxlen=_KEPT)
-        self._over: deque[tuple[str, str]] = deque(maxlen=_KEPT)
+        self._cancel_on_start: deque[tuple[str, str]] = deque(maxlen=_MAX_KEPT)
+        self._ended: deque[tuple[str, str]] = deque(maxlen=_MAX_KEPT)
 
     def cancel(self, call_id: str, *, run_id: str | None = None) -> bool:
-        """Cancel the call; False if none of this id is under way.
+        """Cancel the call. Returns False if no call with this id is in flight.
 
-        With a `run_id`, a call that has not begun yet is cancelled as soon as it does: an observer that is told of
-        `ToolStarted` is told before. Without one, ids that several runs have under way are refused with a ValueError.
+        With a `run_id`, a call that has not started yet is cancelled when it starts: an observer gets `ToolStarted` before the
+        start. Without a `run_id`, raises ValueError if several runs have a call with this id in flight.
         """
         found = [
             (run, task)
@@ -48,8 +48,8 @@ class CancellableCalls(Middleware):
         ]
         if len(found) > 1:
             raise ValueError(f"the runs {', '.join(run for run, _ in found)} each have a call {call_id!r}; give a run_id")
-        if not found and run_id is not None and (run_id, call_id) not in (*self._over, *self._beforehand):
-            self._beforehand.append((run_id, call_id))
+        if not found and run_id is not None and (run_id, call_id) not in (*self._ended, *self._cancel_on_start):
+            self._cancel_on_start.append((run_id, call_id))
         for _, task in found:
             task.get_loop().call_soon_threadsafe(task.cancel)
         return bool(found)
@@ -57,11 +57,11 @@ class CancellableCalls(Middleware):
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """Run the call in a task of its own."""
         key = ctx.run_id, call.id
-        if key in self._over:  # it is made again, as after a crash
-            self._over.remove(key)
-        if key in self._beforehand:
-            self._beforehand.remove(key)
-            self._over.append(key)
+        if key in self._ended:  # the call is made again, as after a crash
+            self._ended.remove(key)
+        if key in self._cancel_on_start:
+            self._cancel_on_start.remove(key)
+            self._ended.append(key)
             raise ModelRetry("the call was cancelled before it began")
         task = self._tasks[key] = asyncio.ensure_future(next(call))
         try:
@@ -69,4 +69,4 @@ class CancellableCalls(Middleware):
         finally:
             if self._tasks.get(key) is task:
                 del self._tasks[key]
-            self._over.append(key)
+            self._ended.append(key)

@@ -1,5 +1,7 @@
-"""Long conversations made short where a view of the messages is not enough: a summary, large results in files, and a prompt
-that the server found too long."""
+"""Shortens long conversations where a view of the messages is not enough.
+
+It has summaries, files for large results, and a shorter retry when a prompt does not fit the context window.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,19 @@ __all__ = ["ShortenOnOverflow", "SpillOutputs", "Summarise", "Summary"]
 
 _TASK = """Summarise the conversation so that another assistant can go on with it without having read it. Keep what was asked,
 what was decided and done, open points, and every name, number, path and id that may be needed again. Write no preamble."""
-_OF_A_RESULT = 4_000
-"""Characters of a tool's result that a summary is made from."""
-_SMALLEST = 1_000
-"""A piece of so many characters is not made smaller."""
-_PIECE = 1_000_000
-"""Characters of a file that are read at once."""
-_ASKED = User("Summarise our conversation so far.")
-"""The summary is its answer: there are servers on which user and assistant must take turns."""
+_MAX_RESULT = 4_000
+"""Max characters of a tool's result that a summary is made from."""
+_MIN_CHUNK = 1_000
+"""Characters below which a chunk is not halved."""
+_READ_SIZE = 1_000_000
+"""Characters of a file that are read in one step."""
+_REQUEST = User("Summarise our conversation so far.")
+"""The summary is the answer to this message: some servers require alternating user and assistant messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A shorter conversation, to be given to the next run as `messages=`, and what the summary cost."""
+    """A shortened conversation, for the next run's `messages=`, and the usage and cost of the summary."""
 
     messages: list[Message]
     usage: Usage = field(default_factory=Usage)
@@ -50,16 +52,18 @@ class Summary:
 @renamed(most="max_chars", at_once="chunk_chars")
 @dataclass(frozen=True, slots=True)
 class Summarise:
-    """Between two runs, has a model write a summary of all turns but the last `keep`.
+    """Between two runs, lets a model summarise all turns except for the last `keep`.
 
         summary = await Summarise(model)(result.messages)
         result = await agent.run("And now?", messages=summary.messages)
 
-    Nothing is asked while the conversation has at most `max_chars` characters. A turn is a user message and all that follows
-    it; turns are kept whole, system messages stay. The model may be a smaller one than the agent's: what is longer than
-    `chunk_chars` characters, or than its context window, is summarised piece by piece, each with the summary before it, and of
-    a result of a tool it reads the head and the tail. Raises what a run raises, and `LimitReached` where the summary was cut
-    off, so that a conversation is never replaced by half a summary.
+    A conversation of at most `max_chars` characters is not changed, and no model is called. A turn is a user message and all
+    messages up to the next one. Turns are kept whole, and system messages are kept.
+
+    The model may be smaller than the agent's. A text longer than `chunk_chars` characters, or than the context window, is
+    summarised in chunks, each together with the summary so far. Of long tool results, the model gets only the head and tail.
+    Raises the errors of a run, and `LimitReached` if the summary was cut off, so that half a summary never replaces a
+    conversation.
     """
 
     model: Model | str | None = None
@@ -69,38 +73,38 @@ class Summarise:
     chunk_chars: int = 100_000
 
     async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
-        """The conversation with its older turns as a summary; it may be `within` the run of a tool, which then pays for it."""
-        starts = [place for place, message in enumerate(messages) if isinstance(message, User)]
+        """The conversation with its older turns summarised. With `within`, the summary is a child run of that tool call."""
+        starts = [index for index, message in enumerate(messages) if isinstance(message, User)]
         cut = starts[-self.keep] if 0 < self.keep <= len(starts) else len(messages) if self.keep == 0 else 0
         older = [message for message in messages[:cut] if not isinstance(message, System)]
         if not older or sum(map(_length, messages)) <= self.max_chars:
             return Summary(list(messages))
         text, usage, cost = await self._summary(_as_text(older), within)
         kept: list[Message] = [message for message in messages[:cut] if isinstance(message, System)]
-        return Summary([*kept, _ASKED, Assistant(text), *messages[cut:]], usage, cost)
+        return Summary([*kept, _REQUEST, Assistant(text), *messages[cut:]], usage, cost)
 
     async def _summary(self, text: str, within: RunContext[Any] | None) -> tuple[str, Usage, float | None]:
-        agent, size, before = Agent(self.model, instructions=self.instructions), self.chunk_chars, ""
+        agent, size, summary = Agent(self.model, instructions=self.instructions), self.chunk_chars, ""
         usage = Usage()
         cost: float | None = 0.0
         while text:
-            piece = text if len(text) <= size else text[: max(text.rfind("\n\n", 0, size), 0) or size]
-            asked = f"The summary so far:\n{before}\n\nWhat came then, to be put into it:\n{piece}" if before else piece
+            chunk = text if len(text) <= size else text[: max(text.rfind("\n\n", 0, size), 0) or size]
+            prompt = f"The summary so far:\n{summary}\n\nWhat came then, to be put into it:\n{chunk}" if summary else chunk
             try:
-                result = await agent.run(asked, within=within)
+                result = await agent.run(prompt, within=within)
             except ContextTooLong:
-                if len(piece) <= _SMALLEST:
+                if len(chunk) <= _MIN_CHUNK:
                     raise
-                size = len(piece) // 2
+                size = len(chunk) // 2
                 continue
             if result.stop_reason != "answer":
                 error = LimitReached(result.stop_reason)
                 error.state = result.state
                 raise error
-            before, text = result.output, text[len(piece) :]
+            summary, text = result.output, text[len(chunk) :]
             usage += result.usage
             cost = None if cost is None or result.cost is None else cost + result.cost
-        return before, usage, cost
+        return summary, usage, cost
 
 
 def _length(message: Message) -> int:
@@ -112,7 +116,7 @@ def _length(message: Message) -> int:
 
 
 def _as_text(messages: Sequence[Message]) -> str:
-    """The messages as one text: a transcript that is given as messages would be gone on with, not summarised."""
+    """The messages as one text. Given as messages, the model would continue the conversation and not summarise it."""
     lines = []
     for message in messages:
         match message:
@@ -120,17 +124,17 @@ def _as_text(messages: Sequence[Message]) -> str:
                 lines += [f"assistant: {message.text}"] if message.text else []
                 lines += [f"assistant calls {call.name} {call.arguments}" for call in message.tool_calls]
             case ToolResult():
-                lines.append(f"{message.name} returns: {shorten(message.content, _OF_A_RESULT)}")
+                lines.append(f"{message.name} returns: {shorten(message.content, _MAX_RESULT)}")
             case _:
                 lines.append(f"{message.role}: {message.content}")
     return "\n\n".join(lines)
 
 
 class ShortenOnOverflow(Middleware):
-    """Sends a shorter view when the server says that the prompt does not fit its context window.
+    """Sends a shorter view if the server says that the prompt does not fit its context window.
 
-    The refused request costs nothing. From then on a prompt that is as long as the one refused is shortened at once. `view` is
-    a `History`; it is given all messages as those of earlier turns.
+    The refused request costs nothing. From then on, prompts of at least the refused length are shortened before they are sent.
+    `view` is a `History`; it may drop any message, also those of the current run.
     """
 
     def __init__(self, view: History | None = None) -> None:
@@ -138,7 +142,7 @@ class ShortenOnOverflow(Middleware):
         self._refused: int | None = None
 
     async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
-        """The reply to the request, or else to the shorter one."""
+        """The reply to the request or, if that is too long, to the shorter one."""
         length = sum(map(_length, request.messages))
         if self._refused is None or length < self._refused:
             try:
@@ -158,16 +162,16 @@ class ShortenOnOverflow(Middleware):
 
 @renamed(most="max_chars")
 class SpillOutputs(Middleware):
-    """Puts large results of tools into files; the model gets the head, and a tool that reads on.
+    """Writes large tool results to files. The model gets the head, and a tool that reads the rest.
 
         spill = SpillOutputs("outputs")
         agent = Agent(..., tools=[..., spill.tool], middleware=[spill])
 
-    A result of more than `max_chars` characters is written to a file in `folder`, which is made if it is missing, and whose
-    files are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
-    writes the same file, also after a resume. The tool reads the outputs of its own run only: neither another user's run nor
-    the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
-    without, and a RuntimeWarning says why.
+    A result of more than `max_chars` characters is written to a file in `folder`, which is created if it is missing. Only the
+    current user can access the files, and they are never removed here. A file is named after the run and the call, so the same
+    call writes the same file, also after a resume. The tool reads only outputs of its own run: other runs cannot read them, not
+    even the next run of the conversation. If a file cannot be written, the model gets the whole result, and a RuntimeWarning
+    says why.
     """
 
     changes_requests = False
@@ -183,7 +187,7 @@ class SpillOutputs(Middleware):
         )
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
-        """The value, or the head of it and where the whole is."""
+        """The value or, if it is long, its head and the name of the file with all of it."""
         value = await next(call)
         text = value if call.name == self.tool.name else render(value)
         if call.name == self.tool.name or len(text) <= self._max_chars:
@@ -191,7 +195,7 @@ class SpillOutputs(Middleware):
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
             await asyncio.to_thread(_write, self.folder / name, text)
-        except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
+        except OSError as error:  # the call has taken effect, so its result must not be lost
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
             return text
         return (
@@ -215,19 +219,19 @@ class SpillOutputs(Middleware):
         end = start + min(max(0, length), self._max_chars)
         part, total = "", 0
         with file.open(encoding="utf-8", newline="") as opened:
-            while piece := opened.read(_PIECE):
-                part += piece[max(0, start - total) : max(0, end - total)]
-                total += len(piece)
+            while text := opened.read(_READ_SIZE):
+                part += text[max(0, start - total) : max(0, end - total)]
+                total += len(text)
         return f"{part}\n[characters {start:,} to {start + len(part):,} of {total:,}]"
 
 
 def _prefix(run_id: str) -> str:
-    """What the names of a run's outputs begin with; the hash tells runs apart whose ids look alike."""
+    """The prefix of a run's file names. The hash distinguishes runs with similar ids."""
     return f"{re.sub(r'[^A-Za-z0-9-]+', '_', run_id)[:40]}-{sha256(run_id.encode(errors='replace')).hexdigest()[:16]}"
 
 
 def _write(file: Path, text: str) -> None:
-    """Write the file for this user alone, and through no link."""
+    """Write the file so that only this user can access it, and do not follow a link."""
     file.parent.mkdir(0o700, parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as opened:

@@ -24,7 +24,7 @@ from ..errors import (
     SettingsError,
     TimedOut,
 )
-from ..messages import BYTES_PER_TOKEN, Spent, Usage
+from ..messages import BYTES_PER_TOKEN, Spending, Usage
 from ..model import DeltaSink, FailedAttempts, ModelInfo, ModelReply, ModelRequest
 from ..prices import Price, cost_of, price_given
 from ..redact import redact
@@ -193,11 +193,11 @@ class ChatModel:
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
-            FailedAttempts(Spent(used, self._cost(used, reader.cost)), slot.waited).tell(error)
+            FailedAttempts(Spending(used, self._cost(used, reader.cost)), slot.waited).attach_to(error)
             raise
-        cost, uncounted = self._cost(parts.usage, parts.cost), Spent()
+        cost, uncounted = self._cost(parts.usage, parts.cost), Spending()
         if parts.uncounted.total_tokens and parts.cost is None:
-            cost, uncounted = None, Spent(parts.uncounted, self._cost(parts.usage + parts.uncounted))
+            cost, uncounted = None, Spending(parts.uncounted, self._cost(parts.usage + parts.uncounted))
         note = self.profile.price_note if parts.cost is None else ""
         return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, slot.waited, uncounted, note)
 

@@ -84,29 +84,29 @@ class Fallback:
             for number in range(1, len(self._asked) + 1):
                 is_last = number == len(self._asked)
                 try:
-                    return lost.beside(await self._ask(number, request, on_delta, lost))
+                    return lost.add_to(await self._ask(number, request, on_delta, lost))
                 except ModelError as error:
                     if is_last or not self._when(error):
                         for text in before:
                             error.add_note(text)
                         raise
                     failed, text = error, f"{type(error).__name__}: {error}"
-                if request.again:
-                    request.again(lost.spent)
+                if request.before_retry:
+                    request.before_retry(lost.spent)
                 before.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 log.info("the next model is asked: %r failed with %s", self.models[number - 1], kind_of(failed))
                 if tell := on_delta or request.on_retry:
                     await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:
-            lost.tell(error)
+            lost.attach_to(error)
             raise
         raise AssertionError("there is a model")
 
     async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: FailedAttempts) -> ModelReply:
         """One of the models, by its place."""
-        again = request.again
-        if again:
-            request = replace(request, again=lambda more: again(lost.spent + more))
+        before_retry = request.before_retry
+        if before_retry:
+            request = replace(request, before_retry=lambda more: before_retry(lost.spent + more))
         try:
             if number < len(self._asked):
                 self._check_patience(self.models[number - 1])

@@ -115,10 +115,10 @@ class _Again:
             reply: ModelReply = await retrying(self._attempt, request)
         except BaseException as error:
             self._lost.waited += _slept(retrying)
-            self._lost.tell(error)
+            self._lost.attach_to(error)
             raise
         self._lost.waited += _slept(retrying)
-        return self._lost.beside(reply)
+        return self._lost.add_to(reply)
 
     async def _attempt(self, request: ModelRequest) -> ModelReply:
         try:
@@ -130,8 +130,8 @@ class _Again:
             self._lost.add(error)
             if isinstance(error, CircuitOpen) and self._unsent < _REFUSALS:
                 self._unsent += 1
-            if isinstance(error, ModelError) and request.again:
-                request.again(self._lost.spent)
+            if isinstance(error, ModelError) and request.before_retry:
+                request.before_retry(self._lost.spent)
             raise
 
     def _retrying(self) -> AsyncRetrying:

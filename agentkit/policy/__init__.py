@@ -1,7 +1,7 @@
-"""Policies: whether a call may run.
+"""Policies decide whether a call may run.
 
-A policy is asked about each call before it runs, with the validated arguments and the tool's labels. Of several, the strictest
-verdict counts: a denial before a question before a permission.
+A policy judges each call before it runs, by the validated arguments and the tool's labels. With several policies, the strictest
+verdict counts: Deny, then Ask, then Allow.
 
     Agent(..., policy=[ReadOnly() | ToolScope("send_report"), AskWrites()])
 """

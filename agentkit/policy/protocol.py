@@ -1,4 +1,4 @@
-"""What a policy is asked, what it answers, and how several are one."""
+"""The policy protocol: the judged call, its context, the verdicts, and combinations of policies."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Somebody has to approve the call. The reason is shown to them."""
+    """The call needs an approval. The reason is shown to the approver."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The call does not run. The model reads the reason, and goes on."""
+    """The call may not run. The model gets the reason, and the run goes on."""
 
     reason: str = ""
 
@@ -46,7 +46,7 @@ _STRICTNESS: dict[type[Verdict], int] = {Allow: 0, Ask: 1, Deny: 2}
 
 @dataclass(frozen=True, slots=True)
 class JudgedCall:
-    """The call that is judged: `args` are the validated arguments as the tool gets them, in containers that cannot be changed.
+    """The call to judge. `args` are the validated arguments as the tool gets them, in immutable containers.
 
     `tool` has the labels: `read_only`, `destructive`, `idempotent`, `open_world`, `sensitive`, `output`, `trusted_fields`.
     """
@@ -59,7 +59,7 @@ class JudgedCall:
 
 @dataclass(frozen=True, slots=True)
 class JudgeContext:
-    """What a policy may know of the run: which it is, its `deps`, and its transcript so far."""
+    """What a policy may know of the run: its id and agent, its `deps`, and its transcript so far."""
 
     run: RunInfo
     deps: Any
@@ -67,15 +67,15 @@ class JudgeContext:
 
     @property
     def user_messages(self) -> list[str]:
-        """What the user has said."""
+        """The texts of the user's messages."""
         return [message.content for message in self.messages if isinstance(message, User)]
 
 
 class Policy:
     """Judges calls. Override `judge`, as a sync or an async method.
 
-    `a & b` is as strict as the stricter of the two, and `a | b` as the less strict one. An exception is a `Deny`, and so is an
-    answer that is no verdict. A sync `judge` runs on the event loop: it must not wait.
+    `a & b` gives the stricter of both verdicts, and `a | b` the less strict one. An exception counts as a `Deny`, and so does a
+    return value that is not a verdict. A sync `judge` runs on the event loop, so it must not block.
     """
 
     def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict | Awaitable[Verdict]:
@@ -83,11 +83,11 @@ class Policy:
         raise NotImplementedError(f"{type(self).__name__} has no judge(call, ctx)")
 
     def __and__(self, other: Policy) -> Policy:
-        """As strict as the stricter of the two."""
+        """A policy that gives the stricter of both verdicts."""
         return AllOf((self, other))
 
     def __or__(self, other: Policy) -> Policy:
-        """As strict as the less strict of the two."""
+        """A policy that gives the less strict of both verdicts."""
         return AnyOf((self, other))
 
 
@@ -98,7 +98,7 @@ class AllOf(Policy):
         self.policies = tuple(policies)
 
     async def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
-        """The strictest verdict; the first of several that are as strict."""
+        """The strictest verdict; the first one if several are equally strict."""
         return (await judged_by(self.policies, call, ctx))[0]
 
 
@@ -109,12 +109,12 @@ class AnyOf(Policy):
         self.policies = tuple(policies)
 
     async def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
-        """The least strict verdict; the first of several that are as strict."""
+        """The least strict verdict; the first one if several are equally strict."""
         return min([await _verdict(policy, call, ctx) for policy in self.policies], key=_strictness)
 
 
 async def judged_by(policies: Iterable[Policy], call: JudgedCall, ctx: JudgeContext) -> tuple[Verdict, str]:
-    """The strictest verdict of the policies, and the name of the one that gave it."""
+    """The strictest verdict of the policies, and the name of the policy that gave it."""
     strictest: tuple[Verdict, str] = Allow(), ""
     for policy in policies:
         verdict = await _verdict(policy, call, ctx)
@@ -144,7 +144,7 @@ def _strictness(verdict: Verdict) -> int:
 
 
 def frozen(value: Any) -> Any:
-    """The value with containers that cannot be changed; what they hold besides stays as it is."""
+    """The value with immutable dicts, lists and sets. Other values in them are unchanged."""
     if isinstance(value, dict):
         return MappingProxyType({name: frozen(item) for name, item in value.items()})
     if isinstance(value, list):

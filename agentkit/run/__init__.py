@@ -1,1 +1,1 @@
-"""One run: its state, what is decided and done next, its journal, its ledger, and what it comes to."""
+"""One run: its state, the decisions and steps, its journal, its ledger, and its result."""

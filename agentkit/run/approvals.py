@@ -1,4 +1,4 @@
-"""Approvals: which call is shown, what an answer means, and that only True approves."""
+"""Approvals: checks that the call is the one that was shown, and reads the answers. Only True approves."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Answer", "Approvals", "answer_of", "answers", "question"]
 
 Answer: TypeAlias = "bool | Mapping[str, Any]"
 """True, False, `{"deny": "why"}`, or `{"args": {...}}`: run the call with these arguments.
-The dicts, and `{"approve": True}`, may say `"by"` whom."""
+The dicts, and `{"approve": True}`, may also name who answered, under `"by"`."""
 Approvals: TypeAlias = Mapping[str, Answer]
 
 
 def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[ApprovalGiven]:
     """The events of these answers to the calls that wait in a state.
 
-    Raises `SettingsError` for a call that does not wait, one that is not what was shown, and an answer of no known form.
+    Raises `SettingsError` if a call does not wait, if it is not the one that was shown, or if an answer has an unknown form.
     """
     if not isinstance(approvals, Mapping):
         raise SettingsError(f"approvals is {approvals!r:.80}; allowed: a mapping from the ids of calls to answers")
@@ -37,10 +37,10 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
     found = []
     for call_id, answer in approvals.items():
         call = waiting[call_id]
-        tool = tools.get(call.name) if call_id in state.calls else None  # that of a run inside is checked there
+        tool = tools.get(call.name) if call_id in state.calls else None  # a child run checks its own calls
         given = answer_of(answer, call, tool)
         if given.approved and tool is not None:
-            _check_shown(call, _of_model(state, call_id), tool)
+            _check_shown(call, _model_call(state, call_id), tool)
             if not tool.may_repeat and (state.lineage, call_id) in tool.claims:
                 raise SettingsError(f"the call {call_id} has run: this state was resumed before, and an approval counts once")
         found.append(given)
@@ -48,7 +48,7 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
 
 
 def answer_of(answer: object, call: ToolCall, tool: AnyTool | None) -> ApprovalGiven:
-    """The event of an answer. Raises `SettingsError` for one of no known form: it never counts as an approval."""
+    """The event of an answer. Raises `SettingsError` for an answer of an unknown form, so it never counts as an approval."""
     by, given = "", answer
     if isinstance(answer, Mapping) and isinstance(answer.get("by"), str):
         by, given = answer["by"], {name: value for name, value in answer.items() if name != "by"}
@@ -66,7 +66,7 @@ def answer_of(answer: object, call: ToolCall, tool: AnyTool | None) -> ApprovalG
 
 
 def question(approve: Callable[..., Any], call: ToolCall, reason: str) -> Callable[[], Any]:
-    """The question to a program's `approve`, which takes the call, or the call and the reason."""
+    """The call of a program's `approve` function, which takes the tool call, or the tool call and the reason."""
     try:
         parameters = inspect.signature(approve).parameters.values()
     except (TypeError, ValueError):
@@ -80,22 +80,22 @@ def _checked(arguments: dict[str, Any], call: ToolCall, tool: AnyTool | None) ->
         text = json.dumps(arguments, allow_nan=False)
         if tool is not None:
             tool.parse(text)
-    except (TypeError, ValueError) as error:  # of JSON, or ToolArgumentsInvalid
+    except (TypeError, ValueError) as error:  # from JSON, or ToolArgumentsInvalid
         raise SettingsError(f"the approval of {call.id} has arguments that do not fit: {error}") from None
     return text
 
 
-def _of_model(state: RunState, call_id: str) -> ToolCall | None:
+def _model_call(state: RunState, call_id: str) -> ToolCall | None:
     reply = state.last_reply
     return next((call for call in reply.tool_calls if call.id == call_id), None) if reply else None
 
 
 def _check_shown(shown: ToolCall, asked: ToolCall | None, tool: AnyTool) -> None:
-    """What was shown is what the model asked for, completed: a stored state may have been changed since."""
+    """Raise if the call that was shown is not the one that the model made: a stored state may have been changed."""
     try:
         known = json.loads(shown.arguments)
         same = asked is not None and asked.name == shown.name and tool.parse(asked.arguments).given.items() <= known.items()
-    except (ValueError, AttributeError):  # of JSON, of arguments that do not fit, of what is no object
+    except (ValueError, AttributeError):  # not JSON, arguments that do not fit, or not an object
         same = False
     if not same:
         raise SettingsError(f"the call {shown.id} that waits for an approval is not the one that the model made; it is refused")

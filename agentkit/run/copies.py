@@ -1,15 +1,14 @@
-"""What is not copied with what holds it."""
+"""Values that belong to a run and are never copied or pickled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-__all__ = ["OfRun", "RunFunction"]
+__all__ = ["RunBound"]
 
 
-class OfRun:
-    """Belongs to a run, on its event loop. A deep copy or a pickle of what holds it has None in its place."""
+class RunBound:
+    """Base of values that belong to a run and its event loop. A deep copy or a pickle has None in their place."""
 
     __slots__ = ()
 
@@ -18,19 +17,6 @@ class OfRun:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _nothing, ()
-
-
-class RunFunction(OfRun):
-    """A function that belongs to a run."""
-
-    __slots__ = ("_fn",)
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
-
-    def __call__(self, *args: Any) -> Any:
-        """Call it."""
-        return self._fn(*args)
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""What a run can do next: `decide` gives one of these, and `drive` does it."""
+"""What a run can do next: `decide` returns one of these decisions, and `drive` carries it out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "Ru
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Send the transcript to the model, after saying `prompt` for `reason`."""
+    """Call the model. A `prompt` is added to the transcript first, for this `reason`."""
 
     tool_choice: str = "auto"
     prompt: Message | None = None
@@ -23,19 +23,19 @@ class AskModel:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Find out whether these calls may run, or somebody has to approve them."""
+    """Decide whether these calls may run or need an approval."""
 
     calls: list[OpenCall]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """Read the model's answer, which may call validators of the program, and decide with what it says."""
+    """Read the model's answer, which may call validators of the program, and decide again with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTools:
-    """Answer these calls: run them, or tell the model why they are not run (`refusal`; `refused` is its short name)."""
+    """Answer these calls: run them or, with a `refusal`, tell the model why they are not run (`refused` is its short name)."""
 
     calls: list[OpenCall]
     refusal: str | None = None
@@ -44,14 +44,14 @@ class RunTools:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait until somebody approves these calls or refuses them."""
+    """Wait until these calls are approved or refused."""
 
     calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the run with this value, or with an error to raise."""
+    """End the run with this output, or raise this error."""
 
     stop_reason: str
     output: Any = None

@@ -1,4 +1,4 @@
-"""How a run ends: it pauses, finishes, is left, or is closed by a cancellation or an error."""
+"""How a run stops: it pauses, finishes, is left, or is ended by a cancellation or an error."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ GIVEN_UP = "outcome unknown: the run ended while this call was running; it may o
 
 
 async def pause(run: Run, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
-    """Stop here until the approvals are given to `agent.resume`."""
+    """Pause until `agent.resume` gets the approvals."""
     result: RunResult[Any] = RunResult(None, run.state)
     await run.record(RunPaused(calls, result, digests=tuple(map(digest_of, calls))))
     return result
 
 
 async def finish(run: Run, end: Finish) -> RunResult[Any]:
-    """End the run: answer what is open, and give the result, or raise what was asked to be raised."""
+    """End the run: answer the open calls, then return the result or raise the error."""
     is_limit = end.stop_reason.startswith("limit:")
-    closed = _closed(run, end.stop_reason if is_limit else "ended")
+    answers = _closing_answers(run, end.stop_reason if is_limit else "ended")
     output = _text_so_far(run) if end.output is None and end.stop_reason != "answer" else end.output
     result: RunResult[Any] = RunResult(output, run.state)
     error: AgentError | None = end.error
     if error is None and is_limit and run.spec.limits.on_limit == "raise":
         error = LimitReached(end.stop_reason)
     last = RunFinished(end.stop_reason, str(error) if error else None, result, output=json_value(output))
-    await run.record(*closed, last)
+    await run.record(*answers, last)
     if error is not None:
         raise error
     return result
 
 
 def left(run: Run) -> RunResult[Any]:
-    """Where the run stands when it is left: nothing is recorded, and it can go on."""
+    """The result of a run that is left. Nothing is recorded, and the run can be resumed."""
     return RunResult(_text_so_far(run), run.state)
 
 
 async def abandon(run: Run, stop_reason: str, error: BaseException) -> None:
-    """Close a run that is cancelled or fails; the error gets its state as `.state`.
+    """End a run that is cancelled or has failed, and set the error's `.state`.
 
-    One whose log or whose strict observer has failed is left as it is.
+    If the log or a strict observer has failed, the run is left and nothing is recorded.
     """
     if isinstance(error, asyncio.CancelledError):
         run.observers.grace.begin()
     with contextlib.suppress(Exception, asyncio.CancelledError):
         is_left = isinstance(error, LogFailed) or error is run.observers.raised
         if run.state.stop_reason is None and not is_left:
-            await _close_all(run, stop_reason, error)
+            await _end_with_error(run, stop_reason, error)
         await run.journal.flush()
     if isinstance(error, AgentError):
         error.state = run.state
 
 
-async def _close_all(run: Run, stop_reason: str, error: BaseException) -> None:
+async def _end_with_error(run: Run, stop_reason: str, error: BaseException) -> None:
     text = None if stop_reason == "cancelled" else describe_error(error)
     last = RunFinished(stop_reason, text, RunResult(_text_so_far(run), run.state))
     try:
-        await run.record(*_closed(run, "ended"), last)
-    except asyncio.CancelledError:  # a second one: what is recorded is still stored and told
+        await run.record(*_closing_answers(run, "ended"), last)
+    except asyncio.CancelledError:  # a second one: recorded events are still stored and observed
         await run.journal.flush()
         raise
 
 
-def _closed(run: Run, refused: str) -> list[ToolFinished]:
-    """The answers of the calls that the end of the run leaves open."""
-    never = limit_text(refused) if refused.startswith("limit:") else NOT_RUN
+def _closing_answers(run: Run, refused: str) -> list[ToolFinished]:
+    """Answers to the calls that are still open when the run ends."""
+    not_run = limit_text(refused) if refused.startswith("limit:") else NOT_RUN
     return [
-        answer_of(call.call, GIVEN_UP if call.started else never, refused, unknown=call.started)
+        answer_of(call.call, GIVEN_UP if call.started else not_run, refused, unknown=call.started)
         for call in run.state.open_calls
     ]
 
@@ -92,7 +92,7 @@ def _text_so_far(run: Run) -> str | None:
 
 
 def json_value(value: Any) -> Any:
-    """The value as JSON can hold it and give it back; of what it cannot hold, the text."""
+    """The value as JSON-able data. A value that JSON cannot hold becomes its text."""
     if value is None or type(value) in (str, bool):
         return value
     from pydantic_core import to_json
@@ -104,5 +104,5 @@ def json_value(value: Any) -> Any:
 
 
 def limit_text(limit: str) -> str:
-    """What the model is told about a call that was not run because of this limit (a stop reason)."""
+    """The message for the model about a call that was not run because of this limit (a stop reason)."""
     return f"not run: the run has reached its limit of {limit.removeprefix('limit:').replace('_', ' ')}"

@@ -1,4 +1,4 @@
-"""One tool call, from the model's text to a rendered result; and which calls of a reply run together."""
+"""Runs one tool call, from the model's text to the rendered result, and plans which calls of a reply run concurrently."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from .state import OpenCall
 __all__ = ["Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
-_LONGEST_ERROR = 10_000
-_SHOWN = 500
-"""Characters of an exception's message that the model is told."""
+_MAX_ERROR = 10_000
+_MAX_MESSAGE = 500
+"""Max characters of an exception's message that the model gets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call came to: the message for the model, the full error, which it does not see, and what was mended in the
-    text of its arguments."""
+    """The outcome of a call: the message for the model, the full error (which the model does not see), and the repairs made
+    in the text of its arguments."""
 
     result: ToolResult
     error: str | None = None
     repairs: tuple[str, ...] = ()
     whole: str | None = None
-    """The result as it was rendered, where the model is told a part of it only."""
+    """The whole rendered result, if the model gets only a part of it."""
     crashed: bool = False
-    """Whether the tool raised an exception that was not made for the model."""
+    """Whether the tool raised an exception that is not meant for the model."""
     is_json: bool = False
     is_unknown: bool = False
-    """Whether the tool may still be at work, or may or may not have done its work."""
+    """Whether the tool may still be running, or may or may not have taken effect."""
     suspended: Suspended | None = None
 
 
 def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenCall]]]:
-    """The calls as stages of chains: stages run one after another, the chains of a stage together, a chain in order.
+    """The calls as stages of chains. Stages run one after another. The chains of a stage run concurrently, each in order.
 
-    Async tools and sync tools labelled `read_only` or `parallel` are a chain each. Other sync tools share one chain, in
-    call order: most functions are not thread-safe, and a call may rely on the one before it. A `sequential` tool is a
-    stage of its own.
+    Each call of an async tool, or of a sync tool labelled `read_only` or `parallel`, is a chain of its own. All other sync
+    calls share one chain, in call order: most functions are not thread-safe, and a call may rely on the previous one. A call
+    of a `sequential` tool is a stage of its own.
     """
     stages: list[list[list[OpenCall]]] = []
     in_order: list[OpenCall] = []
@@ -74,7 +74,7 @@ def plan(calls: Iterable[OpenCall], tools: ToolRegistry) -> list[list[list[OpenC
 
 
 def own_chain(stage: list[list[OpenCall]], tools: ToolRegistry) -> list[OpenCall] | None:
-    """The chain of a stage that runs in the run's own thread: the sync calls in call order, else the first sync call."""
+    """The chain of a stage that runs in the run's own thread: the ordered sync calls or, without any, the first sync call."""
     found = [(chain, tools.get(chain[0].call.name)) for chain in stage]
     sync = [(chain, tool) for chain, tool in found if tool is not None and not tool.is_async]
     in_order = [chain for chain, tool in sync if _is_in_order(tool)]
@@ -94,46 +94,46 @@ async def execute(
     arguments: Arguments | ToolArgumentsInvalid | None = None,
     veil: Veil | None = None,
 ) -> Outcome:
-    """Run one call and render its result; whatever goes wrong in it becomes an error message for the model.
+    """Run one call and render its result. Any error in it becomes an error message for the model.
 
-    `arguments` are those of the call, or why it has none, where it was parsed before: it is not parsed again.
-    `veil` is the run's.
+    `arguments` are the parsed arguments, or the error of parsing them; None if the call is not parsed yet. `veil` is the
+    run's.
 
-    The model is told the kind of error and its text, short; `Outcome.error` has the traceback. Both are without secrets. A
-    result is without the model's own key. Only a cancellation of the run itself, KeyboardInterrupt and SystemExit come out.
+    The model gets the type of the error and its shortened text; `Outcome.error` has the traceback. Secrets are removed from
+    both, and the model's own key from results. It raises only KeyboardInterrupt, SystemExit, and a cancellation of the run.
     """
-    way, hide = _Way(ctx, spec, threads or Threads(), call, arguments), (veil or Veil(spec.model)).hide
+    context, hide = _CallContext(ctx, spec, threads or Threads(), call, arguments), (veil or Veil(spec.model)).hide
     crashed = unknown = False
     try:
-        value = await _through_middleware(way)
+        value = await _through_middleware(context)
         text, is_json = _rendered(value) if spec.middleware else value
-        text, repairs, tool = hide(text), tuple(way.repairs), spec.tools.get(call.name)
-        told = shorten(text, tool.max_output if tool else None)
-        result = ToolResult(call.id, call.name, told)
-        return Outcome(result, None, repairs, None if told is text else text, is_json=is_json)
+        text, repairs, tool = hide(text), tuple(context.repairs), spec.tools.get(call.name)
+        content = shorten(text, tool.max_output if tool else None)
+        result = ToolResult(call.id, call.name, content)
+        return Outcome(result, None, repairs, None if content is text else text, is_json=is_json)
     except Suspended as suspended:
         return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
-        told = shorten(redact(hide(_text_of(error))), _LONGEST_ERROR)
-        full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {told}"
+        message = shorten(redact(hide(_text_of(error))), _MAX_ERROR)
+        full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {message}"
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        told, full, crashed, unknown = CANCELLED, traceback.format_exc(), True, True
+        message, full, crashed, unknown = CANCELLED, traceback.format_exc(), True, True
     except NoResult as error:
-        told, full, crashed, unknown = f"TimeoutError: {error}", traceback.format_exc(), True, True
+        message, full, crashed, unknown = f"TimeoutError: {error}", traceback.format_exc(), True, True
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001  the border between the model's world and the program's
-        told, full, crashed = describe_error(error, hide), traceback.format_exc(), True
-    result = ToolResult(call.id, call.name, plain_text(f"error: {told}"), is_error=True)
+    except BaseException as error:  # noqa: BLE001  the one border where any error goes to the model
+        message, full, crashed = describe_error(error, hide), traceback.format_exc(), True
+    result = ToolResult(call.id, call.name, plain_text(f"error: {message}"), is_error=True)
     full = plain_text(redact(hide(full)))
-    return Outcome(result, full, tuple(way.repairs), crashed=crashed, is_unknown=unknown)
+    return Outcome(result, full, tuple(context.repairs), crashed=crashed, is_unknown=unknown)
 
 
 async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:
-    """The arguments of a call, or why it has none."""
+    """The parsed arguments of a call, or the error of parsing them."""
     try:
         return await tool.parsed(call.arguments, threads)
     except ToolArgumentsInvalid as error:
@@ -141,51 +141,51 @@ async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Argum
 
 
 @dataclass(slots=True)
-class _Way:
-    """What goes with a call through the middleware."""
+class _CallContext:
+    """What a call needs on its way through the middleware."""
 
     ctx: RunContext[Any]
     spec: AgentSpec
     threads: Threads
     call: ToolCall
     arguments: Arguments | ToolArgumentsInvalid | None
-    """Those of `call`, or why it has none, where it is parsed already."""
+    """The parsed arguments of `call`, or the error of parsing them; None if it is not parsed yet."""
     repairs: list[str] = field(default_factory=list)
 
 
-async def _through_middleware(way: _Way) -> Any:
-    middleware = way.spec.middleware
-    if not middleware:  # rendered at once: a live object that a later call changes must not rewrite this answer
-        return await _invoke(way, way.call, _rendered)
-    inner = partial(_invoke, way)
+async def _through_middleware(context: _CallContext) -> Any:
+    middleware = context.spec.middleware
+    if not middleware:  # rendered immediately: a later call that changes the returned object must not change this answer
+        return await _invoke(context, context.call, _rendered)
+    inner = partial(_invoke, context)
     for layer in reversed(middleware):
-        inner = partial(_layered, layer, inner, way.ctx)
-    return await inner(way.call)
+        inner = partial(_layered, layer, inner, context.ctx)
+    return await inner(context.call)
 
 
 async def _layered(layer: Any, inner: Any, ctx: RunContext[Any], call: ToolCall) -> Any:
     return await layer.tool_call(call, ctx, inner)
 
 
-async def _invoke(way: _Way, call: ToolCall, finish: Callable[[Any], Any] | None = None) -> Any:
-    tool = way.spec.tools.get(call.name)
+async def _invoke(context: _CallContext, call: ToolCall, finish: Callable[[Any], Any] | None = None) -> Any:
+    tool = context.spec.tools.get(call.name)
     if tool is None:
-        raise ModelRetry(unknown_tool(call.name, way.spec.tools))
-    known = way.arguments if call == way.call else None
+        raise ModelRetry(unknown_tool(call.name, context.spec.tools))
+    known = context.arguments if call == context.call else None
     if isinstance(known, ToolArgumentsInvalid):
         raise known
-    way.arguments = None  # for one run of the function, which may change them
-    arguments = await tool.parsed(call.arguments, way.threads) if known is None else known
-    way.repairs += arguments.repairs
-    return await tool.invoke(arguments, way.ctx, way.threads, finish)
+    context.arguments = None  # for one call of the function, which may change them
+    arguments = await tool.parsed(call.arguments, context.threads) if known is None else known
+    context.repairs += arguments.repairs
+    return await tool.invoke(arguments, context.ctx, context.threads, finish)
 
 
 def unknown_tool(name: str, tools: ToolRegistry) -> str:
-    """What the model is told when it calls a tool that is not there: the names that are, nearest first."""
+    """The message for a model that calls an unknown tool: it lists the existing tools, the most similar names first."""
     name = name if len(name) <= 200 else f"{name[:200]}..."
     names = [wire_name(tool.name) for tool in tools]  # as the model knows them
-    near = nearest_names(name, names)
-    ordered = near + [n for n in names if n not in near]
+    nearest = nearest_names(name, names)
+    ordered = nearest + [n for n in names if n not in nearest]
     return f"there is no tool {name!r}; the tools are: {', '.join(ordered[:50]) or 'none'}"
 
 
@@ -197,24 +197,24 @@ def _text_of(error: BaseException) -> str:
 
 
 def describe_error(error: BaseException, hide: Callable[[str], str] = str) -> str:
-    """An exception's type and text for the model: one short text, secrets removed. `hide` takes out the model's own key."""
+    """An exception's type and short text for the model, without secrets. `hide` removes the model's own key."""
     text = _text_of(error)
     if isinstance(error, BaseExceptionGroup):
         text += ": " + "; ".join(describe_error(inner, hide) for inner in error.exceptions[:5])
-    seen = redact(hide(text[: 4 * _SHOWN]))  # a long text takes no longer; its cut end is not shown
-    short = seen if max(len(seen), len(text)) <= _SHOWN else f"{seen[:_SHOWN]}... ({len(text)} characters)"
+    seen = redact(hide(text[: 4 * _MAX_MESSAGE]))  # a long text is cut first, so that it takes no longer
+    short = seen if max(len(seen), len(text)) <= _MAX_MESSAGE else f"{seen[:_MAX_MESSAGE]}... ({len(text)} characters)"
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 
 def _rendered(value: Any) -> tuple[str, bool]:
-    """The value as text, and whether that is JSON."""
+    """The value as text, and whether the text is JSON."""
     return render(value), not isinstance(value, str)
 
 
 def render(value: Any) -> str:
-    """A tool's value as the text that the model reads: a text as it is, anything else as JSON.
+    """A tool's value as text for the model: text unchanged, anything else as JSON.
 
-    Raises TypeError, naming the type, for a value that JSON cannot hold.
+    Raises TypeError, which names the type, for a value that JSON cannot hold.
     """
     if isinstance(value, str):
         return plain_text(value)

@@ -1,4 +1,4 @@
-"""What an agent was when a run began, as a digest of each part."""
+"""Fingerprints: a digest of each part of an agent, recorded when a run begins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["digest", "fingerprint_of"]
 
 
 def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
-    """A digest of each part that decides what a run does next; the same in every process."""
+    """A digest of each part that influences what a run does. It is the same in every process."""
     answer = spec.output.tool
     return {
         "instructions": digest(spec.instructions)[:16],
@@ -24,7 +24,7 @@ def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a text, or of a value as JSON, as 64 hexadecimal digits."""
+    """The SHA-256 of a text, or of a value as JSON, in 64 hexadecimal digits."""
     if isinstance(value, str):
         data = value.encode("utf-8", "replace")
     else:

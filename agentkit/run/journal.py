@@ -18,13 +18,13 @@ __all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog", "TreeLog"]
 
 
 class Log(Protocol):
-    """Where the events of one run are kept, in order and without gaps."""
+    """Stores the events of one run, in order and without gaps."""
 
     async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
-        """Keep these events; the first is number `seq` of the run, from 0. All of them, or none and an error.
+        """Store these events: all of them, or none and raise. The first is event number `seq` of the run, from 0.
 
-        It raises where `seq` is not the number of events that it has: somebody else drives the run. It is not called again
-        before it has returned, and not at all after it has raised.
+        It must raise if `seq` is not the number of stored events, because then another process drives the run. It is called
+        again only after it has returned, and never after it has raised.
         """
         ...
 
@@ -35,26 +35,26 @@ class Log(Protocol):
 
 @runtime_checkable
 class TreeLog(Log, Protocol):
-    """A log that also has those of the runs inside: an agent that is a tool goes on after a crash where it was."""
+    """A log that also has the logs of child runs, so that an agent used as a tool continues after a crash where it was."""
 
     def child(self, run_id: str) -> Log:
-        """The log of the run with this id, which a call of this run has made; the same one each time."""
+        """The log of the child run with this id; the same log each time."""
         ...
 
 
 class MemoryLog:
-    """A log that lasts as long as the program. `children` are those of the runs inside, by run id."""
+    """A log in memory. `children` are the logs of child runs, by run id."""
 
     def __init__(self) -> None:
         self.events: list[LastingEvent] = []
         self.children: dict[str, MemoryLog] = {}
 
     def child(self, run_id: str) -> MemoryLog:
-        """The log of a run inside."""
+        """The log of a child run."""
         return self.children.setdefault(run_id, MemoryLog())
 
     async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
-        """Keep these events. Raises ValueError where `seq` is not the next number."""
+        """Store these events. Raises ValueError if `seq` is not the next number."""
         _check_next(seq, len(self.events))
         self.events += events
 
@@ -64,11 +64,11 @@ class MemoryLog:
 
 
 class JsonLinesLog:
-    """A log in a file: one event a line, as JSON. The logs of runs inside are files beside it.
+    """A log in a file, with one event a line, as JSON. The logs of child runs are files next to it.
 
-    It survives the end of the program; the operating system's own buffers are not forced to the disk. A last line that was cut
-    off by a crash is no event, and is written over. A run that is driven twice fails at its first append here; two that append
-    at the very same time are not told apart, as there is no lock.
+    It survives the end of the program, but does not force the operating system's buffers to disk. A last line that a crash cut
+    off is ignored and overwritten. If two processes drive one run, the second fails at its first append. There is no lock: two
+    appends at exactly the same time are not detected.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -77,12 +77,12 @@ class JsonLinesLog:
         self._size = 0
 
     def child(self, run_id: str) -> JsonLinesLog:
-        """The log of a run inside: `runs/a.jsonl` has `runs/a.0123456789abcdef.jsonl`, with a digest of the id."""
+        """The log of a child run. For `runs/a.jsonl` it is `runs/a.0123456789abcdef.jsonl`, with a digest of the id."""
         name = sha256(run_id.encode()).hexdigest()[:16]
         return JsonLinesLog(self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}"))
 
     async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
-        """Keep these events. Raises ValueError where `seq` is not the next number, and OSError."""
+        """Store these events. Raises ValueError if `seq` is not the next number, and OSError."""
         if self._count is None:
             await self.load()
         _check_next(seq, self._count or 0)
@@ -91,13 +91,13 @@ class JsonLinesLog:
             file.seek(self._size)
             if b"\n" in file.read():
                 raise ValueError(f"{self.path} has events after number {seq - 1} already: another run has written them")
-            file.truncate(self._size)  # what an append that was cut off has left
+            file.truncate(self._size)  # remove what an interrupted append left
             file.write(data)
         self._size += len(data)
         self._count = seq + len(events)
 
     async def load(self) -> Sequence[LastingEvent]:
-        """All events so far; none where there is no file. Raises ValueError for a line that is no event."""
+        """All events so far; none if the file does not exist. Raises ValueError for a line that is not an event."""
         whole, end, _cut = self.path.read_bytes().rpartition(b"\n") if self.path.exists() else (b"", b"", b"")
         events = [decode_event(line) for line in whole.split(b"\n")] if end else []
         self._count, self._size = len(events), len(whole) + len(end)
@@ -110,11 +110,11 @@ def _check_next(seq: int, count: int) -> None:
 
 
 class Journal:
-    """Takes the events of a run into its state, its log and to its observers.
+    """Records the events of a run: applies them to its state, appends them to its log, and notifies its observers.
 
-    Events are appended in the order in which they are recorded. Those recorded during an append go into the next one together.
-    `record` returns when its events are in the log and the observers have been told. When an append fails, the state is cut
-    back to what the log has, `failed` is set, and nothing more is recorded.
+    Events are appended in the order in which they are recorded. Events recorded during an append go into the next append
+    together. `record` returns after the events are in the log and the observers have got them. If an append fails, the state
+    is reset to what the log has, `failed` is set, and nothing more is recorded.
     """
 
     def __init__(
@@ -129,23 +129,20 @@ class Journal:
         self.failed: LogFailed | None = None
         self._log, self._hide, self._clock = log, hide, clock
         self._stored = len(state.events)
-        self._told = self._stored
-        self._turn = asyncio.Lock()
+        self._notified = self._stored
+        self._lock = asyncio.Lock()
 
     def child(self, run_id: str) -> Log | None:
-        """The log of a run inside, where this log has those."""
+        """The log of a child run, or None if this log has no child logs."""
         return self._log.child(run_id) if isinstance(self._log, TreeLog) else None
 
     @property
     def grace(self) -> Grace:
-        """What a cancelled run still waits for."""
+        """The bound on what a cancelled run still waits for."""
         return self.observers.grace
 
     async def record(self, *events: LastingEvent) -> None:
-        """Take these events in.
-
-        Raises ValueError for one that cannot follow, and `LogFailed`.
-        """
+        """Record these events. Raises ValueError for an event that does not fit the state, and `LogFailed`."""
         if self.failed is not None:
             raise self.failed
         for event in events:
@@ -154,11 +151,11 @@ class Journal:
             await self.flush()
 
     async def flush(self) -> None:
-        """Append what is not in the log yet, and tell the observers; also what a cancelled `record` has left."""
+        """Append the events that the log does not have yet, also those of a cancelled `record`, and notify the observers."""
         end = len(self.state.events)
-        async with self._turn:
+        async with self._lock:
             await self._append()
-            await self._tell(min(end, self._stored))
+            await self._notify(min(end, self._stored))
         if self.failed is not None:
             raise self.failed
 
@@ -169,36 +166,36 @@ class Journal:
             return
         cancelled: asyncio.CancelledError | None = None
         try:
-            waiting: Any = self._log.append(self._stored, batch)
-            if inspect.isawaitable(waiting):
-                future, cancelled = await self.grace.finish(waiting)
+            append: Any = self._log.append(self._stored, batch)
+            if inspect.isawaitable(append):
+                future, cancelled = await self.grace.finish(append)
                 if not future.done():
                     raise TimeoutError(f"the append did not end within {GRACE:g} s after the run was cancelled")
                 future.result()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  of a log that is not ours
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  a log is the program's own code
             self._fail(f"event {self._stored} of the run was not stored", error)
         else:
             self._stored += len(batch)
         if cancelled is not None and self.failed is None:
             raise cancelled
 
-    async def fail_with(self, inner: LogFailed) -> None:
-        """Record nothing more, as the log of a run inside has failed."""
-        async with self._turn:
-            self._fail("the log of a run inside failed", inner)
+    async def fail_with(self, error: LogFailed) -> None:
+        """Record nothing more, because the log of a child run has failed."""
+        async with self._lock:
+            self._fail("the log of a child run failed", error)
 
     def _fail(self, what: str, error: BaseException) -> None:
         self.state = RunState.replay(self.state.events[: self._stored])
         self.failed = LogFailed(f"{what}: {type(error).__name__}: {error}")
         self.failed.state, self.failed.__cause__ = self.state, error
 
-    async def _tell(self, end: int) -> None:
-        """Tell of the events before `end`; those after it are told by whoever has recorded them."""
+    async def _notify(self, end: int) -> None:
+        """Notify the observers of the events before `end`. Whoever recorded the later ones notifies of those."""
         cancelled: asyncio.CancelledError | None = None
-        while self._told < end:
-            self._told += 1
+        while self._notified < end:
+            self._notified += 1
             try:
-                await self.observers.tell(self.state.events[self._told - 1])
+                await self.observers.notify(self.state.events[self._notified - 1])
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
         if cancelled is not None:

@@ -1,4 +1,4 @@
-"""Whether calls may run: judged by the policies and by their tools, and approved by whoever the program asks."""
+"""Decides whether calls may run: policies and tools judge them, and the program's `approve` answers for some."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["ask_approval", "denied_edit", "judge"]
 
 
 class _Approvals(Policy):
-    """The option `approval` of tools, as a policy."""
+    """Applies the `approval` option of tools, as a policy."""
 
     def __init__(self, arguments: Arguments) -> None:
         self._arguments = arguments
 
     def judge(self, call: JudgedCall, ctx: JudgeContext) -> Verdict:
-        """Asks where the tool says so."""
+        """Ask if the tool needs an approval."""
         return Ask(f"{call.name} needs an approval") if call.tool.needs_approval(self._arguments) else Allow()
 
 
 async def judge(run: Run, calls: list[OpenCall]) -> None:
-    """Decide for each call whether it may run. One whose arguments do not fit may: the model is told then."""
+    """Decide for each call whether it may run. A call with invalid arguments may: running it tells the model the error."""
     await run.record(*await asyncio.gather(*(_judged(run, open_call.call) for open_call in calls)))
 
 
@@ -51,7 +51,7 @@ async def _judged(run: Run, call: ToolCall) -> CallJudged:
 
 
 async def _verdict(run: Run, call: ToolCall, arguments: Arguments, *more: Policy) -> tuple[Verdict, str]:
-    """What the policies say of the call with these arguments. They get a copy: to change it changes nothing."""
+    """The policies' verdict on the call with these arguments, and who gave it. Policies get copies of the values."""
     tool, policies = run.spec.tools[call.name], (*run.spec.policies, *more)
     values = copied(arguments.values) if run.spec.policies else {}
     context = JudgeContext(run.observers.run, run.deps, tuple(run.state.messages))
@@ -59,28 +59,28 @@ async def _verdict(run: Run, call: ToolCall, arguments: Arguments, *more: Policy
 
 
 async def denied_edit(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
-    """Why a call does not run with the arguments that were given with its approval, for the model and as a short name.
+    """Why a call may not run with the arguments that its approval gave: the message for the model, and a short name.
 
-    Whoever approves may answer a question of a policy, and cannot overrule its denial.
+    An approval can answer a policy's Ask. It cannot overrule a Deny.
     """
     call = open_call.call
     if not open_call.edited or not run.spec.policies or run.spec.tools.get(call.name) is None:
         return None
     run.parsed[call.id] = arguments = await arguments_of(call, run.spec.tools[call.name], run.threads)
     if isinstance(arguments, ToolArgumentsInvalid):
-        return None  # the model is told
+        return None  # running the call tells the model
     verdict, _by = await _verdict(run, call, arguments)
     return (f"not run: the call is not allowed: {verdict.reason}", "denied") if isinstance(verdict, Deny) else None
 
 
 async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
-    """Ask the program's `approve` about each call. False when there is nobody to ask."""
+    """Ask the program's `approve` about each call. Returns False if the program has none."""
     for call in calls:
         await run.emit(ApprovalRequired(call, _why(run, call)))
     if run.spec.approve is None:
         return False
     for call in calls:
-        tool = run.spec.tools.get(call.name) if call.id in run.state.calls else None  # that of a run inside is checked there
+        tool = run.spec.tools.get(call.name) if call.id in run.state.calls else None  # a child run checks its own calls
         given = answer_of(await _answer(run, call), call, tool)
         if given.arguments is not None:
             run.parsed.pop(call.id, None)
@@ -91,7 +91,7 @@ async def ask_approval(run: Run, calls: tuple[ToolCall, ...]) -> bool:
 async def _answer(run: Run, call: ToolCall) -> object:
     approve = run.spec.approve
     try:
-        answer = await run.threads.run(question(approve, call, _why(run, call))) if approve else None  # it may wait long
+        answer = await run.threads.run(question(approve, call, _why(run, call))) if approve else None  # it may take long
         return await answer if isinstance(answer, Awaitable) else answer
     except asyncio.CancelledError:
         if is_being_cancelled():

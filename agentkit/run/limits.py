@@ -1,4 +1,4 @@
-"""How far a run may go."""
+"""The limits of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 from .._renamed import renamed
 from ..errors import SettingsError
-from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spent, Usage, bytes_of
+from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spending, Usage, bytes_of
 from ..model import ToolSpec
 from ..prices import Price
 from .state import RunState
@@ -21,41 +21,42 @@ __all__ = ["Limits", "prompt_estimate"]
 @renamed(max_steps="steps", calls_at_once="concurrent_calls")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of one run. None means: no limit. They are checked before the call that would break them.
+    """Limits of one run. None means no limit. A limit is checked before the call that would break it.
 
-    Tokens and cost include those of runs that are part of it (`as_tool`, `within=`), which these limits bind as well, and, by
-    estimate, what the server does not count (`RunResult.uncounted`).
+    Tokens and cost include child runs (`as_tool`, `within=`), which are bound by these limits too. They also include an
+    estimate of usage that the server does not count (`RunResult.uncounted`).
 
-    A limit that is reached ends the run as a result with everything done so far and `stop_reason` "limit:<name>",
-    where the name is the field's.
+    A run that reaches a limit ends with a result: it has everything done so far, and the `stop_reason` "limit:<name>" with
+    the name of the field.
     """
 
     steps: int | None = 20
     """Model calls."""
     tool_calls: int | None = None
-    """Tool calls; those beyond it are answered without being run."""
+    """Tool calls of the run. Further calls are answered without being run."""
     calls_per_reply: int | None = 256
-    """Tool calls of one reply; those beyond it are answered without being run, and the run goes on."""
+    """Tool calls of one reply. Further calls are answered without being run, and the run goes on."""
     concurrent_calls: int | None = 64
-    """Tool calls of one reply that run at the same time; the others wait for their turn."""
+    """Tool calls of one reply that run concurrently. The others wait for a slot."""
     input_tokens: int | None = None
-    """Prompt tokens over all calls. The next prompt is taken to have those of the last prompt and its answer, and one token for
-    each four bytes that came since."""
+    """Prompt tokens of all model calls. The next prompt is estimated: the tokens of the last prompt and its answer, plus one
+    token for every four bytes added since."""
     output_tokens: int | None = None
-    """Answer tokens over all calls, thinking included."""
+    """Answer tokens of all model calls, thinking included."""
     cost: float | None = None
-    """US dollars, as far as prices are known; an unknown price counts as nothing. The next call is taken to cost its prompt,
-    read from the cache as far as it was sent before."""
+    """US dollars. A call whose price is unknown counts as 0. The next call is estimated by its prompt alone: what was sent
+    before counts as read from the cache."""
     seconds: float | None = None
-    """Wall-clock time of one drive of the run (a resume starts anew); the call under way is cancelled."""
+    """Wall-clock time of the run; it starts again with each resume. Calls in flight are cancelled."""
     depth: int | None = 8
-    """How deep runs may be inside others: an agent that calls itself as a tool is stopped here."""
+    """How deep runs may be nested. It stops an agent that calls itself as a tool."""
     repeats: int | None = None
-    """The same call with the same result, this often in the run: the model is in a loop. "limit:repeats"."""
+    """How often the run may make the same call with the same result; more means that the model is in a loop."""
     refusals: int | None = 5
-    """The same call denied by whoever approves calls, this often in the run: the model does not give up. "limit:refusals"."""
+    """How often the same call may be denied in the run; more means that the model does not give up."""
     on_limit: Literal["stop", "answer", "raise"] = "stop"
-    """"answer": one last model call without tools writes an answer first. "raise": `LimitReached` is raised."""
+    """"stop": the run ends. "answer": the model is called once more, without tools, for a last answer.
+    "raise": `LimitReached` is raised."""
 
     def __post_init__(self) -> None:
         for name in Limits.__slots__[:-1]:
@@ -70,9 +71,9 @@ class Limits:
     def before_model_call(
         self, state: RunState, price: Price | None = None, tools: Sequence[ToolSpec] = (), *, whole: bool = True
     ) -> str | None:
-        """The stop reason if one more model call would break a limit.
+        """The stop reason if one more model call would break a limit, or None.
 
-        Where it does not send the `whole` transcript, tokens and cost are left to the ledger, which sees the request.
+        If the call does not send the `whole` transcript, tokens and cost are not checked here: the ledger sees the request.
         """
         if self.steps is not None and state.steps >= self.steps:
             return "limit:steps"
@@ -89,13 +90,13 @@ class Limits:
         """Whether tokens or cost have a limit."""
         return not (self.input_tokens is None and self.output_tokens is None and self.cost is None)
 
-    def spending(self, spent: Spent, more: Spent) -> str | None:
-        """The stop reason if a call that spends so much more would break a limit."""
+    def spending(self, spent: Spending, more: Spending) -> str | None:
+        """The stop reason if a call that spends `more` would break a limit, or None."""
         usage, added = spent.usage, more.usage
         if self.input_tokens is not None and usage.input_tokens + added.input_tokens >= self.input_tokens:
             return "limit:input_tokens"
-        most = self.output_tokens
-        if most is not None and (usage.output_tokens >= most or usage.output_tokens + added.output_tokens > most):
+        limit = self.output_tokens
+        if limit is not None and (usage.output_tokens >= limit or usage.output_tokens + added.output_tokens > limit):
             return "limit:output_tokens"
         cost = spent.cost or 0.0
         if self.cost is not None and (cost >= self.cost or cost + (more.cost or 0.0) > self.cost):
@@ -103,24 +104,24 @@ class Limits:
         return None
 
     def tool_calls_left(self, state: RunState) -> int | None:
-        """How many more tool calls may run; None without a limit."""
+        """How many more tool calls may run, or None if there is no limit."""
         return None if self.tool_calls is None else max(0, self.tool_calls - state.usage.tool_calls)
 
 
-def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spent:
-    """The prompt of the next call, with these messages: its tokens, and what it costs at least."""
+def prompt_estimate(state: RunState, price: Price | None, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Spending:
+    """Estimated tokens and minimum cost of the next request's prompt, with these messages."""
     known, added = state.context_tokens, _added_bytes(state) // BYTES_PER_TOKEN
     if not known:
         added += _bytes_of_tools(tools) // BYTES_PER_TOKEN
     if messages is not state.messages:
-        most = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
-        known = min(known, most)
-        added = min(added, most - known)
-    return Spent(Usage(input_tokens=known + added), price.of_prompt(known, added) if price else 0.0)
+        whole = (sum(map(bytes_of, messages)) + _bytes_of_tools(tools)) // BYTES_PER_TOKEN
+        known = min(known, whole)
+        added = min(added, whole - known)
+    return Spending(Usage(input_tokens=known + added), price.min_prompt_cost(known, added) if price else 0.0)
 
 
 def _added_bytes(state: RunState) -> int:
-    """The bytes of the messages that are not in `context_tokens`."""
+    """The bytes of the messages that `context_tokens` does not count."""
     added = takewhile(lambda message: not isinstance(message, Assistant), reversed(state.messages))
     return sum(map(bytes_of, added if state.context_tokens else state.messages))
 

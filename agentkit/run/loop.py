@@ -1,4 +1,4 @@
-"""The loop: what comes next is a pure function of the state, and `drive` does it."""
+"""The loop: `decide` is a pure function of the state that says what comes next, and `drive` does it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ LOST_CALL = (
 
 
 def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = None) -> Decision:
-    """The next thing to do. Pure: the same arguments give the same decision, in any process, and no code of the program runs.
+    """The next thing to do. Pure: it runs no code of the program, and equal arguments give equal decisions in any process.
 
-    `answer` is what the answer in the state says, which is asked for with `ReadAnswer`.
+    `answer` is the answer in the state as it was read; the decision `ReadAnswer` asks for it.
     """
     if state.open_calls:
         return _decide_calls(state, spec)
@@ -65,9 +65,9 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
-    for never, why, refused in _never_run(calls, state, spec):
-        if never:
-            return RunTools(never, why, refused)
+    for refused_calls, message, refused in _refused_calls(calls, state, spec):
+        if refused_calls:
+            return RunTools(refused_calls, message, refused)
     ready = _within_limit(calls, state, spec)
     if not ready:
         reached = state.limit or "limit:tool_calls"
@@ -88,13 +88,13 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     return RunTools(ready)
 
 
-def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:
-    """Calls that are answered without being run, what the model is told, and the short name of the reason."""
-    most = spec.limits.calls_per_reply
+def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:
+    """Calls that are answered without being run, the message for the model, and the short name of the reason."""
+    max_calls = spec.limits.calls_per_reply
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
-    yield calls[most:] if most else [], EXCESS_CALL.format(most), "excess"
-    begun = [c for c in calls if c.started]
-    yield [c for c in begun if state.reached or not _may_go_on(c, spec)], LOST_CALL, "lost"
+    yield calls[max_calls:] if max_calls else [], EXCESS_CALL.format(max_calls), "excess"
+    started = [c for c in calls if c.started]
+    yield [c for c in started if state.reached or not _may_resume(c, spec)], LOST_CALL, "lost"
     if state.reached:  # after a crash while the run was ending
         yield calls, limit_text(state.reached), state.reached
     yield [c for c in calls if not c.started] if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
@@ -102,15 +102,15 @@ def _never_run(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Itera
     yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"
 
 
-def _may_go_on(call: OpenCall, spec: AgentSpec) -> bool:
+def _may_resume(call: OpenCall, spec: AgentSpec) -> bool:
     """Whether a call that was started may be entered again."""
     return spec.may_repeat(call.call) or (call.suspended is not None and call.call.name in spec.tools)
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
-    """The calls that may run: those that the limit leaves room for, and always the one that gives the answer.
+    """The calls that the limit allows to run. The call that gives the answer is always allowed.
 
-    A call that is run again after a crash has its room already.
+    A call that is run again after a crash is counted already.
     """
     left = 0 if state.limit else spec.limits.tool_calls_left(state)
     if left is None:
@@ -122,7 +122,7 @@ def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> li
 
 
 def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
-    """The next model call, if the limits allow it. A choice that forces a tool ends with the first call."""
+    """The next model call, if the limits allow it. A forced tool choice becomes "auto" after the first tool call."""
     limit = spec.limits.before_model_call(state, spec.price, spec.offered, whole=spec.history is None)
     if limit:
         return _at_limit(limit, state, spec)
@@ -151,14 +151,14 @@ def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
 
 
 def _invalid(last: Message, feedback: str = "") -> Finish:
-    """The end of a run whose answer was wrong too often; `last` is the answer, or what its call was told."""
+    """The end of a run whose answer was invalid too often. `last` is the answer, or the result of its call."""
     text = last.text if isinstance(last, Assistant) else ""
     why = feedback or (last.content if isinstance(last, ToolResult) else "")
     return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}", text))
 
 
 def _choice_unmet(state: RunState, spec: AgentSpec) -> bool:
-    """A forced choice that the server did not enforce; the model is told once."""
+    """Whether the server did not enforce a forced tool choice. The model is told once."""
     forced = spec.tool_choice not in ("auto", "none")
     return forced and not state.calls_made and not state.limit and "tool_choice" not in state.corrections
 
@@ -170,8 +170,8 @@ def _named(tool_choice: str) -> str:
 async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
     """Record these events, then do what `decide` says until the run finishes, pauses, or is left.
 
-    A run that is cancelled, or whose model fails, is closed: its open calls are answered. One that is left is not: nothing is
-    recorded, and it goes on elsewhere as after a kill.
+    If the run is cancelled or its model fails, its open calls are answered and its end is recorded. If it is left, nothing is
+    recorded: another process can go on with it, as after a kill.
     """
     try:
         for event in first:
@@ -194,7 +194,7 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
 
 
 async def _until_end(run: Run) -> Pause | Finish | None:
-    """The end, or None where the run is to be left."""
+    """The decision that stops the run, or None if the run is to be left."""
     clock, steps = asyncio.timeout(run.spec.limits.seconds), ModelSteps(run)
     try:
         async with clock:
@@ -209,8 +209,8 @@ async def _until_end(run: Run) -> Pause | Finish | None:
                 await _do(run, steps, decision)
     except Leaving:
         return None
-    except OverBudget as refused:
-        return Finish(refused.stop_reason)
+    except OverBudget as error:
+        return Finish(error.stop_reason)
     except TimeoutError:
         if not clock.expired():
             raise
@@ -227,7 +227,7 @@ async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:
         case RunTools():
             await run_tools(run, decision)
         case Pause() | ReadAnswer() | Finish():
-            pass  # the approvals are given, and the others do not come here
+            pass  # approvals were given; the other two never come here
         case _:
             assert_never(decision)
 
@@ -235,15 +235,15 @@ async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:
 async def _ask_model(run: Run, steps: ModelSteps, ask: AskModel) -> None:
     try:
         await steps.ask(ask)
-    except OverBudget as refused:
-        last = _at_limit(refused.stop_reason, run.state, run.spec) if refused.of_own else None
+    except OverBudget as error:
+        last = _at_limit(error.stop_reason, run.state, run.spec) if error.of_own else None
         if not isinstance(last, AskModel):
             raise
         await steps.ask(last)
 
 
 async def _read_answer(run: Run) -> Answer | Wrong | None:
-    """What the answer in the state says; a long one is read in a thread."""
+    """The answer in the state, read. A long answer is read in a worker thread."""
     reply, output = run.state.last_reply, run.spec.output
     size = len(reply.text) + sum(len(call.arguments) for call in reply.tool_calls) if reply else 0
     if size <= LONG_TEXT or isinstance(output, TextOutput):

@@ -16,21 +16,21 @@ NextToolCall: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
 
 
 class Middleware:
-    """Stands round model calls and tool calls. Override one method or both; call `next` to go on, as often as you like."""
+    """Wraps model calls and tool calls. Override one method or both, and call `next` to go on, as often as you like."""
 
     changes_requests = True
-    """Whether `model_call` may change requests. An agent whose middleware never does checks its settings when it is made."""
+    """Whether `model_call` may change requests. If no middleware does, the agent checks its settings when it is constructed."""
 
     async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
-        """Round one model call, its retries included. `ctx` is the run's context; a run made `within=ctx` is part of it.
+        """Wrap one model call, including its retries. `ctx` is the run's context; a run made `within=ctx` is its child.
 
-        A method of two arguments, `(request, next)`, gets no context.
+        The method may also take only `(request, next)`, without the context.
         """
         return await next(request)
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
-        """Round one tool call. `next` takes the call, validates its arguments and runs it; the value is not rendered yet.
+        """Wrap one tool call. `next` validates the arguments of the call, runs it, and returns the value before rendering.
 
-        An exception counts as the tool's: the model is told, and the run goes on.
+        An exception counts as the tool's: the model gets it as an error, and the run goes on.
         """
         return await next(call)

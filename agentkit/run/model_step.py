@@ -1,4 +1,4 @@
-"""The calls of the model: what is sent, what comes back, and what it spent."""
+"""The model calls of a run: the request, the reply, and the spending."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .._sync import Blocking, may_wait
 from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
 from ..history import repaired_history, unique_ids
-from ..messages import Assistant, Message, Spent, ToolCall, Usage, checked
+from ..messages import Assistant, Message, Spending, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
 from ..redact.veil import Pieces
 from ..tools.context import RunContext
@@ -27,7 +27,7 @@ __all__ = ["Leaving", "ModelSteps"]
 
 
 class Leaving(BaseException):
-    """The run is to be left, so a request that failed is not made again."""
+    """Raised instead of a retry, because the run is to be left."""
 
 
 class ModelSteps:
@@ -38,7 +38,7 @@ class ModelSteps:
         self._step = _Step()
 
     async def ask(self, ask: AskModel) -> None:
-        """One model call, and its reply into the state."""
+        """Make one model call and record its reply."""
         if ask.prompt is not None:
             await self.run.record(MessageAdded(ask.prompt, ask.reason))
         state, spec = self.run.state, self.run.spec
@@ -53,12 +53,12 @@ class ModelSteps:
         self._step = step = _Step()
         try:
             reply = await self._reply(request)
-            said = _answer_of(reply, spec.model)
+            answer = _answer_of(reply, spec.model)
         except BaseException:
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await self._end_step(step)
             raise
-        message = unique_ids(said, set(state.call_ids)) if said.tool_calls else said
+        message = unique_ids(answer, set(state.call_ids)) if answer.tool_calls else answer
         seconds = time.perf_counter() - started
         counted = step.take(reply)
         counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
@@ -76,76 +76,76 @@ class ModelSteps:
         """The context that middleware gets. Its idempotency key names the step."""
         run = self.run
         call = ToolCall("", f"model:{run.state.steps}")
-        budget = CallBudget("", run.ledger, run.depth, run.record, run.around)
+        budget = CallBudget("", run.ledger, run.depth, run.record, run.parent_budget)
         return RunContext(run.deps, run.state.run_id, call, run.state.steps, Scope(run, budget))
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
         step = self._step
-        if step.asked is not None:  # a middleware asks again: what was shown does not count
+        if step.request is not None:  # a middleware sends another request: the deltas shown so far do not count
             await self.run.emit(Retrying(1, 0.0, "a middleware sends another request"))
-        step.asked = request
-        ledger, reservation, may_repeat = self.run.ledger, None, None
+        step.request = request
+        ledger, reservation, check_limits = self.run.ledger, None, None
         if ledger.binds:
-            past_own = self.run.state.limit is not None  # the last answer
+            skip_own = self.run.state.limit is not None  # the last answer
             prompt = prompt_estimate(self.run.state, self.run.spec.price, request.messages, request.tools)
             max_tokens = request.settings.max_tokens
-            reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, past_own=past_own)
-            may_repeat = partial(ledger.check, prompt, past_own=past_own)
+            reservation = await ledger.reserve(prompt, max_tokens, self.run.spec.price, skip_own=skip_own)
+            check_limits = partial(ledger.check, prompt, skip_own=skip_own)
         pieces = Pieces(self.run.veil, self._show)
         is_watched = self.run.observers.want_deltas
-        if may_repeat or self.run.can_be_left or self.run.observers:
-            again, on_retry = partial(self._check_again, may_repeat), None if is_watched else self.run.emit
-            request = replace(request, again=again, on_retry=on_retry)
-        spent = Spent()
+        if check_limits or self.run.can_be_left or self.run.observers:
+            before_retry, on_retry = partial(self._before_retry, check_limits), None if is_watched else self.run.emit
+            request = replace(request, before_retry=before_retry, on_retry=on_retry)
+        spent = Spending()
         try:
             reply = await self.run.spec.model.reply(request, on_delta=pieces.show if is_watched else None)
         except BaseException as error:
-            spent = getattr(error, "uncounted", None) or spent
-            step.uncounted.append(spent)
+            spent = getattr(error, "estimated", None) or spent
+            step.estimated.append(spent)
             raise
         else:
             if reservation is not None:
-                spent = Spent(reply.usage + reply.uncounted.usage, (reply.cost or 0.0) + (reply.uncounted.cost or 0.0))
+                spent = Spending(reply.usage + reply.estimated.usage, (reply.cost or 0.0) + (reply.estimated.cost or 0.0))
                 reply = replace(reply, waited=reply.waited + reservation.waited)
             step.replies.append(reply)
-            step.uncounted.append(reply.uncounted)
+            step.estimated.append(reply.estimated)
             await pieces.end()
         finally:
             if reservation is not None:
                 ledger.settle(reservation, spent)
-            if step.has_ended:  # a middleware has left the request to itself
+            if step.has_ended:  # a middleware did not wait for this request
                 await self._end_step(step)
         return reply
 
-    def _check_again(self, check: Callable[[Spent], None] | None, lost: Spent) -> None:
-        """Whether the request may be made again."""
+    def _before_retry(self, check_limits: Callable[[Spending], None] | None, failed: Spending) -> None:
+        """Raise if the request may not be retried. `failed` is what its failed attempts spent."""
         if self.run.is_leaving:
             raise Leaving
-        if check is not None:
-            check(lost)
+        if check_limits is not None:
+            check_limits(failed)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
-        telling = self.run.observers.tell(delta)
-        return _as_callback(telling) if may_wait() else telling  # `ChatModel` marks its callbacks itself
+        notifying = self.run.observers.notify(delta)
+        return _as_callback(notifying) if may_wait() else notifying  # `ChatModel` marks its callbacks itself
 
     async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
-        """Record what the step spent: the reply that was taken, if one was, and what was spent beside it."""
+        """Record what the step spent: on the reply that was used, if any, and on other requests."""
         events: list[ModelReplied | UsageAdded] = [*replied]
         events += [UsageAdded("", reply.usage, reply.cost) for reply in step.replies]
         events += [
-            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.uncounted if spent.usage.total_tokens
+            UsageAdded("", spent.usage, spent.cost, estimated=True) for spent in step.estimated if spent.usage.total_tokens
         ]
-        step.replies, step.uncounted, step.has_ended = [], [], True
-        around = self.run.around
+        step.replies, step.estimated, step.has_ended = [], [], True
+        parent = self.run.parent_budget
         if not self.run.ledger.has_ended:
             await self.run.record(*events)
-        elif around is not None:
+        elif parent is not None:
             for event in events:
-                await around.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
+                await parent.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)
 
 
 def _answer_of(reply: ModelReply, model: object) -> Assistant:
-    """The message of a reply. Raises TypeError where a model, or a middleware, gives something else."""
+    """The message of a reply. Raises TypeError if a model or a middleware returned something else."""
     try:
         message = checked(reply.message)
         if not isinstance(message, Assistant):
@@ -157,19 +157,20 @@ def _answer_of(reply: ModelReply, model: object) -> Assistant:
 
 @dataclass(slots=True)
 class _Step:
-    """One step: the requests that it made, and what they spent."""
+    """One step: its requests, replies and spending."""
 
-    asked: ModelRequest | None = None
-    """What the model was sent last."""
+    request: ModelRequest | None = None
+    """The last request that was sent to the model."""
     replies: list[ModelReply] = field(default_factory=list)
-    """What it answered: more than once where a middleware asks again."""
-    uncounted: list[Spent] = field(default_factory=list)
+    """Replies of the model: several if a middleware sent several requests."""
+    estimated: list[Spending] = field(default_factory=list)
     has_ended: bool = False
 
     def take(self, reply: ModelReply) -> ModelReply:
-        """Take out the model's reply whose counts go with this one: it has the same message, else it is the last.
+        """Remove and return the model's reply that the middleware's reply is based on; its counts are recorded.
 
-        A middleware changes the message, never the counts. Where it answered without the model, these are 0.
+        This is the reply with the same message, or else the last one. A middleware may change the message, never the counts.
+        If it answered without the model, all counts are 0.
         """
         if not self.replies:
             return ModelReply(reply.message, Usage(), cost=0.0)
@@ -178,9 +179,9 @@ class _Step:
         return self.replies.pop(next(same, last))
 
 
-async def _as_callback(telling: Awaitable[None]) -> None:
+async def _as_callback(notifying: Awaitable[None]) -> None:
     with Blocking():
-        await telling
+        await notifying
 
 
 async def _model_layer(layer: Any, ctx: RunContext[Any] | None, inner: Any, request: ModelRequest) -> ModelReply:

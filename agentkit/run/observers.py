@@ -1,4 +1,4 @@
-"""The observers of a run: told of its events, and unable to break it."""
+"""The observers of a run: they get its events, and cannot break it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["GRACE", "Grace", "Observer", "Observers", "required_arguments"]
 log = logging.getLogger("agentkit")
 
 GRACE = 5.0
-"""Seconds that a cancelled run still gives its log and its observers."""
+"""Max seconds that a cancelled run waits for its log and its observers."""
 _PIECES = (TextDelta, ReasoningDelta, ToolArgsDelta)
 
 Observer: TypeAlias = Callable[..., "Awaitable[None] | None"]
 """Called with each event before the run goes on, as `(event)` or, if it requires two arguments, `(event, run)`. May be async.
 
-`run` is the `RunInfo` of the run that the event is of. Events of the runs inside come to `(event, run)` as they are, and to
-`(event)` as `Nested`. An observer that raises is logged and dropped, and the run goes on. With an attribute `strict = True` its
-error ends the run, as an AssertionError always does. With `deltas = False` it is not told of the pieces of a reply, and does
-not make the run stream.
+`run` is the `RunInfo` of the event's run. An observer `(event, run)` gets the events of child runs unchanged; an observer
+`(event)` gets them as `Nested`. If an observer raises, this is logged, the observer is dropped, and the run goes on. Its error
+ends the run if it has an attribute `strict = True`; an AssertionError always does. With `deltas = False` it gets no pieces of
+replies, and does not make the run stream.
 """
 
 
@@ -40,16 +40,16 @@ class Grace:
         self._ends_at: float | None = None
 
     def begin(self) -> None:
-        """The run is cancelled."""
+        """Start the time, because the run is cancelled."""
         if self._ends_at is None:
             self._ends_at = asyncio.get_running_loop().time() + GRACE
 
-    async def finish(self, waiting: Awaitable[Any]) -> tuple[asyncio.Future[Any], asyncio.CancelledError | None]:
-        """Wait for the end of `waiting`, also when this task is cancelled meanwhile.
+    async def finish(self, awaitable: Awaitable[Any]) -> tuple[asyncio.Future[Any], asyncio.CancelledError | None]:
+        """Wait for the awaitable, even if this task is cancelled meanwhile.
 
-        Gives its future, which is not done where the grace is over first, and the cancellation, to be raised by the caller.
+        Returns its future and the cancellation, which the caller must raise. The future is not done if the time ran out first.
         """
-        future = asyncio.ensure_future(waiting)
+        future = asyncio.ensure_future(awaitable)
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             left = None if self._ends_at is None else self._ends_at - asyncio.get_running_loop().time()
@@ -67,7 +67,7 @@ class Grace:
 
 @dataclass(slots=True, eq=False)
 class _Attached:
-    """One observer, and what it asks for."""
+    """One observer and its options."""
 
     observer: Observer
     takes_run: bool
@@ -81,81 +81,81 @@ class _Attached:
 
 
 class Observers:
-    """The observers of one run, and those of the run around it, which are told of its events as well.
+    """The observers of one run. The observers of its parent get its events too.
 
-    `raised` is the error of a strict observer, with which the run has to end.
+    `raised` is the error of a strict observer: the run must end with it.
     """
 
-    def __init__(self, observers: Iterable[Observer], run: RunInfo, around: Observers | None = None) -> None:
+    def __init__(self, observers: Iterable[Observer], run: RunInfo, parent: Observers | None = None) -> None:
         self.run, self.grace = run, Grace()
         self._attached = tuple(map(_Attached.of, observers))
-        self._around = around if around is not None and around else None
+        self._parent = parent if parent is not None and parent else None
         self._loop = asyncio.get_running_loop()
-        self._from_elsewhere: deque[tuple[Event, RunInfo]] = deque()
-        """Events of runs in other event loops, which could not wait."""
-        self._turn = asyncio.Lock()
+        self._from_other_loops: deque[tuple[Event, RunInfo]] = deque()
+        """Events of child runs on other event loops, which must not wait for this loop."""
+        self._lock = asyncio.Lock()
         self.raised: BaseException | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._attached) or self._around is not None
+        return bool(self._attached) or self._parent is not None
 
     @property
     def want_deltas(self) -> bool:
-        """Whether anybody wants the pieces of replies."""
-        return any(one.deltas for one in self._attached) or (self._around is not None and self._around.want_deltas)
+        """Whether any observer wants the pieces of replies."""
+        return any(one.deltas for one in self._attached) or (self._parent is not None and self._parent.want_deltas)
 
-    def tell(self, event: Event) -> Awaitable[None]:
-        """Tell all of an event of this run. Raises nothing but a cancellation of the run."""
-        alone = self._around is None and not self._from_elsewhere
-        return self._tell(event, event, self.run) if alone else self._tell_all(event)
+    def notify(self, event: Event) -> Awaitable[None]:
+        """Pass an event of this run to all observers. Raises only a cancellation of the run."""
+        only_own = self._parent is None and not self._from_other_loops
+        return self._notify(event, event, self.run) if only_own else self._notify_all(event)
 
-    async def _tell_all(self, event: Event) -> None:
-        if self._from_elsewhere:
-            await self._tell_waiting()
+    async def _notify_all(self, event: Event) -> None:
+        if self._from_other_loops:
+            await self._notify_queued()
         try:
-            await self._tell(event, event, self.run)
-        finally:  # a cancellation comes out when all have been told
-            if self._around is not None:
-                await self._around.tell_nested(event, self.run)
+            await self._notify(event, event, self.run)
+        finally:  # a cancellation comes out after all observers have the event
+            if self._parent is not None:
+                await self._parent.notify_nested(event, self.run)
 
-    async def tell_nested(self, event: Event, run: RunInfo) -> None:
-        """Tell all of an event of a run inside this one; without waiting from another event loop."""
+    async def notify_nested(self, event: Event, run: RunInfo) -> None:
+        """Pass an event of a child run to all observers. On another event loop, it does not wait for them."""
         try:
             if asyncio.get_running_loop() is self._loop:
-                await self._tell(event, Nested(event, run), run)
+                await self._notify(event, Nested(event, run), run)
             else:
                 with contextlib.suppress(RuntimeError):  # the loop of this run is closed
-                    self._from_elsewhere.append((event, run))
-                    self._loop.call_soon_threadsafe(_start, self._tell_waiting)
+                    self._from_other_loops.append((event, run))
+                    self._loop.call_soon_threadsafe(_start, self._notify_queued)
         finally:
-            if self._around is not None:
-                await self._around.tell_nested(event, run)
+            if self._parent is not None:
+                await self._parent.notify_nested(event, run)
 
-    async def _tell_waiting(self) -> None:
-        async with self._turn:  # in order
-            while self._from_elsewhere:
-                event, run = self._from_elsewhere.popleft()
-                await self._tell(event, Nested(event, run), run)
+    async def _notify_queued(self) -> None:
+        async with self._lock:  # in order
+            while self._from_other_loops:
+                event, run = self._from_other_loops.popleft()
+                await self._notify(event, Nested(event, run), run)
 
-    async def _tell(self, event: Event, alone: Event, run: RunInfo) -> None:
-        """`alone` is what an observer gets that is not told of the run."""
+    async def _notify(self, event: Event, for_event_only: Event, run: RunInfo) -> None:
+        """Observers that do not take the run get `for_event_only`."""
         cancelled: asyncio.CancelledError | None = None
         is_piece = isinstance(event, _PIECES)
         for one in self._attached:
             if is_piece and not one.deltas:
                 continue
             try:
-                waiting = one.observer(event, run) if one.takes_run else one.observer(alone)
-                if waiting is None:
+                awaitable = one.observer(event, run) if one.takes_run else one.observer(for_event_only)
+                if awaitable is None:
                     continue
                 if isinstance(event, LastingEvent):
-                    cancelled = await self._finish(one, waiting) or cancelled
+                    cancelled = await self._finish(one, awaitable) or cancelled
                 else:
-                    await waiting
+                    await awaitable
             except asyncio.CancelledError as error:
                 if is_being_cancelled():
                     cancelled = cancelled or error
-                else:  # its own, which would pass for the run's
+                else:  # the observer's own cancellation, which must not look like the run's
                     self._failed(one, RuntimeError("it was cancelled, and the run was not"))
             except (KeyboardInterrupt, SystemExit):
                 raise
@@ -164,9 +164,9 @@ class Observers:
         if cancelled is not None:
             raise cancelled
 
-    async def _finish(self, one: _Attached, waiting: Awaitable[None]) -> asyncio.CancelledError | None:
-        """A lasting event is taken in also where the run is cancelled meanwhile. Gives the cancellation."""
-        future, cancelled = await self.grace.finish(waiting)
+    async def _finish(self, one: _Attached, awaitable: Awaitable[None]) -> asyncio.CancelledError | None:
+        """Let an observer finish a lasting event, even if the run is cancelled meanwhile. Returns the cancellation."""
+        future, cancelled = await self.grace.finish(awaitable)
         if future.done():
             future.result()
         else:
@@ -175,8 +175,8 @@ class Observers:
         return cancelled
 
     def _failed(self, one: _Attached, error: BaseException) -> None:
-        """Drop an observer that has missed an event, so that it gets no later one."""
-        if one not in self._attached:  # a parallel call has dropped it
+        """Drop an observer that has missed an event, so that it gets no later ones."""
+        if one not in self._attached:  # a concurrent call has dropped it
             return
         self._drop(one)
         if one.strict or isinstance(error, AssertionError) or not isinstance(error, Exception):
@@ -188,12 +188,12 @@ class Observers:
         self._attached = tuple(other for other in self._attached if other is not one)
 
 
-def _start(tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.ensure_future(tell())  # noqa: RUF006  it holds the loop, which holds it
+def _start(notify: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.ensure_future(notify())  # noqa: RUF006  the loop references it through what it waits for
 
 
 def required_arguments(function: Callable[..., Any]) -> int:
-    """How many arguments the function requires; 1 where that is not known."""
+    """How many arguments the function requires; 1 if that is not known."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built in

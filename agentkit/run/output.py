@@ -1,4 +1,4 @@
-"""What an agent's answer is: text, or a value of a type that the model's answer is validated against."""
+"""The output of an agent: text, or a value of a type against which the model's answer is validated."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FENCE = re.compile(r"```(?:json)?[ \t\r]*\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The model gave its answer, and this is its value."""
+    """A valid answer of the model, and its value."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """The model gave an answer that does not fit; `feedback` tells it what to mend."""
+    """An answer that does not fit. `feedback` tells the model what to correct."""
 
     feedback: str
 
@@ -46,11 +46,11 @@ Reading: TypeAlias = Answer | Wrong | None
 
 
 class Output(Protocol):
-    """How an answer is asked for and read."""
+    """How the model is asked for its answer, and how the answer is read."""
 
     @property
     def tool(self) -> AnyTool | None:
-        """The tool by which the model answers, if it does so by a tool."""
+        """The tool with which the model answers, if there is one."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class Output(Protocol):
 
     @property
     def response_format(self) -> Literal["json_object"] | None:
-        """What the request asks the server for."""
+        """The response format that the request asks for."""
         ...
 
     def is_due(self, state: RunState) -> bool:
@@ -87,17 +87,17 @@ class TextOutput:
     response_format: None = None
 
     def is_due(self, state: RunState) -> bool:
-        """Whether there is a text."""
+        """Whether the last reply is a text."""
         return _final_text(state) is not None
 
     def read(self, state: RunState) -> Reading:
-        """The text, once there is one."""
+        """The text of the last reply, or None."""
         reply = _final_text(state)
         return None if reply is None else Answer(reply.text)
 
 
 class _Typed:
-    """A type as a JSON schema, and its validation. What is no object is the one key of an object, `answer`."""
+    """The JSON schema of a type, and its validation. A type that is not an object is wrapped as `{"answer": ...}`."""
 
     def __init__(self, output_type: Any) -> None:
         from pydantic import TypeAdapter
@@ -116,12 +116,12 @@ class _Typed:
         self.validator = replace(validator if self._is_object else one_key("answer", output_type), subject="answer")
 
     def validate(self, data: str) -> Any:
-        """The value of JSON text that fits the schema; raises `ToolArgumentsInvalid` with what is wrong."""
+        """The value of a JSON text. Raises `ToolArgumentsInvalid`, which says what does not fit the schema."""
         value, _ = self.validator.parse(data, FINAL_ANSWER, words=False)
         return value if self._is_object else value["answer"]
 
     def read_text(self, text: str) -> Any:
-        """The value of a text that is JSON, or JSON in one fence; a bare value counts where no object is wanted."""
+        """The value of a text that is JSON, or JSON in one fence. If the type is not an object, a bare value is valid too."""
         try:
             return self.validate(text)
         except ToolArgumentsInvalid:
@@ -136,7 +136,7 @@ class _Typed:
 
 
 class _Accepted(Signature):
-    """The keys of the call are those of the answer; the function gets the whole as one argument."""
+    """The arguments of the call are the keys of the answer. The function gets the whole answer as one argument."""
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
         """The answer, validated."""
@@ -145,7 +145,7 @@ class _Accepted(Signature):
 
 
 class ToolOutput:
-    """The answer is the argument of a call to the tool `final_answer`; a text that is the right JSON counts as well."""
+    """The answer is the argument of a call of the tool `final_answer`. A text that is valid JSON of the type counts too."""
 
     response_format = None
     instructions = f"When you have the answer, give it by calling the tool {FINAL_ANSWER}."
@@ -155,7 +155,7 @@ class ToolOutput:
 
     @cached_property
     def tool(self) -> AnyTool:
-        """The tool whose parameters are the answer."""
+        """The tool `final_answer`, whose parameters are the answer."""
 
         async def final_answer(answer: Any) -> str:
             return "accepted"
@@ -169,7 +169,7 @@ class ToolOutput:
         return _final_text(state) is not None or _accepted_call(state) is not None
 
     def read(self, state: RunState) -> Reading:
-        """The value of the accepted call, or of a text that is the right JSON."""
+        """The value of the accepted call, or of a text that is valid JSON of the type."""
         reply, accepted = _final_text(state), _accepted_call(state)
         try:
             if accepted is not None:
@@ -180,7 +180,7 @@ class ToolOutput:
 
 
 def _accepted_call(state: RunState) -> tuple[str, str] | None:
-    """The arguments and the result of a `final_answer` call in the last reply that was answered without an error."""
+    """Arguments and result of the first `final_answer` call of the last reply whose result is not an error."""
     reply = state.last_reply
     if reply is None or state.calls or not isinstance(state.messages[-1], ToolResult):
         return None
@@ -190,9 +190,9 @@ def _accepted_call(state: RunState) -> tuple[str, str] | None:
 
 
 class FunctionOutput:
-    """The answer is what a function returns: the model calls it as the tool `final_answer`, and it runs once.
+    """The answer is the return value of a function, which the model calls once, as the tool `final_answer`.
 
-    Its call is recorded as that of any tool. The answer is read from the record, so it is the same after a resume.
+    The call is recorded like any tool call. The answer is read from the record, so it is the same after a resume.
     """
 
     response_format = None
@@ -203,7 +203,7 @@ class FunctionOutput:
         self._recorded = _Recorded(made.function)
         self.tool: AnyTool = replace(
             made,
-            function=self._recorded.calling(made.function, is_async=made.is_async),
+            function=self._recorded.wrap(made.function, is_async=made.is_async),
             name=FINAL_ANSWER,
             description=f"{_GIVE}\n\n{made.description}".strip(),
             max_output=None,
@@ -215,7 +215,7 @@ class FunctionOutput:
         return _final_text(state) is not None or _accepted_call(state) is not None
 
     def read(self, state: RunState) -> Reading:
-        """What the function returned in the accepted call."""
+        """The value that the function returned in the accepted call."""
         accepted = _accepted_call(state)
         if accepted is not None:
             return Answer(self._recorded.value_of(accepted[1]))
@@ -225,7 +225,7 @@ class FunctionOutput:
 
 
 class _Recorded:
-    """What a function returns, as the text of its result and back. Raises `ToolDefinitionError` for what JSON cannot hold."""
+    """Converts a function's return value to text and back. Raises `ToolDefinitionError` for a type that JSON cannot hold."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         from pydantic import TypeAdapter
@@ -242,20 +242,20 @@ class _Recorded:
         self._kind: TypeAdapter[Any] | None = None if kind is str else TypeAdapter(kind)
 
     def text_of(self, value: Any) -> str:
-        """The value as text. It never fails: the function has had its effect, and must not be called again for this."""
+        """The value as text. It never fails: the function has taken effect, and must not be called again."""
         from pydantic_core import to_json
 
         if self._kind is None and isinstance(value, str):
             return value
         try:
             return (self._kind.dump_json(value, warnings="error") if self._kind else to_json(value)).decode()
-        except Exception:  # noqa: BLE001  another type than it is annotated with, or a serializer of the program's own
+        except Exception:  # noqa: BLE001  not the annotated type, or the program's serializer failed
             with contextlib.suppress(ValueError):
                 return to_json(value, fallback=repr).decode()
             return json.dumps(repr(value))
 
     def value_of(self, text: str) -> Any:
-        """The value of its text."""
+        """The value that `text_of` made this text of."""
         from pydantic import ValidationError
 
         if self._kind is None:
@@ -265,24 +265,24 @@ class _Recorded:
         except ValidationError:
             return json.loads(text)
 
-    def calling(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
-        """The function, returning the text of its value."""
+    def wrap(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        """A function that calls this one and returns its value as text."""
 
-        async def later(*args: Any, **kwargs: Any) -> str:
+        async def call_async(*args: Any, **kwargs: Any) -> str:
             return self.text_of(await function(*args, **kwargs))
 
         async def awaited(value: Awaitable[Any]) -> str:
             return self.text_of(await value)
 
-        def at_once(*args: Any, **kwargs: Any) -> Any:
+        def call_sync(*args: Any, **kwargs: Any) -> Any:
             value = function(*args, **kwargs)
             return awaited(value) if inspect.isawaitable(value) else self.text_of(value)
 
-        return functools.wraps(function)(later if is_async else at_once)
+        return functools.wraps(function)(call_async if is_async else call_sync)
 
 
 class JsonOutput:
-    """The answer is a text that is one JSON object; the schema stands in the system message."""
+    """The answer is a text that is one JSON object. The system message has the schema."""
 
     tool = None
     response_format: Literal["json_object"] = "json_object"
@@ -292,12 +292,12 @@ class JsonOutput:
 
     @property
     def instructions(self) -> str:
-        """The schema, and the word json, which servers want in the prompt."""
+        """The schema, and the word json, which servers require in the prompt."""
         schema = json.dumps(self._typed.validator.schema, ensure_ascii=False, separators=(",", ":"))
         return f"Give your final answer as one JSON object, and nothing else, that fits this JSON Schema:\n{schema}"
 
     def is_due(self, state: RunState) -> bool:
-        """Whether there is a text."""
+        """Whether the last reply is a text."""
         return _final_text(state) is not None
 
     def read(self, state: RunState) -> Reading:
@@ -312,7 +312,7 @@ class JsonOutput:
 
 
 def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
-    """The output for a type: plain text for `str`, else by `mode`; for a function, what it returns."""
+    """The output for a type: text for `str`, the return value for a function, and else by `mode`."""
     if output_type is str:
         return TextOutput()
     if inspect.isroutine(output_type) or isinstance(output_type, functools.partial | Tool):

@@ -1,4 +1,4 @@
-"""What of a prompt's beginning changed from one request to the next: a server's cache serves only what stayed the same."""
+"""Compares the beginning of a prompt with the previous request: a server's cache serves only an unchanged beginning."""
 
 from __future__ import annotations
 
@@ -13,60 +13,61 @@ from ..redact import redact
 __all__ = ["CacheMiss", "cache_misses", "change"]
 
 _UNIT = 128
-"""Tokens by which a cache may round down: the largest unit that was observed (docs/deepseek.md)."""
-_SHOWN = 40
-_AROUND = 8192
-"""Bytes on both sides of a change in which secrets are looked for: more than a private key has."""
+"""Tokens per cache unit: the largest unit observed (docs/deepseek.md). A cache may round down by as many."""
+_EXCERPT = 40
+"""Characters of each excerpt."""
+_CONTEXT = 8192
+"""Bytes on both sides of a change that are searched for secrets: more than a private key has."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheMiss:
-    """A step whose prompt was read from the cache less far than the step before had sent it."""
+    """A step that read fewer tokens from the cache than the previous prompt had."""
 
     step: int
-    """The model call, from 1."""
+    """Number of the model call, from 1."""
     expected: int
-    """Tokens of the prompt before, which this one should repeat."""
+    """Tokens of the previous prompt, which this one should repeat."""
     read: int
-    """Tokens that came from the cache."""
+    """Tokens read from the cache."""
     why: str
-    """The first byte of the prompt's text that changed, or what else did."""
+    """What changed: the first different byte of the prompt's text, or something else."""
 
     def __str__(self) -> str:
         return f"step {self.step} read {self.read:,} of {self.expected:,} tokens from the cache: {self.why}"
 
 
 def cache_misses(events: Iterable[Event]) -> list[CacheMiss]:
-    """The steps of a run that the cache did not serve, as far as the server counts its hits.
+    """The steps of a run that the server's cache missed, as far as the server reports cache hits.
 
-    A server that has counted none in this run is not known to have a cache, so a step counts where the request itself changed,
-    or where an earlier one was served. What changed is known if the agent had a `CacheReport` among its middleware.
+    A server without any hit in this run may have no cache. So a step counts only if its request changed, or if an earlier step
+    had a hit. What changed is known only if the agent's middleware has a `CacheReport`.
     """
     found: list[CacheMiss] = []
-    before: ModelReplied | None = None
+    previous: ModelReplied | None = None
     replies = [event for event in events if isinstance(event, ModelReplied)]
-    counts = False
+    has_hits = False
     for step, reply in enumerate(replies, 1):
         read = reply.usage.cache_read_tokens
-        if before is not None and (counts or reply.changed) and read + _UNIT < before.usage.input_tokens:
-            found.append(CacheMiss(step, before.usage.input_tokens, read, reply.changed or _elsewhere(before, reply)))
-        counts = counts or read > 0
-        before = reply
+        if previous is not None and (has_hits or reply.changed) and read + _UNIT < previous.usage.input_tokens:
+            found.append(CacheMiss(step, previous.usage.input_tokens, read, reply.changed or _other_reason(previous, reply)))
+        has_hits = has_hits or read > 0
+        previous = reply
     return found
 
 
-def _elsewhere(before: ModelReplied, reply: ModelReplied) -> str:
-    if before.model != reply.model:
-        return f"another model answered ({before.model}, then {reply.model})"
+def _other_reason(previous: ModelReplied, reply: ModelReplied) -> str:
+    if previous.model != reply.model:
+        return f"another model answered ({previous.model}, then {reply.model})"
     if not reply.same_prefix:
         return "the request was not compared with the one before; CacheReport() as the agent's last middleware does that"
     return "the request only grew; the server did not have its beginning in the cache, any more or yet"
 
 
 def change(before: ModelRequest, messages: Sequence[Message], after: ModelRequest, same: int) -> str:
-    """What changed in the beginning of a request; nothing where it only grew.
+    """What changed in the beginning of a request; empty if the request only grew.
 
-    `messages` are those that `before` had when it was sent, and `same` says how many of them `after` begins with.
+    `messages` are the messages of `before` when it was sent. `after` begins with the first `same` of them.
     """
     tools = _tools(before, after)
     if tools:
@@ -92,47 +93,47 @@ def _settings(before: ModelRequest, after: ModelRequest) -> str:
     for name in () if before.settings is after.settings else (field.name for field in fields(after.settings)):
         old, new = getattr(before.settings, name), getattr(after.settings, name)
         if old != new:
-            return f"the setting {name} was {old!r:.{_SHOWN}}, now {new!r:.{_SHOWN}}"
+            return f"the setting {name} was {old!r:.{_EXCERPT}}, now {new!r:.{_EXCERPT}}"
     return ""
 
 
-def _message(old: Sequence[Message], new: Sequence[Message], place: int) -> str:
-    start, was = sum(map(bytes_of, old[:place])), old[place]
-    if place >= len(new):
-        return f"byte {start:,} of the prompt's text: message {place} ({was.role}) and what follows is not sent any more"
-    now = new[place]
-    texts = _said(was), _said(now)
+def _message(old: Sequence[Message], new: Sequence[Message], index: int) -> str:
+    start, was = sum(map(bytes_of, old[:index])), old[index]
+    if index >= len(new):
+        return f"byte {start:,} of the prompt's text: message {index} ({was.role}) and what follows is not sent any more"
+    now = new[index]
+    texts = _encoded_text(was), _encoded_text(now)
     if texts[0] == texts[1]:
-        what, (before, after) = _beside(was, now)
+        what, (before, after) = _changed_field(was, now)
     else:
         at = _common(*texts)
-        start, what, (before, after) = start + at, "", _shown(*texts, at)
+        start, what, (before, after) = start + at, "", _excerpts(*texts, at)
     role = "" if now.role == was.role else f"({now.role}) "
-    return f"byte {start:,} of the prompt's text: message {place} ({was.role}){what} was {before}, now {role}{after}"
+    return f"byte {start:,} of the prompt's text: message {index} ({was.role}){what} was {before}, now {role}{after}"
 
 
-def _beside(was: Message, now: Message) -> tuple[str, tuple[str, str]]:
-    """The field in which messages differ that say the same, and its values."""
+def _changed_field(was: Message, now: Message) -> tuple[str, tuple[str, str]]:
+    """The first field, besides the text, in which two messages differ, and excerpts of its values."""
     names = ("role", *(field.name for field in fields(was)))
     name = next(name for name in names if getattr(was, name) != getattr(now, name, None))
     old, new = (str(getattr(message, name)).encode(errors="replace") for message in (was, now))
-    return f", its {name},", _shown(old, new, _common(old, new))
+    return f", its {name},", _excerpts(old, new, _common(old, new))
 
 
-def _said(message: Message) -> bytes:
+def _encoded_text(message: Message) -> bytes:
     return message_text(message).encode(errors="replace")
 
 
 def _common(a: Sequence[object], b: Sequence[object]) -> int:
-    """How many of both beginnings are the same."""
+    """The length of the common beginning."""
     return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _shown(was: bytes, now: bytes, at: int) -> tuple[str, str]:
-    """The beginnings of what differs, without secrets, which are known by what stands before them."""
-    start, end = max(0, at - _AROUND), at + _AROUND
+def _excerpts(was: bytes, now: bytes, at: int) -> tuple[str, str]:
+    """Excerpts from the first difference on, without secrets. The text before it is needed to recognise them."""
+    start, end = max(0, at - _CONTEXT), at + _CONTEXT
     same, old, new = (redact(text.decode(errors="ignore")) for text in (was[start:at], was[start:end], now[start:end]))
     if same.endswith("[redacted]") or not (old.startswith(same) and new.startswith(same)):
         return "[redacted]", "[redacted]"  # the change is within a secret
-    shown = slice(len(same), len(same) + _SHOWN)
-    return repr(old[shown]), repr(new[shown])
+    excerpt = slice(len(same), len(same) + _EXCERPT)
+    return repr(old[excerpt]), repr(new[excerpt])

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["RunResult"]
 
 @dataclass(frozen=True, slots=True)
 class RunResult(Generic[OutputT]):
-    """What a run came to.
+    """The result of a run.
 
-    `output` is the answer; when the run ended without one (a limit, a pause, a cancellation) it is None, or the text so
-    far where a text was asked for. `state` has everything else, and can be stored and resumed.
+    `output` is the answer. If the run ended without an answer (a limit, a pause, a cancellation), it is None or, for the
+    output type `str`, the text so far. `state` has everything else, and can be stored and resumed.
     """
 
     output: OutputT
@@ -37,51 +37,52 @@ class RunResult(Generic[OutputT]):
 
     @property
     def messages(self) -> list[Message]:
-        """The whole transcript; pass it to the next run as `messages=` to go on with the conversation."""
+        """The whole transcript. Pass it to the next run as `messages=` to continue the conversation."""
         return list(self.state.messages)
 
     @property
     def new_messages(self) -> list[Message]:
-        """What this run added to the messages that it was given."""
+        """The messages that this run added."""
         return self.state.messages[self.state.new_from :]
 
     @property
     def usage(self) -> Usage:
-        """Tokens, cache hits and calls of the whole run; for a step, see the `ModelReplied` events."""
+        """Tokens, cache hits and calls of the whole run. For single steps, see the `ModelReplied` events."""
         return self.state.usage
 
     @property
     def cost(self) -> float | None:
-        """US dollars: what the server told, else by the price table, an estimate; None where a price is not known."""
+        """Cost in US dollars: as the server reports it, or else estimated from the price table. None if a price is unknown."""
         return self.state.cost
 
     @property
     def price_note(self) -> str:
-        """Whose prices `cost` is made with, where they are not the server's own; empty where they are."""
+        """Whose prices `cost` is based on, if not the server's own; else empty."""
         return self.state.price_note
 
     @property
     def uncounted(self) -> Usage:
-        """What the server did not count, by estimate, and which is not in `usage` and `cost`: replies that broke off, and
-        those of a server that counts nothing. Limits hold it as well."""
-        return self.state.uncounted
+        """Estimated usage that the server did not count: replies that broke off, and replies of a server that counts nothing.
+
+        It is not in `usage` and `cost`, but limits include it.
+        """
+        return self.state.estimated_usage
 
     @property
     def waited(self) -> float:
-        """Seconds that model calls waited for their turn at the server (see `Limiter`), between retries, or for room beside
-        other calls under a limit that they share."""
+        """Seconds that model calls waited: for a slot (see `Limiter`), between retries, and for room under shared limits."""
         return self.state.waited
 
     @property
     def steps(self) -> int:
-        """How many model calls were answered."""
+        """Number of model calls that were answered."""
         return self.state.steps
 
     @property
     def cache_misses(self) -> list[CacheMiss]:
-        """The steps whose prompt the server's cache did not serve as far as it was sent before.
+        """The steps for which the server's cache missed a part of the prompt that was sent before.
 
-        Why is known if the agent has a `CacheReport` (`agentkit.middleware.cache_report`) as its last middleware.
+        The reason is known if the agent's last middleware is a `CacheReport` (`agentkit.middleware.cache_report`).
         """
         return cache_misses(self.state.events)
 
@@ -92,15 +93,15 @@ class RunResult(Generic[OutputT]):
 
     @property
     def pending(self) -> tuple[ToolCall, ...]:
-        """The calls that wait for an approval; answer them with `agent.resume(result.state, approvals={id: True})`."""
+        """The calls that wait for an approval. Answer them with `agent.resume(result.state, approvals={id: True})`."""
         return self.state.pending
 
     @property
     def uncertain(self) -> tuple[ToolCall, ...]:
-        """The calls of which nobody knows whether they took effect: given up, or lost in a crash, while they ran."""
+        """The calls that may or may not have taken effect: abandoned, or lost in a crash, while they ran."""
         return self.state.uncertain
 
     @property
     def events(self) -> list[LastingEvent]:
-        """The lasting events: the run itself."""
+        """The lasting events of the run."""
         return list(self.state.events)

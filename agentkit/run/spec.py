@@ -1,4 +1,4 @@
-"""What an agent is made of: one frozen value that the loop reads."""
+"""The parts of an agent, as one frozen value that the loop reads."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .output import Output, TextOutput
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
 
 Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
-"""Asked about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
+"""Asks about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
 
-The call has its arguments as they will run. Only True lets it run; the other answers are those of `Agent.resume`."""
+The call has the arguments with which it will run. Only True approves it; other answers are those of `Agent.resume`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class AgentSpec:
     model: Model
     tools: ToolRegistry
     offered: tuple[ToolSpec, ...]
-    """The tools as the model sees them: one value for the agent's life, so that the request's head is made once."""
+    """The tools as the model sees them. The tuple stays the same, so that the head of a request is encoded only once."""
     instructions: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
     limits: Limits = field(default_factory=Limits)
@@ -44,7 +44,7 @@ class AgentSpec:
     history: History | None = None
     approve: Approve | None = None
     price: Price | None = None
-    """What the model costs, where it is known."""
+    """The model's price, if it is known."""
     middleware: tuple[Middleware, ...] = ()
     policies: tuple[Policy, ...] = ()
     observers: tuple[Observer, ...] = ()
@@ -58,11 +58,11 @@ class AgentSpec:
         return self.output.tool.name if self.output.tool else None
 
     def is_judged(self, call: ToolCall) -> bool:
-        """Whether the call has to be judged before it runs."""
+        """Whether the call must be judged before it runs."""
         found = self.tools.get(call.name)
         return found is not None and (found.approval is not False or bool(self.policies))
 
     def may_repeat(self, call: ToolCall) -> bool:
-        """Whether a call that was started, and perhaps done, may be run again: not if its tool is gone."""
+        """Whether a started call, which may have taken effect, may be run again. False if its tool no longer exists."""
         found = self.tools.get(call.name)
         return found is not None and found.may_repeat

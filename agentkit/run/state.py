@@ -1,4 +1,4 @@
-"""The state of a run: the fold of its events, and nothing else."""
+"""The state of a run: only the fold of its events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..events import (
     encode_event,
     load_event,
 )
-from ..messages import Assistant, Message, Spent, ToolCall, Usage
+from ..messages import Assistant, Message, Spending, ToolCall, Usage
 from .fork import forked
 from .open_call import Counter, OpenCall
 
@@ -38,10 +38,10 @@ _VERSION = 2
 
 
 class RunState:
-    """Where a run stands. It changes only by `apply`; folding the same events gives the same state.
+    """The state of a run. It changes only by `apply`, and folding the same events gives the same state.
 
-    `messages` is the transcript: every call in it is answered right after its message, in call order, but for the
-    calls of the last reply, which are in `calls` until all of them are answered.
+    `messages` is the transcript. Every call in it is answered right after its message, in call order. The calls of the last
+    reply are an exception: they are in `calls` until all of them are answered.
     """
 
     def __init__(self) -> None:
@@ -52,32 +52,32 @@ class RunState:
         self.calls: dict[str, OpenCall] = {}
         self.usage = Usage()
         self.cost: float | None = 0.0
-        self.uncounted = Usage()
-        """What the server did not count, by estimate."""
+        self.estimated_usage = Usage()
+        """Estimated usage that the server did not count."""
         self.known_cost = 0.0
-        """What was spent as far as prices are known, what was not counted included: what a limit is held against."""
+        """US dollars spent, as far as prices are known, including estimated usage. `Limits(cost=)` is checked against it."""
         self.waited = 0.0
         self.context_tokens = 0
-        """Prompt and answer of the last model call: about what the next prompt will have at least. 0: nobody has counted."""
+        """Tokens of the last model call's prompt and answer: about the minimum of the next prompt. 0 if not counted."""
         self.finish_reason = ""
         self.price_note = ""
-        """Whose prices the last known cost is made with, where they are not the server's own."""
+        """Whose prices the last known cost is based on, if not the server's own."""
         self.steps = 0
         """Model calls that ended with a whole reply."""
         self.calls_made = 0
         self.call_ids: set[str] = set()
         self.corrections: dict[str, int] = {}
-        """How often the loop itself had to say something, by reason."""
+        """How many messages the loop itself added, by reason."""
         self.failures: dict[str, int] = {}
-        """Failing calls in a row, by tool; only calls that were run count."""
+        """Consecutive failed calls, by tool. Only calls that were run count."""
         self.pending: tuple[ToolCall, ...] = ()
         self.stop_reason: str | None = None
         self.reached: str | None = None
-        """The stop reason of a limit for which calls were answered without being run: the run ends with it."""
+        """The stop reason of a limit because of which calls were not run. The run ends with it."""
         self.attempts = 1
-        """How often the run was begun or resumed."""
+        """How often the run was started or resumed."""
         self.uncertain: tuple[ToolCall, ...] = ()
-        """The calls of which nobody knows whether they took effect."""
+        """The calls that may or may not have taken effect."""
         self._denied, self._exchanges = Counter(), Counter()
         self._unanswered = 0
 
@@ -87,9 +87,9 @@ class RunState:
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> RunState:
-        """The state after these events. Any prefix of a run's events is a state that can be driven on.
+        """The state after these events. Any prefix of a run's events gives a state that can be driven on.
 
-        Passing events among them, which an observer is told of as well, are left out.
+        Passing events, which observers get too, are skipped.
         """
         state = cls()
         for event in events:
@@ -99,28 +99,28 @@ class RunState:
 
     @property
     def lineage(self) -> str:
-        """Which run this is: its id, and when it began. Another run may have the same id."""
+        """Identifies the run by its id and its start time, because another run may have the same id."""
         return f"{self.run_id}@{self.events[0].at if self.events else 0}"
 
     @property
     def open_calls(self) -> list[OpenCall]:
-        """The calls of the last reply that have no answer yet, in call order."""
+        """The calls of the last reply that are not answered yet, in call order."""
         return [c for c in self.calls.values() if c.result is None]
 
     @property
     def repeats(self) -> int:
-        """How often the most frequent call was made, by its arguments and its result."""
+        """How often the most frequent call was made. Calls are equal if their arguments and results are."""
         return self._exchanges.max
 
     @property
     def refusals(self) -> int:
-        """How often the same call was denied, the most frequent one."""
+        """How often the most frequently denied call was denied."""
         return self._denied.max
 
     @property
-    def spent(self) -> Spent:
-        """All that was spent, as far as it is known: what limits are held against."""
-        return Spent(self.usage + self.uncounted, self.known_cost)
+    def spent(self) -> Spending:
+        """All known spending, including estimates. Limits are checked against it."""
+        return Spending(self.usage + self.estimated_usage, self.known_cost)
 
     @property
     def last_reply(self) -> Assistant | None:
@@ -134,9 +134,9 @@ class RunState:
         return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
 
     def apply(self, event: LastingEvent) -> LastingEvent:
-        """Take one event in and give it, with what it refers to by an id.
+        """Apply one event, and return it completed with the arguments of its call.
 
-        Raises ValueError, and changes nothing, for an event that cannot follow what came before.
+        Raises ValueError, and changes nothing, if the event does not fit the state.
         """
         self._check(event)
         event = self._completed(event)
@@ -149,9 +149,9 @@ class RunState:
             case ModelReplied():
                 self._replied(event)
             case UsageAdded():
-                self._added(event)
+                self._usage_added(event)
             case RunPaused() | RunResumed() | RunFinished():
-                self._turned(event)
+                self._status_changed(event)
             case _:
                 self._apply_to_call(event)
         self.events.append(event)
@@ -160,7 +160,7 @@ class RunState:
     def _apply_to_call(self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven) -> None:
         match event:
             case ToolStarted():
-                self._began(event)
+                self._call_started(event)
             case ToolFinished():
                 self._finished(event)
             case CallJudged():
@@ -173,11 +173,11 @@ class RunState:
                 assert_never(event)
 
     def _completed(self, event: LastingEvent) -> LastingEvent:
-        """The event with the arguments of its calls, which a stored one leaves out."""
+        """The event with the arguments of its calls, which are not stored with it."""
         match event:
             case ToolStarted(call=ToolCall(arguments="")) | ToolFinished(call=ToolCall(arguments="")):
-                return replace(event, call=self._open(event.call.id).call)
-            case ToolStarted(repaired=False) if event.call != self._open(event.call.id).call:  # as version 1 wrote it
+                return replace(event, call=self._open_call(event.call.id).call)
+            case ToolStarted(repaired=False) if event.call != self._open_call(event.call.id).call:  # version 1 wrote it so
                 return replace(event, repaired=True)
             case RunPaused():
                 known = {call.id: call for call in self.waiting}
@@ -187,7 +187,7 @@ class RunState:
 
     @property
     def waiting(self) -> list[ToolCall]:
-        """The calls that wait for an approval: the run's own, and those of runs inside it."""
+        """The calls that wait for an approval: the run's own, and those of its child runs."""
         own = [c.call for c in self.open_calls if c.verdict == "ask" and c.approved is None and not c.started]
         return [*own, *(call for c in self.open_calls for call in c.unanswered)]
 
@@ -206,19 +206,19 @@ class RunState:
             self._check_pending(event)
 
     def _check_pending(self, event: RunPaused) -> None:
-        """The calls of a pause are those that wait; another call would be approved in the place of the one that was shown."""
+        """Raise if the calls of a pause are not the calls that wait: then a call could be approved that was never shown."""
         waiting = {call.id: call for call in self.waiting}
-        for place, call in enumerate(event.pending):
+        for index, call in enumerate(event.pending):
             known = waiting.get(call.id)
             same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))
-            if known is None or not same or event.digests[place : place + 1] not in ((), (digest_of(known),)):
+            if known is None or not same or event.digests[index : index + 1] not in ((), (digest_of(known),)):
                 raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
 
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
-    def _turned(self, event: RunPaused | RunResumed | RunFinished) -> None:
+    def _status_changed(self, event: RunPaused | RunResumed | RunFinished) -> None:
         match event:
             case RunPaused():
                 self.pending = event.pending
@@ -229,10 +229,10 @@ class RunState:
                 self.stop_reason = event.stop_reason
 
     def _resumed(self) -> None:
-        if self.stop_reason is not None:  # the limit that ended the run may be another one now
+        if self.stop_reason is not None:  # the limit that ended the run may have changed since
             self.corrections = {why: n for why, n in self.corrections.items() if not why.startswith("limit:")}
             self.reached, self._denied = None, Counter()
-        if not self.pending:  # approvals that no pause has confirmed are asked for again
+        if not self.pending:  # ask again for approvals that no pause has confirmed
             for waiting in self.open_calls:
                 if waiting.judged is not None and not waiting.started:
                     waiting.call, waiting.approved, waiting.edited = waiting.judged, None, False
@@ -246,25 +246,25 @@ class RunState:
             self.calls[call.id] = OpenCall(call, self.calls_made, self.attempts - 1)
             self.calls_made += 1
         self._unanswered = len(event.message.tool_calls)
-        self._spent(event.usage, event.cost)
+        self._add_usage(event.usage, event.cost)
         self.waited += event.waited
         self.context_tokens = event.usage.total_tokens
         self.finish_reason = event.finish_reason
         self.price_note = event.price_note or self.price_note
 
-    def _spent(self, usage: Usage, cost: float | None) -> None:
+    def _add_usage(self, usage: Usage, cost: float | None) -> None:
         self.usage += usage
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         self.known_cost += cost or 0.0
 
-    def _added(self, event: UsageAdded) -> None:
+    def _usage_added(self, event: UsageAdded) -> None:
         if event.estimated:
-            self.uncounted += event.usage
+            self.estimated_usage += event.usage
             self.known_cost += event.cost or 0.0
         else:
-            self._spent(event.usage, event.cost)
+            self._add_usage(event.usage, event.cost)
 
-    def _open(self, call_id: str) -> OpenCall:
+    def _open_call(self, call_id: str) -> OpenCall:
         try:
             found = self.calls[call_id]
         except KeyError:
@@ -274,26 +274,26 @@ class RunState:
         return found
 
     def _judged(self, event: CallJudged) -> None:
-        judged = self._open(event.call_id)
+        judged = self._open_call(event.call_id)
         judged.verdict, judged.why = event.verdict, event.reason
         if event.arguments is not None:
             judged.call = replace(judged.call, arguments=event.arguments)
         judged.judged = judged.call
 
-    def _began(self, event: ToolStarted) -> None:
-        call = self._open(event.call.id)
-        if not call.started:  # a rerun after a crash counts once, and a call that goes on
+    def _call_started(self, event: ToolStarted) -> None:
+        call = self._open_call(event.call.id)
+        if not call.started:  # a call that is run again after a crash, or continues, counts once
             self.usage += Usage(tool_calls=1)
         call.started, call.call, call.suspended, call.answers = True, event.call, None, {}
 
     def _suspended(self, event: CallSuspended) -> None:
-        call = self._open(event.call_id)
+        call = self._open_call(event.call_id)
         if not call.started:
             raise ValueError(f"tool call {event.call_id!r} is suspended before it is started")
         call.suspended = event
 
     def _finished(self, event: ToolFinished) -> None:
-        answered = self._open(event.call.id)
+        answered = self._open_call(event.call.id)
         if event.result.call_id != event.call.id:
             raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
         answered.result, answered.suspended = event.result, None
@@ -323,7 +323,7 @@ class RunState:
                 if call.suspended and own_id != event.call_id:
                     call.answers[own_id] = replace(event, call_id=own_id)
                     return
-        waiting = self._open(event.call_id)
+        waiting = self._open_call(event.call_id)
         waiting.approved = event.approved
         if not event.approved:
             waiting.why = event.reason
@@ -331,7 +331,7 @@ class RunState:
             waiting.call, waiting.edited = replace(waiting.call, arguments=event.arguments), True
 
     def to_json(self) -> dict[str, Any]:
-        """The run as JSON-able data: its events, and the version of the form."""
+        """The run as JSON-able data: its events, and the version of the format."""
         return {"version": _VERSION, "events": [json.loads(encode_event(event)) for event in self.events]}
 
     @classmethod
@@ -345,11 +345,11 @@ class RunState:
         return cls.replay(load_event(event) for event in data["events"])
 
     def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:
-        """Another run that began as this one: the state after its first `until` events (None: all), under a new id.
+        """A new run with the first `until` events of this run (None: all) and a new id.
 
-        The fork and this run can both go on. Their calls have different idempotency keys, and an approval of the one is none
-        of the other. Raises ValueError where `until` leaves no event, for this run's own id, and where a call goes on in a
-        log of its own, as that has one owner.
+        The fork and this run can both continue. Their calls have different idempotency keys, and an approval in one does not
+        count in the other. Raises ValueError if `until` leaves no event, for this run's own id, and if a call continues in a
+        log of its own, which has one owner.
         """
         fork = RunState.replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
         if waiting := [c.call.id for c in fork.open_calls if c.suspended and not c.suspended.events]:

@@ -1,4 +1,4 @@
-"""A run as an iterator over its events, for async and for sync code."""
+"""A run as an iterator over its events, for async and sync code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .result import RunResult
 
 __all__ = ["RunStream", "SyncRunStream"]
 
-_ROOM = 256
-"""Events that may wait for a slow watcher; then the run waits for the watcher."""
+_MAX_QUEUED = 256
+"""Events that may be queued for a slow consumer. When the queue is full, the run waits for the consumer."""
 _CLOSING = 5.0
-"""Max seconds to wait for the end of a cancelled run. Calls in flight have `tasks.GRACE` of them; then the run is left."""
+"""Max seconds to wait for the end of a cancelled run. Calls in flight get the first `tasks.GRACE` seconds to clean up."""
 
 
 class _Channel:
@@ -31,7 +31,7 @@ class _Channel:
         self.events: deque[Event] = deque()
         self.last: Event | None = None
         self.is_released = False
-        self._room: float = _ROOM
+        self._room: float = _MAX_QUEUED
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
@@ -39,7 +39,7 @@ class _Channel:
         self.events.append(event)
         self.last = event
         self.wake()
-        is_lasting = isinstance(event, LastingEvent)  # the state holds these anyway, and a run that ends waits for nobody
+        is_lasting = isinstance(event, LastingEvent)  # the state holds these anyway, and a run must not wait when it ends
         return None if is_lasting or len(self.events) < self._room else self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
@@ -53,14 +53,14 @@ class _Channel:
             self._reader.set_result(None)
 
     def release(self) -> None:
-        """From now on, the run does not wait for its consumer."""
+        """Let the run no longer wait for its consumer."""
         self.is_released, self._room = True, inf
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
 
     def take(self) -> Event:
         event = self.events.popleft()
-        if self._writer is not None and not self._writer.done() and len(self.events) < _ROOM // 2:
+        if self._writer is not None and not self._writer.done() and len(self.events) < _MAX_QUEUED // 2:
             self._writer.set_result(None)
         return event
 
@@ -72,18 +72,18 @@ class _Channel:
 
 
 class _Consumer:
-    """The task that iterates over a stream. When it is cancelled, wherever it waits, the run is cancelled too."""
+    """The task that iterates over a stream. If it is cancelled anywhere, the run is cancelled too."""
 
     def __init__(self, run: asyncio.Task[Any], channel: _Channel) -> None:
         self._run, self._channel = run, channel
         self._task: weakref.ref[asyncio.Task[Any]] | None = None  # the task's frames may hold the stream
-        run.add_done_callback(self._leave)
+        run.add_done_callback(self._forget_task)
 
-    def is_now(self, task: asyncio.Task[Any] | None) -> None:
-        """Another task may go on with a stream that the first has left."""
+    def set_task(self, task: asyncio.Task[Any] | None) -> None:
+        """Note the task that iterates: another task may continue with a stream."""
         if task is None or (self._task is not None and self._task() is task) or self._run.done():
             return
-        self._leave()
+        self._forget_task()
         self._task = weakref.ref(task)
         task.add_done_callback(self._ended)
 
@@ -91,21 +91,21 @@ class _Consumer:
         if task.cancelled():
             _give_up(self._run, self._channel)
 
-    def _leave(self, _run: object = None) -> None:
+    def _forget_task(self, _run: object = None) -> None:
         task = self._task() if self._task is not None else None
         if task is not None:
             task.remove_done_callback(self._ended)
 
 
 class RunStream(Generic[OutputT]):
-    """Iterate over it with `async for`; the run begins when the first event is asked for.
+    """Iterate over it with `async for`. The run begins when the first event is requested.
 
-    The last event is `RunFinished` or `RunPaused` and has `.result`, as has the stream. An error that ends the run is raised
-    in its place, after the events before it.
+    The last event is `RunFinished` or `RunPaused`. It has `.result`, and so has the stream. If an error ends the run, it is
+    raised after the last event before it.
 
-    The run is cancelled when the task that iterates is cancelled, when the loop is left, and when the stream is dropped. In
-    the task that is cancelled, the iteration waits until the run has ended, for at most 5 seconds. After leaving the loop,
-    only `async with agent.stream(...) as stream` and `await stream.aclose()` wait for the end.
+    The run is cancelled when the iterating task is cancelled, and when the stream is dropped, as after a `break`. A cancelled
+    task waits until the run has ended, for at most 5 seconds. After a `break`, only `async with agent.stream(...) as stream`
+    and `await stream.aclose()` wait for the end.
     """
 
     def __init__(self, start: Callable[[Observer], Awaitable[RunResult[OutputT]]]) -> None:
@@ -121,7 +121,7 @@ class RunStream(Generic[OutputT]):
     async def __anext__(self) -> Event:
         """The next event."""
         if self._consumer is not None:
-            self._consumer.is_now(asyncio.current_task())
+            self._consumer.set_task(asyncio.current_task())
         if self._channel.events:
             return self._channel.take()
         event = await self.next_event()
@@ -136,8 +136,8 @@ class RunStream(Generic[OutputT]):
             self._task = asyncio.ensure_future(_begin(self._start, channel))
             self._task.add_done_callback(channel.wake)
             self._consumer = _Consumer(self._task, channel)
-            self._consumer.is_now(asyncio.current_task())
-            # the finalizer references the task, so that a running task is never collected together with its stream
+            self._consumer.set_task(asyncio.current_task())
+            # the finalizer references the task, so that a running task is not collected together with its stream
             weakref.finalize(self, _drop, self._task, channel).atexit = False
         while not channel.events:
             if self._task is None or self._closed:
@@ -157,7 +157,7 @@ class RunStream(Generic[OutputT]):
 
     @property
     def result(self) -> RunResult[OutputT]:
-        """The run's result, once it has ended. Raises RuntimeError before that, and the error that ended a failed run."""
+        """The result of the run. Raises RuntimeError while the run goes on, and the run's own error if it failed."""
         if self._task is None or not self._task.done():
             raise RuntimeError("the run has not ended yet; iterate over the stream to its end first")
         last = self._channel.last
@@ -167,7 +167,7 @@ class RunStream(Generic[OutputT]):
         return self._task.result()
 
     async def cancel(self) -> None:
-        """Cancel the run and wait until it has ended. The events so far, and its last, can still be iterated over."""
+        """Cancel the run and wait until it has ended. Its remaining events can still be iterated over."""
         if self._task is None:
             self._closed = True
         elif not self._task.done():
@@ -175,12 +175,12 @@ class RunStream(Generic[OutputT]):
             await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
-        """Cancel the run if it has not ended, wait until it has, and drop the events that nobody has taken."""
+        """Cancel the run unless it has ended, wait for its end, and drop its remaining events."""
         await self.cancel()
         self._closed = True
         self._channel.events.clear()
         if self._task is not None and not self._task.cancelled():
-            self._task.exception()  # retrieved, so that asyncio does not report it as lost
+            self._task.exception()  # retrieved, so that asyncio does not warn that it was never retrieved
 
     async def __aenter__(self) -> RunStream[OutputT]:
         return self
@@ -208,7 +208,7 @@ class _Iteration:
 
 
 def _drop(task: asyncio.Task[Any], channel: _Channel) -> None:
-    """End the run of a stream that has been garbage-collected, in any thread."""
+    """Cancel the run of a garbage-collected stream. Any thread may call it."""
     if task.done():
         _take_error(task)
     else:
@@ -222,9 +222,9 @@ def _take_error(task: asyncio.Task[Any]) -> None:
 
 
 def _give_up(run: asyncio.Task[Any], channel: _Channel) -> None:
-    """Cancel the run, once: a second cancellation would cut short what its calls do to tidy up.
+    """Cancel the run, but only once: a second cancellation would interrupt the cleanup of its calls.
 
-    The events of its end wait for nobody, and an error that it still raises is not reported as lost.
+    Its last events do not wait for the consumer, and asyncio does not warn about an error that it still raises.
     """
     if not channel.is_released and not run.done():
         channel.release()
@@ -237,9 +237,9 @@ async def _begin(start: Callable[[Observer], Awaitable[RunResult[OutputT]]], cha
 
 
 class SyncRunStream(Generic[OutputT]):
-    """A `RunStream` for sync code: iterate over it with `for`. The run is driven by the background loop.
+    """A `RunStream` for sync code. Iterate over it with `for`; the run is driven in the background event loop.
 
-    The run is cancelled when the loop is left and the stream is dropped. `close` and `with` also wait for its end.
+    The run is cancelled when the stream is dropped, as after a `break`. `close` and `with` also wait for its end.
     """
 
     def __init__(self, stream: RunStream[OutputT]) -> None:
@@ -262,14 +262,14 @@ class SyncRunStream(Generic[OutputT]):
 
     @property
     def result(self) -> RunResult[OutputT]:
-        """The run's result, once it has ended; as `RunStream.result`."""
+        """The result of the run, as `RunStream.result`."""
         return self._stream.result
 
     def close(self) -> None:
-        """Cancel the run if it has not ended, and wait until it has, for at most 5 seconds.
+        """Cancel the run unless it has ended, and wait for its end for at most 5 seconds.
 
-        Any thread may call it, as may a garbage collection that closes a generator around the stream. In the background
-        loop's own thread, where the run could not end meanwhile, it does not wait.
+        Any thread may call it, and so may a garbage collection that closes a generator which uses the stream. In the thread of
+        the background loop it does not wait, because the run could not end meanwhile.
         """
         self._stream._closed = True
         if self._stream._task is not None:

@@ -1,4 +1,4 @@
-"""The calls of a reply, run as far as they may run together, and each of them from its start to its end."""
+"""Runs the tool calls of a reply, concurrently where that is allowed, and records each from its start to its end."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ log = logging.getLogger("agentkit")
 
 USED = "not run: the approval of this call was used already"
 RUN_WITH = "[run with other arguments, given with the approval: {}]\n"
-"""The model reads its own arguments in the history, not these."""
+"""In the history, the model sees its own arguments, not these."""
 
 
 async def run_tools(run: Run, todo: RunTools) -> None:
-    """Answer the calls, as many at once as `plan` allows. Where the run is to be left, no further call starts."""
+    """Answer the calls, as concurrently as `plan` allows. If the run is to be left, no further call starts."""
     if todo.refusal is not None:
         await run.record(*(answer_of(call.call, todo.refusal, todo.refused) for call in todo.calls))
         return
@@ -43,20 +43,20 @@ async def run_tools(run: Run, todo: RunTools) -> None:
             await _run_chain(run, stage[0], run.own_thread)
             continue
         own = own_chain(stage, run.spec.tools)
-        turns = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(stage))
+        slots = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(stage))
         try:
-            async with asyncio.TaskGroup() as together:
+            async with asyncio.TaskGroup() as group:
                 for chain in stage:
                     threads = run.own_thread if chain is own else run.threads
-                    together.create_task(_run_chain(run, chain, threads, turns))
-        except BaseExceptionGroup as failed:  # what ends the run comes out as it is, however many calls there are
+                    group.create_task(_run_chain(run, chain, threads, slots))
+        except BaseExceptionGroup as failed:  # the error that ends the run is raised without its group
             first = failed.exceptions[0]
             raise first from first.__cause__
 
 
-async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, turns: asyncio.Semaphore | None = None) -> None:
+async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, slots: asyncio.Semaphore | None = None) -> None:
     for call in chain:
-        async with turns or contextlib.nullcontext():
+        async with slots or contextlib.nullcontext():
             if run.is_leaving:
                 return
             await _run_tool(run, call, threads)
@@ -73,12 +73,12 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
     if repaired and tool and isinstance(arguments, Arguments):
         call = replace(call, arguments=tool.as_it_runs(arguments))
-    inner = _inner_run(run, open_call)  # read before the start clears it
-    goes_on = (CallSuspended(call.id, inner.run_id),) if inner and inner.log else ()
-    await run.record(ToolStarted(call, open_call.position, repaired), *goes_on)
+    inner = _inner_run(run, open_call)  # before `ToolStarted` clears it
+    suspension = (CallSuspended(call.id, inner.run_id),) if inner and inner.log else ()
+    await run.record(ToolStarted(call, open_call.position, repaired), *suspension)
     if run.has_failed:
         return
-    budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.around)
+    budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.parent_budget)
     progress = Progress(partial(_report, run, call)) if run.observers else None
     scope = Scope(run, budget, progress, inner)
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope, open_call.attempt)
@@ -92,13 +92,13 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     try:
         if progress:
             await progress.end()
-    finally:  # the call has had its effect, whatever becomes of the run
+    finally:  # the call has taken effect, even if the run fails
         await _end(run, open_call, call, outcome, time.perf_counter() - started)
     budget.check()
 
 
 def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
-    """Why a call is not run after all, for the model and as a short name."""
+    """Why a call is refused just before it would run: the message for the model, and a short name."""
     call, state = open_call.call, run.state
     tool = run.spec.tools.get(call.name)
     if tool and tool.retries is not None and not open_call.started and state.failures.get(call.name, 0) > tool.retries:
@@ -109,7 +109,7 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
 
 
 def _inner_run(run: Run, open_call: OpenCall) -> InnerRun | None:
-    """The run that the call is, where that can go on after a crash or a pause."""
+    """The child run of the call, if it can continue after a crash or a pause."""
     tool, suspended = run.spec.tools.get(open_call.call.name), open_call.suspended
     answers = tuple(open_call.answers.values())
     if suspended and suspended.events:
@@ -127,9 +127,9 @@ async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
 
 
 async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
-    waits = outcome.suspended
-    if waits is not None:
-        await run.record(CallSuspended(call.id, waits.run_id, waits.pending, waits.events))
+    suspended = outcome.suspended
+    if suspended is not None:
+        await run.record(CallSuspended(call.id, suspended.run_id, suspended.pending, suspended.events))
         return
     if outcome.crashed:
         log.warning("the tool %s failed in run %s (call %s)\n%s", call.name, run.state.run_id, call.id, outcome.error)
@@ -152,7 +152,7 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
 
 
 def answer_of(call: ToolCall, text: str, refused: str, *, unknown: bool = False) -> ToolFinished:
-    """The answer to a call that is not run, or that nobody waits for any more."""
+    """The answer to a call that is not run, or that the run no longer waits for."""
     result = ToolResult(call.id, call.name, f"error: {text}", is_error=True)
     outcome: Literal["unknown", "not run"] = "unknown" if unknown or refused == "lost" else "not run"
     return ToolFinished(call, result, error=text, refused=refused, outcome=outcome)

@@ -1,4 +1,4 @@
-"""What a model can call: the decorator, tools and registries, what a running tool is told, and how long it may take."""
+"""What a model can call: the decorator, tools, registries, and the context, progress and timeout of a running tool."""
 
 from .context import CallScope, RunContext
 from .options import ToolOptions

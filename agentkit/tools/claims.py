@@ -1,16 +1,16 @@
-"""Which approved calls have run in this process, so that one approval runs a call once."""
+"""Remembers which approved calls have run in this process, so that an approval runs its call only once."""
 
 from __future__ import annotations
 
 __all__ = ["Claims"]
 
-_KEPT = 10_000
+_MAX_CLAIMS = 10_000
 
 
 class Claims:
-    """The approved calls that a tool has run, each by its run (`RunState.lineage`) and its id. The last 10,000 are known.
+    """The approved calls that a tool has run, identified by run (`RunState.lineage`) and call id. The last 10,000 are kept.
 
-    A state that is resumed twice in one process runs its approved call once. Another process does not know of it.
+    If a state is resumed twice in one process, its approved call runs once. Other processes do not know the claims.
     """
 
     def __init__(self) -> None:
@@ -20,10 +20,10 @@ class Claims:
         return call in self._taken
 
     def take(self, call: tuple[str, str]) -> bool:
-        """Whether this call is the caller's to run: true once for each, also among threads."""
+        """Claim a call. Returns True only for the first claim of each call, also across threads."""
         mine = object()
         if self._taken.setdefault(call, mine) is not mine:
             return False
-        while len(self._taken) > _KEPT:
+        while len(self._taken) > _MAX_CLAIMS:
             self._taken.pop(next(iter(self._taken)), None)
         return True

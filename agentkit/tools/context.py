@@ -1,4 +1,4 @@
-"""What a tool may know of the run that calls it."""
+"""The context that a tool gets from the run that calls it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ DepsT = TypeVar("DepsT")
 
 
 class CallScope(Protocol):
-    """What binds the runs that a call makes `within` it (`Scope` in run/run.py)."""
+    """Connects child runs made `within` a call to the run of the call (`Scope` in run/run.py)."""
 
     def report(self, data: Any) -> None:
-        """Show the watchers how far the call is."""
+        """Report the progress of the call to the observers."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext(Generic[DepsT]):
-    """What a tool may know of the run that calls it; a parameter annotated with it is filled by the framework.
+    """What a tool may know of the run that calls it. The framework fills a parameter that is annotated with it.
 
-    `deps` is what was given to `agent.run(deps=...)`. `position` counts the tool calls of the run from 0. An agent that a
-    tool runs is part of this run with `agent.run(task, within=ctx)`: what it spends counts here, and these limits hold.
+    `deps` is the value of `agent.run(deps=...)`. `position` counts the tool calls of the run from 0. If a tool runs another
+    agent with `agent.run(task, within=ctx)`, that run is a child of this run: its spending counts here, and the limits of this
+    run apply.
     """
 
     deps: DepsT
@@ -39,20 +40,20 @@ class RunContext(Generic[DepsT]):
 
     @property
     def idempotency_key(self) -> str:
-        """A key for this very call: the run's id and the position, the same when the call is made again after a crash.
+        """A key for this call, made of the run's id and the position. It is the same if the call runs again after a crash.
 
-        Another call may come to stand at the same place: in a fork, which has another id, or where a run is resumed from before
-        the call. The key of a call that the model made after a resume also has a digest of the call.
+        After a resume from an earlier point, another call may have the same position. So the key of a call that the model made
+        after a resume also has a digest of the call. In a fork, the run id differs.
         """
         key = f"{self.run_id}:{self.position if self.call.id or not self.call.name else self.call.name}"
         return f"{key}:{digest_of(self.call)[:8]}" if self.attempt else key
 
     def progress(self, data: Any) -> None:
-        """Show the watchers how far the tool is: text, or any value that JSON can hold.
+        """Report the progress of the tool to the observers: text, or any value that JSON can hold.
 
-        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call wait for slow
-        watchers. After that, each new report replaces the newest that waits, so the watchers always get the last one;
-        `ToolProgress.replaced` counts the others. Reports after the end of the call are dropped.
+        Any thread may call it at any time: it never blocks and never raises. Up to 256 reports of a call are queued for slow
+        observers. When the queue is full, each new report replaces the newest queued one, so observers always get the last
+        report; `ToolProgress.replaced` counts the replaced ones. Reports after the end of the call are dropped.
         """
         if self.scope is not None:
             self.scope.report(data)

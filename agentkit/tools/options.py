@@ -1,4 +1,4 @@
-"""The options of `@tool`, and what they may be."""
+"""The options of `@tool`, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ToolOptions", "check_name", "check_option", "names_of"]
 
 
 class ToolOptions(TypedDict, total=False):
-    """The options of `@tool`; their meaning is written at the fields of `Tool`."""
+    """The options of `@tool`. The fields of `Tool` document them."""
 
     name: str
     description: str
@@ -35,20 +35,20 @@ class ToolOptions(TypedDict, total=False):
     trusted_fields: Iterable[str]
 
 
-_LEAST = {"retries": 0, "max_output": 100}
+_MIN = {"retries": 0, "max_output": 100}
 _OUTPUTS = ("untrusted", "trusted")
 _FLAGS = ("returns", "parallel", "sequential", "strict", "read_only", "destructive", "idempotent", "open_world")
 
 
 def check_option(tool: str, option: str, value: Any) -> None:
-    """Raise `ToolDefinitionError` where this option of a tool cannot have this value; it says what is allowed."""
+    """Raise `ToolDefinitionError`, which says what is allowed, if an option of a tool cannot have this value."""
     match option:
         case "description" if not isinstance(value, str):
             allowed = "text"
         case "timeout" if value is not None and not (_is_number(value) and 0 < value < math.inf):
             allowed = "None or seconds above 0"
-        case "retries" | "max_output" if value is not None and not (_is_whole(value) and value >= _LEAST[option]):
-            allowed = f"None or a whole number of at least {_LEAST[option]}"
+        case "retries" | "max_output" if value is not None and not (_is_whole(value) and value >= _MIN[option]):
+            allowed = f"None or a whole number of at least {_MIN[option]}"
         case "output" if value not in _OUTPUTS:
             allowed = ", ".join(_OUTPUTS)
         case "approval" if not (isinstance(value, bool) or (callable(value) and not _is_async(value))):
@@ -61,19 +61,19 @@ def check_option(tool: str, option: str, value: Any) -> None:
 
 
 _NAME = re.compile(r"(?=\S)[^<>\x00-\x1f\x7f]{1,200}(?<=\S)")
-"""Servers take fewer characters and names of 64; the wire maps the others (models/names.py)."""
+"""Servers accept only 64 of fewer kinds of characters; `wire_name` maps other names."""
 
 
 def check_name(name: object) -> None:
-    """Raise `ToolDefinitionError` for what cannot be a tool's name."""
+    """Raise `ToolDefinitionError` for an invalid tool name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ToolDefinitionError(
-            f"tool name {name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
+            f"tool name {name!r}: a name has 1 to 200 printable characters except for < and >; give one with @tool(name=...)"
         )
 
 
 def names_of(tool: str, option: str, value: Any) -> tuple[str, ...]:
-    """The names that an option lists, in any iterable; a set's in one order."""
+    """The names in an option, from any iterable. Names of a set are sorted."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ToolDefinitionError(f"tool {tool!r}: {option} is {value!r:.80}; allowed: names, as a tuple or a list")
     names = tuple(value)

@@ -20,7 +20,7 @@ ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
 
 
 def as_tools(source: ToolLike) -> Iterator[AnyTool]:
-    """The tools in a tool, a function, or anything that holds some of these, in order."""
+    """The tools in a tool, a function, or a nested iterable of these, in order."""
     if isinstance(source, Tool):
         yield source
     elif isinstance(source, str | bytes) or (isinstance(source, Mapping) and any(isinstance(key, str) for key in source)):
@@ -33,7 +33,7 @@ def as_tools(source: ToolLike) -> Iterator[AnyTool]:
 
 
 class ToolRegistry:
-    """Tools by name. Iterating gives the tools in the order in which they were added; a name can be there once."""
+    """Tools by name. Iteration yields them in the order in which they were added. Names are unique."""
 
     def __init__(self, tools: ToolLike = ()) -> None:
         self._tools: dict[str, AnyTool] = {}
@@ -43,8 +43,8 @@ class ToolRegistry:
     def add(self, tools: ToolLike) -> None:
         """Add tools or functions.
 
-        Raises `ToolDefinitionError` when another tool has the name, or has the same name in requests (`wire_name`): the
-        model could not tell them apart.
+        Raises `ToolDefinitionError` if another tool has the same name, or the same name in requests (`wire_name`): the model
+        could not distinguish them.
         """
         for item in as_tools(tools):
             if self._tools.get(item.name, item) is not item:
@@ -61,22 +61,22 @@ class ToolRegistry:
     @overload
     def tool(self, **options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
     def tool(self, fn: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # mypy takes the keyword options for fn
-        """`@registry.tool`: as `@tool`, and the tool is added."""
+        """`@registry.tool`: like `@tool`, and adds the tool."""
         if fn is None:
             return lambda function: self.tool(function, **options)
-        self.add(made := tool(fn, **options))
-        return made
+        self.add(added := tool(fn, **options))
+        return added
 
     def schemas(self) -> list[dict[str, Any]]:
         """The tools in the form of the chat-completions API."""
         return [item.schema() for item in self]
 
     def only(self, *names: str) -> ToolRegistry:
-        """A registry of these tools alone; raises KeyError for a name that is not here."""
+        """A registry with only these tools. Raises KeyError for a name that is not in this registry."""
         return ToolRegistry([self[name] for name in names])
 
     def prefix(self, prefix: str) -> ToolRegistry:
-        """A registry of the same tools under longer names: `registry.prefix("w_")`."""
+        """A registry of the same tools with a prefix before their names: `registry.prefix("w_")`."""
         return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
 
     def __or__(self, other: ToolLike) -> ToolRegistry:
@@ -84,14 +84,14 @@ class ToolRegistry:
         return ToolRegistry([self, other])
 
     def __getitem__(self, name: str) -> AnyTool:
-        """The tool of that name; the KeyError lists the names that are here."""
+        """The tool with this name. The KeyError lists the existing names."""
         try:
             return self._tools[name]
         except KeyError:
             raise KeyError(f"no tool {name!r}; there are: {', '.join(self._tools) or 'none'}") from None
 
     def get(self, name: str) -> AnyTool | None:
-        """The tool of that name, or None."""
+        """The tool with this name, or None."""
         return self._tools.get(name)
 
     def __contains__(self, name: object) -> bool:

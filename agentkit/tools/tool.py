@@ -1,4 +1,4 @@
-"""Functions as tools: the decorator and the tool."""
+"""The `tool` decorator and the `Tool` that it makes of a function."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ..schema.parse import LONG_TEXT
 from .claims import Claims
 from .context import CallScope, RunContext
 from .options import ToolOptions, check_name, check_option, names_of
-from .tasks import NoResult, within
-from .values import completed_call, copied, is_async, returned, settled
+from .tasks import NoResult, run_with_timeout
+from .values import async_value, completed_call, copied, is_async, sync_value
 
 __all__ = ["AnyTool", "CallScope", "RunContext", "Tool", "ToolOptions", "tool"]
 
@@ -37,10 +37,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[P, R]):
-    """A function that a model can call. It can still be called as the function that it is.
+    """A function that a model can call, made by `tool`. Programs can still call it like the function.
 
-    Made by `tool`. The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's
-    defaults; policies read them, and `sensitive`, `output` and `trusted_fields`.
+    The labels `read_only`, `destructive`, `idempotent` and `open_world` are MCP's annotations with MCP's defaults. Policies
+    read them, as well as `sensitive`, `output` and `trusted_fields`.
     """
 
     function: Callable[P, R]
@@ -48,27 +48,27 @@ class Tool(Generic[P, R]):
     description: str
     signature: Signature = field(repr=False)
     timeout: float | None = None
-    """Seconds after which a call is given up and the model is told."""
+    """Seconds after which a call is cancelled. The model gets an error."""
     retries: int | None = None
-    """How often the model may try again after a failing call; then further calls are refused. None: no bound."""
+    """How often the model may retry after a failed call. Then further calls are refused. None: no limit."""
     max_output: int | None = 100_000
-    """The most characters of a result that the model is told: the head and the tail, with a count of what is left out."""
+    """Max characters of a result that the model gets. A longer one is cut in the middle, with a count of what is left out."""
     returns: bool = False
-    """Tell the model beforehand what comes back: what the docstring says of the result, and its JSON Schema."""
+    """Describe the result to the model beforehand, with the docstring's text on it and its JSON Schema."""
     parallel: bool = False
-    """A sync function that is safe to run in several threads at once (`read_only` implies it)."""
+    """The sync function may run in several threads concurrently (`read_only` implies it)."""
     sequential: bool = False
-    """Runs alone: after the calls before it in the reply, before those after it."""
+    """A call runs alone: after the previous calls of the reply, and before the later ones."""
     strict: bool = False
-    """Ask for the server's strict function mode."""
+    """Use the server's strict function mode."""
     approval: bool | Callable[..., bool] = False
-    """A call waits for an approval: always, or when this function of the call's arguments says so."""
+    """A call needs an approval: always, or if this function of the call's arguments says so."""
     read_only: bool = False
     destructive: bool = True
     idempotent: bool = False
     open_world: bool = True
     sensitive: Iterable[str] = ()
-    """Arguments that choose a destination or a victim; a tuple, whatever was given."""
+    """Names of arguments that choose a destination or a victim. Stored as a tuple."""
     output: Literal["untrusted", "trusted"] = "untrusted"
     trusted_fields: Iterable[str] = ()
 
@@ -98,8 +98,8 @@ class Tool(Generic[P, R]):
         return replace(self, function=self.function.__func__.__get__(memo[id(owner)]))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """By its name, as a function, where it stands in its module under it; else made anew, if its function can be."""
-        found = _standing_for(self.function)
+        """Pickled by its name, like a function, if its module has it under that name; else by its function and options."""
+        found = _module_tool(self.function)
         if found is self:
             return str(found.__qualname__)  # type: ignore[attr-defined]
         return _unpickled, (found or self.function, {name: getattr(self, name) for name in ToolOptions.__annotations__})
@@ -115,7 +115,7 @@ class Tool(Generic[P, R]):
 
     @cached_property
     def is_async(self) -> bool:
-        """Whether the function must be awaited; a sync one runs in a thread."""
+        """Whether the function must be awaited. A sync function runs in a thread."""
         target = self.function
         while isinstance(target, functools.partial):
             target = target.func
@@ -127,15 +127,15 @@ class Tool(Generic[P, R]):
         return ToolSpec(self.name, self._full_description(), self.parameters, self.strict)
 
     def result_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the result, from the annotation; `{}` without one. Its description is the docstring's.
+        """The JSON Schema of the result, from the annotation; `{}` without one. The docstring gives its description.
 
-        Raises `ToolDefinitionError` where the annotation is no type that JSON can hold.
+        Raises `ToolDefinitionError` if JSON cannot hold the annotated type.
         """
         schema = result_schema(self.function)
         return {**schema, "description": self.signature.returns} if self.signature.returns else schema
 
     def _full_description(self) -> str:
-        """The description, with what comes back if `returns` says so; the API has no field for it."""
+        """The description. With `returns` it includes the result, for which the API has no field."""
         if not self.returns:
             return self.description
         schema = json.dumps(self.result_schema(), ensure_ascii=False)
@@ -176,17 +176,16 @@ class Tool(Generic[P, R]):
 
     @property
     def is_run(self) -> bool:
-        """Whether a call of it is a run of an agent, which goes on after a crash where it has a log of its own."""
+        """Whether a call of the tool is a child run, which can continue after a crash if it has a log of its own."""
         return getattr(self.function, "is_run", False)
 
     @property
     def may_repeat(self) -> bool:
-        """Whether a call that was started, and perhaps done, may be run again."""
+        """Whether a started call, which may have taken effect, may be run again."""
         return self.read_only or self.idempotent
 
     def needs_approval(self, arguments: Arguments) -> bool:
-        """Whether a call with these arguments waits for an approval. Only a predicate that gives False lets it through;
-        one that raises does not."""
+        """Whether a call with these arguments needs an approval. A predicate must return False to prevent it, and not raise."""
         if not callable(self.approval):
             return self.approval
         try:
@@ -196,44 +195,43 @@ class Tool(Generic[P, R]):
             return True
 
     def as_it_runs(self, arguments: Arguments) -> str:
-        """The JSON text of a call with these arguments: what the model gave, repaired, and the defaults of the rest.
+        """The JSON text of a call with these arguments: those that the model gave, repaired and completed with defaults.
 
-        A default that JSON cannot hold, or that would not be accepted back, is left out.
+        If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
         """
         return completed_call(arguments, self.parse)
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
-        """Parse the arguments and run the function, without an agent; what it returns or raises comes out as it is."""
+        """Parse the arguments and run the function, without an agent. Returns its value, and raises its errors."""
         return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
 
     async def invoke(
         self, arguments: Arguments, ctx: RunContext[Any], threads: Threads, finish: Callable[[Any], Any] | None = None
     ) -> Any:
-        """Run the function: in a task of this loop if it is async, else in a thread, within `timeout`.
+        """Run the function, for at most `timeout`: in a task of this loop if it is async, or else in a thread.
 
-        Either has a copy of the caller's context variables. Raises `NoResult` when `timeout` is over; a TimeoutError
-        of the function comes as it is. `finish` takes the value at once where the function returned it, and
-        gives what comes out.
+        The task or thread gets a copy of the caller's context variables. `finish` converts the value there.
+        Raises `NoResult` after `timeout`. Other errors of the function, a TimeoutError included, are raised unchanged.
         """
         positional, keyword = self.signature.bind(arguments, ctx)
         run = functools.partial(self.function, *positional, **keyword)
         if self.is_async:
-            return await within(settled(run, ctx, finish), self.timeout)
+            return await run_with_timeout(async_value(run, ctx, finish), self.timeout)
         scope = asyncio.timeout(self.timeout)
         try:
             async with scope:
-                result = await threads.run(lambda: returned(run(), ctx, finish))
+                result = await threads.run(lambda: sync_value(run(), ctx, finish))
         except TimeoutError:
             if scope.expired():
                 raise NoResult(self.timeout or 0.0) from None
             raise
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
-            return await within(settled(lambda: result, ctx, finish), self.timeout)
+            return await run_with_timeout(async_value(lambda: result, ctx, finish), self.timeout)
         return result
 
 
-def _standing_for(function: Any) -> AnyTool | None:
-    """The tool that has taken the function's place in its module."""
+def _module_tool(function: Any) -> AnyTool | None:
+    """The tool that replaces the function in its module, or None."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for part in getattr(function, "__qualname__", "").split("."):
         found = getattr(found, part, None)
@@ -250,11 +248,10 @@ def tool(**options: Unpack[ToolOptions]) -> Callable[[Callable[P, R]], Tool[P, R
 def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
     """Make a function a tool: `@tool`, `@tool(timeout=5)` or `tool(fn, name="other")`.
 
-    A generator is a streaming tool: its result is the list of what it yields, and each item is a report of its progress (see
-    `RunContext.progress`: watchers that are slower than the tool miss some).
-    The schema comes from the signature, the descriptions from the docstring (Google, NumPy, reST or Epydoc style). A
-    parameter annotated `RunContext` is not shown to the model. Raises `ToolDefinitionError` when the function, a
-    parameter or an option cannot be used; it says which and what to do.
+    The schema comes from the signature, and the descriptions come from the docstring (Google, NumPy, reST or Epydoc style). A
+    parameter annotated `RunContext` is not shown to the model. A generator is a streaming tool: its result is the list of its
+    items, and each item is also reported as progress (see `RunContext.progress`: slow observers miss some). Raises
+    `ToolDefinitionError`, which says what to do, if the function, a parameter or an option cannot be used.
     """
     if fn is None:
         return lambda function: tool(function, **options)

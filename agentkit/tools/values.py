@@ -1,4 +1,4 @@
-"""What a tool's function is given and gives back: arguments with their defaults; a value, something to await, or items."""
+"""Converts what a tool's function gets and returns: arguments with defaults; plain values, awaitables and generators."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import ToolArgumentsInvalid
 from ..schema import Arguments
 from .context import RunContext
 
-__all__ = ["completed_call", "copied", "is_async", "returned", "settled"]
+__all__ = ["async_value", "completed_call", "copied", "is_async", "sync_value"]
 
 
 def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> str:
-    """The JSON text of a call with these arguments: what the model gave, and the defaults of the rest.
+    """The JSON text of a call with these arguments: those that the model gave, completed with defaults.
 
-    A default that JSON cannot hold, or that would not be accepted back, is left out.
+    If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
     """
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -36,41 +36,41 @@ def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> s
 
 
 def copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of arguments, for code that decides on them: to change it changes nothing of the call.
+    """A deep copy of arguments for code that decides on a call, so that it cannot change the call.
 
-    A value that cannot be copied is given as it is.
+    A value that cannot be copied is passed as it is.
     """
     found = {}
     for name, value in values.items():
         try:
             found[name] = copy.deepcopy(value)
-        except Exception:  # noqa: BLE001  of a type of the program's own
+        except Exception:  # noqa: BLE001  the type is the program's own
             found[name] = value
     return found
 
 
-async def settled(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """The value of an async function: all items of a generator, each of which is reported as progress."""
+async def async_value(run: Callable[[], Any], ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """The value of an async function. For a generator, the list of its items, each also reported as progress."""
     result = run()
     if inspect.isasyncgen(result):
         async with contextlib.aclosing(result):
-            value: Any = [_reported(item, ctx) async for item in result]
+            value: Any = [_report_item(item, ctx) async for item in result]
     else:
         value = await result
     return finish(value) if finish else value
 
 
-def returned(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
-    """What a sync function comes to: finished, unless there is something to await."""
-    value = [_reported(item, ctx) for item in result] if inspect.isgenerator(result) else result
+def sync_value(result: Any, ctx: RunContext[Any], finish: Callable[[Any], Any] | None) -> Any:
+    """The value of a sync function, finished unless it must be awaited. For a generator, the list of its items."""
+    value = [_report_item(item, ctx) for item in result] if inspect.isgenerator(result) else result
     return value if finish is None or inspect.isawaitable(value) or inspect.isasyncgen(value) else finish(value)
 
 
 def is_async(fn: object) -> bool:
-    """Whether calling it gives something to await, or an asynchronous generator."""
+    """Whether the function is a coroutine function or an asynchronous generator function."""
     return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
 
 
-def _reported(item: Any, ctx: RunContext[Any]) -> Any:
+def _report_item(item: Any, ctx: RunContext[Any]) -> Any:
     ctx.progress(item)
     return item
