@@ -78,6 +78,7 @@ from .run.stream import RunStream, SyncRunStream
 from .tools.context import RunContext
 from .tools.registry import ToolRegistry
 from .tools.tool import Tool, tool
+from .tools.toolset import Toolset
 
 if TYPE_CHECKING:
     from .models.chat import ChatModel
@@ -160,6 +161,7 @@ __all__ = [
     "ToolRegistry",
     "ToolResult",
     "ToolStarted",
+    "Toolset",
     "Usage",
     "UsageAdded",
     "User",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
 from typing import Any, TypedDict, cast
 
+from ._per_run import OVERRIDES, Instructions, Tools
 from .errors import SettingsError, ToolDefinitionError
 from .history import History
 from .messages import Message
@@ -22,8 +24,8 @@ from .run.output import Output, output_of
 from .run.run import Leave
 from .run.spec import AgentSpec, Approve
 from .run.state import RunState
-from .tools.registry import ToolLike, ToolRegistry
-from .tools.tool import RunContext
+from .tools.registry import ToolRegistry
+from .tools.tool import RunContext, Tool
 
 __all__ = [
     "AgentParts", "RunOptions", "check_options", "check_parts", "check_price", "check_settings", "known_state", "model_of",
@@ -41,13 +43,19 @@ class RunOptions(TypedDict, total=False):
     within: RunContext[Any] | None
     log: Log | None
     leave: Leave | None
+    metadata: Mapping[str, Any] | None
+    model: str | Model | None
+    tools: Tools
+    instructions: Instructions
+    settings: ModelSettings | None
+    limits: Limits | None
 
 
 class AgentParts(TypedDict, total=False):
     """The parts of an agent except for its model and output type. `Agent` documents them."""
 
-    instructions: str
-    tools: ToolLike
+    instructions: Instructions
+    tools: Tools
     tool_choice: str
     settings: ModelSettings | None
     limits: Limits | None
@@ -58,13 +66,13 @@ class AgentParts(TypedDict, total=False):
     output_retries: int
     deps_type: type[Any] | None
     name: str
+    description: str
     policy: Policy | Iterable[Policy]
     observers: Iterable[Observer]
     clock: Callable[[], float]
 
 
 _KINDS: dict[str, tuple[Any, ...]] = {
-    "instructions": (str,),
     "tool_choice": (str,),
     "settings": (ModelSettings, NoneType),
     "limits": (Limits, NoneType),
@@ -75,6 +83,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "output_retries": (int,),
     "deps_type": (type, NoneType),
     "name": (str,),
+    "description": (str,),
     "policy": (tuple,),
     "observers": (tuple,),
     "clock": (Callable,),
@@ -121,7 +130,9 @@ def several(parts: Any, one: type[Any] = NoneType) -> Any:
 
 def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpec:
     output = output_of(parts["output_type"], info.output_mode)
-    registry = _with_answer(ToolRegistry(parts["tools"]), output)
+    tools = [item for item in parts["tools"] if isinstance(item, Tool) and item.enabled is not False]
+    registry = _with_answer(ToolRegistry(tools), output)
+    texts = [part for part in parts["instructions"] if isinstance(part, str)]
     names, tool_choice, retry = tool_names(registry), parts["tool_choice"], parts["retry"]
     if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
         raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
@@ -130,7 +141,7 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
         model=retry.wrap(model) if retry else model,
         tools=registry,
         offered=tuple(item.spec for item in registry),
-        instructions="\n\n".join(part for part in (parts["instructions"], output.instructions) if part),
+        instructions="\n\n".join(part for part in (*texts, output.instructions) if part),
         settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
         limits=parts["limits"] or Limits(),
         price=info.price,
@@ -157,7 +168,7 @@ def check_price(info: ModelInfo, limits: Limits | None) -> None:
 
 def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
     """Raise `SettingsError` for run options that cannot work. It makes `observers` a tuple."""
-    unknown = sorted({*options} - {*RunOptions.__annotations__})
+    unknown = sorted({*options} - {*RunOptions.__annotations__, *OVERRIDES})
     if unknown:
         raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
     observers = options.get("observers") or ()
@@ -175,9 +186,19 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
         raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
     if leave is not None and not hasattr(leave, "is_set"):
         raise SettingsError(f"leave is {leave!r:.80}; allowed: an Event, or anything with `is_set()`, or None")
+    _check_metadata(options.get("metadata"))
     deps = options.get("deps")
     if deps_type is not None and not isinstance(deps, deps_type):
         raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {deps_type.__name__}")
+
+
+def _check_metadata(metadata: object) -> None:
+    try:
+        is_json = metadata is None or (isinstance(metadata, Mapping) and json.loads(json.dumps(metadata)) == metadata)
+    except (TypeError, ValueError, RecursionError):
+        is_json = False
+    if not is_json:
+        raise SettingsError(f"metadata is {metadata!r:.80}; allowed: a dict with text as keys and values that JSON can hold")
 
 
 async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) -> RunState:

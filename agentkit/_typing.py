@@ -12,3 +12,5 @@ else:
     from typing import TypeVar
 
     OutputT = TypeVar("OutputT")
+
+T = TypeVar("T")

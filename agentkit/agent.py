@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -25,33 +24,45 @@ from ._agent_parts import (
     spec_of,
     tool_names,
 )
-from ._typing import OutputT
-from .errors import LogFailed, ModelRetry, SettingsError, Suspended
+from ._agent_tool import scope_of, tool_of
+from ._per_run import (
+    OVERRIDES,
+    Conversation,
+    Instructions,
+    Tools,
+    depends_on_run,
+    instructions_of,
+    parts_for,
+    tools_of,
+)
+from ._typing import OutputT, T
+from .errors import SettingsError
 from .events import LastingEvent, RunResumed, RunStarted
-from .history import History, repaired_history
-from .messages import Assistant, Message, System, ToolResult, User, checked, plain_text
+from .history import History
 from .model import Model, ModelSettings, close, info_of
 from .models.rate_limit import as_run
 from .models.retry import Retry
 from .policy import Policy
 from .run.approvals import Approvals, answers
+from .run.copies import followed
 from .run.fingerprint import digest, fingerprint_of
 from .run.limits import Limits
 from .run.loop import drive
 from .run.middleware import Middleware
 from .run.observers import Observer
 from .run.result import RunResult
-from .run.run import Attachments, Run, Scope
+from .run.run import Attachments, Run
 from .run.spec import Approve
 from .run.state import RunState
 from .run.stream import RunStream, SyncRunStream
-from .tools.registry import ToolLike, as_tools
-from .tools.tool import AnyTool, RunContext, tool
+from .tools.context import RunContext
+from .tools.registry import ToolRegistry
+from .tools.tool import AnyTool, Tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
 
-_OWN = ("_parts", "model", "deps_type", "spec", "fingerprint")
+_OWN = ("_parts", "_depends_on_run", "model", "deps_type", "spec", "fingerprint")
 
 
 class Agent(Generic[OutputT]):
@@ -81,8 +92,8 @@ class Agent(Generic[OutputT]):
         self,
         model: str | Model | None = None,
         *,
-        instructions: str = "",
-        tools: ToolLike = (),
+        instructions: Instructions = "",
+        tools: Tools = (),
         output_type: Any = str,
         tool_choice: str = "auto",
         settings: ModelSettings | None = None,
@@ -94,11 +105,12 @@ class Agent(Generic[OutputT]):
         output_retries: int = 2,
         deps_type: type[Any] | None = None,
         name: str = "",
+        description: str = "",
         policy: Policy | Iterable[Policy] = (),
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        tools = tuple(as_tools(tools))  # read once: it may be a generator
+        tools, instructions = tools_of(tools), instructions_of(instructions)  # read once: they may be generators
         middleware, observers, policy = several(middleware), several(observers), several(policy, Policy)
         self._parts = {name: value for name, value in locals().items() if name != "self"}
         check_parts(self._parts)
@@ -107,6 +119,7 @@ class Agent(Generic[OutputT]):
         info = info_of(self.model)
         check_price(info, limits)
         self.spec = spec_of(self.model, info, self._parts)
+        self._depends_on_run = depends_on_run(self._parts)
         check_settings(info, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
@@ -114,7 +127,22 @@ class Agent(Generic[OutputT]):
         unknown = sorted({*changes} - {*self._parts})
         if unknown:
             raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
-        return Agent(**{**self._parts, **changes})
+        return _made_of(type(self), {**self._all_parts, **changes}, self._more)
+
+    @property
+    def name(self) -> str:
+        """The agent's name, which stands in the events of its runs."""
+        return self.spec.name
+
+    @property
+    def description(self) -> str:
+        """What the agent is for, in words for another agent."""
+        return str(self._parts["description"])
+
+    @property
+    def tools(self) -> ToolRegistry:
+        """The agent's tools, without those that depend on the run."""
+        return ToolRegistry([item for item in self._parts["tools"] if isinstance(item, Tool)])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Agent[OutputT]:
         """Another agent: with copies of its model, middleware and policies, and the same tools, functions and observers.
@@ -122,7 +150,7 @@ class Agent(Generic[OutputT]):
         A method of an object that is copied as well becomes one of the copy. A part that cannot be copied is shared.
         """
         kept = ("observers", "output_type")
-        parts = {name: _followed(part, memo, name not in kept) for name, part in self._parts.items()}
+        parts = {name: followed(part, memo, name not in kept) for name, part in self._parts.items()}
         return _made_of(type(self), {**parts, "model": copy.deepcopy(self.model, memo)}, copy.deepcopy(self._more, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,7 +169,11 @@ class Agent(Generic[OutputT]):
     def __repr__(self) -> str:
         return f"Agent({self.model!r}, tools=[{', '.join(tool_names(self.spec.tools))}])"
 
-    async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+    @overload
+    async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
+    @overload
+    async def run(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
+    async def run(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
         """Run to the end and return the result.
 
         `prompt` is the user's new message. `messages` is the conversation so far, such as the last result's `.messages`. It is
@@ -159,16 +191,21 @@ class Agent(Generic[OutputT]):
         model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with
         `Limits(on_limit="raise")`; each has the state so far. A cancelled task raises CancelledError as usual.
         """
-        return await self._drive(RunState(), [self._begin(prompt, options)], options)
+        given = cast("RunOptions", options)
+        return await self._run(self._conversation(prompt, given), given)
 
-    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+    @overload
+    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
+    @overload
+    def run_sync(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
+    def run_sync(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
         """`run` for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
         return portal.run(self.run(prompt, **options))
 
     def stream(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
         """An asynchronous iterator over the events of a run. It takes the arguments of `run`."""
-        begin = self._begin(prompt, options)
-        return RunStream(lambda watcher: self._drive(RunState(), [begin], options, watcher))
+        conversation = self._conversation(prompt, options)
+        return RunStream(lambda watcher: self._run(conversation, options, watcher))
 
     def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
         """`stream` for sync code: an iterator with `.result`, `.close()` and `with`. A `break` cancels the run."""
@@ -193,8 +230,9 @@ class Agent(Generic[OutputT]):
         if options.get("messages"):
             raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
         known = await known_state(state, options.get("log"))
-        given = answers(approvals or {}, known, self.spec.tools)
-        return await self._drive(known, [self._resumed(known), *given], options)
+        agent = await self._for_run(options, known)
+        given = answers(approvals or {}, known, agent.spec.tools)
+        return await agent._drive(known, [agent._resumed(known), *given], options)
 
     def resume_sync(
         self,
@@ -210,46 +248,17 @@ class Agent(Generic[OutputT]):
         """A digest of each part that a run depends on: `instructions`, `tools`, `output`, `model` and `settings`."""
         return fingerprint_of(self.spec)
 
-    def as_tool(self, name: str, description: str, **options: Any) -> AnyTool:
+    def as_tool(self, name: str = "", description: str = "", **options: Any) -> AnyTool:
         """This agent as a tool of another. The tool takes a `task` and returns the output; `options` are those of `@tool`.
+
+        Without a name or a description, it has those of the agent.
 
         Each call is a child run of the run that calls it, with the same `deps` (see `within` of `run`). If the child pauses for
         an approval, the parent pauses too: the call is in `result.pending`, with an id made of both calls' ids. If the child
         ends without an answer, the model that called the tool gets an error with the last text.
         """
 
-        async def run_agent(ctx: RunContext[Any], task: str) -> Any:
-            result = await self._run_inside(task, ctx)
-            if result.stop_reason == "answer" or _is_last_answer(result):
-                return result.output
-            text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
-            raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
-
-        vars(run_agent)["is_run"] = True
-        return tool(run_agent, name=name, description=description, **options)
-
-    async def _run_inside(self, task: str, ctx: RunContext[Any]) -> RunResult[OutputT]:
-        """Start the child run of the call, or continue it. Raises `Suspended` if the child run pauses or is left."""
-        scope = _scope(ctx)
-        inner = scope.inner if scope else None
-        options = RunOptions(deps=ctx.deps, within=ctx, log=inner.log if inner else None)
-        try:
-            known = await inner.state() if inner else RunState()
-            if inner and known.events:
-                first: list[LastingEvent] = [self._resumed(known), *inner.answers]
-            else:
-                options["run_id"] = inner.run_id if inner else None
-                first = [self._begin(task, options)]
-            result = await self._drive(known, first, options, leaves_with_parent=True)
-        except LogFailed as error:
-            if scope:
-                await scope.run.journal.fail_with(error)
-            raise
-        if result.pending or result.stop_reason == "left":
-            raise Suspended(
-                result.run_id, result.pending, () if inner and inner.log else tuple(result.state.to_json()["events"])
-            )
-        return result
+        return tool_of(self, name or self.name, description or self.description, options)
 
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
@@ -264,30 +273,38 @@ class Agent(Generic[OutputT]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _begin(self, prompt: str | None, options: RunOptions) -> RunStarted:
+    def _conversation(self, prompt: str | None, options: RunOptions) -> Conversation:
         check_options(options, self.deps_type)
-        if prompt is not None and not isinstance(prompt, str):
-            raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
-        given = options.get("messages") or ()
-        try:
-            history = repaired_history([checked(message) for message in given])
-        except (ValueError, TypeError) as error:
-            raise SettingsError(f"messages: {error}") from None
-        if prompt is None and not history:
-            raise SettingsError("there is nothing to say: give a prompt, or messages")
-        if self.spec.instructions:
-            rest = history[1:] if history and isinstance(history[0], System) else history
-            history = [System(self.spec.instructions), *rest]
-        new: list[Message] = [] if prompt is None else [User(plain_text(prompt))]
-        run_id = options.get("run_id") or self._id_within(options.get("within"), prompt or "") or os.urandom(16).hex()
-        return RunStarted(run_id, (*history, *new), len(history), self.spec.name, self.fingerprint, owner())
+        return Conversation.of(prompt, options.get("messages") or ())
+
+    async def _run(self, conversation: Conversation, options: RunOptions, watcher: Observer | None = None) -> RunResult[Any]:
+        options["run_id"] = self._run_id(conversation.prompt, options)
+        agent = await self._for_run(options)
+        return await agent._drive(RunState(), [agent._begin(conversation, options)], options, watcher)
+
+    async def _for_run(self, options: RunOptions, known: RunState | None = None) -> Agent[Any]:
+        """The agent for one run: with the parts that are given for it, and with what its instructions and tools say."""
+        given = {name: options.pop(name) for name in OVERRIDES if name in options}  # type: ignore[misc]
+        agent = self.copy(**given) if given else self
+        if not agent._depends_on_run:
+            return agent
+        ctx = RunContext(options.get("deps"), known.run_id if known else options.get("run_id") or "")
+        return agent.copy(**await parts_for(agent._parts, ctx, known))
+
+    def _begin(self, conversation: Conversation, options: RunOptions) -> RunStarted:
+        messages, new_from = conversation.after(self.spec.instructions)
+        run_id, metadata = options.get("run_id") or "", options.get("metadata") or {}
+        return RunStarted(run_id, messages, new_from, self.spec.name, self.fingerprint, owner(), metadata)
+
+    def _run_id(self, prompt: str, options: RunOptions) -> str:
+        return options.get("run_id") or self._id_within(options.get("within"), prompt) or os.urandom(16).hex()
 
     def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:
         """A run id made of the calling tool call, the agent and the prompt. It is the same after a crash."""
         if within is None or not within.run_id:
             return None
         key = f"{within.idempotency_key}.{digest(self.spec.name + chr(0) + prompt)[:8]}"
-        scope = _scope(within)
+        scope = scope_of(within)
         before = scope.budget.next_run(key) if scope else 0
         return f"{key}.{before}" if before else key
 
@@ -308,7 +325,7 @@ class Agent(Generic[OutputT]):
             observers=observers,
             log=options.get("log"),
             leave=options.get("leave"),
-            scope=_scope(options.get("within")),
+            scope=scope_of(options.get("within")),
             leaves_with_parent=leaves_with_parent,
         )
         with as_run():
@@ -320,28 +337,3 @@ def _made_of(kind: type[Agent[Any]], parts: dict[str, Any], more: dict[str, Any]
     Agent.__init__(made, **parts)
     vars(made).update(more)
     return made
-
-
-def _followed(part: Any, memo: dict[int, Any], copied: bool) -> Any:
-    """The part in a deep copy: a copy, or where it is not to be `copied` or cannot be, itself; a method with its object."""
-    if type(part) in (tuple, list):
-        return type(part)([_followed(item, memo, copied) for item in part])
-    if inspect.ismethod(part):
-        return part.__func__.__get__(memo[id(part.__self__)]) if id(part.__self__) in memo else part
-    if id(part) in memo or not copied or inspect.isroutine(part):
-        return memo.get(id(part), part)
-    try:
-        return copy.deepcopy(part, memo)
-    except Exception:  # noqa: BLE001  it holds a lock, a connection, a file
-        return part
-
-
-def _scope(ctx: RunContext[Any] | None) -> Scope | None:
-    return cast("Scope | None", getattr(ctx, "scope", None))
-
-
-def _is_last_answer(result: RunResult[Any]) -> bool:
-    """Whether the output is the last answer that the model was asked for at a limit, and not an earlier text."""
-    state, last = result.state, result.state.messages[-1]
-    answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
-    return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"

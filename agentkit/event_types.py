@@ -67,6 +67,8 @@ class RunStarted(_Lasting):
     agent: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the program gave with `run(..., metadata=)`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
     {"tools", "models"},
     {"policy"},
     {"run"},
-    {"_agent_parts", "agent"},
+    {"_agent_parts", "_agent_tool", "_per_run", "agent"},
     {"middleware", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "evals", "cli"},
 ]
@@ -54,7 +54,8 @@ PUBLIC = [
     "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
     "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut",
     "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
-    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Usage", "UsageAdded", "User", "tool",
+    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
+    "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

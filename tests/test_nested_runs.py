@@ -66,7 +66,7 @@ def test_an_agent_that_asks_itself_is_stopped_at_a_depth(how: How) -> None:
 
 def test_a_wrong_within_is_refused() -> None:
     with pytest.raises(SettingsError, match="within is a str; allowed: the RunContext of a tool, or None"):
-        Agent(ScriptedModel([])).run_sync("go", within="r")  # type: ignore[arg-type]
+        Agent(ScriptedModel([])).run_sync("go", within="r")  # type: ignore[call-overload]
 
 
 def test_a_context_of_no_run_binds_nothing() -> None:

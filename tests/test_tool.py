@@ -144,6 +144,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "sequential": True,
         "strict": True,
         "approval": True,
+        "enabled": False,
         "read_only": True,
         "destructive": False,
         "idempotent": True,
@@ -246,7 +247,7 @@ OPTIONS: list[tuple[str, list[Any], str]] = [
         (lambda: tool(**UNKNOWN)(add.function), "@tool has no option colour"),
         (
             lambda: tool(lambda x: x),
-            "tool name '<lambda>': a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)",
+            "tool name '<lambda>': a name has 1 to 200 printable characters except for < and >; give one with @tool(name=...)",
         ),
         (lambda: tool(add, name=""), "tool name ''"),
         (lambda: tool(add, name=" a"), "tool name ' a'"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from typing import Any
 
-__all__ = ["RunBound"]
+__all__ = ["RunBound", "followed"]
 
 
 class RunBound:
@@ -21,3 +23,17 @@ class RunBound:
 
 def _nothing() -> None:
     return None
+
+
+def followed(part: Any, memo: dict[int, Any], copied: bool) -> Any:
+    """The part in a deep copy: a copy, or where it is not to be `copied` or cannot be, itself; a method with its object."""
+    if type(part) in (tuple, list):
+        return type(part)([followed(item, memo, copied) for item in part])
+    if inspect.ismethod(part):
+        return part.__func__.__get__(memo[id(part.__self__)]) if id(part.__self__) in memo else part
+    if id(part) in memo or not copied or inspect.isroutine(part):
+        return memo.get(id(part), part)
+    try:
+        return copy.deepcopy(part, memo)
+    except Exception:  # noqa: BLE001  it holds a lock, a connection, a file
+        return part

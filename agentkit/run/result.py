@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from .._typing import OutputT
 from ..events import LastingEvent, ToolFinished
@@ -85,6 +86,11 @@ class RunResult(Generic[OutputT]):
         The reason is known if the agent's last middleware is a `CacheReport` (`agentkit.middleware.cache_report`).
         """
         return cache_misses(self.state.events)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What was given with `run(..., metadata=)`."""
+        return self.state.metadata
 
     @property
     def run_id(self) -> str:

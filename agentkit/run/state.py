@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -47,6 +47,7 @@ class RunState:
     def __init__(self) -> None:
         self.events: list[LastingEvent] = []
         self.run_id = ""
+        self.metadata: Mapping[str, Any] = {}
         self.messages: list[Message] = []
         self.new_from = 0
         self.calls: dict[str, OpenCall] = {}
@@ -216,6 +217,7 @@ class RunState:
 
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
+        self.metadata = event.metadata
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
     def _status_changed(self, event: RunPaused | RunResumed | RunFinished) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypedDict
 
 from ..errors import ToolDefinitionError
@@ -26,6 +26,7 @@ class ToolOptions(TypedDict, total=False):
     sequential: bool
     strict: bool
     approval: bool | Callable[..., bool]
+    enabled: bool | Callable[[Any], bool | Awaitable[bool]]
     read_only: bool
     destructive: bool
     idempotent: bool
@@ -53,6 +54,8 @@ def check_option(tool: str, option: str, value: Any) -> None:
             allowed = ", ".join(_OUTPUTS)
         case "approval" if not (isinstance(value, bool) or (callable(value) and not _is_async(value))):
             allowed = "True, False, or a plain function of the arguments"
+        case "enabled" if not (isinstance(value, bool) or callable(value)):
+            allowed = "True, False, or a function of the run's context"
         case _ if option in _FLAGS and not isinstance(value, bool):
             allowed = "True, False"
         case _:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ..errors import ToolDefinitionError
 from ..names import wire_name
 from .options import ToolOptions
 from .tool import AnyTool, Tool, tool
+from .toolset import Toolset
 
 __all__ = ["ToolLike", "ToolRegistry", "as_tools"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Iterable[ToolLike]"
+ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | Toolset | Iterable[ToolLike]"
 
 
 def as_tools(source: ToolLike) -> Iterator[AnyTool]:
     """The tools in a tool, a function, or a nested iterable of these, in order."""
-    if isinstance(source, Tool):
-        yield source
+    if isinstance(source, Tool | Toolset):
+        yield cast("AnyTool", source)  # a Toolset is for an agent, and refused by a registry
     elif isinstance(source, str | bytes) or (isinstance(source, Mapping) and any(isinstance(key, str) for key in source)):
         raise ToolDefinitionError(f"tools hold {source!r:.60}; give functions, tools or registries, not names or a mapping")
     elif isinstance(source, Iterable):
@@ -47,6 +48,8 @@ class ToolRegistry:
         could not distinguish them.
         """
         for item in as_tools(tools):
+            if isinstance(item, Toolset):
+                raise ToolDefinitionError(f"{item!r} depends on the run: give it to an agent, in tools=[...]")
             if self._tools.get(item.name, item) is not item:
                 raise ToolDefinitionError(f"two tools are called {item.name!r}; rename one with tool(fn, name=...)")
             sent = wire_name(item.name)

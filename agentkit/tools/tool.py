@@ -8,7 +8,7 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
@@ -63,6 +63,8 @@ class Tool(Generic[P, R]):
     """Use the server's strict function mode."""
     approval: bool | Callable[..., bool] = False
     """A call needs an approval: always, or if this function of the call's arguments says so."""
+    enabled: bool | Callable[[Any], bool | Awaitable[bool]] = True
+    """Whether the tool is offered. A function of the `RunContext` is asked once for each run and resume; it may be async."""
     read_only: bool = False
     destructive: bool = True
     idempotent: bool = False

@@ -47,7 +47,8 @@ async def over_http(*names: str, tools: list[Any], requests: int = 2, **options:
     async with raw_server(lambda number: (answer() if number else asking)(False)) as server:
         model = server.model()
         try:
-            return await Agent(model, tools=tools).run("go", **options)
+            result: RunResult[Any] = await Agent(model, tools=tools).run("go", **options)
+            return result
         finally:
             await model.aclose()
             assert len(server.bodies) == requests

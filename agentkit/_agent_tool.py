@@ -1,0 +1,68 @@
+"""An agent as a tool of another: its child runs, and how they are started and continued."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ._agent_parts import RunOptions
+from .errors import LogFailed, ModelRetry, Suspended
+from .events import LastingEvent
+from .messages import Assistant, ToolResult
+from .run.result import RunResult
+from .run.run import Scope
+from .run.state import RunState
+from .tools.context import RunContext
+from .tools.tool import AnyTool, tool
+
+__all__ = ["scope_of", "tool_of"]
+
+
+def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
+    """The tool `name`, whose calls are child runs of the agent (an `Agent`, whose module imports this one)."""
+
+    async def run_agent(ctx: RunContext[Any], task: str) -> Any:
+        result = await _run_inside(agent, task, ctx)
+        if result.stop_reason == "answer" or _is_last_answer(result):
+            return result.output
+        text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
+        raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
+
+    vars(run_agent)["is_run"] = True
+    return tool(run_agent, name=name, description=description, **options)
+
+
+async def _run_inside(agent: Any, task: str, ctx: RunContext[Any]) -> RunResult[Any]:
+    """Start the child run of the call, or continue it. Raises `Suspended` if the child run pauses or is left."""
+    scope = scope_of(ctx)
+    inner = scope.inner if scope else None
+    options = RunOptions(deps=ctx.deps, within=ctx, log=inner.log if inner else None)
+    try:
+        known = await inner.state() if inner else RunState()
+        conversation = agent._conversation(task, options)
+        options["run_id"] = known.run_id or (inner.run_id if inner else agent._run_id(task, options))
+        agent = await agent._for_run(options, known if known.events else None)
+        if inner and known.events:
+            first: list[LastingEvent] = [agent._resumed(known), *inner.answers]
+        else:
+            first = [agent._begin(conversation, options)]
+        result: RunResult[Any] = await agent._drive(known, first, options, leaves_with_parent=True)
+    except LogFailed as error:
+        if scope:
+            await scope.run.journal.fail_with(error)
+        raise
+    if result.pending or result.stop_reason == "left":
+        events = () if inner and inner.log else tuple(result.state.to_json()["events"])
+        raise Suspended(result.run_id, result.pending, events)
+    return result
+
+
+def scope_of(ctx: RunContext[Any] | None) -> Scope | None:
+    """The scope of a tool call's context."""
+    return cast("Scope | None", getattr(ctx, "scope", None))
+
+
+def _is_last_answer(result: RunResult[Any]) -> bool:
+    """Whether the output is the model's answer to the request for its last answer, and not an earlier text."""
+    state, last = result.state, result.state.messages[-1]
+    answered = isinstance(last, Assistant) or (isinstance(last, ToolResult) and not isinstance(result.output, str))
+    return answered and bool(result.output) and result.stop_reason == state.limit and state.finish_reason != "length"

@@ -1,0 +1,112 @@
+"""What may differ from run to run: parts given for one run, and instructions and tools that depend on its context."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .errors import SettingsError
+from .history import repaired_history
+from .messages import Message, System, User, checked, plain_text
+from .run.state import RunState
+from .tools.context import RunContext
+from .tools.registry import ToolLike, as_tools
+from .tools.toolset import Toolset, is_asked_once, is_enabled
+
+__all__ = ["OVERRIDES", "Conversation", "Instructions", "Tools", "depends_on_run", "instructions_of", "parts_for", "tools_of"]
+
+OVERRIDES = ("model", "tools", "instructions", "settings", "limits", "output_type")
+"""The parts of an agent that one run may be given in place of the agent's."""
+
+Instructions: TypeAlias = "str | Callable[..., str | Awaitable[str]] | Iterable[str | Callable[..., str | Awaitable[str]]]"
+"""Text, a function of the context (or of nothing) that gives it, sync or async, or several of these."""
+
+Tools: TypeAlias = "ToolLike | Callable[[RunContext[Any]], Any]"
+"""What `tools=` takes: tools, functions, registries and toolsets, or one function of the context that gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a run begins with: earlier messages, checked and repaired, and the user's new one."""
+
+    history: tuple[Message, ...]
+    new: tuple[Message, ...]
+    prompt: str
+
+    @classmethod
+    def of(cls, prompt: str | None, messages: Sequence[Message]) -> Conversation:
+        """Raises `SettingsError` for what is no prompt and no message, and where there is nothing to say."""
+        if prompt is not None and not isinstance(prompt, str):
+            raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
+        try:
+            history = repaired_history([checked(message) for message in messages])
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"messages: {error}") from None
+        if prompt is None and not history:
+            raise SettingsError("there is nothing to say: give a prompt, or messages")
+        new = () if prompt is None else (User(plain_text(prompt)),)
+        return cls(tuple(history), new, prompt or "")
+
+    def after(self, instructions: str) -> tuple[tuple[Message, ...], int]:
+        """The messages after these instructions, which replace those of the history, and the number of the first new one."""
+        history = self.history
+        if instructions:
+            history = (System(instructions), *(history[1:] if history and isinstance(history[0], System) else history))
+        return (*history, *self.new), len(history)
+
+
+def instructions_of(given: object) -> tuple[Any, ...]:
+    """The texts and functions, in order. Raises `SettingsError` for anything else."""
+    if isinstance(given, str):
+        return (given,) if given else ()
+    parts = (given,) if callable(given) else tuple(given) if isinstance(given, Iterable) else (given,)
+    for part in parts:
+        if not isinstance(part, str) and not callable(part):
+            raise SettingsError(f"instructions is {part!r:.80}; allowed: text, a function of the context, or a list of these")
+    return parts
+
+
+def tools_of(given: Any) -> tuple[Any, ...]:
+    """The tools and toolsets, in order."""
+    return tuple(as_tools(Toolset(given) if is_asked_once(given) else given))
+
+
+def depends_on_run(parts: Mapping[str, Any]) -> bool:
+    """Whether instructions or tools have to be asked for once the run's context is known."""
+    return any(map(callable, parts["instructions"])) or any(
+        isinstance(item, Toolset) or not isinstance(item.enabled, bool) for item in parts["tools"]
+    )
+
+
+async def parts_for(parts: Mapping[str, Any], ctx: RunContext[Any], known: RunState | None) -> dict[str, Any]:
+    """The parts with what the functions in them say for this run.
+
+    The instructions of a run that continues were rendered when it began: its system message has them.
+    """
+    tools: list[Any] = []
+    for item in parts["tools"]:
+        if isinstance(item, Toolset):
+            item = await item.tools(ctx)
+        elif not await is_enabled(item.enabled, ctx):
+            continue
+        tools += as_tools(item)
+    if known is None:
+        texts = [await _rendered(part, ctx) for part in parts["instructions"]]
+    else:
+        texts = [message.content for message in known.messages[:1] if isinstance(message, System)]
+    return {**parts, "tools": tuple(tools), "instructions": tuple(texts)}
+
+
+async def _rendered(part: Any, ctx: RunContext[Any]) -> str:
+    if isinstance(part, str):
+        return part
+    takes_context = len(inspect.signature(part).parameters) > 0
+    text = part(ctx) if takes_context else part()
+    if inspect.isawaitable(text):
+        text = await text
+    if not isinstance(text, str):
+        name = getattr(part, "__qualname__", repr(part))
+        raise SettingsError(f"the instructions function {name} gave {text!r:.80}; allowed: text")
+    return text

@@ -1,0 +1,274 @@
+"""What differs from run to run: instructions and tools that depend on the context, and parts that are given for one run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from agentkit import (
+    Agent,
+    Limits,
+    ModelSettings,
+    RunContext,
+    RunStarted,
+    ScriptedModel,
+    SettingsError,
+    System,
+    ToolDefinitionError,
+    ToolRegistry,
+    Toolset,
+    tool,
+)
+from agentkit.run.journal import MemoryLog
+from agentkit.testing import call
+from tests.kit import How, tool_texts
+
+
+@dataclass
+class User:
+    name: str
+    is_admin: bool = False
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return "seen"
+
+
+@tool
+def delete() -> str:
+    """Delete."""
+    return "deleted"
+
+
+def greeting(ctx: RunContext[User]) -> str:
+    return f"You talk to {ctx.deps.name}."
+
+
+async def rules() -> str:
+    return "Be brief."
+
+
+def system_of(result: Any) -> str:
+    first = result.messages[0]
+    assert isinstance(first, System)
+    return first.content
+
+
+def names_sent(model: Any) -> list[list[str]]:
+    return [[spec.name for spec in request.tools] for request in model.requests]
+
+
+# --- instructions ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("instructions", "text"),
+    [
+        ("Help.", "Help."),
+        (greeting, "You talk to Ann."),
+        (["Help.", greeting, rules], "Help.\n\nYou talk to Ann.\n\nBe brief."),
+        (("Help.", "", lambda: "Now."), "Help.\n\nNow."),
+    ],
+)
+def test_instructions_are_text_functions_or_a_list_of_them(how: How, instructions: Any, text: str) -> None:
+    agent = Agent(ScriptedModel(["Hi."]), instructions=instructions)
+    result = how(agent, "go", deps=User("Ann"))
+    assert system_of(result) == text
+
+
+def test_instructions_are_rendered_once_in_a_run_and_a_resume_sends_the_same() -> None:
+    asked: list[str] = []
+
+    def now(ctx: RunContext[None]) -> str:
+        asked.append(ctx.run_id)
+        return f"It is {len(asked)} o'clock."
+
+    model = ScriptedModel([call("look"), call("look"), "Done."])
+    agent = Agent(model, instructions=now, tools=[look])
+    result = agent.run_sync("go", run_id="r1")
+    assert asked == ["r1"] and {request.messages[0] for request in model.requests} == {System("It is 1 o'clock.")}
+    again = Agent(ScriptedModel(["Done."]), instructions=now, tools=[look]).resume_sync(result.state.fork(until=4))
+    assert system_of(again) == "It is 1 o'clock." and len(asked) == 1
+    first = agent.run_sync("go on", messages=result.messages, model=ScriptedModel(["Yes."]))
+    assert system_of(first) == "It is 2 o'clock."
+
+
+@pytest.mark.parametrize(
+    ("instructions", "text"),
+    [(7, "instructions is 7"), (["a", 7], "instructions is 7"), (lambda: 7, "the instructions function .* gave 7")],
+)
+def test_instructions_of_another_kind_are_refused(instructions: Any, text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
+        Agent(ScriptedModel(["Hi."]), instructions=instructions).run_sync("go")
+
+
+def test_an_error_of_a_function_comes_out_as_it_is() -> None:
+    def broken(ctx: RunContext[None]) -> str:
+        raise LookupError("no such user")
+
+    with pytest.raises(LookupError, match="no such user"):
+        Agent(ScriptedModel(["Hi."]), instructions=broken).run_sync("go")
+
+
+# --- tools that depend on the run ------------------------------------------------------------------------------------------
+
+
+def for_user(ctx: RunContext[User]) -> Any:
+    return [look, delete] if ctx.deps.is_admin else look
+
+
+async def for_user_later(ctx: RunContext[User]) -> Any:
+    await asyncio.sleep(0)
+    return ToolRegistry(for_user(ctx))
+
+
+@pytest.mark.parametrize("tools", [for_user, for_user_later, lambda ctx: for_user(ctx), [Toolset(for_user)]])
+def test_a_toolset_is_asked_once_for_each_run(how: How, tools: Any) -> None:
+    model = ScriptedModel([call("look"), "Done.", call("look"), "Done."])
+    agent = Agent(model, tools=tools)
+    assert how(agent, "go", deps=User("Ann")).output == "Done."
+    assert how(agent, "go", deps=User("Bob", is_admin=True)).output == "Done."
+    assert names_sent(model) == [["look"], ["look"], ["look", "delete"], ["look", "delete"]]
+
+
+def test_a_tool_is_enabled_by_a_function_of_the_context(how: How) -> None:
+    admin = tool(delete.function, name="delete", enabled=lambda ctx: ctx.deps.is_admin)
+    off = tool(look.function, name="off", enabled=False)
+    model = ScriptedModel(["Done.", "Done."])
+    agent = Agent(model, tools=[off, look, admin])
+    how(agent, "go", deps=User("Ann"))
+    how(agent, "go", deps=User("Bob", is_admin=True))
+    assert names_sent(model) == [["look"], ["look", "delete"]]
+
+
+def test_a_tool_that_is_not_offered_is_no_tool() -> None:
+    model = ScriptedModel([call("delete"), "Done."])
+    result = Agent(model, tools=for_user).run_sync("go", deps=User("Ann"))
+    assert "there is no tool 'delete'" in tool_texts(result)[0]
+
+
+def one(ctx: Any) -> Any:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("tools", "text"),
+    [
+        (lambda ctx: "text", "gave 'text'; allowed: tools"),
+        (lambda ctx: None, "gave None"),
+        ([tool(look.function, name="x", enabled=one)], "enabled gave 1; allowed: True or False"),
+    ],
+)
+def test_what_gives_no_tools_is_refused_with_the_remedy(tools: Any, text: str) -> None:
+    with pytest.raises(ToolDefinitionError, match=text):
+        Agent(ScriptedModel(["Done."]), tools=tools).run_sync("go")
+
+
+def test_a_registry_holds_no_toolset() -> None:
+    with pytest.raises(ToolDefinitionError, match="depends on the run: give it to an agent"):
+        ToolRegistry([Toolset(for_user)])
+    with pytest.raises(ToolDefinitionError, match="enabled is 'yes'"):
+        tool(look.function, enabled="yes")  # type: ignore[call-overload]
+
+
+def test_a_child_has_its_own_tools_and_instructions_and_goes_on_with_them() -> None:
+    def clerk(*script: Any) -> Agent[str]:
+        pay = tool(delete.function, name="pay", approval=True)
+        return Agent(
+            ScriptedModel(list(script)), name="clerk", description="Pays.", instructions=greeting, tools=lambda ctx: [pay]
+        )
+
+    for log in (None, MemoryLog()):
+        top = Agent(ScriptedModel([call("clerk", task="pay"), "Done."]), tools=[clerk(call("pay")).as_tool()])
+        paused = top.run_sync("go", deps=User("Ann"), log=log)
+        again = Agent(ScriptedModel(["Done."]), tools=[clerk("Paid.").as_tool()])
+        approvals = {waiting.id: True for waiting in paused.pending}
+        result = again.resume_sync(None if log else paused.state, approvals, deps=User("Ann"), log=log)
+        assert (result.output, tool_texts(result)) == ("Done.", ["Paid."])
+
+
+# --- parts for one run -------------------------------------------------------------------------------------------------------
+
+
+def test_parts_for_one_run_replace_those_of_the_agent(how: How) -> None:
+    own, other = ScriptedModel([]), ScriptedModel([call("delete"), "7"])
+    agent = Agent(own, instructions="Help.", tools=[look], limits=Limits(steps=1))
+    result = how(
+        agent,
+        "go",
+        model=other,
+        instructions="Count.",
+        tools=[delete],
+        settings=ModelSettings(temperature=0.5),
+        limits=Limits(steps=3),
+        output_type=str,
+        metadata={"ticket": 7},
+    )
+    assert (result.output, system_of(result), own.requests) == ("7", "Count.", [])
+    assert names_sent(other)[0] == ["delete"] and other.requests[0].settings.temperature == 0.5
+    assert isinstance(result.events[0], RunStarted) and result.metadata == {"ticket": 7}
+    assert agent.tools["look"] is look and agent.spec.limits.steps == 1, "the agent is as it was"
+
+
+def test_the_type_of_an_output_for_one_run() -> None:
+    result = Agent(ScriptedModel([call("final_answer", answer=[1, 2])])).run_sync("go", output_type=list[int])
+    assert sum(result.output) == 3
+
+
+def test_metadata_survives_storing() -> None:
+    result = Agent(ScriptedModel(["Hi."])).run_sync("go", metadata={"a": [1, {"b": None}]})
+    assert type(result.state).from_json(json.loads(json.dumps(result.state.to_json()))).metadata == {"a": [1, {"b": None}]}
+
+
+@pytest.mark.parametrize("metadata", [[1], {1: 2}, {"a": {1, 2}}, {"a": object()}, "text"])
+def test_metadata_that_json_cannot_hold_is_refused(metadata: Any) -> None:
+    with pytest.raises(SettingsError, match="metadata is"):
+        Agent(ScriptedModel(["Hi."])).run_sync("go", metadata=metadata)
+
+
+@pytest.mark.parametrize("options", [{"limits": 3}, {"settings": {}}, {"model": 7}, {"nonsense": 1}])
+def test_parts_of_a_wrong_kind_are_refused_before_anything_is_sent(options: Any) -> None:
+    model = ScriptedModel(["Hi."])
+    with pytest.raises(SettingsError):
+        Agent(model).run_sync("go", **options)
+    assert model.requests == []
+
+
+def test_a_resume_takes_parts_as_well() -> None:
+    ask = tool(look.function, name="ask", approval=True)
+    paused = Agent(ScriptedModel([call("ask")]), tools=[ask]).run_sync("go")
+    bare = Agent(ScriptedModel([]))
+    result = bare.resume_sync(paused.state, {paused.pending[0].id: True}, tools=[ask], model=ScriptedModel(["Done."]))
+    assert result.output == "Done."
+
+
+# --- the agent itself --------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_shares_the_connections_of_the_model_and_keeps_its_class() -> None:
+    class Mine(Agent[str]):
+        team = "red"
+
+    agent = Mine("any-model")
+    agent.team = "blue"
+    other = agent.copy(instructions="Help.")
+    assert isinstance(other, Mine) and other.team == "blue" and other.model is agent.model
+
+
+def test_what_an_agent_says_of_itself() -> None:
+    agent = Agent(ScriptedModel([]), name="clerk", description="Knows the files.", tools=[look, Toolset(for_user)])
+    assert (agent.name, agent.description, [item.name for item in agent.tools]) == ("clerk", "Knows the files.", ["look"])
+    made = agent.as_tool()
+    assert (made.name, made.description) == ("clerk", "Knows the files.")
+    named = agent.as_tool("other", "Else.")
+    assert (named.name, named.description) == ("other", "Else.")
+    with pytest.raises(ToolDefinitionError, match="tool name ''"):
+        Agent(ScriptedModel([])).as_tool()
+    with pytest.raises(SettingsError, match="description is 7"):
+        Agent(ScriptedModel([]), description=7)  # type: ignore[call-overload]
