@@ -33,7 +33,7 @@ replies, and does not make the run stream.
 
 
 class Grace:
-    """Bounds what a cancelled run still waits for."""
+    """The time limit for the log and the observers of a cancelled run."""
 
     def __init__(self) -> None:
         self._ends_at: float | None = None

@@ -1,4 +1,4 @@
-"""Runs the tool calls of a reply, concurrently where that is allowed, and records each from its start to its end."""
+"""Runs the tool calls of a reply, concurrently if possible, and records the start and end of each."""
 
 from __future__ import annotations
 
