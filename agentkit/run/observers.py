@@ -39,7 +39,7 @@ class Grace:
         self._ends_at: float | None = None
 
     def begin(self) -> None:
-        """Start the time, because the run is cancelled."""
+        """Start the countdown, because the run is cancelled."""
         if self._ends_at is None:
             self._ends_at = asyncio.get_running_loop().time() + GRACE
 

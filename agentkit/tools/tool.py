@@ -44,7 +44,7 @@ class Tool(Generic[P, R]):
     description: str
     signature: Signature = field(repr=False)
     timeout: float | None = None
-    """Seconds after which a call is cancelled. The model gets an error."""
+    """Seconds after which the run stops waiting for a call, and the model gets an error."""
     retries: int | None = None
     """How often in a row the model may retry a failed call. Further calls are refused. None: no limit."""
     max_output: int | None = 100_000
