@@ -185,7 +185,7 @@ class Tool(Generic[P, R]):
         except Exception:  # noqa: BLE001  the predicate is the program's own code
             return True
 
-    def as_it_runs(self, arguments: Arguments) -> str:
+    def completed_arguments(self, arguments: Arguments) -> str:
         """The JSON text of a call with these arguments: those that the model gave, repaired and completed with defaults.
 
         If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
