@@ -28,7 +28,7 @@ def renamed(**names: str) -> Callable[[T], T]:
             for old, new in names.items() if names.keys() & options.keys() else ():
                 if old in options:
                     if new in options:
-                        raise TypeError(f"{cls.__name__}: {old} is the old name of {new}; give only one of them")
+                        raise TypeError(f"{cls.__name__}: {old} is the earlier name of {new}; give one of them")
                     _warn(cls, old, new, 3)
                     options[new] = options.pop(old)
             init(self, *args, **options)

@@ -223,8 +223,10 @@ class Agent(Generic[OutputT]):
         or `{"args": {...}}` to run it with other arguments. The dicts may name who answered, under `"by"`. The calls run as
         `result.pending` showed them. In one process an approval counts once: a second resume of the same state with it is
         refused. A call that was started and not finished runs again only if its tool is `read_only` or `idempotent`. The given
-        state is not changed. Raises `SettingsError` for an answer of an unknown form, for a call that does not wait or is not
-        the one that the model made, and if the `log` has other events than the state.
+        state is not changed.
+
+        Raises `SettingsError` for an answer of an unknown form, and for a call that does not wait or that the model did not
+        make. It also raises it if the `log` and the state have different events.
         """
         check_options(options, self.deps_type)
         if options.get("messages"):

@@ -7,7 +7,7 @@
     ├── SettingsError            a setting out of its range, or two that exclude each other (also a ValueError)
     ├── MissingKey               no API key for the chosen server
     ├── LimitReached             a limit was reached and the agent was asked to raise
-    ├── LogFailed                the log of a run did not take an event
+    ├── LogFailed                the log of a run failed to store an event
     ├── OutputInvalid            the final answer does not fit `output_type`, after all correction attempts
     └── ModelError               the model call failed
         ├── BadRequest           400, 404, 413, 422: the request is wrong; the same request would fail again
@@ -148,8 +148,8 @@ class OutputInvalid(AgentError):
 class ModelError(AgentError):
     """A model call failed.
 
-    `status` is the HTTP status (None without a response), `body` the server's text (at most 2,000 characters), `code` its
-    error code, `request_id` the id to quote to the provider. `retry_after` is how many seconds the server asked to wait.
+    `status` is the HTTP status (None without a response). `body` is the server's text (at most 2,000 characters), and `code` is
+    its error code. `request_id` is the id to quote to the provider. `retry_after` is how many seconds the server asked to wait.
     `partial` is the text received before the failure. `retryable` says whether the same request may succeed later: by the kind
     of error, or as the server says. `estimated` (a `Spending`, or None) is the spending of all failed attempts: of each reply
     that had begun, its prompt and the part that was received. `waited` is how many seconds were spent waiting for a slot and

@@ -1,6 +1,6 @@
 """The events of a run, and their stored form.
 
-`encode_event` and `decode_event` convert to and from the stored form, a line of JSON with a version. `dump_event` gives a dict.
+`encode_event` and `decode_event` convert to and from the stored form, a line of JSON with a version. `dump_event` makes a dict.
 """
 
 from __future__ import annotations

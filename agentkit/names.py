@@ -51,7 +51,7 @@ def known_name(requested: str, names: Iterable[str]) -> str:
 def nearest_names(requested: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most similar to the requested one, the nearest first. They share at least half of their letter pairs with it.
 
-    The time is linear in the length of the text. That of difflib may be quadratic, and a model may request a very long name.
+    The time is linear in the length of the text. With difflib it could be quadratic, and a model may request a very long name.
     """
     wanted = _pairs(requested)
     shares = {name: 2 * len(wanted & (own := _pairs(name))) / (len(wanted) + len(own)) for name in islice(names, _MAX_COMPARED)}

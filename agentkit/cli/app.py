@@ -71,7 +71,7 @@ def run(
     with reported(debug=debug):
         from .render import AnswerOnly, JsonLines, LiveView, View
         from .screen import open_screen
-        from .session import AgentOptions, Session, asker, build_agent
+        from .session import AgentOptions, Session, build_agent, terminal_approve
 
         screen = open_screen()
         options = AgentOptions(
@@ -79,7 +79,7 @@ def run(
             max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
         )  # fmt: skip
         prompt = _prompt(task)
-        built = build_agent(options, None if json_lines else asker(screen))
+        built = build_agent(options, None if json_lines else terminal_approve(screen))
         view: View = JsonLines(sys.stdout) if json_lines else AnswerOnly(sys.stdout) if quiet else LiveView(screen)
         with Session(built) as session:
             result = session.turn(prompt, view)
@@ -107,14 +107,14 @@ def chat(
         from .chat import HELP, Chat, typed_lines
         from .render import LiveView
         from .screen import open_screen
-        from .session import AgentOptions, asker, build_agent, is_terminal
+        from .session import AgentOptions, build_agent, is_terminal, terminal_approve
 
         screen = open_screen()
         options = AgentOptions(
             tools=tools or (), files=files, agent=agent, model=model, base_url=base_url, instructions=instructions,
             max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
         )  # fmt: skip
-        built = build_agent(options, asker(screen))
+        built = build_agent(options, terminal_approve(screen))
         if is_terminal(sys.stdin):
             screen.line(HELP, "dim")
         code = Chat(built, screen, LiveView(screen)).talk(typed_lines(screen))

@@ -26,7 +26,7 @@ from .load import file_tools, load_agent, load_tools
 from .render import View
 from .screen import Screen
 
-__all__ = ["AgentOptions", "Session", "asker", "build_agent", "is_terminal"]
+__all__ = ["AgentOptions", "Session", "build_agent", "is_terminal", "terminal_approve"]
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Session:
             self._runner.close()
 
 
-def asker(screen: Screen) -> Approve | None:
+def terminal_approve(screen: Screen) -> Approve | None:
     """An `approve` function that asks at the terminal. None without a terminal: then the run pauses for approvals."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return None

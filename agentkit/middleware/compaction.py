@@ -134,7 +134,7 @@ class ShortenOnOverflow(Middleware):
     """Sends a shorter view if the server says that the prompt does not fit its context window.
 
     The refused request costs nothing. From then on, prompts of at least the refused length are shortened before they are sent.
-    `view` is a `History`; it may drop any message, also those of the current run.
+    `view` is a `History`. It gets all messages as earlier turns, so it may also shorten the current run.
     """
 
     def __init__(self, view: History | None = None) -> None:

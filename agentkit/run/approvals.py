@@ -90,11 +90,11 @@ def _model_call(state: RunState, call_id: str) -> ToolCall | None:
     return next((call for call in reply.tool_calls if call.id == call_id), None) if reply else None
 
 
-def _check_shown(shown: ToolCall, asked: ToolCall | None, tool: AnyTool) -> None:
+def _check_shown(shown: ToolCall, made: ToolCall | None, tool: AnyTool) -> None:
     """Raise if the call that was shown is not the one that the model made: a stored state may have been changed."""
     try:
         known = json.loads(shown.arguments)
-        same = asked is not None and asked.name == shown.name and tool.parse(asked.arguments).given.items() <= known.items()
+        same = made is not None and made.name == shown.name and tool.parse(made.arguments).given.items() <= known.items()
     except (ValueError, AttributeError):  # not JSON, arguments that do not fit, or not an object
         same = False
     if not same:

@@ -35,7 +35,7 @@ class Log(Protocol):
 
 @runtime_checkable
 class TreeLog(Log, Protocol):
-    """A log that also has the logs of child runs, so that an agent used as a tool continues after a crash where it was."""
+    """A log that also has the logs of child runs. With it, an agent used as a tool can continue after a crash."""
 
     def child(self, run_id: str) -> Log:
         """The log of the child run with this id; the same log each time."""
@@ -138,7 +138,7 @@ class Journal:
 
     @property
     def grace(self) -> Grace:
-        """The bound on what a cancelled run still waits for."""
+        """The time limit for the log and the observers of a cancelled run."""
         return self.observers.grace
 
     async def record(self, *events: LastingEvent) -> None:

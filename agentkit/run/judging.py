@@ -42,7 +42,7 @@ async def _judged(run: Run, call: ToolCall) -> CallJudged:
     run.parsed[call.id] = arguments = await arguments_of(call, tool, run.threads)
     if isinstance(arguments, ToolArgumentsInvalid):
         return CallJudged(call.id, "allow", None, "the arguments do not fit")
-    text = tool.as_it_runs(arguments)
+    text = tool.completed_arguments(arguments)
     verdict, by = await _verdict(run, call, arguments, _Approvals(arguments))
     changed = None if text == call.arguments else text
     if isinstance(verdict, Allow):

@@ -213,7 +213,7 @@ class CallBudget(RunBound):
         self._failed: BaseException | None = None
 
     def next_run(self, key: str) -> int:
-        """How many runs of this call with this key began before. It counts one more."""
+        """Count a run of this call, and return how many runs with the same key began before."""
         with self._lock:
             self._runs[key] = self._runs.get(key, 0) + 1
             return self._runs[key] - 1

@@ -51,9 +51,9 @@ class Limits:
     depth: int | None = 8
     """How deep runs may be nested. It stops an agent that calls itself as a tool."""
     repeats: int | None = None
-    """How often the run may make the same call with the same result; more means that the model is in a loop."""
+    """Number of equal calls with equal results after which the run ends, because the model is in a loop."""
     refusals: int | None = 5
-    """How often the same call may be denied in the run; more means that the model does not give up."""
+    """Number of denials of the same call after which the run ends, because the model does not give up."""
     on_limit: Literal["stop", "answer", "raise"] = "stop"
     """"stop": the run ends. "answer": the model is called once more, without tools, for a last answer.
     "raise": `LimitReached` is raised."""

@@ -31,6 +31,6 @@ class Middleware:
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """Wrap one tool call. `next` validates the arguments of the call, runs it, and returns the value before rendering.
 
-        An exception counts as the tool's: the model gets it as an error, and the run goes on.
+        An exception counts as the tool's: the model gets an error, and the run goes on.
         """
         return await next(call)

@@ -34,13 +34,13 @@ replies, and does not make the run stream.
 
 
 class Grace:
-    """Bounds what a cancelled run still waits for."""
+    """The time limit for the log and the observers of a cancelled run."""
 
     def __init__(self) -> None:
         self._ends_at: float | None = None
 
     def begin(self) -> None:
-        """Start the time, because the run is cancelled."""
+        """Start the countdown, because the run is cancelled."""
         if self._ends_at is None:
             self._ends_at = asyncio.get_running_loop().time() + GRACE
 

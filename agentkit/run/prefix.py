@@ -13,7 +13,7 @@ from ..redact import redact
 __all__ = ["CacheMiss", "cache_misses", "change"]
 
 _UNIT = 128
-"""Tokens per cache unit: the largest unit observed (docs/deepseek.md). A cache may round down by as many."""
+"""Tokens per cache unit, the largest one observed (docs/deepseek.md). A cache serves whole units."""
 _EXCERPT = 40
 """Characters of each excerpt."""
 _CONTEXT = 8192

@@ -19,7 +19,7 @@ from .observers import Observer, Observers
 from .spec import AgentSpec
 from .state import RunState
 
-__all__ = ["Attachments", "InnerRun", "Leave", "Run", "Scope"]
+__all__ = ["Attachments", "ChildRun", "Leave", "Run", "Scope"]
 
 
 class Leave(Protocol):
@@ -110,7 +110,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class InnerRun:
+class ChildRun:
     """The child run of a call, which can continue where it was: from a log of its own, or from the `events` of its pause."""
 
     run_id: str
@@ -131,7 +131,7 @@ class Scope(RunBound):
 
     __slots__ = ("budget", "inner", "progress", "run")
 
-    def __init__(self, run: Run, budget: CallBudget, progress: Progress | None = None, inner: InnerRun | None = None) -> None:
+    def __init__(self, run: Run, budget: CallBudget, progress: Progress | None = None, inner: ChildRun | None = None) -> None:
         self.run, self.budget, self.progress, self.inner = run, budget, progress, inner
 
     def report(self, data: Any) -> None:

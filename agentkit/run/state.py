@@ -74,7 +74,7 @@ class RunState:
         self.pending: tuple[ToolCall, ...] = ()
         self.stop_reason: str | None = None
         self.reached: str | None = None
-        """The stop reason of a limit because of which calls were not run. The run ends with it."""
+        """The stop reason of a limit that prevented tool calls. The run ends with it."""
         self.attempts = 1
         """How often the run was started or resumed."""
         self.uncertain: tuple[ToolCall, ...] = ()

@@ -80,7 +80,7 @@ class _Consumer:
         run.add_done_callback(self._forget_task)
 
     def set_task(self, task: asyncio.Task[Any] | None) -> None:
-        """Note the task that iterates: another task may continue with a stream."""
+        """Remember the iterating task. Another task may continue with a stream."""
         if task is None or (self._task is not None and self._task() is task) or self._run.done():
             return
         self._forget_task()

@@ -1,4 +1,4 @@
-"""Runs the tool calls of a reply, concurrently where that is allowed, and records each from its start to its end."""
+"""Runs the tool calls of a reply, concurrently if possible, and records the start and end of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .decisions import RunTools
 from .execute import Outcome, arguments_of, execute, own_chain, plan
 from .judging import denied_edit
 from .ledger import CallBudget
-from .run import InnerRun, Run, Scope
+from .run import ChildRun, Run, Scope
 from .state import OpenCall
 
 __all__ = ["answer_of", "run_tools"]
@@ -72,15 +72,15 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     arguments = run.parsed.pop(call.id, None) or (await arguments_of(call, tool, threads) if tool else None)
     repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
     if repaired and tool and isinstance(arguments, Arguments):
-        call = replace(call, arguments=tool.as_it_runs(arguments))
-    inner = _inner_run(run, open_call)  # before `ToolStarted` clears it
-    suspension = (CallSuspended(call.id, inner.run_id),) if inner and inner.log else ()
+        call = replace(call, arguments=tool.completed_arguments(arguments))
+    child = _child_run(run, open_call)  # before `ToolStarted` clears it
+    suspension = (CallSuspended(call.id, child.run_id),) if child and child.log else ()
     await run.record(ToolStarted(call, open_call.position, repaired), *suspension)
     if run.has_failed:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.parent_budget)
     progress = Progress(partial(_report, run, call)) if run.observers else None
-    scope = Scope(run, budget, progress, inner)
+    scope = Scope(run, budget, progress, child)
     ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, scope, open_call.attempt)
     started = time.perf_counter()
     try:
@@ -108,18 +108,18 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     return None
 
 
-def _inner_run(run: Run, open_call: OpenCall) -> InnerRun | None:
+def _child_run(run: Run, open_call: OpenCall) -> ChildRun | None:
     """The child run of the call, if it can continue after a crash or a pause."""
     tool, suspended = run.spec.tools.get(open_call.call.name), open_call.suspended
     answers = tuple(open_call.answers.values())
     if suspended and suspended.events:
-        return InnerRun(suspended.run_id, None, suspended.events, answers)
+        return ChildRun(suspended.run_id, None, suspended.events, answers)
     if tool is None or not tool.is_run:
         return None
     ctx = RunContext(None, run.state.run_id, open_call.call, open_call.position, None, open_call.attempt)
     run_id = suspended.run_id if suspended else ctx.idempotency_key
     log = run.journal.child(run_id)
-    return InnerRun(run_id, log, (), answers) if log else None
+    return ChildRun(run_id, log, (), answers) if log else None
 
 
 async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:

@@ -71,7 +71,7 @@ def check_name(name: object) -> None:
     """Raise `ToolDefinitionError` for an invalid tool name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ToolDefinitionError(
-            f"tool name {name!r}: a name has 1 to 200 printable characters except for < and >; give one with @tool(name=...)"
+            f"tool name {name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
         )
 
 

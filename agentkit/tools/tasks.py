@@ -16,7 +16,7 @@ GRACE = 1.0
 
 
 class NoResult(TimeoutError):
-    """A function was cancelled after its timeout. It may or may not have taken effect."""
+    """A function did not end within its timeout. It may or may not have taken effect."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no result within {seconds:g} seconds")

@@ -48,9 +48,9 @@ class Tool(Generic[P, R]):
     description: str
     signature: Signature = field(repr=False)
     timeout: float | None = None
-    """Seconds after which a call is cancelled. The model gets an error."""
+    """Seconds after which the run stops waiting for a call, and the model gets an error."""
     retries: int | None = None
-    """How often the model may retry after a failed call. Then further calls are refused. None: no limit."""
+    """How often in a row the model may retry a failed call. Further calls are refused. None: no limit."""
     max_output: int | None = 100_000
     """Max characters of a result that the model gets. A longer one is cut in the middle, with a count of what is left out."""
     returns: bool = False
@@ -146,15 +146,15 @@ class Tool(Generic[P, R]):
     def schema(self) -> dict[str, Any]:
         """The tool in the form of the chat-completions API: `{"type": "function", "function": {...}}`.
 
-        A name that servers do not take is written as one like it.
+        A name that servers do not accept is replaced by its `wire_name`.
         """
         function = {"name": wire_name(self.name), "description": self._full_description(), "parameters": self.parameters}
         return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def parse(self, arguments: str | bytes | dict[str, Any]) -> Arguments:
-        """The arguments as the function's types; raises `ToolArgumentsInvalid`, worded for the model.
+        """The arguments, converted to the function's types. Raises `ToolArgumentsInvalid`, with a message for the model.
 
-        What is broken in one meaning only is mended, and named in `.repairs`; docs/calls.md has the table.
+        Broken arguments with only one possible meaning are repaired. `.repairs` lists the repairs; docs/calls.md has the table.
         """
         if isinstance(arguments, dict):
             from pydantic_core import PydanticSerializationError, to_json
@@ -166,7 +166,7 @@ class Tool(Generic[P, R]):
         return self.signature.parse(arguments, self.name)
 
     async def parsed(self, arguments: str, threads: Threads) -> Arguments:
-        """As `parse`. A long text is read in a thread, so that the event loop goes on meanwhile."""
+        """Like `parse`, but a long text is parsed in a thread, so that it does not block the event loop."""
         if len(arguments) <= LONG_TEXT:
             return self.parse(arguments)
         return await threads.run(partial(self.parse, arguments))
@@ -196,7 +196,7 @@ class Tool(Generic[P, R]):
             log.warning("the approval predicate of %s failed, so its call waits\n%s", self.name, redacted_traceback(error))
             return True
 
-    def as_it_runs(self, arguments: Arguments) -> str:
+    def completed_arguments(self, arguments: Arguments) -> str:
         """The JSON text of a call with these arguments: those that the model gave, repaired and completed with defaults.
 
         If JSON cannot hold a default, it is left out. If the completed text would parse to other values, all defaults are.
