@@ -12,9 +12,9 @@ from ..errors import EndpointWarning, SettingsError
 from ..redact.keys import Secret, Unseen
 from .endpoint import Endpoint, find_endpoint
 from .http.headers import Headers
-from .http.senders import authenticates_itself, may_have_certificate
+from .http.transports import authenticates_itself, may_have_certificate
 
-__all__ = ["endpoint_with", "payer"]
+__all__ = ["account_of", "endpoint_with"]
 
 
 def endpoint_with(
@@ -40,10 +40,10 @@ def endpoint_with(
     return found
 
 
-def payer(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
+def account_of(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
     """Whose requests are paced together: those with the same key, key function, secret headers, or client that signs them."""
     key: Hashable = endpoint.key if isinstance(endpoint.key, Hashable) else id(endpoint.key)
-    who: list[Hashable] = [one for one in (key, *headers.secrets) if one is not None]
-    if not who and client is not None and authenticates_itself(client):
-        who.append(id(client))
-    return who[0] if len(who) == 1 else tuple(who) or None
+    identities: list[Hashable] = [secret for secret in (key, *headers.secrets) if secret is not None]
+    if not identities and client is not None and authenticates_itself(client):
+        identities.append(id(client))
+    return identities[0] if len(identities) == 1 else tuple(identities) or None

@@ -87,8 +87,8 @@ class Endpoint:
         except ModelError:
             raise
         except Exception as error:  # of the program's own code
-            told = redact(f"{type(error).__name__}: {error}"[:500])
-            raise AuthError(f"{self.base_url}: the function given as api_key failed: {told}") from error
+            reason = redact(f"{type(error).__name__}: {error}"[:500])
+            raise AuthError(f"{self.base_url}: the function given as api_key failed: {reason}") from error
         return _checked_key(given, of="the function given as api_key")
 
 
@@ -117,12 +117,12 @@ def find_endpoint(
     that is not named, or a key that cannot be one.
     """
     given: Unseen[Any] = api_key if isinstance(api_key, Unseen) else Unseen(api_key)
-    known = _Environment(env)
+    environment = _Environment(env)
     del api_key, env  # an error must not show them
-    named = model or known.text("AGENTKIT_MODEL")
-    own_url, own_key = known.text("AGENTKIT_BASE_URL"), known.secret("AGENTKIT_API_KEY")
-    deepseek = (_DEEPSEEK_URL, known.secret("DEEPSEEK_API_KEY"))
-    openai = (known.text("OPENAI_BASE_URL") or _OPENAI_URL, known.secret("OPENAI_API_KEY"))
+    named = model or environment.text("AGENTKIT_MODEL")
+    own_url, own_key = environment.text("AGENTKIT_BASE_URL"), environment.secret("AGENTKIT_API_KEY")
+    deepseek = (_DEEPSEEK_URL, environment.secret("DEEPSEEK_API_KEY"))
+    openai = (environment.text("OPENAI_BASE_URL") or _OPENAI_URL, environment.secret("OPENAI_API_KEY"))
     url = base_url or own_url
     if not url and not given.reveal() and not own_key:
         selected = next((server for server in (deepseek, openai) if server[1]), None)
@@ -134,9 +134,9 @@ def find_endpoint(
     if callable(given.reveal()):
         return Endpoint(url, named or DEFAULT_MODEL, given.reveal())
     keys = ((own_url or url, own_key), deepseek, openai) if with_env_keys else ()
-    made_for_it = (key for server, key in keys if key and _same_server(url, server))
-    found = given if given.reveal() else next(made_for_it, None)
-    return Endpoint(url, named or DEFAULT_MODEL, None if found is None else _checked_key(found))
+    matching = (key for server, key in keys if key and _is_same_server(url, server))
+    chosen = given if given.reveal() else next(matching, None)
+    return Endpoint(url, named or DEFAULT_MODEL, None if chosen is None else _checked_key(chosen))
 
 
 class _Environment:
@@ -154,7 +154,7 @@ class _Environment:
         return Unseen(self._get.reveal()(name)) if self._get.reveal()(name) else None
 
 
-_TOO_MUCH = (
+_BASE_URL_WITH_EXTRAS = (
     "base_url has a user name, a password, a query or a fragment in it; allowed: scheme, host, port and path, "
     f"such as {DEFAULT_BASE_URL} (the key goes into api_key=)"
 )
@@ -162,12 +162,12 @@ _TOO_MUCH = (
 
 def _check_url(url: str) -> None:
     if "@" in url:  # what stands before it may be a key, wherever its parts are taken to end
-        raise SettingsError(_TOO_MUCH)
+        raise SettingsError(_BASE_URL_WITH_EXTRAS)
     server = None if _NO_URL.search(url) else _server(url)
     if server is None:
         raise SettingsError(f"base_url is {redact(url)!r}; allowed: an http or https address such as {DEFAULT_BASE_URL}")
     if "?" in url or "#" in url:
-        raise SettingsError(_TOO_MUCH)
+        raise SettingsError(_BASE_URL_WITH_EXTRAS)
 
 
 def _server(url: str) -> tuple[str, str, int] | None:
@@ -180,7 +180,7 @@ def _server(url: str) -> tuple[str, str, int] | None:
     return (parts.scheme, parts.hostname, port) if parts.hostname and port else None
 
 
-def _same_server(a: str, b: str) -> bool:
+def _is_same_server(a: str, b: str) -> bool:
     return _server(a.strip()) == _server(b.strip())
 
 

@@ -47,16 +47,16 @@ class Fallback:
         if wrong or len(models) < 2:
             found = f"a {type(wrong[0]).__name__}" if wrong else f"{len(models)} model"
             raise SettingsError(f"fallback has {found}; allowed: two or more models with `reply`, such as ChatModel(...)")
-        self._how = retry, when, patience
-        self.models: Sequence[Model] = [each for model in models for each in _flat(model, self._how)]
+        self._options = retry, when, patience
+        self.models: Sequence[Model] = [each for model in models for each in _flattened(model, self._options)]
         self._when, self._patience = when, patience
-        hasty = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
-        retries = [*[hasty] * (len(self.models) - 1), retry]
-        self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
+        impatient = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
+        retries = [*[impatient] * (len(self.models) - 1), retry]
+        self._wrapped = [each.wrap(model) if each else model for each, model in zip(retries, self.models, strict=True)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or a pickle, has models of its own, and looks at those."""
-        retry, when, patience = self._how
+        retry, when, patience = self._options
         return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
 
     @property
@@ -80,40 +80,42 @@ class Fallback:
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The reply of the first model that gives one."""
-        lost, before = FailedAttempts(), list[str]()
+        failed_attempts, earlier_errors = FailedAttempts(), list[str]()
         try:
-            for number in range(1, len(self._asked) + 1):
-                is_last = number == len(self._asked)
+            for number in range(1, len(self._wrapped) + 1):
+                is_last = number == len(self._wrapped)
                 try:
-                    return lost.beside(await self._ask(number, request, on_delta, lost))
+                    return failed_attempts.beside(await self._ask(number, request, on_delta, failed_attempts))
                 except ModelError as error:
                     if is_last or not self._when(error):
-                        for text in before:
+                        for text in earlier_errors:
                             error.add_note(text)
                         raise
                     text = f"{type(error).__name__}: {error}"
                 if request.again:
-                    request.again(lost.spent)
-                before.append(f"asked before: {self.models[number - 1]!r}: {text}")
+                    request.again(failed_attempts.spent)
+                earlier_errors.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
                 if tell := on_delta or request.on_retry:
                     await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:
-            lost.tell(error)
+            failed_attempts.tell(error)
             raise
         raise AssertionError("there is a model")
 
-    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: FailedAttempts) -> ModelReply:
+    async def _ask(
+        self, number: int, request: ModelRequest, on_delta: DeltaSink | None, failed_attempts: FailedAttempts
+    ) -> ModelReply:
         """One of the models, by its place."""
-        again = request.again
-        if again:
-            request = replace(request, again=lambda more: again(lost.spent + more))
+        report_spent = request.again
+        if report_spent:
+            request = replace(request, again=lambda spent: report_spent(failed_attempts.spent + spent))
         try:
-            if number < len(self._asked):
+            if number < len(self._wrapped):
                 self._check_patience(self.models[number - 1])
-            return await self._asked[number - 1].reply(request, on_delta)
+            return await self._wrapped[number - 1].reply(request, on_delta)
         except BaseException as error:
-            lost.add(error)
+            failed_attempts.add(error)
             raise
 
     def _check_patience(self, model: Model) -> None:
@@ -132,6 +134,6 @@ class Fallback:
                 stack.push_async_callback(close, model)
 
 
-def _flat(model: Model, how: tuple[object, ...]) -> Sequence[Model]:
+def _flattened(model: Model, options: tuple[object, ...]) -> Sequence[Model]:
     """The models of a fallback inside another of the same kind, so that its last one is not waited for."""
-    return model.models if isinstance(model, Fallback) and model._how == how else [model]
+    return model.models if isinstance(model, Fallback) and model._options == options else [model]

@@ -51,20 +51,20 @@ def read_markup(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall,
     return text[: opened.start()].rstrip(), calls
 
 
-def _calls(inside: str) -> list[ToolCall]:
-    calls, at = [], 0
-    while found := _INVOKE.match(inside, at):
+def _calls(content: str) -> list[ToolCall]:
+    calls, position = [], 0
+    while found := _INVOKE.match(content, position):
         calls.append(ToolCall("", found[1], _arguments(found[2])))
-        at = found.end()
-    if at < len(inside) or not calls:
+        position = found.end()
+    if position < len(content) or not calls:
         raise BrokenMarkup("the text has a section of calls that is not well-formed")
     return calls
 
 
-def _arguments(inside: str) -> str:
+def _arguments(content: str) -> str:
     """The parameters as JSON text."""
-    parts, at, seen = [], 0, set[str]()
-    while found := _PARAMETER.match(inside, at):
+    parts, position, seen = [], 0, set[str]()
+    while found := _PARAMETER.match(content, position):
         name, is_text, value = found.groups()
         if name in seen:
             raise BrokenMarkup(f"the text has a call with the parameter {name!r} twice")
@@ -75,8 +75,8 @@ def _arguments(inside: str) -> str:
             except ValueError:
                 raise BrokenMarkup(f"the text has a call whose parameter {name!r} is not JSON") from None
         parts.append(f"{json.dumps(name)}: {value if is_text == 'false' else json.dumps(value, ensure_ascii=False)}")
-        at = found.end()
-    if inside[at:].strip():
+        position = found.end()
+    if content[position:].strip():
         raise BrokenMarkup("the text has a call that is not well-formed")
     return "{" + ", ".join(parts) + "}"
 

@@ -295,7 +295,7 @@ def find_profile(base_url: str, model: str) -> Profile:
     parts = urlsplit(base_url)
     host, port = (parts.hostname or "").lower(), f":{parts.port}"
     for profile in PROFILES:
-        if any(h in (host, port) or (h.startswith(".") and host.endswith(h)) for h in profile.hosts):
+        if any(known in (host, port) or (known.startswith(".") and host.endswith(known)) for known in profile.hosts):
             return profile
     name = model.lower().rsplit("/", 1)[-1]
     found = next((profile for profile in PROFILES if name.startswith(profile.models or ("\0",))), GENERIC)

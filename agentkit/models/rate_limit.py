@@ -84,10 +84,10 @@ class Limiter:
         self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
         self._window, self._circuit, self._paused_until = Window(concurrency), Circuit(failures, pause), -math.inf
         self.clock = clock
-        self._forget()
+        self._reset()
         _limiters.add(self)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Begin with nothing queued or in flight; in a forked process, those are the parent's."""
         self._lock = threading.RLock()  # the garbage collector may end a request in a thread that holds it
         self._queue: OrderedDict[object, OrderedDict[Slot, None]] = OrderedDict()  # by run; the first run is next
@@ -120,7 +120,7 @@ class Limiter:
             if portal.may_wait():
                 await self._wait_in_queue(slot)
             else:
-                await self._pass_queue(slot)
+                await self._bypass_queue(slot)
         except BaseException:
             self._change(partial(self._drop, slot))
             raise
@@ -138,10 +138,10 @@ class Limiter:
             slot.woken = None
             self._change(slot.sleep)
 
-    async def _pass_queue(self, slot: Slot) -> None:
+    async def _bypass_queue(self, slot: Slot) -> None:
         """Go beside the others, after the waits that no other request can shorten: the server's pause, and the buckets."""
         self._check_circuit()
-        self._change(partial(self._pass, slot))
+        self._change(partial(self._admit_now, slot))
         if (seconds := slot.wakes_at - self.clock()) > 0:
             await asyncio.sleep(seconds)
 
@@ -159,7 +159,7 @@ class Limiter:
             try:
                 while self._changes:
                     self._changes.popleft()()
-                    self._let_through()
+                    self._admit_queued()
             finally:
                 self._is_changing = False
 
@@ -167,16 +167,16 @@ class Limiter:
         self._queue.setdefault(slot.run, OrderedDict())[slot] = None
         slot.sleep()
 
-    def _pass(self, slot: Slot) -> None:
+    def _admit_now(self, slot: Slot) -> None:
         now = self.clock()
-        slot.wakes_at = now + self._wait_of_time(slot, now)
+        slot.wakes_at = now + self._wait_for_rates(slot, now)
         self._admit(slot)
 
-    def _let_through(self) -> None:
+    def _admit_queued(self) -> None:
         now = self.clock()
         while self._queue and self._circuit.open_until <= now:
             slot = next(iter(next(iter(self._queue.values()))))
-            seconds = max(self._wait_of_time(slot, now), self._wait_for_room(now))
+            seconds = max(self._wait_for_rates(slot, now), self._wait_for_slot(now))
             if seconds > 0:  # the first one keeps the time for all; it may be asleep for longer
                 wakes_at = now + max(seconds, _MIN_SLEEP)
                 if wakes_at >= slot.wakes_at:
@@ -198,7 +198,7 @@ class Limiter:
         self._in_flight.add(slot)
         self._window.entered(len(self._in_flight), now)
         self._circuit.entered(now)
-        self._fail_all()
+        self._wake_if_open()
 
     def _leave_queue(self, slot: Slot) -> None:
         queued = self._queue.get(slot.run)
@@ -212,11 +212,11 @@ class Limiter:
             self._in_flight.remove(slot)
             self._rates.take(-1, -slot.tokens, self.clock())
 
-    def _wait_of_time(self, slot: Slot, now: float) -> float:
+    def _wait_for_rates(self, slot: Slot, now: float) -> float:
         """Seconds for which the server's pause and the rates hold a request back."""
         return max(self._paused_until - now, self._rates.wait(slot.tokens, now))
 
-    def _wait_for_room(self, now: float) -> float:
+    def _wait_for_slot(self, now: float) -> float:
         """Seconds until the next lease ends if the window is full, else 0."""
         if len(self._in_flight) < self._window.bound:
             return 0.0
@@ -231,12 +231,13 @@ class Limiter:
         return self._leases_end - now
 
     def _check_circuit(self) -> None:
-        left = self._circuit.open_until - self.clock()
-        if left > 0:
-            text = f"the server failed {self._circuit.failed} times in a row and is left alone for {left:.0f} s (see Limiter)"
-            raise CircuitOpen(text, retry_after=left + _jitter())
+        seconds = self._circuit.open_until - self.clock()
+        if seconds > 0:
+            failed = self._circuit.failed
+            text = f"the server failed {failed} times in a row and is left alone for {seconds:.0f} s (see Limiter)"
+            raise CircuitOpen(text, retry_after=seconds + _jitter())
 
-    def _fail_all(self) -> None:
+    def _wake_if_open(self) -> None:
         """Wake all who wait while the circuit is open: they are to fail."""
         if self._circuit.open_until > self.clock():
             for slot in [slot for queued in self._queue.values() for slot in queued]:
@@ -257,7 +258,7 @@ class Limiter:
         if isinstance(error, ModelError) and error.retryable and (error.retry_after or math.inf) <= _MAX_PAUSE:
             self._paused_until = max(self._paused_until, now + (error.retry_after or 0.0))
         self._circuit.ended(error, has_answered=slot.has_answered, now=now)
-        self._fail_all()
+        self._wake_if_open()
         self._in_flight.discard(slot)
 
 
@@ -345,7 +346,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for limiter in _limiters:
-        limiter._forget()
+        limiter._reset()
 
 
 if hasattr(os, "register_at_fork"):

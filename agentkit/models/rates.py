@@ -11,7 +11,7 @@ __all__ = ["Circuit", "Rates", "Window", "check_setting"]
 
 _QUIET = 60.0
 """Seconds without a 429 after which the window grows fast: servers count by the minute."""
-_OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE)
+_LOCAL_ERRNOS = (errno.EMFILE, errno.ENFILE)
 """Too many open files: not the server's fault, so it does not count as its failure."""
 
 
@@ -43,8 +43,8 @@ class Rates:
 
     def wait(self, tokens: int, now: float) -> float:
         """Seconds until a request of so many tokens may go."""
-        of_requests = self._requests.wait(1, now) if self._requests else 0.0
-        return max(of_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
+        for_requests = self._requests.wait(1, now) if self._requests else 0.0
+        return max(for_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
 
     def take(self, requests: int, tokens: int, now: float) -> None:
         """Spend these; negative numbers give back."""
@@ -111,7 +111,7 @@ class Circuit:
 
     def ended(self, error: BaseException | None, *, has_answered: bool, now: float) -> None:
         """A request ended, well or with an error. A connection lost after the answer began is no failure of the server."""
-        if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _OF_THIS_PROCESS:
+        if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _LOCAL_ERRNOS:
             return
         if isinstance(error, ConnectionFailed) and not error.retryable:  # a client that is closed, or of another loop
             return

@@ -23,8 +23,8 @@ from ..errors import (
     StreamBroken,
     error_for_status,
 )
+from .retry_after import wait_in_headers, wait_in_text
 from .usage import count
-from .waits import asked_wait, wait_in_text
 
 __all__ = ["cut_text", "read_error"]
 
@@ -38,8 +38,8 @@ _CONTEXT_TEXTS = re.compile(
     r"|exceeds? the (?:token )?limit of \d+|too many tokens in"
 )
 """How servers say that a prompt does not fit, in lower case; most of them with status 400, llama.cpp also with 500."""
-_OF_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
-_OF_PROMPT = re.compile("prompt|input|message")
+_ABOUT_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
+_ABOUT_PROMPT = re.compile("prompt|input|message")
 _CONTEXT_CODES = frozenset(
     {"context_length_exceeded", "1261", "exceed_context_size_error", "context_window_exceeded", "request_too_large"}
 )
@@ -84,10 +84,10 @@ _STATUS_OF_TYPE = {
     "content_filter": 451,
 }
 _STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400, 1026: 451, 1027: 451}
-_NEVER = (501, 505)
+_PERMANENT = (501, 505)
 """Faults of a server that a wait does not mend."""
-_SHOWN = 300
-_READ = 8_000
+_MAX_MESSAGE = 300
+_MAX_SEARCHED = 8_000
 """Characters of an error that are searched for known words."""
 
 
@@ -109,7 +109,7 @@ def read_error(
     codes = _codes(details)
     if status is None:
         status = _status_inside(details)
-    kind = _refined(error_for_status(status) if status else Overloaded, status, details, message.lower()[:_READ], codes)
+    kind = _refined(error_for_status(status) if status else Overloaded, status, details, message.lower()[:_MAX_SEARCHED], codes)
     code = details.get("code") or details.get("type") or details.get("status")
     where = f"HTTP {status}" if status else "an error inside the reply"
     error = kind(
@@ -118,20 +118,20 @@ def read_error(
         body=cut_text(body),
         code=None if code is None else str(code),
         request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
-        retryable=False if status in _NEVER or headers.get("x-should-retry", "").lower() == "false" else None,
+        retryable=False if status in _PERMANENT or headers.get("x-should-retry", "").lower() == "false" else None,
     )
-    asked = asked_wait(headers, clock) if clock else None
-    error.retry_after = wait_in_text(body) if asked is None and error.retryable else asked
+    wait = wait_in_headers(headers, clock) if clock else None
+    error.retry_after = wait_in_text(body) if wait is None and error.retryable else wait
     return error
 
 
 def _message(details: Mapping[str, Any], body: bytes) -> str:
     """The server's text; of a gateway also what the server behind it said."""
     known = (details.get(name) for name in ("message", "detail", "msg"))
-    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _SHOWN) or "no text"
-    behind = _mapping(details.get("metadata")).get("raw")
-    if isinstance(behind, str) and behind and behind not in text:
-        text += f": {behind[: 2 * _SHOWN]}"
+    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _MAX_MESSAGE) or "no text"
+    upstream = _mapping(details.get("metadata")).get("raw")
+    if isinstance(upstream, str) and upstream and upstream not in text:
+        text += f": {upstream[: 2 * _MAX_MESSAGE]}"
     return text
 
 
@@ -154,16 +154,16 @@ def _refined(
         return StreamBroken
     if kind is ContentFiltered or _is_filtered(status, details, text, codes):
         return ContentFiltered
-    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _speaks_of_context(text)):
+    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _mentions_context(text)):
         return ContextTooLong  # an overloaded server may speak of its window as well
     if kind is Overloaded and _TEMPLATE_TEXTS.search(text):
         return BadRequest
     return kind
 
 
-def _speaks_of_context(text: str) -> bool:
+def _mentions_context(text: str) -> bool:
     """Whether a text says that a prompt does not fit, and not only what `max_tokens` may be."""
-    return bool(_CONTEXT_TEXTS.search(text)) and not (_OF_MAX_TOKENS.search(text) and not _OF_PROMPT.search(text))
+    return bool(_CONTEXT_TEXTS.search(text)) and not (_ABOUT_MAX_TOKENS.search(text) and not _ABOUT_PROMPT.search(text))
 
 
 def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]) -> bool:
@@ -196,10 +196,10 @@ def _details(body: bytes) -> Mapping[str, Any]:
         data = data[0]
     if isinstance(data, str):
         return {"message": data}
-    outer = _mapping(data)
-    error = outer.get("error", outer)
+    envelope = _mapping(data)
+    error = envelope.get("error", envelope)
     if isinstance(error, str):
-        return {**{name: outer[name] for name in ("code", "type", "status") if name in outer}, "message": error}
+        return {**{name: envelope[name] for name in ("code", "type", "status") if name in envelope}, "message": error}
     status = _mapping(_mapping(error).get("base_resp"))
     return {"message": status.get("status_msg"), **status} if status else _mapping(error)
 

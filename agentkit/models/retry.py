@@ -22,7 +22,7 @@ __all__ = ["Retry", "RetryingModel", "may_pass"]
 
 log = logging.getLogger("agentkit")
 
-_REFUSALS = 20
+_MAX_UNSENT = 20
 """The most refusals of one call, for which nothing was sent, that are no attempts."""
 
 
@@ -63,11 +63,11 @@ class Retry:
         """The model, with retries round each call. A model that retries itself, as `Fallback` does, is returned as it is."""
         return model if info_of(model).makes_retries else RetryingModel(model, self)
 
-    def may_retry(self, failed: BaseException) -> bool:
+    def may_retry(self, error: BaseException) -> bool:
         """Whether a call that failed so is made again, if there are attempts left."""
-        if not isinstance(failed, ModelError) or not self.when(failed):
+        if not isinstance(error, ModelError) or not self.when(error):
             return False
-        return failed.retry_after is None or failed.retry_after <= self.longest_asked
+        return error.retry_after is None or error.retry_after <= self.longest_asked
 
 
 class RetryingModel(ModelWrapper):
@@ -91,48 +91,48 @@ class RetryingModel(ModelWrapper):
         except Exception as error:
             if self.retry.attempts < 2 or not self.retry.may_retry(error):
                 raise
-            return await _Again(self, error, on_delta, on_delta or request.on_retry).reply(request)
+            return await _Attempts(self, error, on_delta, on_delta or request.on_retry).reply(request)
 
 
-class _Again:
+class _Attempts:
     """The attempts after the first failure of a call."""
 
     def __init__(
         self,
         owner: RetryingModel,
-        failed: Exception,
+        error: Exception,
         on_delta: DeltaSink | None,
-        tell: Callable[[Retrying], Awaitable[None]] | None,
+        on_retry: Callable[[Retrying], Awaitable[None]] | None,
     ) -> None:
-        self._model, self._retry, self._on_delta, self._tell = owner.model, owner.retry, on_delta, tell
-        self._failed: Exception | None = failed
-        self._lost = FailedAttempts()
+        self._model, self._retry, self._on_delta, self._on_retry = owner.model, owner.retry, on_delta, on_retry
+        self._first_error: Exception | None = error
+        self._failed_attempts = FailedAttempts()
         self._unsent = 0
-        self._began = time.monotonic() - getattr(failed, "waited", 0.0)
+        self._began = time.monotonic() - getattr(error, "waited", 0.0)
 
     async def reply(self, request: ModelRequest) -> ModelReply:
         retrying = self._retrying()
         try:
             reply: ModelReply = await retrying(self._attempt, request)
         except BaseException as error:
-            self._lost.waited += _slept(retrying)
-            self._lost.tell(error)
+            self._failed_attempts.waited += _slept(retrying)
+            self._failed_attempts.tell(error)
             raise
-        self._lost.waited += _slept(retrying)
-        return self._lost.beside(reply)
+        self._failed_attempts.waited += _slept(retrying)
+        return self._failed_attempts.beside(reply)
 
     async def _attempt(self, request: ModelRequest) -> ModelReply:
         try:
-            if self._failed:
-                failed, self._failed = self._failed, None
-                raise failed
+            if self._first_error:
+                first, self._first_error = self._first_error, None
+                raise first
             return await self._model.reply(request, self._on_delta)
         except BaseException as error:
-            self._lost.add(error)
-            if isinstance(error, CircuitOpen) and self._unsent < _REFUSALS:
+            self._failed_attempts.add(error)
+            if isinstance(error, CircuitOpen) and self._unsent < _MAX_UNSENT:
                 self._unsent += 1
             if isinstance(error, ModelError) and request.again:
-                request.again(self._lost.spent)
+                request.again(self._failed_attempts.spent)
             raise
 
     def _retrying(self) -> AsyncRetrying:
@@ -145,23 +145,23 @@ class _Again:
             asked = getattr(_failure(state), "retry_after", None)
             return backoff(state) if asked is None else float(asked)
 
-        def is_over(state: RetryCallState) -> bool:
-            since = time.monotonic() - self._began - self._lost.waited
-            return state.attempt_number - self._unsent >= retry.attempts or since + state.upcoming_sleep > retry.total
+        def stop(state: RetryCallState) -> bool:
+            elapsed = time.monotonic() - self._began - self._failed_attempts.waited
+            return state.attempt_number - self._unsent >= retry.attempts or elapsed + state.upcoming_sleep > retry.total
 
-        async def tell(state: RetryCallState) -> None:
-            failed = _failure(state)
+        async def on_retry(state: RetryCallState) -> None:
+            error = _failure(state)
             attempt, seconds = state.attempt_number, state.upcoming_sleep
-            text = f"{type(failed).__name__}: {failed}"
+            text = f"{type(error).__name__}: {error}"
             log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, redact(text))
-            if self._tell:
-                await self._tell(Retrying(attempt, seconds, text))
+            if self._on_retry:
+                await self._on_retry(Retrying(attempt, seconds, text))
 
         return tenacity.AsyncRetrying(
-            stop=is_over,
+            stop=stop,
             wait=wait,
             retry=tenacity.retry_if_exception(retry.may_retry),
-            before_sleep=tell,
+            before_sleep=on_retry,
             sleep=retry.sleep,
             reraise=True,
         )

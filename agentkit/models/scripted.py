@@ -30,7 +30,7 @@ def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: in
     message = (
         item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
     )
-    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{place}") for place, c in enumerate(message.tool_calls))
+    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{index}") for index, c in enumerate(message.tool_calls))
     return replace(message, tool_calls=calls)
 
 
@@ -67,11 +67,11 @@ class ScriptedModel:
             message = as_assistant(item, len(self.requests))  # type: ignore[arg-type]
             reply = ModelReply(message, Usage(requests=1), "tool_calls" if message.tool_calls else "stop", "scripted")
         if on_delta:
-            await _show(reply.message, on_delta)
+            await _stream(reply.message, on_delta)
         return reply
 
 
-async def _show(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
+async def _stream(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
     for piece in _pieces(message.reasoning, size):
         await on_delta(ReasoningDelta(piece))
     for piece in _pieces(message.text, size):
@@ -82,4 +82,4 @@ async def _show(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
 
 
 def _pieces(text: str, size: int) -> list[str]:
-    return [text[at : at + size] for at in range(0, len(text), size)]
+    return [text[start : start + size] for start in range(0, len(text), size)]

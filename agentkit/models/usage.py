@@ -7,9 +7,9 @@ from typing import Any
 
 from ..messages import Usage
 
-__all__ = ["answer_tokens", "cost_told", "count", "merged_usage", "read_usage"]
+__all__ = ["answer_tokens", "count", "merged_usage", "read_usage", "reported_cost"]
 
-_LARGEST = 2**53
+_MAX_COUNT = 2**53
 _ANSWER = ("completion_tokens", "output_tokens")
 
 
@@ -41,23 +41,23 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
         return Usage(requests=1)
     prompt = _mapping(usage, "prompt_tokens_details", "input_tokens_details")
     answer = _mapping(usage, "completion_tokens_details", "output_tokens_details")
-    sent, written = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
+    prompt_tokens, answered = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
     cached = count(_first(prompt, "cached_tokens"))
     cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
     if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic's names: the prompt without its cache
-        sent += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
-    beside = max(0, count(usage.get("total_tokens")) - sent - written) if sent else 0
+        prompt_tokens += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
+    separate = max(0, count(usage.get("total_tokens")) - prompt_tokens - answered) if prompt_tokens else 0
     thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
-    if cached > sent:  # a prompt that is counted without its cached part
-        sent, beside = sent + beside, 0
-    if thought > written:
-        beside = max(beside, thought)
+    if cached > prompt_tokens:  # a prompt that is counted without its cached part
+        prompt_tokens, separate = prompt_tokens + separate, 0
+    if thought > answered:
+        separate = max(separate, thought)
     return Usage(
         requests=1,
-        input_tokens=sent,
-        output_tokens=written + beside,
-        cache_read_tokens=min(sent, cached),
-        reasoning_tokens=min(written + beside, thought),
+        input_tokens=prompt_tokens,
+        output_tokens=answered + separate,
+        cache_read_tokens=min(prompt_tokens, cached),
+        reasoning_tokens=min(answered + separate, thought),
     )
 
 
@@ -66,12 +66,12 @@ def answer_tokens(usage: Mapping[str, Any] | None) -> int:
     return count(_first(usage, *_ANSWER)) if usage else 0
 
 
-def cost_told(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
+def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
     """The US dollars that stand at this path in the usage; None where there are none."""
     found: Any = usage
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
-    is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _LARGEST
+    is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _MAX_COUNT
     return float(found) if path and is_money else None
 
 
@@ -81,7 +81,7 @@ def count(value: Any) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         return 0
-    return number if 0 <= number <= _LARGEST else 0
+    return number if 0 <= number <= _MAX_COUNT else 0
 
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:

@@ -138,9 +138,9 @@ def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> di
         return dict(profile.thinking_off)
     fields = dict(profile.thinking_on) if thinking else {}
     if effort and profile.effort_in:
-        *outer, last = profile.effort_in
+        *parents, last = profile.effort_in
         inner = fields
-        for key in outer:
+        for key in parents:
             inner[key] = inner = dict(inner.get(key, {}))
         inner[last] = profile.effort_names.get(effort, effort)
     return fields
@@ -207,18 +207,18 @@ def check(request: ModelRequest, profile: Profile) -> None:
     if request.tool_choice == "required" and not request.tools:
         found.append(("tool_choice", "required", "auto or none, as there are no tools"))
     if found:
-        raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {span}" for name, value, span in found))
+        raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {allowed}" for name, value, allowed in found))
 
 
 def _check_thinking(settings: ModelSettings, profile: Profile) -> list[tuple[str, object, str]]:
     found: list[tuple[str, object, str]] = []
-    elsewhere = "only None (a field of the server's own can go into extra_body)"
+    only_none = "only None (a field of the server's own can go into extra_body)"
     if settings.thinking and not profile.thinking_on and not profile.effort_in:
-        found.append(("thinking", True, elsewhere))
+        found.append(("thinking", True, only_none))
     if settings.thinking is False and not profile.thinking_off:
-        found.append(("thinking", False, elsewhere))
+        found.append(("thinking", False, only_none))
     if settings.reasoning_effort and not profile.effort_in:
-        found.append(("reasoning_effort", settings.reasoning_effort, elsewhere))
+        found.append(("reasoning_effort", settings.reasoning_effort, only_none))
     return found
 
 

@@ -11,7 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from ..errors import ModelError
@@ -29,7 +29,7 @@ _STRETCH = 16
 _BLOCK = 8
 _STEP = _STRETCH - _BLOCK + 1
 _WORD = re.compile(r"[a-z_-]+|[A-Z_-]+")
-_KEPT = 32
+_MAX_SECRETS = 32
 """Secrets that a `Hider` knows at a time: keys that are renewed push out the oldest."""
 _LIBRARIES = frozenset(
     ["agentkit", "anyio", "asyncio", "concurrent", "contextlib", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"]
@@ -75,13 +75,17 @@ class Secret(Unseen[str]):
         return len(self.reveal()) >= _CERTAIN or (len(self.reveal()) >= _SHORTEST and not is_word)
 
 
+_Known: TypeAlias = tuple[Secret, Unseen[list[str]], Unseen[list[str]], Unseen[frozenset[str]]]
+"""A secret with its forms, its blocks and the endings of its beginnings: see `_forms_of`, `_blocks_of` and `_pairs_of`."""
+
+
 class Hider:
     """Takes secrets out of texts by their value: as they are, in base64, in hex digits, and escaped for URLs and JSON."""
 
     __slots__ = ("_known",)
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._known: deque[tuple[Secret, Unseen[list[str]], Unseen[list[str]], Unseen[frozenset[str]]]] = deque(maxlen=_KEPT)
+        self._known: deque[_Known] = deque(maxlen=_MAX_SECRETS)
         for secret in secrets:
             self.add(secret)
 
@@ -126,9 +130,9 @@ class Hider:
                 while at >= 0:
                     found.append((at, at + len(form)))
                     at = text.find(form, at + 1)
-            begun = 0 if more_follows else _begun(text, forms.reveal()[:1])
-            if 2 * begun >= len(forms.reveal()[0]):
-                found.append((len(text) - begun, len(text)))
+            length = 0 if more_follows else _partial_at_end(text, forms.reveal()[:1])
+            if 2 * length >= len(forms.reveal()[0]):
+                found.append((len(text) - length, len(text)))
         found += [span for span in self._stretches(text) if not (more_follows and span[1] == len(text))]
         return _merged(found)
 
@@ -136,22 +140,22 @@ class Hider:
         """Where in the text long stretches of secrets are. Each holds one of the blocks that are looked for."""
         for secret, _forms, blocks, _pairs in tuple(self._known):
             for number, block in enumerate(blocks.reveal()):
-                place = number * _STEP
+                offset = number * _STEP
                 at = text.find(block)
                 while at >= 0:
-                    before = _common(reversed(text[max(0, at - place) : at]), reversed(secret.reveal()[:place]))
-                    after = _common(text[at : at + len(secret.reveal())], secret.reveal()[place:])
+                    before = _common(reversed(text[max(0, at - offset) : at]), reversed(secret.reveal()[:offset]))
+                    after = _common(text[at : at + len(secret.reveal())], secret.reveal()[offset:])
                     if before + after >= _STRETCH:
                         yield at - before, at + after
                     at = text.find(block, at + 1)
 
-    def begun(self, text: str) -> int:
+    def partial_at_end(self, text: str) -> int:
         """How many characters at the end of the text may be the beginning of a secret."""
-        begun, end = 0, (text[-1:], text[-2:])
+        length, end = 0, (text[-1:], text[-2:])
         for _secret, forms, _blocks, pairs in tuple(self._known):
             if not pairs.reveal().isdisjoint(end):  # most texts end otherwise
-                begun = max(begun, _begun(text, forms.reveal()))
-        return begun
+                length = max(length, _partial_at_end(text, forms.reveal()))
+        return length
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -169,7 +173,7 @@ def _pairs_of(forms: list[str]) -> frozenset[str]:
     return frozenset([form[0] for form in forms] + [form[at : at + 2] for form in forms for at in range(len(form) - 1)])
 
 
-def _begun(text: str, forms: list[str]) -> int:
+def _partial_at_end(text: str, forms: list[str]) -> int:
     longest = 0
     for form in forms:
         at = text.find(form[0], max(0, len(text) - len(form) + 1))
@@ -228,19 +232,19 @@ def clean_error(error: BaseException, hider: Hider) -> None:
     HTTP libraries hold headers in local variables, which pytest, Sentry and rich show with a traceback. For frames of the
     program's own (an auth class, a hook, the function that gives a key), a note says where they were.
     """
-    for one in _chain(error):
-        is_ours = isinstance(one, ModelError | OSError) or type(one).__module__.partition(".")[0] in _LIBRARIES
-        args = tuple(_cleaned(part, hider, by_form=is_ours) for part in one.args)
-        if args != one.args:
-            one.args = args
-        for name, value in [*vars(one).items()]:
+    for each in _chain(error):
+        is_ours = isinstance(each, ModelError | OSError) or type(each).__module__.partition(".")[0] in _LIBRARIES
+        args = tuple(_cleaned(part, hider, by_form=is_ours) for part in each.args)
+        if args != each.args:
+            each.args = args
+        for name, value in [*vars(each).items()]:
             if isinstance(value, str) and (shown := _cleaned(value, hider, by_form=name == "body")) != value:
-                setattr(one, name, shown)
-        own = [step for step in traceback.walk_tb(one.__traceback__) if not _is_library(step[0].f_globals)]
-        if own and not getattr(one, "__notes__", None):
+                setattr(each, name, shown)
+        own = [step for step in traceback.walk_tb(each.__traceback__) if not _is_library(step[0].f_globals)]
+        if own and not getattr(each, "__notes__", None):
             lines = "".join(traceback.StackSummary.extract(iter(own)).format())
-            one.add_note("It came through:\n" + hider.hide(lines).rstrip())
-        one.__traceback__ = None
+            each.add_note("It came through:\n" + hider.hide(lines).rstrip())
+        each.__traceback__ = None
 
 
 def _cleaned(part: Any, hider: Hider, *, by_form: bool = False) -> Any:
@@ -255,13 +259,13 @@ def _is_library(names: dict[str, Any]) -> bool:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and those behind it; of an interruption of the program's own, it alone."""
-    seen, waiting = set[int](), [error]
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
+    seen, pending = set[int](), [error]
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, Exception | asyncio.CancelledError):
-            waiting += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
-            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        seen.add(id(each))
+        yield each
+        if isinstance(each, Exception | asyncio.CancelledError):
+            pending += [cause for cause in (each.__cause__, each.__context__) if cause is not None]
+            pending += each.exceptions if isinstance(each, BaseExceptionGroup) else ()

@@ -12,7 +12,7 @@ from .key_forms import compiled, is_random
 __all__ = ["hide_named"]
 
 _Span: TypeAlias = tuple[int, int]
-_SEEN = 64
+_MAX_SEEN = 64
 """Characters of a value by which it is judged. One that is hidden is hidden to its end."""
 
 
@@ -62,7 +62,7 @@ _PAIR = rf"""(?ix)
     )
     (?:(?P<block>[|>][-+0-9]{{0,2}}[ \t]*\r?\n(?=[ \t]))|(?:b(?=["']))?(?P<quote>\\?["'`]|&quot;|&\#39;)?)
     (?P<scheme>{_SCHEME}\s+)?"""
-_SPOKEN = r"""(?ix)
+_IN_SENTENCE = r"""(?ix)
     (?=[ \t:"'`(])(?:[ \t]+(?:provided|given|is|was|of|used|supplied|value))?[ \t]{0,3}:?[ \t]{0,3}["'`(]{0,2}
     (?P<value>[A-Za-z0-9][\w+/=.~!@$*-]{7,511})"""
 _HEADER = rf"""(?ix)
@@ -91,7 +91,7 @@ _CODE = (
 _VARIABLE = r"_?[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+|await"
 _TYPE = r"_?[A-Za-z.]*(?:Str|Secret|Key|Token|T|Password|Type|Provider|Params?|Credentials?)|[\w.]+\.[A-Z][A-Za-z]+"
 _ANNOTATION = r"[A-Z][\w.]*[ ]{1,3}[=|]"
-_PLACE = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
+_LOCATION = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ def _secret_after(text: str, found: re.Match[str]) -> _Span | None:
     name = _Name(word, kind, bool(tail["quote"]), is_option)
     pair = compiled(_PAIR).match(text, tail.end())
     if pair is None or (pair["gap"] and not is_option) or (pair["element"] and not compiled(_TAG).search(before)):
-        spoken = None if tail["quote"] else compiled(_SPOKEN).match(text, tail.end())
-        return spoken.span("value") if spoken and is_random(spoken["value"]) else None
+        in_sentence = None if tail["quote"] else compiled(_IN_SENTENCE).match(text, tail.end())
+        return in_sentence.span("value") if in_sentence and is_random(in_sentence["value"]) else None
     return _value_of(text, name, pair)
 
 
@@ -173,7 +173,7 @@ def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
 
 def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
     ending = "<" if pair["element"] else "block" if pair["block"] else pair["quote"] or ""
-    end = len(text) if ending == "<" else pair.end() + _SEEN
+    end = len(text) if ending == "<" else pair.end() + _MAX_SEEN
     seen = _until(ending).match(text, pair.end(), end)
     if seen is None:
         return None
@@ -196,7 +196,7 @@ def _is_innocent(name: _Name, value: _Value) -> bool:
     is_password = name.word.startswith("pass")
     if not is_password and len(seen) < 3:
         return True
-    if compiled(_PLACE).match(seen) and (not is_password or (value.is_bare and value.link != "equals")):
+    if compiled(_LOCATION).match(seen) and (not is_password or (value.is_bare and value.link != "equals")):
         return True
     if not value.is_bare:
         return False

@@ -48,30 +48,30 @@ def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any
     try:
         return _evaluated(wanted, known, None)
     except Exception:  # noqa: BLE001  an annotation may be any code, and may use local names
-        around = _enclosing_names(source)
-        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
+        enclosing = _enclosing_names(source)
+        return {name: _evaluated_or_error(name, hint, known, enclosing) for name, hint in wanted.items()}
 
 
-def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
+def _evaluated(annotations: dict[str, Any], known: dict[str, Any], enclosing: dict[str, Any] | None) -> dict[str, Any]:
     holder = types.SimpleNamespace(__annotations__=annotations)
-    return typing.get_type_hints(holder, known, around, include_extras=True)
+    return typing.get_type_hints(holder, known, enclosing, include_extras=True)
 
 
-def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
+def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], enclosing: dict[str, Any]) -> Any:
     try:
-        return _evaluated({name: hint}, known, around)[name]
+        return _evaluated({name: hint}, known, enclosing)[name]
     except Exception as error:  # noqa: BLE001
         return error
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
     """Its type parameters, and the local names of the enclosing functions and classes that are on the stack now."""
-    around = getattr(fn, "__qualname__", "").split(".")[:-1]
+    enclosing = getattr(fn, "__qualname__", "").split(".")[:-1]
     names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
-        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
+        if code.co_name in enclosing and code.co_filename == getattr(fn, "__code__", code).co_filename:
             names = {**frame.f_locals, **names}
         frame = frame.f_back
     return names
@@ -134,16 +134,16 @@ def _converted(kind: Any, convert: Callable[[Any], Any]) -> Any:
 
 def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
     """JSON holds an Enum's values, not its members."""
-    members = {_kept(option.value): option for option in options if isinstance(option, enum.Enum)}
+    members = {_typed_key(option.value): option for option in options if isinstance(option, enum.Enum)}
     if not members or not all(isinstance(option.value, str | int) for option in members.values()):
         return annotation
     values = [option.value if isinstance(option, enum.Enum) else option for option in options]
-    if len({*map(_kept, values)}) < len(options):
+    if len({*map(_typed_key, values)}) < len(options):
         raise TypeError(f"two of the values of {annotation} are written the same")
-    return _converted(Literal[tuple(values)], lambda value: members.get(_kept(value), value))
+    return _converted(Literal[tuple(values)], lambda value: members.get(_typed_key(value), value))
 
 
-def _kept(value: Any) -> tuple[type, Any]:
+def _typed_key(value: Any) -> tuple[type, Any]:
     """A value as a key of a dict in which true is not 1."""
     return type(value), value
 

@@ -23,10 +23,10 @@ __all__ = ["bare_words", "coerce"]
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
-_SEVERAL = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
+_LIST_LIKE = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
 _MAX_NOTES = 50
 """Conversions that are named."""
-_NO: Any = object()
+_NOT_CONVERTED: Any = object()
 
 
 def coerce(value: Any, nodes: Nodes) -> tuple[Any, tuple[str, ...]]:
@@ -64,10 +64,10 @@ class _Coercion:
         node = self._nodes.of(part)
         if not isinstance(value, list | dict):
             return self._convert(value, node, path, is_item)
-        place = id(value), id(node), is_item, self._wrapping
-        if place not in self._made:  # the value is kept, so that its id stays its own
-            self._made[place] = *self._convert(value, node, path, is_item), value
-        return self._made[place][:2]
+        key = id(value), id(node), is_item, self._wrapping
+        if key not in self._made:  # the value is kept, so that its id stays its own
+            self._made[key] = *self._convert(value, node, path, is_item), value
+        return self._made[key][:2]
 
     def _convert(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
         if node.branches:
@@ -80,7 +80,7 @@ class _Coercion:
             return _whole_number(value, node, path)
         for name in node.types:
             made, notes = self._as(name, value, node, path, is_item)
-            if made is not _NO and self._matcher.matches_node(made, node):
+            if made is not _NOT_CONVERTED and self._matcher.matches_node(made, node):
                 return made, [*notes, f"{format_path(path, 'arguments')}: {type_of(value)} taken as {name}"]
         return value, []
 
@@ -132,18 +132,18 @@ class _Coercion:
             items.append(made)
             _note(notes, more)
         if node.is_set:
-            once = list({key_of(item): item for item in reversed(items)}.values())[::-1]
-            if len(once) < len(items):
+            unique = list({key_of(item): item for item in reversed(items)}.values())[::-1]
+            if len(unique) < len(items):
                 _note(notes, [f"{format_path(path)}: an item that is there twice taken once"])
-                return once, notes
+                return unique, notes
         return items, notes
 
     def _as(self, name: str, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """The value as this JSON type, or `_NO`, and its notes."""
+        """The value as this JSON type, or `_NOT_CONVERTED`, and its notes."""
         text = value.strip() if isinstance(value, str) else ""
         match name:
             case _ if isinstance(value, BareWord):
-                return (str(value) if name == "string" and node.enum is not None else _NO), []
+                return (str(value) if name == "string" and node.enum is not None else _NOT_CONVERTED), []
             case "integer" | "number":
                 return _as_number(name, value, text), []
             case "boolean" if text in _BOOLEANS:
@@ -154,7 +154,7 @@ class _Coercion:
                 return self._read(name, text, node, path, is_item)
             case "array" if value is not None and self._may_wrap(node, is_item) and not _is_list_like(value):
                 return self._list_of(value, node, path)
-        return _NO, []
+        return _NOT_CONVERTED, []
 
     def _may_wrap(self, node: Node, is_item: bool) -> bool:
         """Whether a value may become a list of one: no tuple, no list in a list, and no list of a type inside the same list.
@@ -165,12 +165,12 @@ class _Coercion:
 
     def _list_of(self, value: Any, node: Node, path: Path) -> tuple[list[Any], list[str]]:
         """A list of one value."""
-        outer = self._wrapping
-        self._wrapping = outer | {id(node)}
+        wrapping_before = self._wrapping
+        self._wrapping = wrapping_before | {id(node)}
         try:
             made, notes = self.convert(value, node.for_item(0), path, is_item=True)
         finally:
-            self._wrapping = outer
+            self._wrapping = wrapping_before
         return [made], notes
 
     def _read(self, name: str, text: str, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
@@ -178,13 +178,13 @@ class _Coercion:
         try:
             value, repairs = read_json(text)
         except NotJson:
-            return _NO, []
+            return _NOT_CONVERTED, []
         if name == "array" and isinstance(value, dict) and self._may_wrap(node, is_item):
             made, notes = self._list_of(value, node, path)
         elif is_of_type(value, name):
             made, notes = self._convert(value, node, path, is_item)
         else:
-            return _NO, []
+            return _NOT_CONVERTED, []
         return made, [*(f"{format_path(path, 'arguments')}: {repair}" for repair in repairs), *notes]
 
 
@@ -216,11 +216,11 @@ def _as_number(name: str, value: Any, text: str) -> Any:
             return json.loads(text)
         case "number" if isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-    return _NO
+    return _NOT_CONVERTED
 
 
 def _is_list_like(value: Any) -> bool:
     """Whether a string may hold several items; taking it for one would be a guess."""
     if not isinstance(value, str):
         return False
-    return not value.strip() or bool(_SEVERAL.search(value)) or value.strip() in ("null", "None")
+    return not value.strip() or bool(_LIST_LIKE.search(value)) or value.strip() in ("null", "None")

@@ -61,7 +61,7 @@ def _with_indent(lines: list[str]) -> list[str]:
     is_first = len(lines) > 1 and _GOOGLE_HEADER.fullmatch(lines[0]) and _is_header(lines[0])
     if not is_first or lines[1][:1].isspace() or not lines[1].strip() or _UNDERLINE.fullmatch(lines[1]):
         return lines
-    end = next((place for place in range(1, len(lines)) if _is_header(lines[place])), len(lines))
+    end = next((index for index in range(1, len(lines)) if _is_header(lines[index])), len(lines))
     return [lines[0], *(f"    {line}" for line in lines[1:end]), *lines[end:]]
 
 
@@ -73,10 +73,10 @@ def _is_header(line: str) -> bool:
 def _blocks(lines: list[str]) -> Iterator[_Block]:
     at, fence = 0, ""
     while at < len(lines):
-        mark = _CODE.match(lines[at])
-        style, end = ("", at + 1) if fence or mark else _section(lines, at)
-        if mark and (not fence or lines[at].strip() == fence):
-            fence = "" if fence else mark[1]
+        fence_mark = _CODE.match(lines[at])
+        style, end = ("", at + 1) if fence or fence_mark else _section(lines, at)
+        if fence_mark and (not fence or lines[at].strip() == fence):
+            fence = "" if fence else fence_mark[1]
         yield _Block(style, lines[at:end])
         at = end
 
@@ -100,21 +100,21 @@ def _section(lines: list[str], at: int) -> tuple[str, int]:
 def _indented_end(lines: list[str], at: int) -> int:
     """The end of the indented lines, including blank lines among them."""
     end = at
-    for place in range(at, len(lines)):
-        if lines[place].strip():
-            if not lines[place][:1].isspace():
+    for index in range(at, len(lines)):
+        if lines[index].strip():
+            if not lines[index][:1].isspace():
                 break
-            end = place + 1
+            end = index + 1
     return end
 
 
 def _numpy_end(lines: list[str], at: int) -> int:
     """The next header or field."""
-    for place in range(at, len(lines)):
-        if place + 1 < len(lines) and lines[place].strip() and _UNDERLINE.fullmatch(lines[place + 1]):
-            return place
-        if _FIELD.match(lines[place]) or _GOOGLE_HEADER.fullmatch(lines[place]):
-            return place
+    for index in range(at, len(lines)):
+        if index + 1 < len(lines) and lines[index].strip() and _UNDERLINE.fullmatch(lines[index + 1]):
+            return index
+        if _FIELD.match(lines[index]) or _GOOGLE_HEADER.fullmatch(lines[index]):
+            return index
     return len(lines)
 
 
@@ -133,7 +133,7 @@ def _read(block: _Block, found: Docstring) -> list[str]:
 def _entries(lines: list[str]) -> Iterator[list[str]]:
     """The entries of a section: each is a line with the deeper lines after it."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    starts = [place for place, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
+    starts = [index for index, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         yield lines[start:end]
 

@@ -168,7 +168,7 @@ def _own_rule(schema: Any) -> Any:
     return getattr(schema.get("cls"), "__pydantic_config__", {}).get("extra")
 
 
-_NO_KEY = ("tuple", "list", "set", "frozenset", "dict", "model", "dataclass", "typed-dict", "none")
+_NOT_KEYS = ("tuple", "list", "set", "frozenset", "dict", "model", "dataclass", "typed-dict", "none")
 
 
 def _is_key(schema: Mapping[str, Any]) -> bool:
@@ -183,7 +183,7 @@ def _is_key(schema: Mapping[str, Any]) -> bool:
         case "enum":
             return all(isinstance(option.value, str) or isinstance(option, int) for option in schema["members"])
         case kind:
-            return kind not in _NO_KEY
+            return kind not in _NOT_KEYS
 
 
 def _encoded(encoded: Any, default: Any) -> Any:

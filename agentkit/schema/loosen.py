@@ -31,7 +31,7 @@ _CORE = {
     "type", "description", "properties", "required", "additionalProperties", "items", "prefixItems", "anyOf", "enum",
     "$ref", "$defs", "definitions", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength",
 }  # fmt: skip
-_WORDS = {
+_PHRASES = {
     "const": "always {}",
     "enum": "one of: {}",
     "format": "format: {}",
@@ -57,7 +57,7 @@ _MAX_REPEATED = 500
 """A grammar repeats a rule this often. llama.cpp allows 2,000 repetitions, nested ones multiplied."""
 _ODD = re.compile(r"\(\?(?!:)|\\[AZzGQEKRXkpPN1-9]|[*+?}]\+")
 """Lookaround, flags, named groups, back references, possessive quantifiers, and classes that only some engines have."""
-_MAX_WORDS = 1_000
+_MAX_PHRASE = 1_000
 """Characters of one keyword's value in a description."""
 _KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties"),
@@ -153,27 +153,27 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MAX_REPEATED}
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
-    words = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _is_worth_saying(key, node[key])]
+    words = [_PHRASES[key].format(_short(node[key])) for key in _PHRASES if key in refused and _is_informative(key, node[key])]
     if "required" in node:
         node["required"] = [name for name in node["required"] if name in node.get("properties", ())]
     return _describing(words, {key: value for key, value in node.items() if key not in refused})
 
 
-def _is_worth_saying(key: str, value: Any) -> bool:
+def _is_informative(key: str, value: Any) -> bool:
     return value is not None and value not in ([], {}) and not (key == "uniqueItems" and value is False)
 
 
 def _patterns(node: dict[str, Any]) -> dict[str, Any]:
     if "pattern" not in node or is_plain_pattern(node["pattern"]):
         return node
-    return _describing([_WORDS["pattern"].format(node.pop("pattern"))], node)
+    return _describing([_PHRASES["pattern"].format(node.pop("pattern"))], node)
 
 
 def _tuples(node: dict[str, Any]) -> dict[str, Any]:
     """One schema for all items of an array."""
-    places = node.pop("prefixItems", None) or node.get("items")
-    if isinstance(places, list):
-        kinds = [*places, *([node["items"]] if isinstance(node.get("items"), dict) else [])]
+    item_schemas = node.pop("prefixItems", None) or node.get("items")
+    if isinstance(item_schemas, list):
+        kinds = [*item_schemas, *([node["items"]] if isinstance(node.get("items"), dict) else [])]
         kinds = [{key: value for key, value in kind.items() if key != "default"} for kind in kinds if isinstance(kind, dict)]
         different = [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
         node["items"] = different[0] if len(different) == 1 else {"anyOf": different} if different else {}
@@ -186,12 +186,12 @@ def _types(node: dict[str, Any]) -> dict[str, Any]:
     """One type for each schema: several become a union, and none a union of all types."""
     kind = node.get("type")
     if isinstance(kind, list):
-        outside = {key: value for key, value in node.items() if key != "type"}
-        return {"anyOf": [_only_of(name, outside) for name in kind], **_description_of(node)}
+        shared = {key: value for key, value in node.items() if key != "type"}
+        return {"anyOf": [_only_of(name, shared) for name in kind], **_description_of(node)}
     if kind or "$ref" in node or "anyOf" in node or "oneOf" in node:
         return node
-    meant = next((name for name, keys in _KEYWORDS_OF.items() if any(key in node for key in keys)), None)
-    return {**node, "type": meant} if meant else {**node, "anyOf": _ANYTHING}
+    implied = next((name for name, keys in _KEYWORDS_OF.items() if any(key in node for key in keys)), None)
+    return {**node, "type": implied} if implied else {**node, "anyOf": _ANYTHING}
 
 
 def _unions(node: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _description_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}..."
+    return text if len(text) <= _MAX_PHRASE else f"{text[:_MAX_PHRASE]}..."
 
 
 def _describing(words: list[str], node: dict[str, Any]) -> dict[str, Any]:

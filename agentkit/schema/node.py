@@ -199,13 +199,13 @@ class Nodes:
         left: list[tuple[Any, bool]] = [(self.schema, True)]
         while left:
             part, is_new = left.pop()
-            place = id(self.of(part))
+            node_id = id(self.of(part))
             if not is_new:
                 done.add(parents.pop())
-            elif place in parents:
+            elif node_id in parents:
                 return True
-            elif place not in done:
-                parents.append(place)
+            elif node_id not in done:
+                parents.append(node_id)
                 left += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
         return False
 
@@ -220,13 +220,13 @@ class Nodes:
         for name in properties:
             plain = plain_key(name)
             by_plain_key[plain] = "" if plain in by_plain_key else name
-        chooser = part.get("discriminator", {})
+        discriminator = part.get("discriminator", {})
         is_bound = branches or enum is not None or "format" in part
         return Node(
             types=types,
             branches=branches,
-            discriminator=chooser.get("propertyName", ""),
-            mapping={value: {"$ref": target} for value, target in chooser.get("mapping", {}).items()},
+            discriminator=discriminator.get("propertyName", ""),
+            mapping={value: {"$ref": target} for value, target in discriminator.get("mapping", {}).items()},
             enum=enum,
             enum_keys=frozenset(map(key_of, enum or ())),
             properties=properties,

@@ -171,10 +171,10 @@ def _count_values(value: Any) -> int:
     """How many JSON values there are in this one, itself included."""
     count, left = 1, [value]
     while left:
-        outer = left.pop()
-        if isinstance(outer, list | dict):
-            count += len(outer)
-            items = outer.values() if isinstance(outer, dict) else outer
+        container = left.pop()
+        if isinstance(container, list | dict):
+            count += len(container)
+            items = container.values() if isinstance(container, dict) else container
             left += [item for item in items if isinstance(item, list | dict)]
     return count
 

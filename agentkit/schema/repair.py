@@ -22,7 +22,7 @@ _OPERAND = re.compile(r"//[ \t]*[\d(.+-]")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
-_GOES_ON = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
+_AFTER_STRING = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
 """What follows a quote that ends a string."""
 _NEXT_KEY = re.compile(r"""(["'])[\w$.-]{1,64}\1\s*:""")
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
@@ -219,7 +219,7 @@ class _Tolerant:
         self._skip()
         if self._peek() == "{":
             return self._doubled()
-        while self._goes_on("}", bool(pairs)):
+        while self._has_next("}", bool(pairs)):
             key = self._key()
             self._skip()
             if self._peek() != ":":
@@ -241,11 +241,11 @@ class _Tolerant:
 
     def _read_list(self) -> list[Any]:
         items: list[Any] = []
-        while self._goes_on("]", bool(items)):
+        while self._has_next("]", bool(items)):
             items.append(self._value())
         return items
 
-    def _goes_on(self, closing: str, has_items: bool) -> bool:
+    def _has_next(self, closing: str, has_items: bool) -> bool:
         """Whether another item follows; if not, the closing bracket is consumed."""
         self._skip()
         comma = has_items and self._peek() == ","
@@ -312,7 +312,7 @@ class _Tolerant:
     def _may_end(self, quote: str) -> bool:
         """Whether a straight quote inside other quotes looks like the end of the string, in text with mixed quotes."""
         mixed = quote in "“‘" or self._has_double
-        return mixed and _GOES_ON.match(self._text, self._at) is not None
+        return mixed and _AFTER_STRING.match(self._text, self._at) is not None
 
     def _joined(self, text: str) -> str:
         try:

@@ -102,7 +102,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
             context[parameter.name] = kind
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
-    validator = _compile_what_can_be(label, fn, fields)
+    validator = _compile_describable(label, fn, fields)
     _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_variadic_name(signature))
     _check_aliases(label, fields)
     _warn_of_unknown(label, fn, docstring.parameters, signature)
@@ -171,7 +171,7 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
-def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
+def _compile_describable(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
     """As `_compile`, without the optional parameters that cannot be described. Each of them is a warning."""
     try:
         return _compile(label, fields)

@@ -79,10 +79,10 @@ class _Strict:
         return {"properties": properties, "required": list(properties), "additionalProperties": False}
 
     def _items(self, node: Mapping[str, Any], path: str, parents: tuple[str, ...]) -> dict[str, Any]:
-        places = node.get("prefixItems")
-        if places:
-            kinds = [self.node(item, f"{path}[{place}]", parents) for place, item in enumerate(places)]
-            different = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+        prefix = node.get("prefixItems")
+        if prefix:
+            kinds = [self.node(item, f"{path}[{index}]", parents) for index, item in enumerate(prefix)]
+            different = [kind for index, kind in enumerate(kinds) if kind not in kinds[:index]]
             return different[0] if len(different) == 1 else {"anyOf": different}
         return self.node(node.get("items", {}), f"{path}[]", parents)
 

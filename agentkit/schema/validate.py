@@ -55,10 +55,10 @@ class Matcher:
         """As `matches`, for a node."""
         if not isinstance(value, list | dict):
             return self._matches(value, node)
-        place = id(value), id(node)
-        if place not in self._known:  # the value is kept, so that its id stays its own
-            self._known[place] = self._matches(value, node), value
-        return self._known[place][0]
+        key = id(value), id(node)
+        if key not in self._known:  # the value is kept, so that its id stays its own
+            self._known[key] = self._matches(value, node), value
+        return self._known[key][0]
 
     def _matches(self, value: Any, node: Node) -> bool:
         if type(value) in node.plain:
@@ -140,8 +140,8 @@ def count_comparisons(value: Any, nodes: Nodes) -> int:
 
     def count(value: Any, part: Any) -> int:
         node = nodes.of(part)
-        place = id(value), id(node)
-        if place not in counted:
+        key = id(value), id(node)
+        if key not in counted:
             inner: Iterable[tuple[Any, Any]] = ()
             if node.branches:
                 inner = ((value, branch) for branch in node.branches_for(value))
@@ -149,8 +149,8 @@ def count_comparisons(value: Any, nodes: Nodes) -> int:
                 inner = ((item, node.for_key(key)) for key, item in value.items())
             elif isinstance(value, list) and "array" in node.types:
                 inner = ((item, node.for_item(at)) for at, item in enumerate(value))
-            counted[place] = 1 + sum(count(*pair) for pair in inner), value
-        return counted[place][0]
+            counted[key] = 1 + sum(count(*pair) for pair in inner), value
+        return counted[key][0]
 
     return count(value, nodes.schema)
 
@@ -213,21 +213,21 @@ class _Comparison:
             return
         in_order = isinstance(result, list | tuple) and len(result) == len(value)
         for at, item in enumerate(value):
-            made = result[at] if in_order else _UNKNOWN
-            yield from self.of(item, made, node and node.for_item(at), child(path, at))
+            converted = result[at] if in_order else _UNKNOWN
+            yield from self.of(item, converted, node and node.for_item(at), child(path, at))
 
     def _of_mapping(self, value: dict[str, Any], result: Mapping[Any, Any], node: Node | None, path: Path) -> Iterator[str]:
         if len(result) < len(value) and not (self._rules.drops_extra and result.keys() <= value.keys()):
-            or_lost = "" if self._rules.forbids_extra else ", or are unknown"
-            yield f"{format_path(path, 'arguments')}: several of its keys mean the same{or_lost}: {preview([*value])}"
+            or_unknown = "" if self._rules.forbids_extra else ", or are unknown"
+            yield f"{format_path(path, 'arguments')}: several of its keys mean the same{or_unknown}: {preview([*value])}"
         elif all(isinstance(key, str) for key in result):
             for key, item in value.items():
                 yield from self.of(item, result.get(key, _UNKNOWN), node and node.for_key(key), child(path, key))
         else:
-            for (text, item), (key, made) in zip(value.items(), result.items(), strict=False):
+            for (text, item), (key, converted) in zip(value.items(), result.items(), strict=False):
                 if not _is_written_as(text, key):
                     yield f"{format_path(child(path, text))}: the key is not written as {type(key).__name__}"
-                yield from self.of(item, made, node and node.for_key(text), child(path, text))
+                yield from self.of(item, converted, node and node.for_key(text), child(path, text))
 
 
 def _is_same_kind(value: Any, result: Any) -> bool:

@@ -52,7 +52,7 @@ class Cassette(httpx.AsyncBaseTransport):
             with self._open("w"):
                 pass
         self.mismatch: CassetteMismatch | None = None
-        self._left: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
+        self._unused: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """An httpx client whose requests go through this cassette."""
@@ -61,7 +61,7 @@ class Cassette(httpx.AsyncBaseTransport):
     @property
     def unused(self) -> list[dict[str, Any]]:
         """The bodies of the recorded requests that were not made."""
-        return [exchange["request"]["body"] for _number, exchange in self._left]
+        return [exchange["request"]["body"] for _number, exchange in self._unused]
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -78,30 +78,30 @@ class Cassette(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer from the file, or from the server into the file."""
         hider = _hider(request)
-        asked = _asked(request, _body(_hidden(hider, await request.aread())), hider)
+        actual = _recordable(request, _body(_hidden(hider, await request.aread())), hider)
         if self._inner is None:
-            return _replayed(self._found(asked), request)
+            return _replayed(self._matching(actual), request)
         request.headers["accept-encoding"] = "identity"
         try:
             response = await self._inner.handle_async_request(request)
         except httpx.TransportError as error:
-            self._append({"request": asked, "failed": type(error).__name__})
+            self._append({"request": actual, "failed": type(error).__name__})
             raise
         kept = {name: hider.hide(response.headers[name]) for name in _KEPT if name in response.headers}
-        exchange = {"request": asked, "response": {"status": response.status_code, "headers": kept}}
+        exchange = {"request": actual, "response": {"status": response.status_code, "headers": kept}}
         passed = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
         return httpx.Response(response.status_code, headers=passed, stream=_Recording(response, exchange, hider, self._append))
 
-    def _found(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _matching(self, actual: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            for place, (_number, exchange) in enumerate(self._left):
-                if next(_differences(exchange["request"], asked), None) is None:
-                    del self._left[place]
+            for index, (_number, exchange) in enumerate(self._unused):
+                if next(_differences(exchange["request"], actual), None) is None:
+                    del self._unused[index]
                     return exchange
-            if self._left:
-                number, exchange = self._left[0]
-                where, was, now = next(_differences(exchange["request"], asked))
-                why = f"request {number} differs at {where}: recorded {was}, now {now}"
+            if self._unused:
+                number, exchange = self._unused[0]
+                where, before, now = next(_differences(exchange["request"], actual))
+                why = f"request {number} differs at {where}: recorded {before}, now {now}"
             else:
                 why = "all recorded requests are used, and one more is made"
             error = CassetteMismatch(f"{self.path}: {why}")
@@ -178,7 +178,7 @@ def _hider(request: httpx.Request) -> Hider:
     return Hider(one for name, value in secret for one in secrets_of_header(name, value))
 
 
-def _asked(request: httpx.Request, body: Any, hider: Hider) -> dict[str, Any]:
+def _recordable(request: httpx.Request, body: Any, hider: Hider) -> dict[str, Any]:
     path, _, query = redact(hider.hide(f"{request.url.path}?{request.url.query.decode()}")).partition("?")
     return {"method": request.method, "path": path, **({"query": query} if query else {}), "body": _redacted(body)}
 
@@ -202,28 +202,28 @@ def _hidden(hider: Hider, data: bytes) -> bytes:
 def _without_keys(pieces: list[bytes], hider: Hider) -> list[bytes]:
     """The pieces of an answer, as they came if no key is in them. Else the answer without the keys, an event a piece."""
     whole = b"".join(pieces).decode(errors="surrogateescape")
-    hidden = hider.hide(_over_events(whole, hider)) if hider else whole
+    hidden = hider.hide(_without_split_keys(whole, hider)) if hider else whole
     if hidden == whole:
         return pieces
     return [event.encode(errors="surrogateescape") for event in re.split(r"(?<=\n\n)", hidden) if event]
 
 
-def _over_events(stream: str, hider: Hider) -> str:
+def _without_split_keys(stream: str, hider: Hider) -> str:
     """The events of a stream without the keys that pieces of texts make when they are joined, as a client joins them."""
     lines = stream.split("\n")
     events = {number: event for number, line in enumerate(lines) if (event := _event(line)) is not None}
     texts: dict[tuple[Any, ...], list[tuple[int, Any, Any]]] = {}
     for number, event in events.items():
-        for path, holder, place in _texts(event):
-            texts.setdefault(path, []).append((number, holder, place))
+        for path, container, key in _texts(event):
+            texts.setdefault(path, []).append((number, container, key))
     for pieces in texts.values():
-        whole = "".join(holder[place] for _number, holder, place in pieces)
+        whole = "".join(container[key] for _number, container, key in pieces)
         spans, at = hider.spans(whole), 0
-        for number, holder, place in pieces if spans else ():
-            before, at = at, at + len(holder[place])
+        for number, container, key in pieces if spans else ():
+            before, at = at, at + len(container[key])
             shown = _outside(spans, whole, before, at)
-            if shown != holder[place]:
-                holder[place] = shown
+            if shown != container[key]:
+                container[key] = shown
                 lines[number] = f"data: {json.dumps(events[number], ensure_ascii=False)}"
     return "\n".join(lines)
 
@@ -239,12 +239,12 @@ def _event(line: str) -> Any:
 
 def _texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
     """The texts in a JSON value: the way to each, the object or list that it is in, and its place there."""
-    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for place, item in places:
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in entries:
         if isinstance(item, str):
-            yield (*path, place), value, place
+            yield (*path, key), value, key
         else:
-            yield from _texts(item, (*path, place))
+            yield from _texts(item, (*path, key))
 
 
 def _outside(spans: list[tuple[int, int]], whole: str, start: int, end: int) -> str:
@@ -271,17 +271,17 @@ def _body(data: bytes) -> Any:
         return _text(data)
 
 
-def _differences(was: Any, now: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+def _differences(recorded: Any, actual: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
     """Where two JSON values differ, what stood there and what stands there now; both shortened."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        for name in [*was, *(name for name in now if name not in was)]:
-            yield from _differences(was.get(name, _ABSENT), now.get(name, _ABSENT), f"{where}.{name}".lstrip("."))
-    elif isinstance(was, list) and isinstance(now, list):
-        for place in range(max(len(was), len(now))):
-            before, after = (values[place] if place < len(values) else _ABSENT for values in (was, now))
-            yield from _differences(before, after, f"{where}[{place}]")
-    elif type(was) is not type(now) or was != now:
-        yield where, _short(was), _short(now)
+    if isinstance(recorded, dict) and isinstance(actual, dict):
+        for name in [*recorded, *(name for name in actual if name not in recorded)]:
+            yield from _differences(recorded.get(name, _ABSENT), actual.get(name, _ABSENT), f"{where}.{name}".lstrip("."))
+    elif isinstance(recorded, list) and isinstance(actual, list):
+        for index in range(max(len(recorded), len(actual))):
+            before, after = (values[index] if index < len(values) else _ABSENT for values in (recorded, actual))
+            yield from _differences(before, after, f"{where}[{index}]")
+    elif type(recorded) is not type(actual) or recorded != actual:
+        yield where, _short(recorded), _short(actual)
 
 
 _ABSENT = object()

@@ -13,13 +13,13 @@ from ...messages import Usage
 from ...redact import redact
 from ..chat import ChatModel
 from ..http.bodies import read_chunk, read_whole
-from ..http.senders import Response
 from ..http.sse import SSEParser
+from ..http.transports import Response
 from ..profiles import Profile
 from ..refusals import read_error
 from ..replies import Parts, ReplyReader
 
-__all__ = ["OUT", "Message", "Passing", "Seen", "Server"]
+__all__ = ["OUT", "Answer", "Message", "Passing", "Server"]
 
 Message: TypeAlias = dict[str, Any]
 
@@ -28,7 +28,7 @@ OUT = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Answer:
     """A response: its status, its parsed reply or the text of its error, and its JSON bodies (one, or the chunks)."""
 
     status: int
@@ -62,10 +62,10 @@ class Server:
         self.forces_any: bool | None = None
         """Whether the choice "required" is enforced; None until that is known."""
 
-    async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = OUT, **fields: Any) -> Seen:
+    async def ask(self, prompt: str | list[Message], *, thinking: bool = False, max_tokens: int = OUT, **fields: Any) -> Answer:
         """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        body = {"model": self.model.name, "messages": messages, self.max_tokens_field: most}
+        body = {"model": self.model.name, "messages": messages, self.max_tokens_field: max_tokens}
         body |= self.profile.thinking_on if thinking else self.profile.thinking_off
         body |= {name: value for name, value in fields.items() if value is not None}
         status, headers, content = await self._send(json.dumps(body).encode())
@@ -73,13 +73,13 @@ class Server:
             error = read_error(status, content, headers)
             if error.retryable:
                 raise Passing(self._hidden(error))
-            return Seen(status, None, self._hidden(error))
+            return Answer(status, None, self._hidden(error))
         try:
             parts, bodies = _read(content, self.profile)
         except ModelError as error:
-            return Seen(status, None, self._hidden(error))
+            return Answer(status, None, self._hidden(error))
         self.usage += parts.usage
-        return Seen(status, parts, "", bodies)
+        return Answer(status, parts, "", bodies)
 
     async def _send(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the response. A request is sent once more if the connection fails."""

@@ -25,16 +25,16 @@ async def identify(model: ChatModel) -> tuple[Profile, str] | None:
     """
     if model.client is not None:
         return await _identify(model, model.client)
-    no_kept_ones = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(limits=no_kept_ones, trust_env=not model.endpoint.is_loopback) as client:
+    no_keep_alive = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=no_keep_alive, trust_env=not model.endpoint.is_loopback) as client:
         return await _identify(model, client)
 
 
 async def _identify(model: ChatModel, client: Any) -> tuple[Profile, str] | None:
     url = model.endpoint.url.removesuffix("/chat/completions") + "/models"
-    said = {*_said(await _get(client, url, await model.headers()))}
+    marks = {*_marks_of(await _get(client, url, await model.headers()))}
     for profile in PROFILES:
-        if mark := next((mark for mark in profile.marks if mark in said), None):
+        if mark := next((mark for mark in profile.marks if mark in marks), None):
             return profile, mark
     parts = urlsplit(url)
     for profile, path, key in _paths():
@@ -52,7 +52,7 @@ def _paths() -> Iterator[tuple[Profile, str, str]]:
                 yield profile, path, key
 
 
-def _said(response: Any) -> Iterator[str]:
+def _marks_of(response: Any) -> Iterator[str]:
     """Each header, and who owns the models, in the form of a mark."""
     if response is None:
         return

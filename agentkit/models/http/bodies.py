@@ -54,10 +54,10 @@ def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
         reason = error
     try:  # `json` takes half a character, whose other half comes with the next chunk, but also too deep a nesting
         from_json(_HALF.sub(rb"\\u00", data))
-        return json.loads(data, parse_constant=_no_number)
+        return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None
 
 
-def _no_number(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")

@@ -22,21 +22,21 @@ from ...errors import ConnectionFailed, InsecureServer, ModelError, SettingsErro
 from ..endpoint import is_loopback
 from .headers import Headers
 from .proxies import Proxy, proxy_for
-from .senders import ClientSender, Decompressed, Response, Sender, is_about_tls
+from .transports import ClientTransport, DecompressedResponse, Response, Transport, is_about_tls
 
-__all__ = ["Connections", "own_sender"]
+__all__ = ["ConnectionPool", "transport_for"]
 
 _EXPIRY = 30.0
 """Seconds for which a connection without a request is kept: as many as were needed within that time are there."""
-_LONGEST_HEAD = 100 * 1024
+_MAX_HEAD = 100 * 1024
 """Most bytes of a response's head."""
-_UNREAD = 256 * 1024
+_MAX_UNREAD = 256 * 1024
 """Bytes that may have come and not been read yet; then the server has to wait."""
-_TOGETHER = 64 * 1024
+_MAX_SINGLE_WRITE = 64 * 1024
 """Up to this size, head and body of a request are one write."""
 
 
-def own_sender(url: str, *, proxies: bool) -> Sender:
+def transport_for(url: str, *, proxies: bool) -> Transport:
     """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
 
     The certificates that it trusts are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set. Raises `SettingsError`
@@ -46,9 +46,9 @@ def own_sender(url: str, *, proxies: bool) -> Sender:
 
     proxy = proxy_for(url) if proxies else None
     if proxy is not None:
-        return ClientSender(_client_for(proxy), url, proxy)
+        return ClientTransport(_client_for(proxy), url, proxy)
     try:
-        return Connections(url)
+        return ConnectionPool(url)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise SettingsError(f"base_url {url!r} does not work: {error}") from error
 
@@ -66,8 +66,8 @@ def _client_for(proxy: Proxy) -> Any:
         raise SettingsError(f"{proxy} cannot be used: {error}") from error
 
 
-class Connections:
-    """A `Sender` that keeps connections to one server for the next request."""
+class ConnectionPool:
+    """A `Transport` that keeps connections to one server for the next request."""
 
     def __init__(self, url: str) -> None:
         import httpx
@@ -83,52 +83,52 @@ class Connections:
         self._is_closed = False
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
 
-    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
+    async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
         """Over the connection that was used last, or a new one."""
         try:
-            connection = self._kept() or await self._opened(waits["connect"])
+            connection = self._take_idle() or await self._open(timeouts["connect"])
             try:
-                head = h11.Request(method=b"POST", target=self._target, headers=self._encoded(headers, len(body)))
-                answer = await connection.request(head, headers, body, waits["read"])
-                response = _Response(answer, connection, self, waits)
-                return Decompressed(response, self.url) if "content-encoding" in response.headers else response
+                head = h11.Request(method=b"POST", target=self._target, headers=self._visible_headers(headers, len(body)))
+                answer = await connection.request(head, headers, body, timeouts["read"])
+                response = _Response(answer, connection, self, timeouts)
+                return DecompressedResponse(response, self.url) if "content-encoding" in response.headers else response
             except BaseException:
                 self.drop(connection)
                 raise
         except _FAILURES as error:
-            raise _typed(error, self.url, waits, ConnectionFailed) from error
+            raise _model_error(error, self.url, timeouts, ConnectionFailed) from error
 
-    def _kept(self) -> _Connection | None:
+    def _take_idle(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_fit():
+            if connection.is_usable():
                 return connection
             self.drop(connection)
         return None
 
-    async def _opened(self, seconds: float) -> _Connection:
+    async def _open(self, connect_timeout: float) -> _Connection:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         if not is_loopback(self._host) and "uvloop" not in type(loop).__module__:  # uvloop has no such option
             options["happy_eyeballs_delay"] = 0.25  # of a dead address; then the next one is tried beside it
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(connect_timeout):
             _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port, **options)
         if not self._is_closed:
             self._all.add(connection)
         return connection
 
-    def _encoded(self, headers: Headers, size: int) -> list[tuple[bytes, bytes]]:
-        """The headers that may be seen. The others are added when they are written."""
-        held = self._headers
-        if held is None or held[0] is not headers.shown:
-            shown = {"user-agent": "agentkit", **headers.shown}
-            first = (b"host", self._netloc)
-            held = self._headers = headers.shown, [first, *((name.encode(), value.encode()) for name, value in shown.items())]
-        return [*held[1], (b"content-length", b"%d" % size)]
+    def _visible_headers(self, headers: Headers, size: int) -> list[tuple[bytes, bytes]]:
+        """The headers without the secret ones, which are added when the request is written."""
+        cached = self._headers
+        if cached is None or cached[0] is not headers.visible:
+            visible = {"user-agent": "agentkit", **headers.visible}
+            lines = [(b"host", self._netloc), *((name.encode(), value.encode()) for name, value in visible.items())]
+            cached = self._headers = headers.visible, lines
+        return [*cached[1], (b"content-length", b"%d" % size)]
 
     def give_back(self, connection: _Connection) -> None:
         """The response is read, or not wanted any more."""
-        if connection in self._all and connection.rest():
+        if connection in self._all and connection.reset():
             self._idle.append(connection)
             if self._sweep is None:
                 self._close_old()
@@ -137,7 +137,7 @@ class Connections:
 
     def _close_old(self) -> None:
         """Close the connections that nobody needed for long, and look again when the next one may be old."""
-        while self._idle and not self._idle[0].is_young():
+        while self._idle and not self._idle[0].is_fresh():
             self.drop(self._idle.popleft())
         self._sweep = asyncio.get_running_loop().call_later(_EXPIRY, self._close_old) if self._idle else None
 
@@ -174,19 +174,19 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     return context
 
 
-class _Silence(Exception):
+class _ReadTimeout(Exception):
     """No byte came for too long."""
 
 
-_FAILURES = (OSError, h11.ProtocolError, _Silence)
+_FAILURES = (OSError, h11.ProtocolError, _ReadTimeout)
 
 
-def _typed(error: BaseException, url: str, waits: Mapping[str, float], kind: type[ModelError]) -> ModelError:
+def _model_error(error: BaseException, url: str, timeouts: Mapping[str, float], kind: type[ModelError]) -> ModelError:
     """What the network and h11 raise, as a `TimedOut`, an `InsecureServer`, or else of this kind."""
-    if isinstance(error, _Silence):
-        return TimedOut(f"{url}: no byte came within {waits['read']:g} seconds")
+    if isinstance(error, _ReadTimeout):
+        return TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds")
     if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own, of a connection that was there
-        return TimedOut(f"{url}: no connection within {waits['connect']:g} seconds")
+        return TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds")
     failed = InsecureServer if is_about_tls(error) else kind
     return failed(f"{url}: {str(error) or type(error).__name__}")
 
@@ -196,7 +196,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._transport: Any = None
         self._unread = 0
         self._is_paused = False
@@ -204,7 +204,7 @@ class _Connection(asyncio.Protocol):
         """Why nothing will come any more; what had come before is read first."""
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._seconds = self._until = 0.0
+        self._read_timeout = self._deadline = 0.0
         self._idle_since = 0.0
 
     # what asyncio calls
@@ -217,7 +217,7 @@ class _Connection(asyncio.Protocol):
         """Bytes have come."""
         self._http.receive_data(data)
         self._unread += len(data)
-        if self._unread > _UNREAD and not self._is_paused:
+        if self._unread > _MAX_UNREAD and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
@@ -233,21 +233,21 @@ class _Connection(asyncio.Protocol):
 
     # what a request needs
 
-    async def request(self, head: h11.Request, headers: Headers, body: bytes, seconds: float) -> h11.Response:
-        """Send a request; the head of its response. Raises `_Silence` when nothing comes for so many seconds, OSError or
+    async def request(self, head: h11.Request, headers: Headers, body: bytes, read_timeout: float) -> h11.Response:
+        """Send a request; the head of its response. Raises `_ReadTimeout` when nothing comes for so many seconds, OSError or
         h11's error when the connection fails.
 
         `head` has the headers that may be seen. The secret ones of `headers` are put behind them as they are written.
         """
-        self._seconds = seconds
-        shown = self._http.send(head)[:-2]
-        rest = self._http.send(h11.Data(data=body))
+        self._read_timeout = read_timeout
+        visible = self._http.send(head)[:-2]
+        reset = self._http.send(h11.Data(data=body))
         self._http.send(h11.EndOfMessage())
-        if len(body) <= _TOGETHER:
-            self._transport.write(b"".join((shown, headers.secret_lines(), b"\r\n", rest)))
+        if len(body) <= _MAX_SINGLE_WRITE:
+            self._transport.write(b"".join((visible, headers.secret_lines(), b"\r\n", reset)))
         else:
-            self._transport.write(b"".join((shown, headers.secret_lines(), b"\r\n")))
-            self._transport.write(rest)
+            self._transport.write(b"".join((visible, headers.secret_lines(), b"\r\n")))
+            self._transport.write(reset)
         while True:
             event = self._next()
             if isinstance(event, h11.Response):
@@ -293,23 +293,23 @@ class _Connection(asyncio.Protocol):
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
-        self._until = self._loop.time() + self._seconds
+        self._deadline = self._loop.time() + self._read_timeout
         if self._timer is None:
-            self._timer = self._loop.call_at(self._until, self._look)
+            self._timer = self._loop.call_at(self._deadline, self._check_timeout)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
-    def _look(self) -> None:
+    def _check_timeout(self) -> None:
         self._timer = None
         if self._waiter is None:
             return
-        if self._loop.time() < self._until:
-            self._timer = self._loop.call_at(self._until, self._look)
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._check_timeout)
         else:
-            self._fail(_Silence())
+            self._fail(_ReadTimeout())
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
@@ -321,7 +321,7 @@ class _Connection(asyncio.Protocol):
 
     # between requests
 
-    def rest(self) -> bool:
+    def reset(self) -> bool:
         """Make it ready for the next request; whether that is possible."""
         http, transport = self._http, self._transport
         is_whole = http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
@@ -331,14 +331,14 @@ class _Connection(asyncio.Protocol):
         self._unread, self._idle_since = 0, self._loop.time()
         return True
 
-    def is_young(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether it has not waited too long for a request."""
         return self._loop.time() - self._idle_since < _EXPIRY
 
-    def is_fit(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether the next request may go over it: a server closes connections that are idle, and may have done so just now,
         or does not read the rest of a request that it has answered."""
-        if self._failure or self._unread or self._transport.is_closing() or not self.is_young():
+        if self._failure or self._unread or self._transport.is_closing() or not self.is_fresh():
             return False
         sock = self._transport.get_extra_info("socket")
         return sock is None or _is_quiet(sock)
@@ -360,12 +360,12 @@ def _is_quiet(sock: socket.socket) -> bool:
 
 
 class _Response:
-    __slots__ = ("_connection", "_connections", "_waits", "headers", "status_code")
+    __slots__ = ("_connection", "_pool", "_timeouts", "headers", "status_code")
 
     def __init__(
-        self, head: h11.Response, connection: _Connection, connections: Connections, waits: Mapping[str, float]
+        self, head: h11.Response, connection: _Connection, connections: ConnectionPool, timeouts: Mapping[str, float]
     ) -> None:
-        self._connection, self._connections, self._waits = connection, connections, waits
+        self._connection, self._pool, self._timeouts = connection, connections, timeouts
         self.status_code = head.status_code
         self.headers: dict[str, str] = {}
         for raw_name, raw_value in head.headers:
@@ -377,8 +377,8 @@ class _Response:
         try:
             return await self._connection.read()
         except _FAILURES as error:
-            raise _typed(error, self._connections.url, self._waits, StreamBroken) from error
+            raise _model_error(error, self._pool.url, self._timeouts, StreamBroken) from error
 
     async def aclose(self) -> None:
         """Give the connection back."""
-        self._connections.give_back(self._connection)
+        self._pool.give_back(self._connection)

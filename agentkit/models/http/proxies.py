@@ -83,12 +83,12 @@ def _names(entry: str, host: str, address: _Address | None, port: int) -> bool:
     if only and int(only) != port:
         return False
     if address is not None:
-        return _holds(name, address)
+        return _contains(name, address)
     domain = name.removeprefix("*").strip(".")
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _holds(network: str, address: _Address) -> bool:
+def _contains(network: str, address: _Address) -> bool:
     try:
         return address in ipaddress.ip_network(network.partition("%")[0] if "/" not in network else network, strict=False)
     except ValueError:

@@ -13,8 +13,8 @@ from ...model import DeltaSink
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
 from .bodies import is_json, read_chunk, read_whole
-from .senders import Response
 from .sse import SSEParser
+from .transports import Response
 
 __all__ = ["ReplyBytes", "read_refusal", "read_reply"]
 
@@ -23,14 +23,14 @@ _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
 """The beginning of a line of a stream: a field, known or not, or a comment."""
 _MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
 """A byte order mark before a line, as of servers that encode each event by itself."""
-_ENOUGH = 64
+_SNIFF_BYTES = 64
 """Bytes by which a stream is told from a JSON text."""
 _GRACE = 1.0
 """Seconds that a whole reply is given for what may follow it: usage, the mark of the end, the end of the connection."""
 _LONG_GRACE = 3.0
 """The same for a reply that went on after a finish reason, as some proxies put one into every chunk."""
-_DRAIN = 0.5
-_REFUSAL = 65_536
+_DRAIN_SECONDS = 0.5
+_MAX_REFUSAL = 65_536
 _REFUSAL_SECONDS = 2.0
 
 
@@ -58,12 +58,12 @@ class ReplyBytes:
 
 async def read_reply(reply: ReplyBytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
     """The reply, streamed or whole. Its beginning tells which: servers ignore `stream`, and name wrong content types."""
-    begun = await _beginning(reply)
-    if _is_stream(begun):
-        return await _read_stream(begun, reply, on_delta, reader)
-    parts = read_whole(await _json_text(begun, reply), reader)
+    beginning = await _beginning(reply)
+    if _is_stream(beginning):
+        return await _read_stream(beginning, reply, on_delta, reader)
+    parts = read_whole(await _json_text(beginning, reply), reader)
     if on_delta:  # a watcher gets the reply in one piece
-        await _show(parts, on_delta)
+        await _emit(parts, on_delta)
     return parts
 
 
@@ -72,36 +72,36 @@ async def read_refusal(reply: ReplyBytes) -> bytes:
     body = b""
     with suppress(ConnectionFailed, StreamBroken, TimeoutError):
         async with asyncio.timeout(_REFUSAL_SECONDS):
-            while len(body) <= _REFUSAL and (piece := await reply.read()):
+            while len(body) <= _MAX_REFUSAL and (piece := await reply.read()):
                 body += piece
     return body
 
 
-async def _json_text(begun: bytes, reply: ReplyBytes) -> bytes:
+async def _json_text(beginning: bytes, reply: ReplyBytes) -> bytes:
     """A JSON text to its end.
 
     Some servers do not end the response. So when nothing but blanks has come for a while, the text counts if it is whole. That
     is looked at once in each such pause.
     """
-    pieces, loop = [begun], asyncio.get_running_loop()
+    pieces, loop = [beginning], asyncio.get_running_loop()
     if reply.has_length:  # it ends by itself
         while piece := await reply.read():
             pieces.append(piece)
         return b"".join(pieces)
 
-    def look() -> None:
+    def end_if_whole() -> None:
         if is_json(b"".join(pieces)):
             pause.reschedule(loop.time())
 
     with suppress(TimeoutError):
         async with asyncio.timeout(None) as pause:
-            timer = loop.call_later(_GRACE, look)
+            timer = loop.call_later(_GRACE, end_if_whole)
             try:
                 while piece := await reply.read():
                     pieces.append(piece)
                     if piece.strip():
                         timer.cancel()
-                        timer = loop.call_later(_GRACE, look)
+                        timer = loop.call_later(_GRACE, end_if_whole)
             finally:
                 timer.cancel()
     return b"".join(pieces)
@@ -112,26 +112,26 @@ async def _beginning(reply: ReplyBytes) -> bytes:
 
     Blank lines keep the connection of a queued request open, so there may be any number of them.
     """
-    begun = b""
+    beginning = b""
     while piece := await reply.read():
-        begun = (begun + piece).lstrip()
-        text = begun.removeprefix(_BOM).lstrip()
+        beginning = (beginning + piece).lstrip()
+        text = beginning.removeprefix(_BOM).lstrip()
         if (
             text
-            and not _BOM.startswith(begun)
-            and (text[:1] in b'{[<"' or b":" in text or b"\n" in text or len(text) > _ENOUGH)
+            and not _BOM.startswith(beginning)
+            and (text[:1] in b'{[<"' or b":" in text or b"\n" in text or len(text) > _SNIFF_BYTES)
         ):
             break
-    return begun
+    return beginning
 
 
-def _is_stream(begun: bytes) -> bool:
-    return _FIELD.match(begun.removeprefix(_BOM).lstrip()) is not None
+def _is_stream(beginning: bytes) -> bool:
+    return _FIELD.match(beginning.removeprefix(_BOM).lstrip()) is not None
 
 
 async def _read_stream(piece: bytes, reply: ReplyBytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
     stream = _Stream(reader, on_delta)
-    stream.odd = cut_text(piece, 200)
+    stream.unexpected = cut_text(piece, 200)
     try:
         while piece:
             if await stream.take(piece):
@@ -143,7 +143,7 @@ async def _read_stream(piece: bytes, reply: ReplyBytes, on_delta: DeltaSink | No
         with suppress(StreamBroken):  # of a last line that was cut
             await stream.take(b"\n\n")  # some servers leave out its blank line
         if not reader.finished and not stream.has_ended:
-            raise StreamBroken("the stream ended without a finish reason: the reply was cut", body=stream.odd)
+            raise StreamBroken("the stream ended without a finish reason: the reply was cut", body=stream.unexpected)
         return stream.parts()  # some servers leave out [DONE]
     except ModelError as error:
         error.partial = error.partial or reader.text
@@ -161,7 +161,7 @@ class _Stream:
         self._grace = _GRACE
         self.has_ended = False
         """Whether the mark of the end has come."""
-        self.odd = ""
+        self.unexpected = ""
         """What came instead of a chunk, for an error message."""
 
     async def take(self, piece: bytes) -> bool:
@@ -175,7 +175,7 @@ class _Stream:
             chunk = self._chunk(data)
             if chunk is None:
                 continue
-            self.odd = ""
+            self.unexpected = ""
             deltas = self._reader.feed(chunk)
             for delta in deltas:
                 if self._on_delta:
@@ -188,7 +188,7 @@ class _Stream:
     def parts(self) -> Parts:
         """The whole reply. Raises `StreamBroken` if nothing of one has come."""
         if not self._reader.has_choice:
-            raise StreamBroken("the stream has no choice in it", body=self.odd)
+            raise StreamBroken("the stream has no choice in it", body=self.unexpected)
         return self._reader.parts()
 
     def _chunk(self, data: bytes) -> object:
@@ -200,7 +200,7 @@ class _Stream:
         try:
             return read_chunk(data) if data else None
         except StreamBroken:
-            self.odd = cut_text(data, 200)
+            self.unexpected = cut_text(data, 200)
             return None
 
     async def next_of(self, reply: ReplyBytes) -> bytes:
@@ -226,12 +226,12 @@ def _is_done(data: bytes) -> bool:
 async def _drain(reply: ReplyBytes) -> None:
     """Read to the end of a reply that is whole already, so that its connection can be used again."""
     with suppress(ModelError, TimeoutError):
-        async with asyncio.timeout(_DRAIN):
+        async with asyncio.timeout(_DRAIN_SECONDS):
             while await reply.read():
                 pass
 
 
-async def _show(parts: Parts, on_delta: DeltaSink) -> None:
+async def _emit(parts: Parts, on_delta: DeltaSink) -> None:
     message = parts.message
     if message.reasoning:
         await on_delta(ReasoningDelta(message.reasoning))

@@ -19,11 +19,11 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 class SSEParser:
     """Give it bytes as they come; it gives back the data of the events that they complete.
 
-    A line may have `longest` bytes. Memory is bounded by the longest event, and the work is in proportion to the bytes.
+    A line may have `max_line` bytes. Memory is bounded by the longest event, and the work is in proportion to the bytes.
     """
 
-    def __init__(self, longest: int = 8 * 2**20) -> None:
-        self._longest = longest
+    def __init__(self, max_line: int = 8 * 2**20) -> None:
+        self._max_line = max_line
         self._line: list[bytes] = []  # the pieces of a line that is not at its end
         self._size = 0
         self._data: list[bytes] = []
@@ -64,15 +64,15 @@ class SSEParser:
             *lines, rest = buffer.split(b"\n")
         if rest:
             self._hold(rest)
-        return self._take(lines)
+        return self._events(lines)
 
     def _hold(self, piece: bytes) -> None:
         self._line.append(piece)
         self._size += len(piece)
-        if self._size > self._longest:
-            raise ReplyTooLarge(f"a line of the stream is longer than {self._longest:,} bytes")
+        if self._size > self._max_line:
+            raise ReplyTooLarge(f"a line of the stream is longer than {self._max_line:,} bytes")
 
-    def _take(self, lines: list[bytes]) -> list[bytes]:
+    def _events(self, lines: list[bytes]) -> list[bytes]:
         events = []
         for line in lines:
             if not line:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from .replies import Failure
 
-__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Head", "not_taken", "parsed"]
+__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Head", "parsed", "rejection"]
 
 HEAD_LIMIT = 65_536
 BODY_LIMIT = 64 * 1024 * 1024
 """DeepSeek's limit for a request, in bytes."""
 
-_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_ONCE = ("host", "origin", "content-length", "content-type")
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_SINGLE_HEADERS = ("host", "origin", "content-length", "content-type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def parsed(data: bytes) -> Head | None:
     for line in lines:
         name, colon, value = line.partition(":")
         name, value = name.lower(), value.strip()
-        if not colon or (name in _ONCE and headers.get(name, value) != value):
+        if not colon or (name in _SINGLE_HEADERS and headers.get(name, value) != value):
             return None
         headers[name] = value
     length = headers.get("content-length", "0")
@@ -50,14 +50,14 @@ def parsed(data: bytes) -> Head | None:
     return Head(words[0], words[1], headers, int(length))
 
 
-def not_taken(head: Head) -> Failure | None:
+def rejection(head: Head) -> Failure | None:
     """Why a request is refused before its body is read. The texts are ours.
 
     A web page must not reach the server of a test: not under a name of its own that resolves to 127.0.0.1 (the `Host`
     tells), nor from another origin.
     """
     host, origin = head.headers.get("host"), head.headers.get("origin")
-    if host is not None and not _HERE.fullmatch(host):
+    if host is not None and not _LOOPBACK.fullmatch(host):
         return Failure(403, f"the simulator answers to localhost only, not to the host {host!r}")
     if origin is not None and origin != f"http://{host}":
         return Failure(403, f"the simulator takes no requests of web pages; this one comes from {origin!r}")

@@ -8,7 +8,7 @@ from typing import Any
 from .replies import Failure
 from .request import Behaviour, SimRequest
 
-__all__ = ["assistants", "bound_to_think", "images", "passback", "prefix", "tool_calls"]
+__all__ = ["assistants", "images", "needing_reasoning", "passback", "prefix", "tool_calls"]
 
 PASSBACK = "The `reasoning_content` in the thinking mode must be passed back to the API."
 UNSET = "Invalid assistant message: content or tool_calls must be set"
@@ -30,7 +30,7 @@ def assistants(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
 def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
     """Each call is answered once, right after the message that made it; the order of the answers is free."""
     pending: set[str] = set()
-    for place, message in enumerate(request.messages):
+    for index, message in enumerate(request.messages):
         if message["role"] == "tool":
             yield from _answer(message["tool_call_id"], pending)
             pending.discard(message["tool_call_id"])
@@ -39,10 +39,10 @@ def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
             yield Failure(400, INSUFFICIENT)
         for call in message.get("tool_calls") or ():
             if call["id"] in pending:
-                yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{place}]")
+                yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{index}]")
             pending.add(call["id"])
         if "" in pending:
-            yield Failure(400, f"Invalid 'tool_calls' in message[{place}]: the id of a call must not be empty")
+            yield Failure(400, f"Invalid 'tool_calls' in message[{index}]: the id of a call must not be empty")
     if pending:
         yield Failure(400, INSUFFICIENT)
 
@@ -56,11 +56,11 @@ def _answer(call_id: str, pending: set[str]) -> Iterator[Failure]:
 
 def passback(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
     """Thinking text comes back; `""` counts here, null does not. `Thoughts` compares the text itself."""
-    if any(message.get("reasoning_content") is None for _place, message in bound_to_think(request, behaviour)):
+    if any(message.get("reasoning_content") is None for _index, message in needing_reasoning(request, behaviour)):
         yield Failure(400, PASSBACK)
 
 
-def bound_to_think(request: SimRequest, behaviour: Behaviour) -> list[tuple[int, Mapping[str, Any]]]:
+def needing_reasoning(request: SimRequest, behaviour: Behaviour) -> list[tuple[int, Mapping[str, Any]]]:
     """The messages that must have thinking text, each with its place.
 
     With the passback "every": each assistant message of a request with tools. Else, when the last message is a tool's: the
@@ -69,7 +69,7 @@ def bound_to_think(request: SimRequest, behaviour: Behaviour) -> list[tuple[int,
     if not request.thinking or "vision" in request.body["model"]:
         return []
     spoken: list[tuple[int, Mapping[str, Any]]] = [
-        (place, message) for place, message in enumerate(request.messages) if message["role"] == "assistant"
+        (index, message) for index, message in enumerate(request.messages) if message["role"] == "assistant"
     ]
     if behaviour.passback == "every":
         return spoken if request.tools else []

@@ -160,5 +160,5 @@ def _refuse_halves(value: Any, at: str) -> None:
                 _refuse_halves(name, at)
                 _refuse_halves(inner, f"{at}.{name}")
         case list():
-            for place, inner in enumerate(value):
-                _refuse_halves(inner, f"{at}[{place}]")
+            for index, inner in enumerate(value):
+                _refuse_halves(inner, f"{at}[{index}]")

@@ -81,20 +81,20 @@ def late(response: Response, seconds: float, after: int) -> Response:
     """`response` with a wait after its first `after` events."""
     if after <= 0:
         return replace(response, wait=response.wait + seconds)
-    place = _place(response.parts, after)
-    return replace(response, parts=(*response.parts[:place], Pause(seconds), *response.parts[place:]))
+    index = _end_of(response.parts, after)
+    return replace(response, parts=(*response.parts[:index], Pause(seconds), *response.parts[index:]))
 
 
 def cut(response: Response, after: int, *, clean: bool) -> Response:
     """Only the first `after` events of `response`: then a break or, if `clean`, an end that looks whole."""
-    kept = response.parts[: _place(response.parts, after)]
+    kept = response.parts[: _end_of(response.parts, after)]
     if not clean:
         return replace(response, parts=(*kept, BREAK))
     length = None if response.length is None else _length(kept)
     return replace(response, parts=kept, length=length)
 
 
-def _place(parts: tuple[Part, ...], events: int) -> int:
+def _end_of(parts: tuple[Part, ...], events: int) -> int:
     """Where the first `events` pieces of `parts` end."""
     at = 0
     while at < len(parts) and events > 0:

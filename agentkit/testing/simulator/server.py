@@ -11,7 +11,7 @@ from http import HTTPStatus
 from threading import Thread
 
 from ...errors import AgentError
-from .heads import HEAD_LIMIT, Head, not_taken, parsed
+from .heads import HEAD_LIMIT, Head, parsed, rejection
 from .replies import Failure
 from .response import Break, Part, Pause, Response, failed
 
@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
             return False
         head = parsed(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        if wrong := not_taken(head) if head else Failure(400, "this is not an HTTP request"):
+        if wrong := rejection(head) if head else Failure(400, "this is not an HTTP request"):
             self._refuse(wrong)
             return False
         if head and head.headers.get("expect", "").lower() == "100-continue":
@@ -164,9 +164,9 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             return
         frame = b"%x\r\n%b\r\n" if response.length is None else None
-        self._go_on([_status_line(response)], iter(response.parts), frame, head.keep_alive)
+        self._send_parts([_status_line(response)], iter(response.parts), frame, head.keep_alive)
 
-    def _go_on(self, ready: list[bytes], parts: Iterator[Part], frame: bytes | None, keep_alive: bool) -> None:
+    def _send_parts(self, ready: list[bytes], parts: Iterator[Part], frame: bytes | None, keep_alive: bool) -> None:
         for part in parts:
             match part:
                 case bytes():
@@ -174,7 +174,7 @@ class _Connection(asyncio.Protocol):
                 case Pause(seconds):
                     self._transport.write(b"".join(ready))
                     later = asyncio.get_running_loop().call_later
-                    self._timer = later(seconds, self._go_on, [], parts, frame, keep_alive)
+                    self._timer = later(seconds, self._send_parts, [], parts, frame, keep_alive)
                     return
                 case Break():
                     self._transport.write(b"".join(ready))

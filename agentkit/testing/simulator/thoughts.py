@@ -35,12 +35,12 @@ class Thoughts:
         """The refusal of a request with another text; messages that this simulator did not send are not judged."""
         if behaviour.passback == "present":
             return None
-        for place, message in message_rules.bound_to_think(request, behaviour):
+        for index, message in message_rules.needing_reasoning(request, behaviour):
             known = self._sent.get(_key(message))
             if known and message["reasoning_content"] not in known:
                 return Failure(
                     400,
-                    f"simulator: the `reasoning_content` of messages[{place}] is not the text that was sent. The API is not "
+                    f"simulator: the `reasoning_content` of messages[{index}] is not the text that was sent. The API is not "
                     "known to refuse it, but the model would read thoughts that it never had",
                 )
         return None

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BLOCK_TOKENS", "PrefixCache", "count_tokens", "message_text", "prompt_bytes", "within"]
+__all__ = ["BLOCK_TOKENS", "PrefixCache", "count_tokens", "message_text", "prompt_bytes", "truncated"]
 
 BLOCK_TOKENS = 64
 _BLOCK = BLOCK_TOKENS * 4
@@ -19,7 +19,7 @@ def count_tokens(text: str | bytes) -> int:
     return -(-len(data) // 4)
 
 
-def within(text: str, tokens: int) -> str:
+def truncated(text: str, tokens: int) -> str:
     """The longest beginning of `text` that is at most `tokens` long; a character is never split."""
     data = text.encode(errors="surrogatepass")
     return text if len(data) <= tokens * 4 else data[: max(tokens, 0) * 4].decode(errors="ignore")

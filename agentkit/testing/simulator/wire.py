@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from ...messages import Assistant, ToolCall
 from .replies import CallStyle, Failure
-from .tokens import count_tokens, within
+from .tokens import count_tokens, truncated
 
 __all__ = ["Completion", "cut_to", "envelope", "json_body", "message_dict", "stream_chunks", "usage_of"]
 
@@ -35,16 +35,16 @@ class Completion:
 
 def cut_to(message: Assistant, budget: int) -> tuple[Assistant, bool]:
     """`message` within `budget` tokens, and whether it was cut: thinking counts first, then text, then the calls."""
-    reasoning = within(message.reasoning, budget)
+    reasoning = truncated(message.reasoning, budget)
     budget -= count_tokens(reasoning)
-    text = within(message.text, budget)
+    text = truncated(message.text, budget)
     budget -= count_tokens(text)
     calls = []
     for call in message.tool_calls:
         budget -= count_tokens(call.name)
         if budget < 0:
             break
-        calls.append(ToolCall(call.id, call.name, within(call.arguments, budget)))
+        calls.append(ToolCall(call.id, call.name, truncated(call.arguments, budget)))
         budget -= count_tokens(calls[-1].arguments)
     cut = Assistant(text, reasoning, tuple(calls))
     return cut, cut != message
@@ -74,13 +74,13 @@ def message_dict(message: Assistant, *, thinking: bool, calls: CallStyle = "in_t
     if thinking:
         wire["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        wire["tool_calls"] = [_call(place, call, calls) for place, call in enumerate(message.tool_calls)]
+        wire["tool_calls"] = [_call(index, call, calls) for index, call in enumerate(message.tool_calls)]
     return wire
 
 
-def _call(place: int, call: ToolCall, style: CallStyle) -> dict[str, Any]:
+def _call(index: int, call: ToolCall, style: CallStyle) -> dict[str, Any]:
     arguments = json.loads(call.arguments) if style == "objects" else call.arguments
-    index = 0 if style == "index_zero" else place
+    index = 0 if style == "index_zero" else index
     return {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
@@ -142,34 +142,34 @@ def _pieces(text: str, size: int) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def _opening(place: int, call: ToolCall) -> Delta:
-    return {"index": place, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+def _opening(index: int, call: ToolCall) -> Delta:
+    return {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
 
 
-def _piece(place: int, text: str) -> Delta:
-    return {"index": place, "function": {"arguments": text}}
+def _piece(index: int, text: str) -> Delta:
+    return {"index": index, "function": {"arguments": text}}
 
 
 def _in_turn(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
-    for place, call in enumerate(calls):
-        yield [_opening(place, call)]
-        yield from ([_piece(place, text)] for text in _pieces(call.arguments, chunk))
+    for index, call in enumerate(calls):
+        yield [_opening(index, call)]
+        yield from ([_piece(index, text)] for text in _pieces(call.arguments, chunk))
 
 
 def _interleaved(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
-    yield [_opening(place, call) for place, call in enumerate(calls)]
+    yield [_opening(index, call) for index, call in enumerate(calls)]
     for row in zip_longest(*(_pieces(call.arguments, chunk) for call in calls)):
-        yield from ([_piece(place, text)] for place, text in enumerate(row) if text is not None)
+        yield from ([_piece(index, text)] for index, text in enumerate(row) if text is not None)
 
 
 def _empty_ids(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
     for (delta,) in _in_turn(calls, chunk):
-        again = {"id": "", "type": "function", "function": {"name": "", **delta["function"]}}
-        yield [delta if "id" in delta else {**delta, **again}]
+        repeated = {"id": "", "type": "function", "function": {"name": "", **delta["function"]}}
+        yield [delta if "id" in delta else {**delta, **repeated}]
 
 
 def _whole(style: CallStyle) -> Callable[[Sequence[ToolCall], int], Iterator[list[Delta]]]:
-    return lambda calls, _chunk: ([_call(place, call, style)] for place, call in enumerate(calls))
+    return lambda calls, _chunk: ([_call(index, call, style)] for index, call in enumerate(calls))
 
 
 _CALL_STYLES: Mapping[CallStyle, Callable[[Sequence[ToolCall], int], Iterator[list[Delta]]]] = {

@@ -13,11 +13,19 @@ from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
 from .headers import Headers
 from .proxies import Proxy
 
-__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_have_certificate"]
+__all__ = [
+    "ClientTransport",
+    "DecompressedResponse",
+    "Response",
+    "Transport",
+    "authenticates_itself",
+    "is_about_tls",
+    "may_have_certificate",
+]
 
-_OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
+_OTHER_LOOP_ERROR = re.compile("Event loop is closed|different (event )?loop")
 """What asyncio says where a client is used whose connections were made on another event loop."""
-_PACKED = 16 * 1024
+_DECOMPRESS_BYTES = 16 * 1024
 """Bytes that are decompressed at once: they may become a thousand times as many."""
 
 
@@ -46,11 +54,11 @@ class Response(Protocol):
         ...
 
 
-class Sender(Protocol):
+class Transport(Protocol):
     """Sends a body to the server; never follows a redirect, as the key is not for its target."""
 
-    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
-        """The response to a POST of this body. `waits` are seconds: `connect`, and `read` for each wait for bytes.
+    async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
+        """The response to a POST of this body. `timeouts` are seconds: `connect`, and `read` for each wait for bytes.
 
         Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
         """
@@ -61,24 +69,24 @@ class Sender(Protocol):
         ...
 
 
-class ClientSender:
+class ClientTransport:
     """Sends through a client, with its hooks, proxies, authentication and transports; all through `proxy`, if one is given.
 
-    `learn` is told of each secret that the client itself puts into a request.
+    `on_secret` is told of each secret that the client itself puts into a request.
     """
 
     def __init__(
-        self, client: Any, url: str, proxy: Proxy | None = None, learn: Callable[[Secret], None] = lambda _secret: None
+        self, client: Any, url: str, proxy: Proxy | None = None, on_secret: Callable[[Secret], None] = lambda _secret: None
     ) -> None:
         self._client, self._url, self._library = client, url, _library_of(client)
-        self._proxy, self._learn = proxy, learn
+        self._proxy, self._on_secret = proxy, on_secret
 
-    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
+    async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
         """As the client sends it."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
-        extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
-        with self.translated(ConnectionFailed, waits):
+        extensions = {"timeout": {"write": timeouts["read"], "pool": None, **timeouts}}
+        with self.translated_errors(ConnectionFailed, timeouts):
             request = self._client.build_request(
                 "POST", self._url, content=body, headers=headers.plain(), extensions=extensions
             )
@@ -89,56 +97,56 @@ class ClientSender:
             if self._proxy and response.status_code == 407:
                 await response.aclose()
                 raise ConnectionFailed(f"{self._url}: {self._proxy} asks for a user and a password (407)", retryable=False)
-            return _ClientResponse(response, self, waits)
+            return _ClientResponse(response, self, timeouts)
 
     def _note_secrets(self, request: Any) -> None:
         for fields in (request.headers, request.url.params):
             for name in fields:
                 if is_secret_header(name, fields[name]):
                     for secret in secrets_of_header(name, Unseen(fields[name])):
-                        self._learn(secret)
+                        self._on_secret(secret)
 
     async def aclose(self) -> None:
         """Close the client."""
         await self._client.aclose()
 
     @contextmanager
-    def translated(self, broken: type[ModelError], waits: Mapping[str, float]) -> Iterator[None]:
-        """What the client's library raises, as a `ModelError`: `broken` where the transport fails."""
+    def translated_errors(self, on_failure: type[ModelError], timeouts: Mapping[str, float]) -> Iterator[None]:
+        """What the client's library raises, as a `ModelError`: `on_failure` where the transport fails."""
         library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
         try:
             yield
         except library.ConnectTimeout as error:
-            raise TimedOut(f"{url}: no connection within {waits['connect']:g} seconds") from error
+            raise TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds") from error
         except library.TimeoutException as error:
-            raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
+            raise TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds") from error
         except library.ProxyError as error:
             may_pass = not str(error).startswith("4")  # the status of an answer to CONNECT
-            raise broken(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
+            raise on_failure(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
         except library.TransportError as error:
-            kind = InsecureServer if is_about_tls(error) else broken
+            kind = InsecureServer if is_about_tls(error) else on_failure
             raise kind(f"{url}: {str(error) or type(error).__name__}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
             raise SettingsError(f"base_url {self._url!r} does not work: {error}") from error
         except RuntimeError as error:
-            if not _OF_ANOTHER_LOOP.search(str(error)):
+            if not _OTHER_LOOP_ERROR.search(str(error)):
                 raise
             text = f"{url}: the HTTP client that was given belongs to another event loop; give each loop a client of its own"
             raise ConnectionFailed(f"{text}, or none", retryable=False) from error
 
 
 class _ClientResponse:
-    def __init__(self, response: Any, sender: ClientSender, waits: Mapping[str, float]) -> None:
-        self._response, self._sender, self._waits = response, sender, waits
+    def __init__(self, response: Any, transport: ClientTransport, timeouts: Mapping[str, float]) -> None:
+        self._response, self._transport, self._timeouts = response, transport, timeouts
         self._pieces = response.aiter_bytes()
         self.status_code: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self) -> bytes:
         """The next bytes of the body."""
-        with self._sender.translated(StreamBroken, self._waits):
+        with self._transport.translated_errors(StreamBroken, self._timeouts):
             piece: bytes = await anext(self._pieces, b"")
             return piece
 
@@ -182,7 +190,7 @@ def is_about_tls(error: BaseException | None) -> bool:
     return False
 
 
-class Decompressed:
+class DecompressedResponse:
     """A response without the content encoding that its headers name."""
 
     def __init__(self, response: Response, url: str) -> None:
@@ -191,8 +199,8 @@ class Decompressed:
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncGenerator[bytes, None]:
                 while piece := await response.read():
-                    for at in range(0, len(piece), _PACKED):
-                        yield piece[at : at + _PACKED]
+                    for at in range(0, len(piece), _DECOMPRESS_BYTES):
+                        yield piece[at : at + _DECOMPRESS_BYTES]
 
         self._response, self._url, self._failure = response, url, httpx.DecodingError
         self.status_code, self.headers = response.status_code, response.headers

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, nan
 
-__all__ = ["asked_wait", "wait_in_text"]
+__all__ = ["wait_in_headers", "wait_in_text"]
 
-_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (3600, 60, 1, 0.001)
 _IN_FIELD = re.compile(rb'"retry_?(?:delay|after|in)(_?ms|_?seconds)?"\s*:\s*"?(\d{1,9}(?:\.\d{1,9})?)(ms|s)?"?', re.IGNORECASE)
 """A field of the body, such as Gemini's `"retryDelay": "23s"` or a gateway's `"retry_after": 7`."""
 _NUMBER = rb"\d{1,9}(?:\.\d{1,9})?"
-_SPOKEN = rb"(?:" + _NUMBER + rb"\s?[a-z]{0,15}[\s,]{0,2}(?:and )?){1,4}"
+_WORDED = rb"(?:" + _NUMBER + rb"\s?[a-z]{0,15}[\s,]{0,2}(?:and )?){1,4}"
 _IN_WORDS = re.compile(
     rb"(?:try again|try your request again|retry|retry your request|wait|resets?)(?: in| after| for| at least| about|:)* "
-    rb"(?P<then>" + _SPOKEN + rb")(?![\d:/-])|\bin (?P<first>" + _SPOKEN + rb"),? (?:please )?(?:try|retry)",
+    rb"(?P<then>" + _WORDED + rb")(?![\d:/-])|\bin (?P<first>" + _WORDED + rb"),? (?:please )?(?:try|retry)",
     re.IGNORECASE,
 )
 """Words for people: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
@@ -34,10 +34,10 @@ _SECONDS = {
     )
     for unit in units.split()
 }
-_LONGEST_RESET = 60.0
+_MAX_RESET = 60.0
 
 
-def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
+def wait_in_headers(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
     """Seconds; never negative, None where the server does not say, or says no number.
 
     From `retry-after-ms`, else `Retry-After` in seconds or as a date, else OpenAI's `x-ratelimit-reset-*` of a window that
@@ -52,8 +52,8 @@ def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> flo
         if 0 <= seconds < inf:
             return seconds
     used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
-    spans = [_span(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
-    return max((span for span in spans if span is not None and span <= _LONGEST_RESET), default=None)
+    durations = [_duration(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
+    return max((duration for duration in durations if duration is not None and duration <= _MAX_RESET), default=None)
 
 
 def wait_in_text(body: bytes) -> float | None:
@@ -62,10 +62,10 @@ def wait_in_text(body: bytes) -> float | None:
         in_ms = b"ms" in (found[1] or b"").lower() or found[3] == b"ms"
         return float(found[2]) * (0.001 if in_ms else 1.0)
     found = _IN_WORDS.search(body)
-    return _spoken(found["then"] or found["first"]) if found else None
+    return _worded_seconds(found["then"] or found["first"]) if found else None
 
 
-def _spoken(text: bytes) -> float | None:
+def _worded_seconds(text: bytes) -> float | None:
     """The seconds of "1h2m", "2 days" or "1 minute and 5 seconds"; a number alone is seconds. None for an unknown unit."""
     total, last = 0.0, inf
     for number, unit in _PART.findall(text):
@@ -78,9 +78,9 @@ def _spoken(text: bytes) -> float | None:
     return total
 
 
-def _span(text: str) -> float | None:
+def _duration(text: str) -> float | None:
     """Seconds of a span such as 6m0s or 250ms."""
-    found = _SPAN.fullmatch(text.strip())
+    found = _DURATION.fullmatch(text.strip())
     if not found or not any(found.groups()):
         return None
     return sum(float(number or 0) * unit for number, unit in zip(found.groups(), _UNITS, strict=True))
@@ -89,8 +89,8 @@ def _span(text: str) -> float | None:
 def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
     """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
     try:
-        at = parsedate_to_datetime(date)
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return (at - clock()).total_seconds()
+        when = parsedate_to_datetime(date)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return (when - clock()).total_seconds()
     except (ValueError, OverflowError):  # no date, or one beyond the calendar
         return nan

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from .http.senders import Sender
+from .http.transports import Transport
 
-__all__ = ["LoopClients"]
+__all__ = ["LoopTransports"]
 
-_Held: TypeAlias = dict[asyncio.AbstractEventLoop, tuple[Sender, AsyncGenerator[None, None]]]
+_ByLoop: TypeAlias = dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGenerator[None, None]]]
 
 
-class LoopClients:
+class LoopTransports:
     """One sender, made by `make`, for each event loop that asks, as connections belong to a loop.
 
     A forgotten `aclose` leaks nothing. When a loop ends, `asyncio.run` closes its asynchronous generators, and one of them
@@ -23,41 +23,43 @@ class LoopClients:
     that was closed without either is forgotten when the next one asks.
     """
 
-    def __init__(self, make: Callable[[], Sender]) -> None:
+    def __init__(self, make: Callable[[], Transport]) -> None:
         self._make = make
-        self._held: _Held = {}
+        self._by_loop: _ByLoop = {}
         # the finalizer holds the senders from outside, so a garbage cycle with the owner in it never has the sockets in it
-        weakref.finalize(self, _close_soon, self._held).atexit = False
+        weakref.finalize(self, _close_soon, self._by_loop).atexit = False
 
-    async def current(self) -> Sender:
+    async def current(self) -> Transport:
         """The sender of the running loop."""
-        loop, held = asyncio.get_running_loop(), self._held
-        if loop not in held:
-            for closed in [one for one in list(held) if one.is_closed()]:
-                held.pop(closed, None)
-            sender = self._make()
-            closer = _open_until_closed(sender, loop, held)
-            held[loop] = sender, closer
+        loop, by_loop = asyncio.get_running_loop(), self._by_loop
+        if loop not in by_loop:
+            for closed in [known for known in list(by_loop) if known.is_closed()]:
+                by_loop.pop(closed, None)
+            transport = self._make()
+            closer = _open_until_closed(transport, loop, by_loop)
+            by_loop[loop] = transport, closer
             await closer.__anext__()
-        return held[loop][0]
+        return by_loop[loop][0]
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, if there are any."""
-        held = self._held.pop(asyncio.get_running_loop(), None)
-        if held is not None:
-            await held[1].aclose()
+        by_loop = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if by_loop is not None:
+            await by_loop[1].aclose()
 
 
-async def _open_until_closed(sender: Sender, loop: asyncio.AbstractEventLoop, held: _Held) -> AsyncGenerator[None, None]:
+async def _open_until_closed(
+    transport: Transport, loop: asyncio.AbstractEventLoop, by_loop: _ByLoop
+) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        held.pop(loop, None)
-        await sender.aclose()
+        by_loop.pop(loop, None)
+        await transport.aclose()
 
 
-def _close_soon(held: _Held) -> None:
-    for loop, (_sender, closer) in list(held.items()):
+def _close_soon(by_loop: _ByLoop) -> None:
+    for loop, (_transport, closer) in list(by_loop.items()):
         with suppress(RuntimeError):  # it is closed, and has no use for a task
             loop.call_soon_threadsafe(_start_close, loop, closer)
 
