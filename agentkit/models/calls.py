@@ -1,7 +1,7 @@
-"""Tool calls of a reply, as they grow from pieces. Pure.
+"""Tool calls of a reply, assembled from streamed pieces. Pure.
 
-Servers differ in how they key the pieces of a call (by index, by id, by neither), and in what a piece of arguments is: a
-fragment, all of the arguments so far, or all of them once more.
+Servers identify the call of a piece by index, by id, or by neither. A piece of arguments is a fragment, the arguments so far,
+or a repetition of all of them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _KNOWN_FIELDS = frozenset({"index", "id", "type", "function"})
 _KNOWN_FUNCTION_FIELDS = frozenset({"name", "arguments"})
 _MARK = re.compile(r'[{}\[\]"\\]')
 _PLACEHOLDERS = ("{}", "null", '""')
-"""What servers send for arguments that have not come."""
+"""Texts that servers send as arguments before the real ones."""
 _MAX_PLACEHOLDER = 8
 _MAX_NAME = 256
-"""Characters of a name that are kept. No tool's name is as long, and a name may come in any number of pieces."""
+"""Characters of a name that are kept. A name may come in any number of pieces; no tool's name is as long."""
 
 
 class ArgumentText:
     """The arguments of one call as JSON text, from pieces of any kind.
 
-    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. Where that makes no object, the last
-    snapshot counts, if it contains everything before it.
+    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. If the result is no JSON object, the
+    last snapshot counts instead, provided that it contains everything before it.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "_values_closed", "has_streamed", "text")
@@ -43,20 +43,20 @@ class ArgumentText:
     def __init__(self) -> None:
         self.text = Text()
         self._starts = list[int]()
-        """The pieces at which snapshots begin."""
+        """Indexes of the pieces at which snapshots begin."""
         self.has_streamed = False
-        """Whether a watcher was shown anything."""
+        """Whether any arguments were sent to observers."""
         self._begin(0)
 
     def _begin(self, piece: int) -> None:
-        """Begin a snapshot with this piece."""
+        """Begin a snapshot with the piece at this index."""
         self._starts.append(piece)
         self._size = 0
         self._scanned, self._depth, self._values_closed = piece, 0, 0
         self._in_text = self._escaped = False
 
     def add(self, piece: str) -> str:
-        """Add a piece. Returns the part of it that a watcher has not seen."""
+        """Add a piece. Returns the part of it that observers have not seen."""
         known = self._length_sent(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
         piece = new = self.text.add(piece)
         if known is not None:
@@ -70,7 +70,7 @@ class ArgumentText:
         return new
 
     def _length_sent(self, piece: str) -> int | None:
-        """How much of a piece a watcher knows, if the piece begins a snapshot; None for a fragment."""
+        """Characters of a new snapshot that observers already have; None if the piece is a fragment."""
         if self._size <= len(piece) and piece.startswith(self.snapshot):
             return self._size if self.has_streamed else 0
         if self.is_whole or (self._size <= _MAX_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
@@ -79,18 +79,17 @@ class ArgumentText:
 
     @property
     def size(self) -> int:
-        """Characters of the last snapshot so far."""
+        """Characters of the last snapshot."""
         return self._size
 
     @property
     def snapshot(self) -> str:
-        """The last snapshot so far: all that came, if there is only one."""
+        """The last snapshot; all the text if there is only one."""
         return "".join(self.text.pieces[self._starts[-1] :])
 
     @property
     def is_whole(self) -> bool:
-        """Whether the brackets of one object have been opened and closed in the last snapshot. Each piece is read once,
-        however often this is asked."""
+        """Whether the last snapshot is one object with all its brackets closed. Each piece is scanned only once."""
         pieces = self.text.pieces
         for at in range(self._scanned, len(pieces)):
             self._scan(pieces[at])
@@ -114,7 +113,7 @@ class ArgumentText:
                 self._escaped = start > len(piece)
 
     def final_text(self) -> str:
-        """The arguments that the pieces stand for."""
+        """The complete arguments."""
         joined = str(self.text)
         if len(self._starts) == 1 or _object(joined) is not None:
             return joined
@@ -126,7 +125,7 @@ class ArgumentText:
 
 
 def contains(later: str, earlier: str) -> bool:
-    """Whether arguments hold all that earlier ones held: the same text, or each key with an equal or a longer value."""
+    """Whether `later` holds everything of `earlier`: the same text, or each key with an equal or a longer value."""
     if earlier.strip() in _PLACEHOLDERS or later.startswith(earlier.rstrip()):
         return True
     old, new = _object(earlier), _object(later)
@@ -155,7 +154,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 class _Call:
-    """A call as it grows; `key` is the server's index, if it gave one, `position` its place in the reply."""
+    """A call that is being assembled. `key` is the server's index, if it gave one; `position` counts the calls of the reply."""
 
     __slots__ = ("arguments", "id", "key", "name", "opaque", "position")
 
@@ -172,7 +171,7 @@ class Calls:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._last: dict[int | None, _Call] = {}
-        """The last call of each index; that of None is the last of all."""
+        """The last call at each index; under None, the last call of all."""
         self._by_id: dict[tuple[int | None, str], _Call] = {}
         self._next_key = 0
 
@@ -181,7 +180,7 @@ class Calls:
 
     @property
     def pieces(self) -> list[str]:
-        """All that came of names and arguments."""
+        """All names and pieces of arguments so far."""
         return [piece for call in self._calls for piece in (call.name, *call.arguments.text.pieces)]
 
     @property
@@ -190,7 +189,7 @@ class Calls:
         return all(_object(call.arguments.final_text()) is not None for call in self._calls)
 
     def take(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the entries of the `tool_calls` of a delta, each a piece of a call."""
+        """Read the `tool_calls` of a delta. Each entry is a piece of a call."""
         found = []
         for position, piece in enumerate(pieces):
             if isinstance(piece, dict):
@@ -202,9 +201,10 @@ class Calls:
         return found
 
     def complete(self, entries: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the `tool_calls` of a whole message: new calls, and what is missing of those that came before.
+        """Read the `tool_calls` of a whole message: new calls, and what the streamed calls still lack.
 
-        An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
+        An entry belongs to the call with its id. Otherwise it belongs to the call at its position, if that has the same name
+        and no other entry has its id.
         """
         entries = [entry for entry in entries if isinstance(entry, dict)]
         known, by_position, has_all = dict[str, _Call](), list[_Call | None](), len(entries) >= len(self._calls)
@@ -231,7 +231,7 @@ class Calls:
 
     @staticmethod
     def _completed(call: _Call, entry: Mapping[str, Any]) -> ToolArgsDelta | None:
-        """Take in what a call's entry in a whole message has more than its pieces had."""
+        """Add to a call what its entry in a whole message has and its pieces lack."""
         function = _mapping(entry.get("function"))
         call.id = call.id or _text(entry.get("id"))
         call.name = call.name or _text(function.get("name"))[:_MAX_NAME]
@@ -264,13 +264,16 @@ class Calls:
         return ToolArgsDelta(call.position, call.name, new) if new or len(call.arguments.text.pieces) == 1 else None
 
     def _call_of(self, key: int | None, call_id: str, name: str, text: str) -> _Call:
-        """The call that a piece belongs to: a new id begins a new call even at a known index, and so does a name after
-        arguments that are whole, unless it brings the same ones again."""
+        """The call that a piece belongs to.
+
+        A new id begins a new call, even at a known index. A name after complete arguments also begins one, unless the piece
+        repeats the same arguments.
+        """
         last = self._last.get(key)
         if call_id:
             found = self._by_id.get((key, call_id))
             if found is None and last is not None and key is not None and self._is_renamed(last, name):
-                found = last  # its id comes late, or changes with each piece
+                found = last  # the server sends its id late, or a new id with each piece
         else:
             found = last
             if last is not None and name and last.name and last.arguments.is_whole:
@@ -292,7 +295,7 @@ class Calls:
         return call
 
     def _register(self, call: _Call, key: int | None, call_id: str) -> None:
-        """Note under which index and id the next piece of a call may come."""
+        """Record the index and the id under which the next piece of this call may come."""
         self._last[key] = self._last[None] = call
         if call_id:
             self._by_id.setdefault((key, call_id), call)
@@ -306,7 +309,7 @@ class Calls:
         return sorted(self._calls, key=lambda call: call.key if call.key is not None else 0)
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls in the order of their index, each with an id of its own."""
+        """The calls in index order, each with a unique id."""
         calls, seen = [], set[str]()
         for call in self._in_order():
             call_id = call.id if call.id and call.id not in seen else f"call_{os.urandom(12).hex()}"
@@ -325,7 +328,7 @@ def index_of(value: Any) -> int | None:
 
 
 def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a call that are kept as they came."""
+    """The fields of a call that are stored unchanged."""
     unknown = opaque.unknown_fields(entry, _KNOWN_FIELDS)
     if inner := opaque.unknown_fields(function, _KNOWN_FUNCTION_FIELDS):
         unknown["function"] = inner

@@ -57,23 +57,22 @@ _MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 _MAX_HEADS = 16
 _CONNECT_TIMEOUT = 10.0
 _SLOW_WAIT = 1.0
-"""Seconds of a wait for a slot that the log tells of."""
+"""Seconds. A longer wait for a slot is logged."""
 
 
 class ChatModel:
     """A model behind an OpenAI-compatible chat-completions API.
 
-    `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given (see
-    `find_endpoint`). `api_key` is a text, or a function, sync or async, that is called for each request and gives one.
-    `headers` are sent with each request; one such as `api-key` takes the place of a key. `profile` (or its name) says what the
-    server needs; else it is found by the base URL or the model's name. `timeout` is the most seconds without any byte from the
-    server, keep-alives included; `deadline` the most for a whole reply, without the time that its watchers take; `max_bytes`
-    its most bytes, decompressed. `price` is what tokens cost, in US dollars per million of them (in, out), where the profile
-    does not know it or something else is true. `limiter` paces the requests; by default all models of the process with the
-    same name, server and key (or function, or client that authenticates itself) share one. `client` is your own
-    `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here; over one that authenticates itself no key
-    of the environment is sent. Raises `SettingsError` for a wrong base URL, key or header; a missing key is raised by the
-    first call.
+    `base_url` may end in `/v1` or not. `base_url`, `api_key` and `model` default to the environment (see `find_endpoint`).
+    `api_key` is a text, or a sync or async function that returns one and is called for each request. `headers` are sent with
+    each request; a header such as `api-key` replaces the key. `profile`, or its name, says what the server needs; the default
+    is found by the base URL or the model's name. `timeout` is the max seconds without a byte from the server; keep-alives count
+    as bytes. `deadline` is the max seconds for a whole reply; time in observers does not count. `max_bytes` is the max size of
+    a reply, decompressed. `price` is in US dollars per million tokens (input, output), and replaces the profile's. `limiter`
+    paces the requests; by default, all models of the process with the same name, server and key share one. A key function, or a
+    client that authenticates itself, counts as the key there. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`:
+    it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. Raises
+    `SettingsError` for a wrong base URL, key or header. A missing key is raised by the first call.
     """
 
     def __init__(
@@ -123,8 +122,7 @@ class ChatModel:
             self.hider.add(self.endpoint.key)
         self.client = client
         self._client_transport = self._transport_of_client()
-        account = account_of(self.endpoint, own_headers, client)
-        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, account)
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, account_of(self.endpoint, own_headers, client))
         self._transports = self._new_transports()
         self._timeouts = {"connect": min(_CONNECT_TIMEOUT, timeout), "read": timeout}
 
@@ -139,7 +137,7 @@ class ChatModel:
         return LoopTransports(partial(transport_for, self.endpoint.url, proxies=is_elsewhere))
 
     def __copy__(self) -> ChatModel:
-        """Another model of the same server: with connections of its own, and the same limiter and client if one was given."""
+        """A model of the same server with its own connections. It shares the limiter, and the client if one was given."""
         made = object.__new__(type(self))
         vars(made).update(vars(self), _heads={}, _transports=self._new_transports())
         return made
@@ -148,7 +146,7 @@ class ChatModel:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle has what the model is made of; its key is that of the environment where it is loaded."""
+        """A pickle has the model's arguments, without keys. On loading, the key comes from the environment."""
         if self._own_parts:
             part = self._own_parts[0]
             raise TypeError(
@@ -176,9 +174,9 @@ class ChatModel:
         wire.check(request, self.profile)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """One whole reply. Raises `SettingsError` before sending, else a `ModelError` of the kind that fits.
+        """One whole reply. Raises `SettingsError` before sending, or a `ModelError` afterwards.
 
-        With `on_delta` (or `settings.stream`) the reply is streamed, and its pieces are awaited into `on_delta`.
+        With `on_delta` (or `settings.stream`) the reply is streamed; `on_delta` is awaited with each piece.
         """
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
@@ -191,7 +189,7 @@ class ChatModel:
             if request.tools:
                 url, cut = self.endpoint.base_url, parts.ending == "length"
                 message = with_offered_calls(message, request, url, markup=self.profile.markup_calls, cut=cut)
-        except BaseException as error:  # a cancellation tells as well what it cost
+        except BaseException as error:  # a cancelled call reports its cost as well
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
@@ -250,7 +248,7 @@ class ChatModel:
         if cached is None:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
-            # the request is kept so that the ids in the key stay taken
+            # Keeping the request keeps its objects alive, so their ids are not reused.
             kept = ModelRequest((), request.tools, request.tool_choice, request.settings)
             cached = self._heads[key] = (kept, wire.head(request, self.profile, self.name, stream=stream))
         messages = request.messages
@@ -277,7 +275,7 @@ class ChatModel:
             await response.aclose()
 
     async def headers(self) -> Headers:
-        """The headers of this model, with the key of this moment."""
+        """The headers of a request, with the current key."""
         if self.endpoint.key is None or isinstance(self.endpoint.key, Secret):
             return self._headers
         key = await self.endpoint.ask_key(self.endpoint.key, self._threads)
@@ -290,7 +288,7 @@ class ChatModel:
         return await transport.send(body, await self.headers(), self._timeouts)
 
     def clean(self, error: BaseException) -> None:
-        """Take the key out of an error, and say so where the server refuses a request that had none."""
+        """Remove the key from an error. Add a note if the server refused a request that had no key."""
         clean_error(error, self.hider)
         if isinstance(error, AuthError) and error.status == 401 and not self.endpoint.key and not self._headers.has_key:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
@@ -300,7 +298,7 @@ _NO_REFUSAL = ("", "none", "null")
 
 
 def _accepted(parts: Parts, base_url: str) -> Parts:
-    """The reply, if it counts as one; else the error that it amounts to."""
+    """The reply. Raises the error that an empty, filtered or broken reply stands for."""
     message, finish = parts.message, parts.finish_reason
     if parts.refusal.strip().lower() not in _NO_REFUSAL:
         raise ContentFiltered(f"the model refused: {parts.refusal}", partial=message.text or parts.refusal)

@@ -21,19 +21,19 @@ log = logging.getLogger("agentkit")
 
 
 def may_help(error: ModelError) -> bool:
-    """Whether another server may answer what this one did not: not where the request itself is wrong, or was filtered."""
+    """Whether another server may answer. False if the request itself is wrong, or was filtered."""
     return error.retryable or isinstance(error, AuthError | InsufficientBalance | ContextTooLong)
 
 
 class Fallback:
-    """Models in order: the next is asked when one fails, after its own retries. `Fallback(ChatModel("a"), ChatModel("b"))`.
+    """Models in order: `Fallback(ChatModel("a"), ChatModel("b"))`. If one fails, after its retries, the next is asked.
 
-    Each request begins with the first model. One whose server wants to be left alone for more than `patience` seconds (it
-    asked for a wait, or failed again and again) is passed over, unless it is the last. The transcript is written for each
-    model's own profile. `when` decides by the error whether the next may help. Watchers are told by a `Retrying` event, as
-    text of the failed model may have been shown. Raises the last model's error, with a note of those before it; the agent
-    makes no retries of its own. The settings are the same for all: one that a server does not know is a `SettingsError` when
-    the agent is made.
+    Each request begins with the first model. A model is skipped if its server must not be asked for more than `patience`
+    seconds, because it asked for a wait or failed repeatedly; the last model is never skipped. The transcript is encoded for
+    each model's own profile. `when` decides by the error whether the next model may help. Observers get a `Retrying` event,
+    since they may have received text of the failed model. Raises the last model's error, with notes of the earlier ones. The
+    agent adds no retries of its own. All models get the same settings: one that a server does not support raises
+    `SettingsError` when the agent is made.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Fallback:
         self._wrapped = [each.wrap(model) if each else model for each, model in zip(retries, self.models, strict=True)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, or a pickle, has models of its own, and looks at those."""
+        """A copy or a pickle is built anew from its own models."""
         retry, when, patience = self._options
         return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
 
     @property
     def info(self) -> ModelInfo:
-        """The models' info in one: the first says how typed output is asked for, the dearest what a reply may cost."""
+        """The combined info: the output mode of the first model, the price of the most expensive one."""
         first, *_ = infos = [info_of(model) for model in self.models]
         return replace(
             first,
@@ -74,12 +74,12 @@ class Fallback:
         )
 
     def _check(self, request: ModelRequest) -> None:
-        """Raise `SettingsError` for what any of the models would refuse: each may be the one that is asked."""
+        """Raise `SettingsError` if any of the models would refuse the request: any of them may be asked."""
         for model in self.models:
             info_of(model).check(request)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """The reply of the first model that gives one."""
+        """The reply of the first model that succeeds."""
         failed_attempts, earlier_errors = FailedAttempts(), list[str]()
         try:
             for number in range(1, len(self._wrapped) + 1):
@@ -106,7 +106,7 @@ class Fallback:
     async def _ask(
         self, number: int, request: ModelRequest, on_delta: DeltaSink | None, failed_attempts: FailedAttempts
     ) -> ModelReply:
-        """One of the models, by its place."""
+        """The reply of one model, by its number from 1."""
         report_spent = request.again
         if report_spent:
             request = replace(request, again=lambda spent: report_spent(failed_attempts.spent + spent))
@@ -124,7 +124,7 @@ class Fallback:
             raise error
 
     def _passes_over(self, error: ModelError) -> bool:
-        """Whether the next model is asked at once, and not this one again after the wait that it asks for."""
+        """Whether to ask the next model at once, instead of retrying this one after the wait that its server asks for."""
         return (error.retry_after or 0.0) > self._patience and self._when(error)
 
     async def aclose(self) -> None:
@@ -135,5 +135,5 @@ class Fallback:
 
 
 def _flattened(model: Model, options: tuple[object, ...]) -> Sequence[Model]:
-    """The models of a fallback inside another of the same kind, so that its last one is not waited for."""
+    """The models of a nested fallback with the same options, so that its last model is not waited for."""
     return model.models if isinstance(model, Fallback) and model._options == options else [model]

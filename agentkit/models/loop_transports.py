@@ -1,4 +1,4 @@
-"""Connections by event loop: made when first needed, closed with the loop or with their owner."""
+"""One transport per event loop: opened on first use, closed with the loop or with the owner."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ByLoop: TypeAlias = dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGener
 
 
 class LoopTransports:
-    """One sender, made by `make`, for each event loop that asks, as connections belong to a loop.
+    """One transport, made by `make`, for each event loop: connections belong to a loop.
 
-    A forgotten `aclose` leaks nothing. When a loop ends, `asyncio.run` closes its asynchronous generators, and one of them
-    closes the connections in its `finally`. When the owner goes first, a finalizer has the loop close that generator. A loop
-    that was closed without either is forgotten when the next one asks.
+    A forgotten `aclose` leaks nothing. `asyncio.run` closes the asynchronous generators of its loop when it ends, and one of
+    them closes the connections in its `finally`. If the owner is collected first, a finalizer schedules the closing of that
+    generator. A loop that was closed in another way is dropped on the next call of `current`.
     """
 
     def __init__(self, make: Callable[[], Transport]) -> None:
         self._make = make
         self._by_loop: _ByLoop = {}
-        # the finalizer holds the senders from outside, so a garbage cycle with the owner in it never has the sockets in it
+        # The finalizer references the transports, so a garbage cycle that contains the owner never contains the sockets.
         weakref.finalize(self, _close_soon, self._by_loop).atexit = False
 
     async def current(self) -> Transport:
-        """The sender of the running loop."""
+        """The transport of the running loop."""
         loop, by_loop = asyncio.get_running_loop(), self._by_loop
         if loop not in by_loop:
             for closed in [known for known in list(by_loop) if known.is_closed()]:
@@ -60,7 +60,7 @@ async def _open_until_closed(
 
 def _close_soon(by_loop: _ByLoop) -> None:
     for loop, (_transport, closer) in list(by_loop.items()):
-        with suppress(RuntimeError):  # it is closed, and has no use for a task
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(_start_close, loop, closer)
 
 
