@@ -28,9 +28,9 @@ def may_help(error: ModelError) -> bool:
 class Fallback:
     """Models in order: `Fallback(ChatModel("a"), ChatModel("b"))`. If one fails, after its retries, the next is asked.
 
-    Each request begins with the first model. A model is skipped if its server must not be asked for more than `patience`
-    seconds, because it asked for a wait or failed repeatedly; the last model is never skipped. The transcript is encoded for
-    each model's own profile. `when` decides by the error whether the next model may help. Observers get a `Retrying` event,
+    Each request begins with the first model. A model is skipped if its server is unavailable for more than `patience` seconds:
+    it asked for a wait, or failed repeatedly. The last model is never skipped. The transcript is encoded for each model's own
+    profile. `when` decides by the error whether the next model may help. Observers get a `Retrying` event,
     since they may have received text of the failed model. Raises the last model's error, with notes of the earlier ones. The
     agent adds no retries of its own. All models get the same settings: one that a server does not support raises
     `SettingsError` when the agent is made.
