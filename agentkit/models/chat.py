@@ -157,7 +157,7 @@ class ChatModel:
 
     @property
     def info(self) -> ModelInfo:
-        """What this model tells an agent about itself."""
+        """What an agent needs to know about this model."""
         profile, prices = self.profile, self.profile.price_of(self.name)
         return ModelInfo(
             name=self.name,
@@ -170,7 +170,8 @@ class ChatModel:
         )
 
     def check(self, request: ModelRequest) -> None:
-        """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
+        """Raise `SettingsError` if the request breaks a limit of the server. The message has the field, value and allowed
+        range."""
         wire.check(request, self.profile)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:

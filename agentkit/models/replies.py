@@ -1,7 +1,7 @@
-"""Replies of the chat-completions API, read with tolerance. Pure; with `wire.py` the only place that names its JSON keys.
+"""Replies of the chat-completions API, parsed leniently. Pure. Only this module and `wire.py` name the API's JSON keys.
 
-Servers differ in where thinking text, usage and errors stand, in how a reply ends, and in what they leave out. The rules here
-take all of these forms; what is known of calls, counts, finish reasons and errors stands in modules of their own.
+Servers differ in where they put thinking text, usage and errors, in how a reply ends, and in what they leave out. This module
+accepts all known forms. Calls, usage, finish reasons and errors have modules of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLAIN_CHOICE_FIELDS = frozenset(
     {"index", "delta", "finish_reason", "native_finish_reason", "logprobs", "stop_reason", "matched_stop", "token_ids"}
 )
 _KNOWN_FIELDS = _PLAIN_DELTA_FIELDS | {"annotations", "audio", "index", "name", "logprobs", "token_ids"}
-"""Fields of a message that are read here, or that servers write and do not take back. The others are kept as opaque."""
+"""Fields of a message that are read here, or that servers send and do not take back. All others are stored as opaque."""
 _NORMAL_ENDINGS = ("stop", "tool_calls")
 
 Piece: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta
@@ -38,11 +38,11 @@ Piece: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a whole reply held.
+    """The content of a whole reply.
 
-    `finish_reason` is the server's word, but "length" for each word that means it, and "stop" or "tool_calls" where there is
-    none; `ending` says what it means. `refusal` is the model's own text in place of an answer. `usage` is what the server
-    counted, `uncounted` an estimate of what it did not, `cost` the US dollars that it told.
+    `finish_reason` is the server's word, with two exceptions: every word for a cut reply becomes "length", and a missing reason
+    becomes "stop" or "tool_calls". `ending` is its meaning. `refusal` is the model's own text in place of an answer. `usage` is
+    the server's count, `uncounted` an estimate of the tokens that it did not count, `cost` the US dollars that it reported.
     """
 
     message: Assistant
@@ -92,26 +92,26 @@ class ReplyReader:
 
     @property
     def has_choice(self) -> bool:
-        """Whether anything of an answer has come."""
+        """Whether any choice has come."""
         return self._index is not None
 
     @property
     def text(self) -> str:
-        """The text of the answer that has come."""
+        """The text of the answer so far."""
         return str(self._text)
 
     @property
     def usage(self) -> Usage:
-        """What the server has counted."""
+        """The server's count so far."""
         return read_usage(self._usage)
 
     @property
     def cost(self) -> float | None:
-        """The US dollars that the server told; None where it tells none."""
+        """The cost in US dollars that the server reported; None if it reported none."""
         return reported_cost(self._usage, self._cost_in)
 
     def uncounted(self, counted: Usage) -> Usage:
-        """What is missing in the server's count of the tokens so far, by estimate; nothing before anything came."""
+        """Estimate of the tokens so far that are missing in the server's count; zero before the first piece."""
         if counted.input_tokens and counted.output_tokens:
             return _NOTHING
         pieces = [*self._text.pieces, *self._reasoning.pieces, *self._refusal.pieces, *self._calls.pieces]
@@ -122,7 +122,7 @@ class ReplyReader:
         return Usage(0, 0 if counted.input_tokens else prompt, 0 if counted.output_tokens else answer)
 
     def feed(self, chunk: Any) -> Sequence[Piece]:
-        """Take one chunk in. Raises the error that it carries. A chunk that is no object is a heartbeat, and passed over."""
+        """Read one chunk; returns its new pieces. Raises an error that it contains. A chunk that is no object is skipped."""
         if self._may_be_plain and (plain := self._plain(chunk)) is not None:
             return plain
         if isinstance(chunk, list):  # Gemini's errors come as a list
@@ -130,7 +130,7 @@ class ReplyReader:
         return self._feed_any(chunk) if isinstance(chunk, dict) else ()
 
     def _plain(self, chunk: Any) -> Sequence[Piece] | None:
-        """A chunk with a piece of text, of thinking text or of calls and nothing else, as nearly all are; None for another."""
+        """Fast path for a chunk with only text, thinking text or calls, as nearly all are. None for any other chunk."""
         try:
             (choice,) = chunk["choices"]
             delta = choice["delta"]
@@ -164,8 +164,11 @@ class ReplyReader:
         return found
 
     def _choices(self, chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The choices of the answer: those with the least index of the first chunk that has any. GitHub Copilot sends text and
-        calls of one answer as two choices of one index."""
+        """The choices that make up the answer.
+
+        They have the lowest index of the first chunk with choices. GitHub Copilot sends the text and the calls of one answer as
+        two choices with the same index.
+        """
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
@@ -192,7 +195,7 @@ class ReplyReader:
             self._usage = merged_usage(self._usage, usage)
 
     def _take_finish_reason(self, word: Any, native: Any) -> None:
-        """Take a finish reason in. A worse one stands, such as what a gateway tells of the server behind it."""
+        """Record a finish reason; the most severe one stays. A gateway reports the upstream server's as the native one."""
         ending = ending_of(word, self._endings)
         if worse(ending, self._ending):
             self._finish, self._ending = joined_halves(word.strip()), ending
@@ -221,12 +224,12 @@ class ReplyReader:
         return found
 
     def _is_repeated(self, text: str) -> bool:
-        """Whether the last chunk has the whole text once more, as some gateways send it."""
+        """Whether the last chunk repeats the whole text, as some gateways do."""
         answer = self._text
         return self.finished and len(answer.pieces) > 1 and len(text) == answer.size and text == str(answer)
 
     def _snapshot(self, message: Mapping[str, Any]) -> list[Piece]:
-        """Take in a whole message: all of it, or what is missing of the pieces that came before."""
+        """Read a whole message: all of it, or only what the earlier pieces lack."""
         found: list[Piece] = []
         content = message.get("content")
         text, thought = _content(content)
@@ -251,7 +254,7 @@ class ReplyReader:
         return found
 
     def _keep_unknown(self, delta: Mapping[str, Any], text: str) -> None:
-        """Keep what is not known of a piece. A content of blocks that are not only text is kept as a list of blocks."""
+        """Store the unknown fields of a piece. Content with blocks other than text is stored as a list of blocks."""
         fields = opaque.unknown_fields(delta, _KNOWN_FIELDS)
         content = delta.get("content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
@@ -263,7 +266,7 @@ class ReplyReader:
         opaque.merge(self._opaque, fields)
 
     def _thought(self, delta: Mapping[str, Any]) -> str:
-        """The thinking text of one field only, as some servers send the same text in two."""
+        """The thinking text, from one field only: some servers send the same text in two fields."""
         names = (self._reasoning_field,) if self._reasoning_field else _REASONING_FIELDS
         for name in names:
             value = delta.get(name)
@@ -273,9 +276,9 @@ class ReplyReader:
         return ""
 
     def parts(self) -> Parts:
-        """The whole reply, its calls in the order of their index, each with an id of its own.
+        """The whole reply. Its calls are in index order, each with a unique id.
 
-        Raises `StreamBroken` where a call is not whole, and no known finish reason says that the reply is.
+        Raises `StreamBroken` if a call is incomplete and no known finish reason ended the reply.
         """
         if len(self._calls) and self._ending in ("none", "unknown") and not self._calls.are_whole:
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
@@ -293,12 +296,15 @@ class ReplyReader:
         return Parts(message, finish, self._model, counted, uncounted, ending, refusal, self.cost)
 
     def _used_all(self, max_tokens: int) -> bool:
-        """Whether the reply has all tokens that it may have. With thinking beside the answer it has if the sum is just that
-        number; a larger one shows that the server's bound is for the answer alone."""
+        """Whether the reply used all of `max_tokens`.
+
+        If thinking is counted separately, the sum with the answer must equal the limit exactly. A larger sum shows that the
+        server applies the limit to the answer alone.
+        """
         return answer_tokens(self._usage) >= max_tokens or self.usage.output_tokens == max_tokens
 
     def _final_ending(self, has_calls: bool) -> tuple[str, Ending]:
-        """The finish reason, and what it means."""
+        """The finish reason and its meaning."""
         ending = self._ending
         if ending == "none":
             self._finish = ending = "tool_calls" if has_calls else "stop"
@@ -310,7 +316,7 @@ class ReplyReader:
 def _is_error(chunk: Mapping[str, Any]) -> bool:
     if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
         return True
-    # MiniMax's own status: it comes with HTTP 200, and with `choices` that are empty
+    # MiniMax's own error status comes with HTTP 200 and empty `choices`.
     return bool(_mapping(chunk.get("base_resp")).get("status_code")) and not chunk.get("choices")
 
 
@@ -323,7 +329,7 @@ def _text(value: Any) -> str:
 
 
 def _has_blocks(content: Any) -> bool:
-    """Whether a content holds more than text."""
+    """Whether the content has blocks other than text."""
     return isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content)
 
 
@@ -333,7 +339,7 @@ def _refusal_in(content: Any) -> str:
 
 
 def _content(content: Any) -> tuple[str, str]:
-    """Text and thinking text of a content field: a string, null, or a list of parts."""
+    """The text and the thinking text of a content field, which is a string, null, or a list of parts."""
     if isinstance(content, str):
         return content, ""
     text, thought = "", ""

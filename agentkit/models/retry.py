@@ -1,4 +1,4 @@
-"""When a failed model call is made again: a value, carried out by tenacity."""
+"""Retries of failed model calls: a policy value, executed by tenacity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Retry", "RetryingModel", "may_pass"]
 log = logging.getLogger("agentkit")
 
 _MAX_UNSENT = 20
-"""The most refusals of one call, for which nothing was sent, that are no attempts."""
+"""Max errors of one call, raised before anything was sent, that do not count as attempts."""
 
 
 def may_pass(error: ModelError) -> bool:
@@ -33,13 +33,13 @@ def may_pass(error: ModelError) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often, and after which waits, a failed model call is made again with the same request.
+    """How often, and after which waits, a failed model call is retried with the same request.
 
-    What is retried is what `when` says of the error: by default 408, 409, 425, 429, 5xx, transport, cut streams, empty
-    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks
-    for a wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`.
-    No wait begins that would end more than `total` seconds after the first failure; those for a turn (see `Limiter`) are not
-    counted. A `CircuitOpen`, for which nothing was sent, is no attempt.
+    `when` decides by the error. By default these are retried: 408, 409, 425, 429, 5xx, transport errors, cut streams and empty
+    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter). If the server asks for
+    a wait, that one is used; if it is longer than `longest_asked`, the error is raised at once, with its `retry_after`. No wait
+    begins that would end more than `total` seconds after the first failure; time in the limiter's queue does not count. A
+    `CircuitOpen` does not count as an attempt, since nothing was sent.
     """
 
     attempts: int = 5
@@ -60,18 +60,19 @@ class Retry:
             raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
 
     def wrap(self, model: Model) -> Model:
-        """The model, with retries round each call. A model that retries itself, as `Fallback` does, is returned as it is."""
+        """The model with retries of each call. A model that makes its own retries, as `Fallback` does, is returned
+        unchanged."""
         return model if info_of(model).makes_retries else RetryingModel(model, self)
 
     def may_retry(self, error: BaseException) -> bool:
-        """Whether a call that failed so is made again, if there are attempts left."""
+        """Whether a call that failed with this error is retried, if attempts are left."""
         if not isinstance(error, ModelError) or not self.when(error):
             return False
         return error.retry_after is None or error.retry_after <= self.longest_asked
 
 
 class RetryingModel(ModelWrapper):
-    """A model whose failed calls are made again as `retry` says; watchers are told by a `Retrying` event."""
+    """A model whose failed calls are retried as `retry` says. Observers get a `Retrying` event before each retry."""
 
     def __init__(self, model: Model, retry: Retry) -> None:
         super().__init__(model)
@@ -79,12 +80,12 @@ class RetryingModel(ModelWrapper):
 
     @property
     def info(self) -> ModelInfo:
-        """The wrapped model's info. An agent adds no retries to those that are made here."""
+        """The wrapped model's info, with `makes_retries`, so that an agent adds no retries of its own."""
         return replace(super().info, makes_retries=True)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """The first reply that comes. Raises the last error when no further attempt is allowed."""
-        import tenacity  # noqa: F401  not at the first failure: that may be that no file can be opened any more
+        """The reply of the first attempt that succeeds. Raises the last error when no further attempt is allowed."""
+        import tenacity  # noqa: F401  before the first failure, which may be that no more files can be opened
 
         try:
             return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery

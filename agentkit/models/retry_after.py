@@ -1,4 +1,4 @@
-"""How long a server asks to wait before the next request, from the headers or the text of its refusal. Pure."""
+"""The wait that a server asks for before the next request, in the headers or the text of its refusal. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IN_WORDS = re.compile(
     rb"(?P<then>" + _WORDED + rb")(?![\d:/-])|\bin (?P<first>" + _WORDED + rb"),? (?:please )?(?:try|retry)",
     re.IGNORECASE,
 )
-"""Words for people: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
+"""A sentence: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
 _PART = re.compile(rb"(" + _NUMBER + rb")\s?([a-z]*)", re.IGNORECASE)
 _SECONDS = {
     unit.encode(): seconds
@@ -38,10 +38,11 @@ _MAX_RESET = 60.0
 
 
 def wait_in_headers(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
-    """Seconds; never negative, None where the server does not say, or says no number.
+    """Seconds, never negative; None if the headers have no valid value.
 
-    From `retry-after-ms`, else `Retry-After` in seconds or as a date, else OpenAI's `x-ratelimit-reset-*` of a window that
-    is used up. That one is the time until the window is whole again, so a long one is not a wait that is asked for.
+    The value comes from `retry-after-ms`, else from `Retry-After` in seconds or as a date, else from OpenAI's
+    `x-ratelimit-reset-*` if that limit is used up. The last one is the time until the limit is fully restored. So it is ignored
+    if it is longer than a minute.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
@@ -57,7 +58,7 @@ def wait_in_headers(headers: Mapping[str, str], clock: Callable[[], datetime]) -
 
 
 def wait_in_text(body: bytes) -> float | None:
-    """Seconds that the body of a refusal asks to wait, in a field of it or in words; None where it does not say."""
+    """Seconds that the body of a refusal asks to wait, in a field or in a sentence; None if it does not say."""
     if found := _IN_FIELD.search(body):
         in_ms = b"ms" in (found[1] or b"").lower() or found[3] == b"ms"
         return float(found[2]) * (0.001 if in_ms else 1.0)
@@ -66,20 +67,20 @@ def wait_in_text(body: bytes) -> float | None:
 
 
 def _worded_seconds(text: bytes) -> float | None:
-    """The seconds of "1h2m", "2 days" or "1 minute and 5 seconds"; a number alone is seconds. None for an unknown unit."""
+    """The seconds in "1h2m", "2 days" or "1 minute and 5 seconds". A bare number is seconds. None for an unknown unit."""
     total, last = 0.0, inf
     for number, unit in _PART.findall(text):
         seconds = _SECONDS.get(unit.lower() or b"s")
         if seconds is None:
             return None if last == inf else total
         if seconds >= last:
-            break  # it is a number of the next sentence
+            break  # the number belongs to the next sentence
         total, last = total + float(number) * seconds, seconds
     return total
 
 
 def _duration(text: str) -> float | None:
-    """Seconds of a span such as 6m0s or 250ms."""
+    """The seconds in a duration such as 6m0s or 250ms; None for another text."""
     found = _DURATION.fullmatch(text.strip())
     if not found or not any(found.groups()):
         return None
@@ -87,7 +88,7 @@ def _duration(text: str) -> float | None:
 
 
 def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
-    """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
+    """Seconds until an HTTP date, which is in UTC; NaN for an invalid date."""
     try:
         when = parsedate_to_datetime(date)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Thinking text that stands in the content between `<think>` and `</think>`, at any split of the stream. Pure."""
+"""Thinking text between `<think>` and `</think>` in the content, for any split of the stream. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 
 class ThinkTags:
-    """Takes the pieces of a content in; gives back what of it is thinking text and what is the answer.
+    """Splits the pieces of a content into thinking text and answer.
 
-    The tag opens at the beginning of the content or not at all; what is not closed is thinking text to the end.
+    The opening tag counts only at the beginning of the content. Without a closing tag, everything is thinking text.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class ThinkTags:
         self._buffer = ""
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Thinking text and answer that are certain with this piece."""
+        """The thinking text and the answer that are known after this piece."""
         self._buffer += text
         if self._state == "start":
             start = self._buffer.lstrip()
@@ -45,6 +45,6 @@ class ThinkTags:
         return thought
 
     def end(self) -> tuple[str, str]:
-        """What was held back, at the end of the content."""
+        """The thinking text and the answer that were still held back at the end of the content."""
         buffered, self._buffer = self._buffer, ""
         return (buffered, "") if self._state == "inside" else ("", buffered)

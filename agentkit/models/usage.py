@@ -1,4 +1,4 @@
-"""What a server counted of one reply: tokens, and sometimes money, whichever of the known names it has. Pure."""
+"""The usage of one reply as the server counted it: tokens and sometimes cost, under any of the known names. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ANSWER = ("completion_tokens", "output_tokens")
 
 
 def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The counts of two chunks of one stream as one.
+    """Merges the counts of two chunks of one stream.
 
-    Servers repeat their counts in each chunk, split them over two, and send zeros before or after the real ones. So the last
-    count of each field that is not zero stands, and nothing is added up.
+    Servers repeat their counts in each chunk, split them over two chunks, or send zeros before or after the real ones. So the
+    last count of each field that is not zero is kept, and nothing is added up.
     """
     if not before:
         return usage
@@ -32,10 +32,10 @@ def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> 
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
-    """The counts of one reply; a missing or odd count is 0.
+    """The counts of one reply; a missing or invalid count is 0.
 
-    Where the total is more than prompt and answer, or the thinking more than the answer, the server counts its thinking beside
-    its answer (xAI, Gemini): it is billed as output, so it counts as output here.
+    Some servers count thinking separately from the answer (xAI, Gemini). Then the total exceeds prompt and answer, or thinking
+    exceeds the answer. Thinking is billed as output, so it is added to the output.
     """
     if not usage:
         return Usage(requests=1)
@@ -44,11 +44,11 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     prompt_tokens, answered = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
     cached = count(_first(prompt, "cached_tokens"))
     cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
-    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic's names: the prompt without its cache
+    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic: without the cached part
         prompt_tokens += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
     separate = max(0, count(usage.get("total_tokens")) - prompt_tokens - answered) if prompt_tokens else 0
     thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
-    if cached > prompt_tokens:  # a prompt that is counted without its cached part
+    if cached > prompt_tokens:  # the server counts the prompt without its cached part
         prompt_tokens, separate = prompt_tokens + separate, 0
     if thought > answered:
         separate = max(separate, thought)
@@ -62,12 +62,12 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
 
 
 def answer_tokens(usage: Mapping[str, Any] | None) -> int:
-    """The tokens of the answer, without thinking that stands beside them."""
+    """The tokens of the answer, without thinking that is counted separately."""
     return count(_first(usage, *_ANSWER)) if usage else 0
 
 
 def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
-    """The US dollars that stand at this path in the usage; None where there are none."""
+    """The cost in US dollars at this path in the usage; None if there is none."""
     found: Any = usage
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
@@ -76,7 +76,7 @@ def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float
 
 
 def count(value: Any) -> int:
-    """A count as a whole number of at least 0; anything else is 0."""
+    """The value as a whole number of at least 0; 0 for anything else."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -85,7 +85,7 @@ def count(value: Any) -> int:
 
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that counts something."""
+    """The first of these fields whose value is not zero or empty."""
     for name in names:
         if value := data.get(name):
             return value
