@@ -1,4 +1,4 @@
-"""The annotations of a function: evaluated, and with those replaced that pydantic refuses or reads in another way."""
+"""The annotations of a function: evaluated, and replaced if pydantic refuses them or reads them differently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 
 def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a callable: behind partials, decorators and `__call__`."""
+    """The function that carries a callable's annotations, without partials, decorators and `__call__`."""
     while isinstance(inspect.unwrap(fn), functools.partial):
         fn = inspect.unwrap(fn).func
     fn = inspect.unwrap(fn)
@@ -33,9 +33,9 @@ def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or with `result` that of the `return`.
+    """The types of the parameters, or with `result` the type of the `return`.
 
-    An annotation that cannot be evaluated has the error in the place of the type.
+    If an annotation cannot be evaluated, its value is the error.
     """
     source = annotated_function(fn)
     if inspect.isclass(source):
@@ -65,7 +65,7 @@ def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], enclosing: 
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Its type parameters, and the local names of the enclosing functions and classes that are on the stack now."""
+    """The function's type parameters, and the local names of its enclosing functions and classes on the current stack."""
     enclosing = getattr(fn, "__qualname__", "").split(".")[:-1]
     names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     frame = inspect.currentframe()
@@ -78,10 +78,11 @@ def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def described_as(annotation: Any) -> Any:
-    """The annotation with its parts replaced; the same object if none of them needs it.
+    """The annotation in the form that pydantic accepts; the same object if nothing is replaced.
 
-    `Iterable` becomes a list (pydantic's is lazy, and would fail in the middle of the function), `LiteralString` a string, the
-    Enum members in a `Literal` their values, and before Python 3.12 `typing.TypedDict` the one that pydantic takes.
+    `Iterable` becomes a list: pydantic's own is lazy, and would fail in the middle of the function. `LiteralString` becomes a
+    string. Enum members in a `Literal` become their values. Before Python 3.12, `typing.TypedDict` becomes the one of
+    `typing_extensions`.
     """
     if annotation is typing.LiteralString:
         return str
@@ -133,7 +134,7 @@ def _converted(kind: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
-    """JSON holds an Enum's values, not its members."""
+    """A `Literal` with the values of Enum members, since JSON has the values. Validated values become members again."""
     members = {_typed_key(option.value): option for option in options if isinstance(option, enum.Enum)}
     if not members or not all(isinstance(option.value, str | int) for option in members.values()):
         return annotation
@@ -144,7 +145,7 @@ def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
 
 
 def _typed_key(value: Any) -> tuple[type, Any]:
-    """A value as a key of a dict in which true is not 1."""
+    """A dict key for the value that distinguishes true from 1."""
     return type(value), value
 
 

@@ -1,7 +1,7 @@
-"""Docstrings in Google, NumPy, reST and Epydoc style, also mixed: the text, and the description of each parameter.
+"""Docstrings in Google, NumPy, reST and Epydoc style, or a mix of them: the text, and the description of each parameter.
 
-This module finds the sections, and docstring-parser reads them. Sections may be anywhere in the text. A section that is not
-about parameters, results or errors (a note, an example) is part of the text.
+This module finds the sections, and docstring-parser parses them. Sections may be anywhere in the text. A section that is not
+about parameters, results or errors, such as a note or an example, is part of the text.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Block:
 
 
 def read_docstring(text: str) -> Docstring:
-    """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read stays in the text."""
+    """Parse a cleaned docstring (`inspect.getdoc`). A section that cannot be parsed stays in the text."""
     found = Docstring()
     kept: list[str] = []
     for block in _blocks(_with_indent(text.splitlines())):
@@ -57,7 +57,10 @@ def read_docstring(text: str) -> Docstring:
 
 
 def _with_indent(lines: list[str]) -> list[str]:
-    """The lines with the indent of a first section's entries, which the cleaning took for that of the whole docstring."""
+    """The lines with the entries of a section on the first line indented again.
+
+    `inspect.getdoc` removes their indent, because it takes it for the indent of the whole docstring.
+    """
     is_first = len(lines) > 1 and _GOOGLE_HEADER.fullmatch(lines[0]) and _is_header(lines[0])
     if not is_first or lines[1][:1].isspace() or not lines[1].strip() or _UNDERLINE.fullmatch(lines[1]):
         return lines
@@ -82,7 +85,7 @@ def _blocks(lines: list[str]) -> Iterator[_Block]:
 
 
 def _section(lines: list[str], at: int) -> tuple[str, int]:
-    """The style of the block that begins at this line, and its end."""
+    """The style of the block that begins at this line, and the index of its end."""
     line = lines[at]
     if line[:1].isspace() or not line.strip():
         return "", at + 1
@@ -109,7 +112,7 @@ def _indented_end(lines: list[str], at: int) -> int:
 
 
 def _numpy_end(lines: list[str], at: int) -> int:
-    """The next header or field."""
+    """The index of the next header or field."""
     for index in range(at, len(lines)):
         if index + 1 < len(lines) and lines[index].strip() and _UNDERLINE.fullmatch(lines[index + 1]):
             return index
@@ -119,7 +122,7 @@ def _numpy_end(lines: list[str], at: int) -> int:
 
 
 def _read(block: _Block, found: Docstring) -> list[str]:
-    """Add the content of the block to `found`; returns the lines that cannot be read."""
+    """Add the content of the block to `found`. Returns the lines that cannot be parsed."""
     if _parsed(block.style, _normalized(block), found):
         return []
     if block.style != "google":
@@ -131,7 +134,7 @@ def _read(block: _Block, found: Docstring) -> list[str]:
 
 
 def _entries(lines: list[str]) -> Iterator[list[str]]:
-    """The entries of a section: each is a line with the deeper lines after it."""
+    """The entries of a section: each is a line and the deeper-indented lines after it."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     starts = [index for index, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
@@ -139,11 +142,11 @@ def _entries(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
-    """Add the content of the lines to `found`; False if the parser of the style cannot read them."""
+    """Add the content of the lines to `found`. Returns False if the style's parser cannot parse them."""
     from docstring_parser import ParseError, epydoc, google, numpydoc, rest
 
     parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[style]
-    summary = ["-", ""] if style == "google" else []  # this parser does not see a section at the very beginning
+    summary = ["-", ""] if style == "google" else []  # this parser ignores a section at the very beginning
     try:
         parsed = parse("\n".join(summary + lines))
     except (ParseError, ValueError, IndexError):
@@ -160,7 +163,7 @@ def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
 
 
 def _normalized(block: _Block) -> list[str]:
-    """The block's lines in the spelling that docstring-parser knows."""
+    """The block's lines, with the spelling that docstring-parser supports."""
     first, *rest = block.lines
     if block.style in ("rest", "epydoc"):
         head = _FIELD.match(first)

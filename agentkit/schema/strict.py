@@ -1,7 +1,7 @@
-"""A JSON Schema in the form of the strict function mode (docs/deepseek.md), or the reason why it has none.
+"""A JSON Schema in the form of the strict function mode (docs/deepseek.md), or the reason why there is none.
 
-All references are inline and every key is required; an optional one may be null instead. Bounds that the mode does not know are
-left out, as the arguments are validated here anyway.
+All references are inlined, and every key is required; an optional key may be null instead. Constraints that the mode does not
+support are removed, since agentkit validates the arguments anyway.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Strict:
         self._inliner = Inliner(root)
 
     def node(self, node: Any, path: str, parents: tuple[str, ...]) -> dict[str, Any]:
-        """The strict form of a part of the schema; `parents` are the references that it is inside."""
+        """The strict form of a part of the schema. `parents` are the references that lead to it."""
         where = path or "the arguments"
 
         def refuse(ref: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The requests of the checks, and how their replies are read."""
+"""Sends the requests of the checks, and reads their replies."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["OUT", "Answer", "Message", "Passing", "Server"]
 Message: TypeAlias = dict[str, Any]
 
 OUT = 400
-"""The usual bound of an answer, in tokens."""
+"""Default `max_tokens` of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response: its status, its parsed reply or the text of its error, and its JSON bodies (one, or the chunks)."""
+    """A response: its status, its parsed reply or the text of its error, and its JSON body or chunks."""
 
     status: int
     parts: Parts | None
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Passing(Exception):
-    """A failure that says nothing of what the server supports: it is busy or slow, or limits the rate."""
+    """A temporary failure that says nothing about what the server supports: it is busy, slow, or limits the rate."""
 
 
 class Server:
@@ -63,7 +63,7 @@ class Server:
         """Whether the choice "required" is enforced; None until that is known."""
 
     async def ask(self, prompt: str | list[Message], *, thinking: bool = False, max_tokens: int = OUT, **fields: Any) -> Answer:
-        """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
+        """Send one request. Thinking costs tokens, so it is off unless asked for. A field of None is omitted."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         body = {"model": self.model.name, "messages": messages, self.max_tokens_field: max_tokens}
         body |= self.profile.thinking_on if thinking else self.profile.thinking_off
@@ -82,7 +82,7 @@ class Server:
         return Answer(status, parts, "", bodies)
 
     async def _send(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the response. A request is sent once more if the connection fails."""
+        """Status, headers and body of the response. If the connection fails, the request is sent once more."""
         try:
             self.sent += 1
             return await self._response(body)
@@ -94,7 +94,7 @@ class Server:
             return await self._response(body)
 
     async def _response(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        model = copy(self.model)  # its connection is a new one: that a server closes those it kept says nothing of it
+        model = copy(self.model)  # with a new connection: a kept one may be closed by the server at any time
         try:
             response = await model.send(body)
             try:

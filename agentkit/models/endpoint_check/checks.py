@@ -1,4 +1,4 @@
-"""The checks themselves: each sends one or a few requests, and says what it saw."""
+"""The checks. Each one sends a few requests, and reports what it found."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def _calls_tools(server: Server) -> Finding:
 
 
 def _oddities(answer: Answer) -> list[str]:
-    """What this server does otherwise than most, and agentkit puts right."""
+    """Deviations of this server that agentkit corrects."""
     raw = next((call for call in _message(answer).get("tool_calls") or () if isinstance(call, dict)), None)
     if raw is None:
         return []
@@ -96,7 +96,7 @@ def _oddities(answer: Answer) -> list[str]:
 
 
 def _message(answer: Answer) -> Mapping[str, Any]:
-    """The message of a whole reply, or the first delta of a stream; empty where it is no object."""
+    """The message of a whole reply, or the first delta of a stream; empty if there is none."""
     for body in answer.bodies:
         inner = body.get("data", body) if isinstance(body, dict) else {}
         for choice in inner.get("choices") or () if isinstance(inner, dict) else ():
@@ -187,7 +187,7 @@ def _is_json(text: str) -> bool:
 
 
 async def _forces(server: Server, name: str, choice: Any) -> Finding:
-    """A choice that a server takes may not be enforced. The second tool shows whether the name counts."""
+    """Whether a tool choice is enforced, and not only accepted. The second tool shows whether the name counts."""
     prompt, tools = "Say hello in one word.", [_WEATHER, _TIME]
     answer = await server.ask(prompt, tools=tools, tool_choice=choice)
     if not answer.parts:
@@ -213,7 +213,7 @@ async def _forces_any(server: Server) -> Finding:
 
 
 async def _forces_one(server: Server) -> Finding:
-    """The second of the two, so it knows what the profile needs."""
+    """This check runs after `_forces_any`, so it can tell which `forced_choice` the profile needs."""
     found = await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_time"}})
     if found.verdict == "unknown" or server.forces_any is None:
         return found
@@ -252,7 +252,7 @@ async def _takes_json_schema(server: Server) -> Finding:
 
 
 def _matches(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
-    """Whether a text is a JSON object with these keys alone, each a string, and with one of the allowed values."""
+    """Whether a text is a JSON object with exactly these keys, whose values are strings and among the allowed ones."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -277,10 +277,11 @@ def _with_unit(*, strict: bool) -> list[dict[str, Any]]:
 
 
 async def _takes_strict(server: Server) -> Finding:
-    """Whether strict functions are accepted, and whether they are enforced, which a server may leave out without a word.
+    """Whether strict functions are accepted, and whether they are enforced: a server may accept `strict` and ignore it.
 
-    The prompt asks for what the schema forbids. A call that does it shows that nothing is enforced. One that does not is
-    enforced if the same prompt breaks the schema without `strict`, or if a schema that strict mode forbids is refused.
+    The prompt asks for an argument that the schema forbids. A call with that argument shows that nothing is enforced. A correct
+    call shows enforcement only with further evidence. Either the same prompt breaks the schema without `strict`, or the server
+    refuses a schema that strict mode forbids.
     """
     name = "strict functions"
     answer = await server.ask(_KELVIN, tools=_with_unit(strict=True))
@@ -340,4 +341,4 @@ CHECKS: tuple[tuple[Check, int, int], ...] = (
     (_caches, 2, 2600),
     (_stops_at_max_tokens, 1, 20),
 )
-"""Each check, the most requests that it sends, and about how many prompt tokens these have together."""
+"""Each check, its max number of requests, and their approximate prompt tokens in total."""

@@ -1,7 +1,7 @@
-"""Connections to one server, by asyncio: h11 reads and writes HTTP/1.1, and what is here moves its bytes.
+"""Connections to one server: h11 parses and writes HTTP/1.1, this module moves the bytes with asyncio.
 
-A small request through httpx takes several times the processor time, and its pool takes time with the square of its
-connections. A request here has a connection of its own from beginning to end, so none waits for another.
+A small request through httpx takes several times the CPU time, and httpx's pool takes time quadratic in its connections. Here,
+a request has a connection to itself from beginning to end, so no request waits for another.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from .transports import ClientTransport, DecompressedResponse, Response, Transpo
 __all__ = ["ConnectionPool", "transport_for"]
 
 _EXPIRY = 30.0
-"""Seconds for which a connection without a request is kept: as many as were needed within that time are there."""
+"""Seconds that an idle connection is kept."""
 _MAX_HEAD = 100 * 1024
-"""Most bytes of a response's head."""
+"""Max bytes of a response's head."""
 _MAX_UNREAD = 256 * 1024
-"""Bytes that may have come and not been read yet; then the server has to wait."""
+"""Bytes received but not read yet, above which reading from the socket is paused."""
 _MAX_SINGLE_WRITE = 64 * 1024
-"""Up to this size, head and body of a request are one write."""
+"""Max bytes of a body that is written together with the head."""
 
 
 def transport_for(url: str, *, proxies: bool) -> Transport:
-    """A sender for this server; by a client where the environment names a proxy for it, if `proxies` may be used.
+    """A transport for this server. If `proxies` is true and the environment names a proxy for it, the transport is an httpx
+    client.
 
-    The certificates that it trusts are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set. Raises `SettingsError`
-    for a URL, certificates or a proxy that cannot be used.
+    `SSL_CERT_FILE` or `SSL_CERT_DIR` replace the trusted certificates. Raises `SettingsError` for a URL, certificates or a
+    proxy that cannot be used.
     """
     import httpx
 
@@ -54,7 +55,7 @@ def transport_for(url: str, *, proxies: bool) -> Transport:
 
 
 def _client_for(proxy: Proxy) -> Any:
-    """A client that sends all through this proxy, and looks at nothing else in the environment."""
+    """An httpx client that sends everything through this proxy, and reads nothing else from the environment."""
     import httpx
 
     limits, tls = httpx.Limits(keepalive_expiry=_EXPIRY), _tls_context(*_certificates())
@@ -67,15 +68,15 @@ def _client_for(proxy: Proxy) -> Any:
 
 
 class ConnectionPool:
-    """A `Transport` that keeps connections to one server for the next request."""
+    """A `Transport` that keeps idle connections to one server for the next request."""
 
     def __init__(self, url: str) -> None:
         import httpx
 
-        target = httpx.URL(url)  # host names in other scripts, spaces in paths
+        target = httpx.URL(url)  # handles host names in other scripts, and spaces in paths
         self.url, self._target, self._netloc = url, target.raw_path, target.netloc
         self._host, self._port = target.raw_host.decode(), target.port or (443 if target.scheme == "https" else 80)
-        self._host.encode("idna")  # as it is done when a connection is opened
+        self._host.encode("idna")  # fails now rather than when a connection is opened
         self._tls = _tls_context(*_certificates()) if target.scheme == "https" else None
         self._all: set[_Connection] = set()
         self._idle: deque[_Connection] = deque()
@@ -84,7 +85,7 @@ class ConnectionPool:
         self._headers: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] | None = None
 
     async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
-        """Over the connection that was used last, or a new one."""
+        """Send over the connection that was used last, or a new one."""
         try:
             connection = self._take_idle() or await self._open(timeouts["connect"])
             try:
@@ -110,7 +111,7 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         if not is_loopback(self._host) and "uvloop" not in type(loop).__module__:  # uvloop has no such option
-            options["happy_eyeballs_delay"] = 0.25  # of a dead address; then the next one is tried beside it
+            options["happy_eyeballs_delay"] = 0.25  # seconds until the next address is tried in parallel
         async with asyncio.timeout(connect_timeout):
             _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port, **options)
         if not self._is_closed:
@@ -127,7 +128,7 @@ class ConnectionPool:
         return [*cached[1], (b"content-length", b"%d" % size)]
 
     def give_back(self, connection: _Connection) -> None:
-        """The response is read, or not wanted any more."""
+        """Return a connection whose response was read or abandoned: keep it if it is reusable, else close it."""
         if connection in self._all and connection.reset():
             self._idle.append(connection)
             if self._sweep is None:
@@ -136,13 +137,13 @@ class ConnectionPool:
             self.drop(connection)
 
     def _close_old(self) -> None:
-        """Close the connections that nobody needed for long, and look again when the next one may be old."""
+        """Close the connections that were idle too long, and schedule the next check."""
         while self._idle and not self._idle[0].is_fresh():
             self.drop(self._idle.popleft())
         self._sweep = asyncio.get_running_loop().call_later(_EXPIRY, self._close_old) if self._idle else None
 
     def drop(self, connection: _Connection) -> None:
-        """Close a connection that is not to be used again."""
+        """Close a connection that must not be reused."""
         self._all.discard(connection)
         connection.close()
 
@@ -163,12 +164,12 @@ def _certificates() -> tuple[str | None, str | None]:
 
 @lru_cache(maxsize=8)
 def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """One for the whole process, read once: it takes 30 ms and 0.7 MB to make."""
+    """The TLS context, cached for the whole process: it takes 30 ms and 0.7 MB to make."""
     import httpx
 
     try:
         context: ssl.SSLContext = httpx.create_ssl_context()
-    except OSError as error:  # ssl's too
+    except OSError as error:  # ssl's errors are OSErrors too
         raise SettingsError(f"no certificates with SSL_CERT_FILE={file!r}, SSL_CERT_DIR={folder!r}: {error}") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -182,10 +183,10 @@ _FAILURES = (OSError, h11.ProtocolError, _ReadTimeout)
 
 
 def _model_error(error: BaseException, url: str, timeouts: Mapping[str, float], kind: type[ModelError]) -> ModelError:
-    """What the network and h11 raise, as a `TimedOut`, an `InsecureServer`, or else of this kind."""
+    """An error of the network or h11 as a `TimedOut`, an `InsecureServer`, or else an error of this kind."""
     if isinstance(error, _ReadTimeout):
         return TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds")
-    if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own, of a connection that was there
+    if isinstance(error, TimeoutError) and error.errno is None:  # the system's ETIMEDOUT has an errno: that connection was open
         return TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds")
     failed = InsecureServer if is_about_tls(error) else kind
     return failed(f"{url}: {str(error) or type(error).__name__}")
@@ -201,16 +202,16 @@ class _Connection(asyncio.Protocol):
         self._unread = 0
         self._is_paused = False
         self._failure: BaseException | None = None
-        """Why nothing will come any more; what had come before is read first."""
+        """Why no more bytes will come. Bytes that came before are read first."""
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._read_timeout = self._deadline = 0.0
         self._idle_since = 0.0
 
-    # what asyncio calls
+    # called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is there."""
+        """The connection is open."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -223,21 +224,21 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        """The server sends no more; asyncio closes the connection then."""
+        """The server sends nothing more; asyncio then closes the connection."""
         self._http.receive_data(b"")
         self._fail(ConnectionError("the server closed the connection without a response"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self._fail(error or ConnectionError("the connection was closed"))
 
-    # what a request needs
+    # called by a request
 
     async def request(self, head: h11.Request, headers: Headers, body: bytes, read_timeout: float) -> h11.Response:
-        """Send a request; the head of its response. Raises `_ReadTimeout` when nothing comes for so many seconds, OSError or
-        h11's error when the connection fails.
+        """Send a request and return the head of its response.
 
-        `head` has the headers that may be seen. The secret ones of `headers` are put behind them as they are written.
+        `head` has the visible headers. The secret ones of `headers` are added after them when the bytes are written. Raises
+        `_ReadTimeout` if nothing comes for `read_timeout` seconds, and an OSError or h11's error if the connection fails.
         """
         self._read_timeout = read_timeout
         visible = self._http.send(head)[:-2]
@@ -256,7 +257,7 @@ class _Connection(asyncio.Protocol):
                 await self._wait()
 
     async def read(self) -> bytes:
-        """All that has come of the body, at least one byte; none at its end. Raises as `request` does."""
+        """The bytes of the body received so far, at least one; empty at its end. Raises as `request` does."""
         pieces: list[bytes] = []
         while self._http.their_state in (h11.SEND_BODY, h11.ERROR):
             try:
@@ -281,14 +282,14 @@ class _Connection(asyncio.Protocol):
             return http.next_event()
         is_unanswered = http.their_state is h11.SEND_RESPONSE and not http.trailing_data[0]
         if is_unanswered or http.their_state is h11.ERROR:
-            raise failure  # h11 would tell of its own state
+            raise failure  # h11's own error would only describe its state
         event = http.next_event()
         if event is h11.NEED_DATA:
             raise failure
         return event
 
     async def _wait(self) -> None:
-        """Until something has come. One timer serves all the waits of a connection."""
+        """Wait until bytes come. One timer serves all waits of the connection."""
         self._unread = 0
         if self._is_paused:
             self._is_paused = False
@@ -322,36 +323,38 @@ class _Connection(asyncio.Protocol):
     # between requests
 
     def reset(self) -> bool:
-        """Make it ready for the next request; whether that is possible."""
+        """Prepare the connection for the next request. Returns False if it cannot be reused."""
         http, transport = self._http, self._transport
         is_whole = http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
         if self._failure or not is_whole or self._is_paused or transport.get_write_buffer_size():
-            return False  # an early answer leaves bytes of its request, and the server may never read them
+            return False  # after an early answer, the server may never read the rest of the request
         http.start_next_cycle()
         self._unread, self._idle_since = 0, self._loop.time()
         return True
 
     def is_fresh(self) -> bool:
-        """Whether it has not waited too long for a request."""
+        """Whether the connection has not been idle too long."""
         return self._loop.time() - self._idle_since < _EXPIRY
 
     def is_usable(self) -> bool:
-        """Whether the next request may go over it: a server closes connections that are idle, and may have done so just now,
-        or does not read the rest of a request that it has answered."""
+        """Whether the next request may use the connection.
+
+        The server may have just closed an idle connection, or may not read the rest of a request that it has answered.
+        """
         if self._failure or self._unread or self._transport.is_closing() or not self.is_fresh():
             return False
         sock = self._transport.get_extra_info("socket")
         return sock is None or _is_quiet(sock)
 
     def close(self) -> None:
-        """Close it at once, whatever is under way; the event loop closes the socket in its next round."""
+        """Abort the connection at once, even during a request. The event loop closes the socket in its next iteration."""
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
 
 
 def _is_quiet(sock: socket.socket) -> bool:
-    """Whether it takes bytes and has none."""
+    """Whether the socket is writable and has nothing to read."""
     if not hasattr(select, "poll"):  # Windows
         return select.select([sock], [sock], [], 0)[:2] == ([], [sock])
     poll = select.poll()

@@ -15,7 +15,7 @@ __all__ = ["Deadline"]
 class Deadline:
     """`async with Deadline(60) as deadline: ...` raises TimeoutError after 60 seconds, and `expired` is then true.
 
-    Time in the callback of `deadline.showing(on_delta)` does not count: a slow watcher is not a slow server.
+    Time in the callback of `deadline.pausing_for(on_delta)` does not count: a slow observer is not a slow server.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -28,7 +28,7 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether the time was over."""
+        """Whether the deadline has passed."""
         return self._scope.expired()
 
     async def __aenter__(self) -> Deadline:
@@ -50,7 +50,7 @@ class Deadline:
         await self._scope.__aexit__(kind, error, trace)
 
     def _check(self) -> None:
-        """End the scope if the time is over; else check again when it will be."""
+        """End the scope if the deadline has passed, else schedule the next check."""
         now = self._loop.time()
         deadline = self._deadline + (0.0 if self._paused_since is None else now - self._paused_since)
         if deadline <= now:
@@ -59,7 +59,7 @@ class Deadline:
             self._timer = self._loop.call_at(max(deadline, now + 0.01), self._check)
 
     def pausing_for(self, on_delta: DeltaSink) -> DeltaSink:
-        """`on_delta`, whose time does not count. Model calls that it makes do not wait for this one."""
+        """`on_delta`, with its time excluded. Model calls inside it do not wait for this one."""
 
         async def call_on_delta(delta: Delta) -> None:
             self._paused_since = began = self._loop.time()

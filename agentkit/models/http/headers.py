@@ -1,4 +1,4 @@
-"""Headers of a request: some that may be seen, and some that may not."""
+"""Request headers: visible ones, and secret ones that no repr shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEY_HEADERS = frozenset(["authorization", "api-key", "x-api-key", "x-goog-api-k
 
 
 class Headers:
-    """Names, in lower case, and values. Those that are secrets are in no repr; nothing iterates over them by accident."""
+    """Header names, in lower case, and values. Secret values are in no repr, and cannot be iterated over by accident."""
 
     __slots__ = ("_secrets", "visible")
 
@@ -41,28 +41,28 @@ class Headers:
 
     @property
     def has_key(self) -> bool:
-        """Whether one of them stands where a key would, so that no other key is sent."""
+        """Whether one of the headers carries a key, so that no other key is sent."""
         return not _KEY_HEADERS.isdisjoint(self._secrets)
 
     def with_defaults(self, others: Mapping[str, str]) -> Headers:
-        """These, and others that may be seen."""
+        """These headers, with visible defaults for missing ones."""
         return Headers({**others, **self.visible}, self._secrets)
 
     def with_bearer(self, key: Secret) -> Headers:
-        """These, and an Authorization header with the key."""
+        """These headers, and an Authorization header with the key."""
         return Headers(self.visible, {**self._secrets, "authorization": Secret(f"Bearer {key.reveal()}")})
 
     def plain(self) -> dict[str, str]:
-        """All as text, for the library that sends them. Bind it to no name."""
+        """All headers as text, for the library that sends them. Don't bind the result to a name."""
         return {**self.visible, **{name: value.reveal() for name, value in self._secrets.items()}}
 
     def secret_lines(self) -> bytes:
-        """The secret ones as lines of HTTP/1.1. Bind them to no name."""
+        """The secret headers as lines of HTTP/1.1. Don't bind the result to a name."""
         return b"".join(f"{name}: {value.reveal()}\r\n".encode("ascii") for name, value in self._secrets.items())
 
 
 def checked_headers(given: Unseen[Any]) -> Headers:
-    """Headers that a program gives. Raises `SettingsError`, which shows no value, for what cannot be sent as a header."""
+    """The headers that the program gave. Raises `SettingsError`, which shows no value, for a header that cannot be sent."""
     if not isinstance(given.reveal(), Mapping):
         raise SettingsError(f"headers is a {type(given.reveal()).__name__}; allowed: a dict of names and texts")
     visible: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Ways to send a request: over connections of our own, or through an httpx client where something stands between."""
+"""The `Transport` protocol, the transport over an httpx client, and decompression."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 _OTHER_LOOP_ERROR = re.compile("Event loop is closed|different (event )?loop")
-"""What asyncio says where a client is used whose connections were made on another event loop."""
+"""asyncio's text for a client whose connections were made on another event loop."""
 _DECOMPRESS_BYTES = 16 * 1024
-"""Bytes that are decompressed at once: they may become a thousand times as many."""
+"""Max bytes that are decompressed in one step: they may become a thousand times as many."""
 
 
 class Response(Protocol):
@@ -39,28 +39,28 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Their names in lower case."""
+        """The headers; names in lower case."""
         ...
 
     async def read(self) -> bytes:
-        """The next bytes of the body, as they come, decompressed; none at its end.
+        """The next bytes of the body, decompressed; empty at its end.
 
-        Raises `TimedOut`, and `StreamBroken` where the body breaks off.
+        Raises `TimedOut`, and `StreamBroken` if the body breaks off.
         """
         ...
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it if the body is not read to its end."""
+        """Give the connection back, or close it if the body was not read to its end."""
         ...
 
 
 class Transport(Protocol):
-    """Sends a body to the server; never follows a redirect, as the key is not for its target."""
+    """Sends a body to the server. It never follows a redirect, since the key was not issued for the target."""
 
     async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
         """The response to a POST of this body. `timeouts` are seconds: `connect`, and `read` for each wait for bytes.
 
-        Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
+        Raises `TimedOut`, `InsecureServer` if TLS fails, or else `ConnectionFailed`.
         """
         ...
 
@@ -70,9 +70,10 @@ class Transport(Protocol):
 
 
 class ClientTransport:
-    """Sends through a client, with its hooks, proxies, authentication and transports; all through `proxy`, if one is given.
+    """Sends through an httpx client, with its hooks, proxies, authentication and transports.
 
-    `on_secret` is told of each secret that the client itself puts into a request.
+    `proxy` is the proxy that the client was made for, for error messages. `on_secret` is called with each secret that the
+    client itself adds to a request.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ClientTransport:
         self._proxy, self._on_secret = proxy, on_secret
 
     async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
-        """As the client sends it."""
+        """Send through the client."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
         extensions = {"timeout": {"write": timeouts["read"], "pool": None, **timeouts}}
@@ -112,7 +113,7 @@ class ClientTransport:
 
     @contextmanager
     def translated_errors(self, on_failure: type[ModelError], timeouts: Mapping[str, float]) -> Iterator[None]:
-        """What the client's library raises, as a `ModelError`: `on_failure` where the transport fails."""
+        """Converts errors of the client's library to a `ModelError`: of kind `on_failure` if the transport fails."""
         library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
         try:
             yield
@@ -121,8 +122,8 @@ class ClientTransport:
         except library.TimeoutException as error:
             raise TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds") from error
         except library.ProxyError as error:
-            may_pass = not str(error).startswith("4")  # the status of an answer to CONNECT
-            raise on_failure(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
+            is_retryable = not str(error).startswith("4")  # the status of an answer to CONNECT
+            raise on_failure(f"{url}: {str(error) or type(error).__name__}", retryable=is_retryable) from error
         except library.TransportError as error:
             kind = InsecureServer if is_about_tls(error) else on_failure
             raise kind(f"{url}: {str(error) or type(error).__name__}") from error
@@ -157,7 +158,7 @@ class _ClientResponse:
 
 
 def authenticates_itself(client: Any) -> bool:
-    """Whether a client adds credentials: by its `auth`, its own headers, cookies or query, or a hook that may sign requests."""
+    """Whether a client adds credentials: its `auth`, headers, cookies or query, or a hook that may sign requests."""
     _library_of(client)
     headers = any(is_secret_header(name, client.headers[name]) for name in client.headers)
     query = any(is_secret_header(name, client.params[name]) for name in client.params)
@@ -165,13 +166,13 @@ def authenticates_itself(client: Any) -> bool:
 
 
 def may_have_certificate(client: Any, url: str) -> bool:
-    """Whether a client may show a certificate of its own to the server, which cannot be seen from outside."""
+    """Whether a client may use a client certificate. That is not visible from outside, so any HTTPS transport may."""
     transport = getattr(client, "_transport", None)
     return url.startswith("https:") and isinstance(transport, _library_of(client).AsyncHTTPTransport)
 
 
 def _library_of(client: Any) -> Any:
-    """The module whose errors this client raises: httpx, or httpx2."""
+    """The module whose errors this client raises: httpx or httpx2."""
     for kind in type(client).__mro__:
         root = kind.__module__.split(".")[0]
         if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
@@ -180,7 +181,7 @@ def _library_of(client: Any) -> Any:
 
 
 def is_about_tls(error: BaseException | None) -> bool:
-    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
+    """Whether a certificate or the TLS handshake caused this error. A connection lost during the handshake does not count."""
     import ssl
 
     while error is not None:
@@ -191,7 +192,7 @@ def is_about_tls(error: BaseException | None) -> bool:
 
 
 class DecompressedResponse:
-    """A response without the content encoding that its headers name."""
+    """A response whose body is decoded by the content encoding in its headers."""
 
     def __init__(self, response: Response, url: str) -> None:
         import httpx
@@ -207,7 +208,7 @@ class DecompressedResponse:
         self._pieces = httpx.Response(response.status_code, headers=dict(response.headers), stream=Body()).aiter_bytes()
 
     async def read(self) -> bytes:
-        """The next bytes of the body. Raises `StreamBroken` where it is not of that encoding."""
+        """The next bytes of the body. Raises `StreamBroken` if the body does not have that encoding."""
         try:
             piece: bytes = await anext(self._pieces, b"")
         except self._failure as error:
