@@ -1,4 +1,4 @@
-"""A run without the keys of its model: they are taken out of its events, and of pieces of text that come one by one."""
+"""Removes the keys of a run's model from its events, and from streamed pieces of text."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ _OUTSIDE_FIELDS: dict[type[Any], tuple[str, ...]] = {
     Retrying: ("error",),
     ToolProgress: ("data",),
 }
-"""The fields of events that something from outside is said in; what others hold came with one of these."""
+"""Event fields that hold text from outside. The texts in other fields were in one of these before."""
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     kind: tuple(field.name for field in fields(kind) if field.name != "role")
     for kind in (System, User, Assistant, ToolCall, ToolResult)
 }
 _MAX_DEPTH = 5
-"""How deep lists and dicts are looked into: a tool may report anything as its progress, also what holds itself."""
+"""Max depth of lists and dicts that are searched. A tool may report any progress value, even one that contains itself."""
 
 
 class Veil:
-    """Hides the keys of a model, in whatever a run writes down, shows and sends."""
+    """Hides the keys of a model in everything that a run records, streams and sends."""
 
     def __init__(self, model: Any) -> None:
         self.hiders = info_of(model).hiders
 
     def hide(self, text: str, *, more_follows: bool = False) -> str:
-        """The text without the keys. More may follow a text that `more_follows`."""
+        """The text without the keys. `more_follows`: as in `Hider.hide`."""
         for hider in self.hiders:
             text = hider.hide(text, more_follows=more_follows)
         return text
 
     def over(self, event: E) -> E:
-        """The event without the keys: itself where it has none."""
+        """The event without the keys; the same object if it contains none."""
         names = _OUTSIDE_FIELDS.get(type(event)) if self.hiders else None
         if names is None or not any(self._finds(getattr(event, name)) for name in names):
             return event
@@ -92,18 +92,18 @@ class Veil:
 
 
 class Pieces:
-    """The pieces of one reply on their way to `show`. What may be the beginning of a key waits for the next piece."""
+    """Passes the pieces of one reply to `show`. Text that may be the beginning of a key is held back until the next piece."""
 
     def __init__(self, veil: Veil, show: DeltaSink) -> None:
         self._hiders, self._veil, self._show = veil.hiders, veil, show
         self._pending: TextDelta | ReasoningDelta | ToolArgsDelta | None = None
 
     def show(self, delta: Delta) -> Awaitable[None]:
-        """Show a piece, as far as it can be shown."""
+        """Pass on a piece, except for text that must be held back."""
         return self._take(delta) if self._hiders else self._show(delta)
 
     async def _take(self, delta: Delta) -> None:
-        if isinstance(delta, Retrying):  # what was shown does not count
+        if isinstance(delta, Retrying):  # the earlier pieces are void
             self._pending = None
             await self._show(self._veil.over(delta))
             return
@@ -118,7 +118,7 @@ class Pieces:
             await self._show(delta if text == delta.text and not kept else replace(delta, text=text[: len(text) - kept]))
 
     async def end(self) -> None:
-        """Show what waits: no more of it will come."""
+        """Pass on the text that was held back: the reply has ended."""
         pending, self._pending = self._pending, None
         if pending is not None:
             await self._show(replace(pending, text=self._veil.hide(pending.text)))

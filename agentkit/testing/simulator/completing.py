@@ -1,4 +1,4 @@
-"""From what the script says to a whole completion: ids, the cut at `max_tokens`, and what it costs."""
+"""Turns a scripted reply into a complete completion: ids, the cut at `max_tokens`, and the usage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Completer:
         self._cache = PrefixCache()
 
     def complete(self, reply: Reply, request: SimRequest, number: int, served_model: str) -> Completion:
-        """The completion for the `number`th request. AgentError if the reply cannot be one of this request."""
+        """The completion for the `number`th request. Raises AgentError if the reply cannot answer this request."""
         thinking = request.thinking
         message = _with_ids(_as_message(reply.message), number)
         if message.tool_calls and not request.tools:
@@ -55,7 +55,7 @@ class Completer:
 
 
 def fixed_id(kind: str, number: int, length: int) -> str:
-    """`length` letters and digits, always the same for one kind and number, and different for any other."""
+    """`length` letters and digits: always the same for one kind and number, and different for any other."""
     return hashlib.blake2b(f"{kind} {number}".encode(), digest_size=length // 2).hexdigest()
 
 
@@ -78,7 +78,7 @@ def _as_message(item: object) -> Assistant:
 
 
 def _fitted_to_choice(message: Assistant, request: SimRequest) -> Assistant:
-    """The message as `tool_choice` wants it: with no call, with some call, or with calls of one function only."""
+    """The message changed to obey `tool_choice`: without calls, with at least one call, or with calls of one function only."""
     choice = request.body.get("tool_choice")
     if choice in (None, "auto"):
         return message

@@ -1,4 +1,4 @@
-"""The head of an HTTP request, and whether the server takes the request at all."""
+"""The head of an HTTP request, and the check whether the server accepts the request at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SINGLE_HEADERS = ("host", "origin", "content-length", "content-type")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Request line and headers; the headers' names are in lower case."""
+    """Request line and headers. Header names are in lower case."""
 
     method: str
     path: str
@@ -29,12 +29,12 @@ class Head:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection is to stay open after the response."""
+        """Whether the connection stays open after the response."""
         return self.headers.get("connection", "").lower() != "close"
 
 
 def parsed(data: bytes) -> Head | None:
-    """The head in these bytes; None if they are not HTTP, or if a header that must be there once differs from itself."""
+    """The head in these bytes; None if they are not HTTP, or if a header that may occur only once has two different values."""
     first, *lines = data.decode("latin-1").split("\r\n")
     words = first.split(" ")
     headers: dict[str, str] = {}
@@ -51,10 +51,10 @@ def parsed(data: bytes) -> Head | None:
 
 
 def rejection(head: Head) -> Failure | None:
-    """Why a request is refused before its body is read. The texts are ours.
+    """The refusal of a request before its body is read; None if it is accepted. The texts are ours.
 
-    A web page must not reach the server of a test: not under a name of its own that resolves to 127.0.0.1 (the `Host`
-    tells), nor from another origin.
+    A web page must not reach a test's server, neither through a host name that resolves to 127.0.0.1 (see `Host`) nor from
+    another origin.
     """
     host, origin = head.headers.get("host"), head.headers.get("origin")
     if host is not None and not _LOOPBACK.fullmatch(host):

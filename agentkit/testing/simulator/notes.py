@@ -1,4 +1,4 @@
-"""What a request has that the API takes without a word, and probably not as the client means it."""
+"""Warnings about fields of a request that the API silently accepts, but probably not as the client means them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARTS: Mapping[str, set[str]] = {"text": {"type", "text"}, "image_url": {"type"
 
 
 def notes(request: SimRequest) -> Iterator[str]:
-    """A line for each field that is not documented, and for each that has no effect. The request fits `shape_errors`."""
+    """A line for each undocumented field, and for each field without effect. The request must have passed `shape_errors`."""
     yield from (f"`{path}` is not a documented field" for path in _unknown(request.body))
     for name in ("presence_penalty", "frequency_penalty"):
         if request.body.get(name) is not None:

@@ -1,6 +1,6 @@
-"""The rules of the endpoint: a request in, its refusal out. Pure; the statuses and texts are the server's.
+"""The rules of the endpoint: from a request to its refusal. Pure. Statuses and texts are the server's.
 
-Where a rule is known but not its text, the text is ours and says what to do.
+If a rule is known but not its text, the text is ours, and says what to do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rule: TypeAlias = Callable[[SimRequest, Behaviour], Iterator[Failure]]
 
 
 def refusal(request: SimRequest, behaviour: Behaviour) -> Failure | None:
-    """The first thing that is wrong with `request`, or None. A later rule may rely on the earlier ones."""
+    """The first refusal of `request`, or None. A later rule may rely on the earlier ones."""
     return next(chain.from_iterable(rule(request, behaviour) for rule in _RULES), None)
 
 

@@ -1,4 +1,4 @@
-"""The first gate: fields, types and variants of a body, and the deserialiser's own texts (docs/deepseek.md)."""
+"""The first check: fields, types and variants of a body, with the deserializer's own texts (docs/deepseek.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Check = Callable[[Any], str | None]
 
 
 def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
-    """What the deserialiser has against `body`, each as its text behind the common opening words."""
+    """The deserializer's errors for `body`, without the opening words that they share."""
     for name in ("messages", "model"):
         if body.get(name) is None:
             yield f"missing field `{name}`"
@@ -34,7 +34,7 @@ def _optional(value: Any, check: Check) -> str | None:
 
 
 def invalid_type(value: Any, expected: str) -> str:
-    """The deserialiser's words for a value of the wrong type."""
+    """The deserializer's text for a value of the wrong type."""
     match value:
         case None:
             found = "null"

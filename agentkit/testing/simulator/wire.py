@@ -15,14 +15,14 @@ from .tokens import count_tokens, truncated
 __all__ = ["Completion", "cut_to", "envelope", "json_body", "message_dict", "stream_chunks", "usage_of"]
 
 CREATED = 1_795_000_000
-"""A fixed clock: the same test gives the same bytes each time."""
+"""A fixed time, so that the same test always gives the same bytes."""
 
 Delta: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer, ready to be sent: `message` has its ids and is cut to `max_tokens`."""
+    """One answer, ready to send: `message` has its ids, and is cut to `max_tokens`."""
 
     id: str
     model: str
@@ -34,7 +34,7 @@ class Completion:
 
 
 def cut_to(message: Assistant, budget: int) -> tuple[Assistant, bool]:
-    """`message` within `budget` tokens, and whether it was cut: thinking counts first, then text, then the calls."""
+    """`message` cut to `budget` tokens, and whether it was cut. Thinking counts first, then text, then the calls."""
     reasoning = truncated(message.reasoning, budget)
     budget -= count_tokens(reasoning)
     text = truncated(message.text, budget)
@@ -51,7 +51,7 @@ def cut_to(message: Assistant, budget: int) -> tuple[Assistant, bool]:
 
 
 def usage_of(message: Assistant, prompt_tokens: int, hit_tokens: int, *, thinking: bool) -> dict[str, Any]:
-    """The usage object; `reasoning_tokens` only when the model thought."""
+    """The usage object. `reasoning_tokens` is included only if the model thinks."""
     reasoning = count_tokens(message.reasoning)
     calls = sum(count_tokens(call.name) + count_tokens(call.arguments) for call in message.tool_calls)
     completion = reasoning + count_tokens(message.text) + calls
@@ -69,7 +69,7 @@ def usage_of(message: Assistant, prompt_tokens: int, hit_tokens: int, *, thinkin
 
 
 def message_dict(message: Assistant, *, thinking: bool, calls: CallStyle = "in_turn") -> dict[str, Any]:
-    """The message of a body. Content is `""` beside calls; `reasoning_content` is there only when the model thinks."""
+    """The message of a body. Content is `""` if there are only calls. `reasoning_content` exists only if the model thinks."""
     wire: dict[str, Any] = {"role": "assistant", "content": message.text}
     if thinking:
         wire["reasoning_content"] = message.reasoning
@@ -104,10 +104,10 @@ def _head(completion: Completion, kind: str) -> dict[str, Any]:
 def stream_chunks(
     completion: Completion, *, chunk: int, usage_place: Literal["finish", "alone"], include_usage: bool
 ) -> Iterator[dict[str, Any]]:
-    """The chunks of a stream, `[DONE]` not among them.
+    """The chunks of a stream, without `[DONE]`.
 
-    "finish": usage rides on the chunk with the finish_reason, asked for or not. "alone": it comes in a chunk of its own
-    with no choices, and only if asked for. When asked for, the other chunks have `usage: null`.
+    With "finish", the chunk with the finish_reason always has the usage. With "alone", the usage comes in its own chunk without
+    choices, and only if the request asks for it. If it asks, all other chunks have `usage: null`.
     """
     head = _head(completion, "chat.completion.chunk")
     rest = {"usage": None} if include_usage else {}
