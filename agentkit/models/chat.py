@@ -170,8 +170,7 @@ class ChatModel:
         )
 
     def check(self, request: ModelRequest) -> None:
-        """Raise `SettingsError` if the request breaks a limit of the server. The message has the field, value and allowed
-        range."""
+        """Raise `SettingsError` if the request breaks a limit of the server. The message has field, value and allowed range."""
         wire.check(request, self.profile)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:

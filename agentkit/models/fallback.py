@@ -96,8 +96,8 @@ class Fallback:
                     request.again(failed_attempts.spent)
                 earlier_errors.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 log.info("the next model is asked: %r failed with %s", self.models[number - 1], redact(text))
-                if tell := on_delta or request.on_retry:
-                    await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
+                if notify := on_delta or request.on_retry:
+                    await notify(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:
             failed_attempts.tell(error)
             raise

@@ -28,8 +28,7 @@ class Profile:
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Host names of its base URLs. A name that begins with a dot means all its subdomains; ":1234" means that port on any
-    host."""
+    """Host names of its base URLs. A leading dot means all subdomains; ":1234" means that port on any host."""
     models: tuple[str, ...] = ()
     """Prefixes of its model names, in lower case."""
     marks: tuple[str, ...] = ()
@@ -75,8 +74,7 @@ class Profile:
     user_after_tool: bool = True
     """Whether a user message may follow a tool result. If not, a short assistant message is inserted between them."""
     schema_rules: tuple[SchemaRule, ...] = CAREFUL
-    """Rules for what to remove from tools' JSON Schemas (see `schema/loosen.py`); empty: the server takes all of JSON
-    Schema."""
+    """Rules for rewriting tools' JSON Schemas (see `schema/loosen.py`); empty: the server takes all of JSON Schema."""
     strict: bool = False
     """Whether strict function schemas may be sent. DeepSeek takes them only on its beta base URL."""
     markup_calls: bool = False
@@ -201,8 +199,7 @@ LLAMA_CPP = Profile(
     forced_choice="required",
     schema_rules=_GRAMMARS,
 )
-"""The server of llama.cpp, which needs --jinja for tools. It is recognized only by its marks. It treats a named tool choice as
-"auto"."""
+"""The server of llama.cpp, which needs --jinja for tools. Recognized only by its marks. It treats a named choice as "auto"."""
 
 OLLAMA = Profile(
     name="ollama",

@@ -81,10 +81,10 @@ class Window:
             self.size = grown if self._max is None else min(grown, self._max)
 
     def refused(self, sent: float, in_flight: int, now: float) -> None:
-        """A 429: halve the window, or the last minute's peak if that is lower. Requests sent before the last cut do not cut
-        again.
+        """A 429: halve the window, or the last minute's peak if that is lower.
 
-        A request that was refused while alone in flight says nothing about concurrency.
+        Requests sent before the last cut do not cut again. A request that was refused while alone in flight says nothing about
+        concurrency.
         """
         if sent > self._shrunk_at and in_flight > 1:
             self.size = max(1.0, min(self.size or math.inf, self._peak) / 2)
@@ -92,8 +92,7 @@ class Window:
 
 
 class Circuit:
-    """Circuit breaker: opens for `pause` seconds after `failures` consecutive failures (None: never), then one request
-    probes."""
+    """Circuit breaker: opens for `pause` seconds after `failures` failures in a row (None: never). Then one request probes."""
 
     def __init__(self, failures: int | None, pause: float) -> None:
         self._max, self._pause = failures, pause

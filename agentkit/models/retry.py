@@ -60,8 +60,7 @@ class Retry:
             raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
 
     def wrap(self, model: Model) -> Model:
-        """The model with retries of each call. A model that makes its own retries, as `Fallback` does, is returned
-        unchanged."""
+        """The model with retries of each call. A model that makes its own retries, such as `Fallback`, stays unchanged."""
         return model if info_of(model).makes_retries else RetryingModel(model, self)
 
     def may_retry(self, error: BaseException) -> bool:

@@ -239,8 +239,8 @@ def clean_error(error: BaseException, hider: Hider) -> None:
         if args != each.args:
             each.args = args
         for name, value in [*vars(each).items()]:
-            if isinstance(value, str) and (shown := _cleaned(value, hider, by_form=name == "body")) != value:
-                setattr(each, name, shown)
+            if isinstance(value, str) and (cleaned := _cleaned(value, hider, by_form=name == "body")) != value:
+                setattr(each, name, cleaned)
         own = [step for step in traceback.walk_tb(each.__traceback__) if not _is_library(step[0].f_globals)]
         if own and not getattr(each, "__notes__", None):
             lines = "".join(traceback.StackSummary.extract(iter(own)).format())

@@ -179,9 +179,9 @@ def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
     if seen is None:
         return None
     link = next(link for link in ("equals", "colon", "comma", "element", "gap") if pair[link])
-    shown = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
+    trimmed = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
     is_last = text[seen.end() : seen.end() + 1] in ("", "\n", "\r")
-    value = _Value(shown, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
+    value = _Value(trimmed, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
     if link == "colon" and not ending and compiled(_ANNOTATION).match(text, seen.start(), seen.end() + 4):
         return None
     if _is_innocent(name, value) or not _is_secret(name, value):

@@ -220,9 +220,9 @@ def _without_split_keys(stream: str, hider: Hider) -> str:
         spans, at = hider.spans(whole), 0
         for number, container, key in pieces if spans else ():
             before, at = at, at + len(container[key])
-            shown = _outside(spans, whole, before, at)
-            if shown != container[key]:
-                container[key] = shown
+            kept_text = _outside(spans, whole, before, at)
+            if kept_text != container[key]:
+                container[key] = kept_text
                 lines[number] = f"data: {json.dumps(events[number], ensure_ascii=False)}"
     return "\n".join(lines)
 
@@ -248,12 +248,12 @@ def _texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
 
 def _outside(spans: list[tuple[int, int]], whole: str, start: int, end: int) -> str:
     """The text from start to end without the spans. A mask replaces each span that begins there."""
-    shown = list[str]()
+    kept_text = list[str]()
     for first, last in spans:
         if start < last and first < end:
-            shown += [whole[start:first], HIDDEN] if first >= start else []
+            kept_text += [whole[start:first], HIDDEN] if first >= start else []
             start = min(last, end)
-    return "".join([*shown, whole[start:end]])
+    return "".join([*kept_text, whole[start:end]])
 
 
 def _text(data: bytes) -> Any:

@@ -16,8 +16,7 @@ Verdict: TypeAlias = Literal["yes", "no", "broken", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: `yes` it works, `no` it is not supported, `broken` it works wrongly, `unknown` not
-    determined."""
+    """The result of one check: `yes` it works, `no` unsupported, `broken` it works wrongly, `unknown` not determined."""
 
     check: str
     verdict: Verdict

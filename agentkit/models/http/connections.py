@@ -37,8 +37,7 @@ _MAX_SINGLE_WRITE = 64 * 1024
 
 
 def transport_for(url: str, *, proxies: bool) -> Transport:
-    """A transport for this server. If `proxies` is true and the environment names a proxy for it, the transport is an httpx
-    client.
+    """A transport for this server: an httpx client if the environment names a proxy for it and `proxies` is true.
 
     `SSL_CERT_FILE` or `SSL_CERT_DIR` replace the trusted certificates. Raises `SettingsError` for a URL, certificates or a
     proxy that cannot be used.

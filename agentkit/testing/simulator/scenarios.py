@@ -126,8 +126,7 @@ def example_call(request: SimRequest, name: str | None = None) -> ToolCall:
 
 
 def example(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """A value that fits a simple schema: its default or first choice, else "Paris", 1 or True. Objects get their required
-    keys."""
+    """A value that fits a simple schema: default, first choice, "Paris", 1 or True. Objects get their required keys."""
     if "$ref" in schema:
         return example(_resolved(schema["$ref"], root), root)
     if "anyOf" in schema:

@@ -69,10 +69,10 @@ def _object(node: Mapping[str, Any], known: Types) -> Iterator[str]:
     if not properties:
         yield "An object with no properties is not allowed."
         return
-    closed = node.get("additionalProperties")
-    if isinstance(closed, dict):
+    additional = node.get("additionalProperties")
+    if isinstance(additional, dict):
         yield "field `additionalProperties`: invalid type: map, expected a boolean"
-    elif closed is not False:
+    elif additional is not False:
         yield "field `additionalProperties` must be false"
     required = node.get("required") or ()
     yield from (f"field `required`: property `{name}` is missing" for name in properties if name not in required)

@@ -25,8 +25,7 @@ class Thoughts:
         self._sent: defaultdict[object, set[str]] = defaultdict(set)
 
     def remember(self, completion: Completion) -> None:
-        """Store the thinking text of a completion, if the model thinks. Text with half of a surrogate pair cannot be sent
-        back."""
+        """Store a completion's thinking text, if the model thinks. Half of a surrogate pair could not be sent back."""
         message = completion.message
         if completion.thinking and not HALF.search(message.reasoning):
             key = tuple(call.id for call in message.tool_calls) or message.text
