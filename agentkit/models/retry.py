@@ -18,7 +18,7 @@ from .wrapper import ModelWrapper
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
-__all__ = ["Retry", "RetryingModel", "may_pass"]
+__all__ = ["Retry", "RetryingModel", "is_transient"]
 
 log = logging.getLogger("agentkit")
 
@@ -26,7 +26,7 @@ _MAX_UNSENT = 20
 """Max errors of one call, raised before anything was sent, that do not count as attempts."""
 
 
-def may_pass(error: ModelError) -> bool:
+def is_transient(error: ModelError) -> bool:
     """Whether the same request may succeed later: the error says that it is `retryable`."""
     return error.retryable
 
@@ -48,7 +48,7 @@ class Retry:
     longest: float = 20.0
     longest_asked: float = 60.0
     total: float = 180.0
-    when: Callable[[ModelError], bool] = may_pass
+    when: Callable[[ModelError], bool] = is_transient
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def __post_init__(self) -> None:

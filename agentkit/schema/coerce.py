@@ -55,9 +55,9 @@ class _Coercion:
     def __init__(self, nodes: Nodes, *, wraps: bool = True, matcher: Matcher | None = None) -> None:
         self._nodes, self._wraps = nodes, wraps
         self._matcher = matcher or Matcher(nodes)
-        self._made: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
+        self._converted: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
         self._wrapping: frozenset[int] = frozenset()
-        self._plain: _Coercion | None = None
+        self._without_wrapping: _Coercion | None = None
 
     def convert(self, value: Any, part: Any, path: Path, *, is_item: bool = False) -> tuple[Any, list[str]]:
         """The value, converted if exactly one conversion fits, and its notes. A list's item never becomes a list itself."""
@@ -65,9 +65,9 @@ class _Coercion:
         if not isinstance(value, list | dict):
             return self._convert(value, node, path, is_item)
         key = id(value), id(node), is_item, self._wrapping
-        if key not in self._made:  # storing the value keeps its id from being reused
-            self._made[key] = *self._convert(value, node, path, is_item), value
-        return self._made[key][:2]
+        if key not in self._converted:  # storing the value keeps its id from being reused
+            self._converted[key] = *self._convert(value, node, path, is_item), value
+        return self._converted[key][:2]
 
     def _convert(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
         if node.branches:
@@ -88,9 +88,9 @@ class _Coercion:
         """The value as its branches convert it; unchanged if it matches a branch, or if the branches disagree."""
         branches = node.branches_for(value)
         matching = [branch for branch in branches if self._matcher.matches(value, branch)]
-        if self._plain is None:
-            self._plain = _Coercion(self._nodes, wraps=False, matcher=self._matcher) if self._wraps else self
-        found = self._plain._conversions(value, matching or [*branches], path, is_item)
+        if self._without_wrapping is None:
+            self._without_wrapping = _Coercion(self._nodes, wraps=False, matcher=self._matcher) if self._wraps else self
+        found = self._without_wrapping._conversions(value, matching or [*branches], path, is_item)
         if not found and self._wraps:  # wrapping in a list is the last resort
             found = self._conversions(value, [*branches], path, is_item)
         return found[0] if len(found) == 1 else (value, [])

@@ -190,16 +190,16 @@ class Nodes:
         if not isinstance(part, dict):
             return _ANY
         found = self._nodes.get(id(part))
-        return self._nodes.setdefault(id(part), self._made(part)) if found is None else found
+        return self._nodes.setdefault(id(part), self._new_node(part)) if found is None else found
 
     @cached_property
     def is_recursive(self) -> bool:
         """Whether any node contains itself."""
         parents: list[int] = []
         done: set[int] = set()
-        left: list[tuple[Any, bool]] = [(self.schema, True)]
-        while left:
-            part, is_new = left.pop()
+        to_visit: list[tuple[Any, bool]] = [(self.schema, True)]
+        while to_visit:
+            part, is_new = to_visit.pop()
             node_id = id(self.of(part))
             if not is_new:
                 done.add(parents.pop())
@@ -207,10 +207,10 @@ class Nodes:
                 return True
             elif node_id not in done:
                 parents.append(node_id)
-                left += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
+                to_visit += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
         return False
 
-    def _made(self, part: Mapping[str, Any]) -> Node:
+    def _new_node(self, part: Mapping[str, Any]) -> Node:
         part = well_formed(follow(self.schema, part) if "$ref" in part else part)
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))

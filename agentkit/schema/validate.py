@@ -45,7 +45,7 @@ class Matcher:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self._known: dict[tuple[int, int], tuple[bool, Any]] = {}
+        self._results: dict[tuple[int, int], tuple[bool, Any]] = {}
 
     def matches(self, value: Any, part: Any) -> bool:
         """Whether the value matches this part of the schema."""
@@ -56,9 +56,9 @@ class Matcher:
         if not isinstance(value, list | dict):
             return self._matches(value, node)
         key = id(value), id(node)
-        if key not in self._known:  # storing the value keeps its id from being reused
-            self._known[key] = self._matches(value, node), value
-        return self._known[key][0]
+        if key not in self._results:  # storing the value keeps its id from being reused
+            self._results[key] = self._matches(value, node), value
+        return self._results[key][0]
 
     def _matches(self, value: Any, node: Node) -> bool:
         if type(value) in node.plain:

@@ -19,11 +19,11 @@ from ..profiles import Profile
 from ..refusals import read_error
 from ..replies import Parts, ReplyReader
 
-__all__ = ["OUT", "Answer", "Message", "Passing", "Server"]
+__all__ = ["MAX_TOKENS", "Answer", "Message", "Server", "TemporaryFailure"]
 
 Message: TypeAlias = dict[str, Any]
 
-OUT = 400
+MAX_TOKENS = 400
 """Default `max_tokens` of an answer."""
 
 
@@ -47,7 +47,7 @@ class Answer:
         return self.parts.message.text if self.parts else ""
 
 
-class Passing(Exception):
+class TemporaryFailure(Exception):
     """A temporary failure that says nothing about what the server supports: it is busy, slow, or limits the rate."""
 
 
@@ -62,7 +62,9 @@ class Server:
         self.forces_any: bool | None = None
         """Whether the choice "required" is enforced; None until that is known."""
 
-    async def ask(self, prompt: str | list[Message], *, thinking: bool = False, max_tokens: int = OUT, **fields: Any) -> Answer:
+    async def ask(
+        self, prompt: str | list[Message], *, thinking: bool = False, max_tokens: int = MAX_TOKENS, **fields: Any
+    ) -> Answer:
         """Send one request. Thinking costs tokens, so it is off unless asked for. A field of None is omitted."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         body = {"model": self.model.name, "messages": messages, self.max_tokens_field: max_tokens}
@@ -72,7 +74,7 @@ class Server:
         if status >= 300:
             error = read_error(status, content, headers)
             if error.retryable:
-                raise Passing(self._hidden(error))
+                raise TemporaryFailure(self._hidden(error))
             return Answer(status, None, self._hidden(error))
         try:
             parts, bodies = _read(content, self.profile)
@@ -87,7 +89,7 @@ class Server:
             self.sent += 1
             return await self._response(body)
         except TimedOut as error:
-            raise Passing(self._hidden(error)) from error
+            raise TemporaryFailure(self._hidden(error)) from error
         except (ConnectionFailed, StreamBroken):
             self.sent += 1
             self.sent_again += 1

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from .asking import OUT, Answer, Message, Server
+from .asking import MAX_TOKENS, Answer, Message, Server
 from .findings import Finding, Verdict
 
 __all__ = ["CHECKS", "Check"]
@@ -133,7 +133,7 @@ async def _takes_results(server: Server) -> Finding:
 
 
 async def _echoes_thinking(server: Server) -> Finding:
-    answer = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], max_tokens=4 * OUT)
+    answer = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], max_tokens=4 * MAX_TOKENS)
     if not answer.parts:
         return Finding("thinking", "no", answer.error)
     if not answer.parts.message.reasoning:

@@ -11,7 +11,7 @@ from ...messages import Usage
 from ..chat import ChatModel
 from ..prices import cost_of
 from ..profiles import find_profile
-from .asking import OUT, Passing, Server
+from .asking import MAX_TOKENS, Server, TemporaryFailure
 from .checks import CHECKS, Check
 from .findings import Finding, Report
 from .marks import identify
@@ -25,7 +25,7 @@ def estimate(model: ChatModel) -> tuple[int, Usage, float | None]:
     Requests that are repeated after a failed connection are not included.
     """
     requests = sum(count for _check, count, _tokens in CHECKS)
-    usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * OUT + 3 * OUT)
+    usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * MAX_TOKENS + 3 * MAX_TOKENS)
     return requests, usage, _cost(model, usage)
 
 
@@ -68,7 +68,7 @@ def _is_guess(model: ChatModel) -> bool:
 async def _checked(check: Check, server: Server, *, is_first: bool) -> Finding:
     try:
         return await check(server)
-    except Passing as error:
+    except TemporaryFailure as error:
         return Finding(_name_of(check), "unknown", f"{error}; try again later")
     except ModelError as error:
         server.model.clean(error)
