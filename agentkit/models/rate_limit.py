@@ -222,7 +222,7 @@ class Limiter:
         """Seconds until the next lease ends if the window is full, else 0."""
         if len(self._in_flight) < self._window.bound:
             return 0.0
-        if now >= self._leases_end:  # no lease ends before this time
+        if now >= self._leases_end:  # no counted lease ends before `_leases_end`
             ends = [slot.renewed_at + _LEASE for slot in self._in_flight]
             live = [end for end in ends if end > now]
             if len(live) < self._window.bound:

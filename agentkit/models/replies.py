@@ -164,11 +164,8 @@ class ReplyReader:
         return found
 
     def _choices(self, chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The choices that make up the answer.
-
-        They have the lowest index of the first chunk with choices. GitHub Copilot sends the text and the calls of one answer as
-        two choices with the same index.
-        """
+        """The choices with the lowest index of the first chunk that has any. GitHub Copilot sends the text and the calls of one
+        answer as two choices with the same index."""
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
@@ -296,11 +293,8 @@ class ReplyReader:
         return Parts(message, finish, self._model, counted, uncounted, ending, refusal, self.cost)
 
     def _used_all(self, max_tokens: int) -> bool:
-        """Whether the reply used all of `max_tokens`.
-
-        If thinking is counted separately, the sum with the answer must equal the limit exactly. A larger sum shows that the
-        server applies the limit to the answer alone.
-        """
+        """Whether the reply used all of `max_tokens`. If thinking is counted separately, the sum must equal the limit exactly:
+        a larger sum shows that the server applies the limit to the answer alone."""
         return answer_tokens(self._usage) >= max_tokens or self.usage.output_tokens == max_tokens
 
     def _final_ending(self, has_calls: bool) -> tuple[str, Ending]:

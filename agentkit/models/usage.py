@@ -44,7 +44,7 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     prompt_tokens, answered = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
     cached = count(_first(prompt, "cached_tokens"))
     cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
-    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic: without the cached part
+    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic counts without the cache
         prompt_tokens += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
     separate = max(0, count(usage.get("total_tokens")) - prompt_tokens - answered) if prompt_tokens else 0
     thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
