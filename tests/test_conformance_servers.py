@@ -15,7 +15,7 @@ from agentkit.messages import User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
 from agentkit.models import wire
 from agentkit.models.endpoint_check import CHECKS, Finding, Report, check_endpoint
-from agentkit.models.endpoint_check.asking import Passing, Server
+from agentkit.models.endpoint_check.asking import Server, TemporaryFailure
 from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile, profile_named
 from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
 from tests.cli.helpers import cli
@@ -140,7 +140,7 @@ def test_a_server_that_never_answers_is_not_reached() -> None:
 def test_a_server_that_is_slow_says_nothing_of_what_it_can() -> None:
     async def main(base_url: str) -> None:
         server = Server(ChatModel("deepseek-flash", base_url=base_url, timeout=0.1), DEEPSEEK)
-        with pytest.raises(Passing, match=r"no byte came within 0\.1 seconds"):
+        with pytest.raises(TemporaryFailure, match=r"no byte came within 0\.1 seconds"):
             await server.ask("Hi")
         assert (server.sent, server.sent_again) == (1, 0)
 

@@ -83,7 +83,7 @@ def test_the_beginning_of_one_at_the_end_of_a_text_that_was_cut() -> None:
     assert hider.hide(f"key {KEY[:15]}") == "key [api key]"
     assert hider.hide(f"key {KEY[:15]}", more_follows=True) == f"key {KEY[:15]}"
     assert hider.hide(f"key {KEY[:5]}") == f"key {KEY[:5]}", "as many words begin"
-    assert [hider.begun(text) for text in ("", "no", KEY[:1], f"x{KEY[:7]}", KEY[:19])] == [0, 0, 1, 7, 19]
+    assert [hider.partial_at_end(text) for text in ("", "no", KEY[:1], f"x{KEY[:7]}", KEY[:19])] == [0, 0, 1, 7, 19]
 
 
 LONG = "sk-Zx7Qm2Lp9Vw4Kt8Rb3NyHs1Jd5Gf"
@@ -112,7 +112,7 @@ def test_other_text_with_a_piece_of_a_key_stays() -> None:
 def test_the_beginning_of_a_key_in_a_text_that_goes_on_is_left_until_its_end_comes() -> None:
     hider = Hider([Secret(LONG)])
     assert hider.hide(f"<{LONG[:20]}", more_follows=True) == f"<{LONG[:20]}"
-    assert hider.begun(f"<{LONG[:20]}") == 20
+    assert hider.partial_at_end(f"<{LONG[:20]}") == 20
     assert hider.hide(f"<{LONG[:20]}>", more_follows=True) == "<[api key]>"
 
 

@@ -1,7 +1,7 @@
-"""Tool calls of a reply, as they grow from pieces. Pure.
+"""Tool calls of a reply, assembled from streamed pieces. Pure.
 
-Servers differ in how they key the pieces of a call (by index, by id, by neither), and in what a piece of arguments is: a
-fragment, all of the arguments so far, or all of them once more.
+Servers identify the call of a piece by index, by id, or by neither. A piece of arguments is a fragment, the arguments so far,
+or a repetition of all of them.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ from .pieces import Text, joined_halves, json_of
 
 __all__ = ["ArgumentText", "Calls", "contains", "index_of"]
 
-_KNOWN = frozenset({"index", "id", "type", "function"})
-_KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
+_KNOWN_FIELDS = frozenset({"index", "id", "type", "function"})
+_KNOWN_FUNCTION_FIELDS = frozenset({"name", "arguments"})
 _MARK = re.compile(r'[{}\[\]"\\]')
 _PLACEHOLDERS = ("{}", "null", '""')
-"""What servers send for arguments that have not come."""
-_LONGEST_PLACEHOLDER = 8
-_LONGEST_NAME = 256
-"""Characters of a name that are kept. No tool's name is as long, and a name may come in any number of pieces."""
+"""Texts that servers send as arguments before the real ones."""
+_MAX_PLACEHOLDER = 8
+_MAX_NAME = 256
+"""Characters of a name that are kept. A name may come in any number of pieces; no tool's name is as long."""
 
 
 class ArgumentText:
     """The arguments of one call as JSON text, from pieces of any kind.
 
-    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. Where that makes no object, the last
-    snapshot counts, if it contains everything before it.
+    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. If the result is no JSON object, the
+    last snapshot counts instead, provided that it contains everything before it.
     """
 
-    __slots__ = ("_closed", "_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "is_shown", "text")
+    __slots__ = ("_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "_values_closed", "has_streamed", "text")
 
     def __init__(self) -> None:
         self.text = Text()
         self._starts = list[int]()
-        """The pieces at which snapshots begin."""
-        self.is_shown = False
-        """Whether a watcher was shown anything."""
+        """Indexes of the pieces at which snapshots begin."""
+        self.has_streamed = False
+        """Whether any arguments were sent to observers."""
         self._begin(0)
 
     def _begin(self, piece: int) -> None:
-        """Begin a snapshot with this piece."""
+        """Begin a snapshot with the piece at this index."""
         self._starts.append(piece)
         self._size = 0
-        self._scanned, self._depth, self._closed = piece, 0, 0
+        self._scanned, self._depth, self._values_closed = piece, 0, 0
         self._in_text = self._escaped = False
 
     def add(self, piece: str) -> str:
-        """Add a piece. Returns the part of it that a watcher has not seen."""
-        known = self._known_of(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
+        """Add a piece. Returns the part of it that observers have not seen."""
+        known = self._length_sent(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
         piece = new = self.text.add(piece)
         if known is not None:
             self._begin(len(self.text.pieces) - 1)
@@ -66,36 +66,35 @@ class ArgumentText:
             new = ""
         self._size += len(piece)
         if new:
-            self.is_shown = True
+            self.has_streamed = True
         return new
 
-    def _known_of(self, piece: str) -> int | None:
-        """How much of a piece a watcher knows, if the piece begins a snapshot; None for a fragment."""
+    def _length_sent(self, piece: str) -> int | None:
+        """Characters of a new snapshot that observers already have; None if the piece is a fragment."""
         if self._size <= len(piece) and piece.startswith(self.snapshot):
-            return self._size if self.is_shown else 0
-        if self.is_whole or (self._size <= _LONGEST_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
-            return len(piece) if self.is_shown else 0
+            return self._size if self.has_streamed else 0
+        if self.is_whole or (self._size <= _MAX_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
+            return len(piece) if self.has_streamed else 0
         return None
 
     @property
     def size(self) -> int:
-        """Characters of the last snapshot so far."""
+        """Characters of the last snapshot."""
         return self._size
 
     @property
     def snapshot(self) -> str:
-        """The last snapshot so far: all that came, if there is only one."""
+        """The last snapshot; all the text if there is only one."""
         return "".join(self.text.pieces[self._starts[-1] :])
 
     @property
     def is_whole(self) -> bool:
-        """Whether the brackets of one object have been opened and closed in the last snapshot. Each piece is read once,
-        however often this is asked."""
+        """Whether the last snapshot is one object with all its brackets closed. Each piece is scanned only once."""
         pieces = self.text.pieces
         for at in range(self._scanned, len(pieces)):
             self._scan(pieces[at])
         self._scanned = len(pieces)
-        return self._closed == 1 and self._depth == 0
+        return self._values_closed == 1 and self._depth == 0
 
     def _scan(self, piece: str) -> None:
         start = 1 if self._escaped and piece else 0
@@ -108,13 +107,13 @@ class ArgumentText:
                 self._in_text = not self._in_text
             elif not self._in_text:
                 self._depth += (sign in "{[") - (sign in "}]")
-                self._closed += sign in "}]" and self._depth == 0
+                self._values_closed += sign in "}]" and self._depth == 0
             elif sign == "\\":
                 start = mark.end() + 1
                 self._escaped = start > len(piece)
 
-    def settled(self) -> str:
-        """The arguments that the pieces stand for."""
+    def final_text(self) -> str:
+        """The complete arguments."""
         joined = str(self.text)
         if len(self._starts) == 1 or _object(joined) is not None:
             return joined
@@ -126,24 +125,24 @@ class ArgumentText:
 
 
 def contains(later: str, earlier: str) -> bool:
-    """Whether arguments hold all that earlier ones held: the same text, or each key with an equal or a longer value."""
+    """Whether `later` holds everything of `earlier`: the same text, or each key with an equal or a longer value."""
     if earlier.strip() in _PLACEHOLDERS or later.startswith(earlier.rstrip()):
         return True
-    before, now = _object(earlier), _object(later)
-    return before is not None and now is not None and _has_grown(before, now)
+    old, new = _object(earlier), _object(later)
+    return old is not None and new is not None and _has_grown(old, new)
 
 
-def _has_grown(before: Any, now: Any) -> bool:
-    if type(before) is not type(now):
+def _has_grown(old: Any, new: Any) -> bool:
+    if type(old) is not type(new):
         return False
-    match before:
+    match old:
         case dict():
-            return all(name in now and _has_grown(value, now[name]) for name, value in before.items())
+            return all(name in new and _has_grown(value, new[name]) for name, value in old.items())
         case list():
-            return len(before) <= len(now) and all(map(_has_grown, before, now))
+            return len(old) <= len(new) and all(map(_has_grown, old, new))
         case str():
-            return bool(now.startswith(before))
-    return bool(before == now)
+            return bool(new.startswith(old))
+    return bool(old == new)
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -155,12 +154,12 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 class _Call:
-    """A call as it grows; `key` is the server's index, if it gave one, `place` its position in the reply."""
+    """A call that is being assembled. `key` is the server's index, if it gave one; `position` counts the calls of the reply."""
 
-    __slots__ = ("arguments", "id", "key", "name", "opaque", "place")
+    __slots__ = ("arguments", "id", "key", "name", "opaque", "position")
 
-    def __init__(self, key: int | None, place: int) -> None:
-        self.key, self.place = key, place
+    def __init__(self, key: int | None, position: int) -> None:
+        self.key, self.position = key, position
         self.id = self.name = ""
         self.arguments = ArgumentText()
         self.opaque: dict[str, Any] = {}
@@ -172,7 +171,7 @@ class Calls:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._last: dict[int | None, _Call] = {}
-        """The last call of each index; that of None is the last of all."""
+        """The last call at each index; under None, the last call of all."""
         self._by_id: dict[tuple[int | None, str], _Call] = {}
         self._next_key = 0
 
@@ -181,64 +180,65 @@ class Calls:
 
     @property
     def pieces(self) -> list[str]:
-        """All that came of names and arguments."""
+        """All names and pieces of arguments so far."""
         return [piece for call in self._calls for piece in (call.name, *call.arguments.text.pieces)]
 
     @property
     def are_whole(self) -> bool:
         """Whether the arguments of each call are one whole object."""
-        return all(_object(call.arguments.settled()) is not None for call in self._calls)
+        return all(_object(call.arguments.final_text()) is not None for call in self._calls)
 
     def take(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the entries of the `tool_calls` of a delta, each a piece of a call."""
+        """Read the `tool_calls` of a delta. Each entry is a piece of a call."""
         found = []
-        for place, piece in enumerate(pieces):
+        for position, piece in enumerate(pieces):
             if isinstance(piece, dict):
                 index = index_of(piece.get("index"))
-                key = index if index is not None else place if len(pieces) > 1 else None
+                key = index if index is not None else position if len(pieces) > 1 else None
                 delta = self._piece(piece, key)
                 if delta is not None:
                     found.append(delta)
         return found
 
     def complete(self, entries: Sequence[Any]) -> list[ToolArgsDelta]:
-        """Take in the `tool_calls` of a whole message: new calls, and what is missing of those that came before.
+        """Read the `tool_calls` of a whole message: new calls, and what the streamed calls still lack.
 
-        An entry is the call with its id, else the one at its place, if that has the same name and no entry has its id.
+        An entry belongs to the call with its id. Otherwise it belongs to the call at its position, if that has the same name
+        and no other entry has its id.
         """
         entries = [entry for entry in entries if isinstance(entry, dict)]
-        known, places, has_all = dict[str, _Call](), list[_Call | None](), len(entries) >= len(self._calls)
+        known, by_position, has_all = dict[str, _Call](), list[_Call | None](), len(entries) >= len(self._calls)
         if self._calls:
             ids = {_text(entry.get("id")) for entry in entries} - {""}
             known = {call_id: call for call_id in ids if (call := self._by_id.get((None, call_id)))}
-            places = [None if call.id in known else call for call in self._in_order()] if has_all else []
+            by_position = [None if call.id in known else call for call in self._in_order()] if has_all else []
         found = []
-        for place, entry in enumerate(entries):
+        for position, entry in enumerate(entries):
             call_id, name = _text(entry.get("id")), _text(_mapping(entry.get("function")).get("name"))
             call = known.pop(call_id, None)
             if (
                 call is None
-                and place < len(places)
-                and (same := places[place])
+                and position < len(by_position)
+                and (same := by_position[position])
                 and ("" in (name, same.name) or name == same.name)
             ):
                 call = same
             if call is None and (call_id or has_all):
-                call = self._begun(self._next_key, call_id)
+                call = self._new_call(self._next_key, call_id)
             if call is not None and (new := self._completed(call, entry)) is not None:
                 found.append(new)
         return found
 
     @staticmethod
     def _completed(call: _Call, entry: Mapping[str, Any]) -> ToolArgsDelta | None:
-        """Take in what a call's entry in a whole message has more than its pieces had."""
+        """Add to a call what its entry in a whole message has and its pieces lack."""
         function = _mapping(entry.get("function"))
         call.id = call.id or _text(entry.get("id"))
-        call.name = call.name or _text(function.get("name"))[:_LONGEST_NAME]
+        call.name = call.name or _text(function.get("name"))[:_MAX_NAME]
         call.opaque.update(_unknown(entry, function))
-        text, said = _as_text(function.get("arguments")), call.arguments
-        if said.size:
-            if said.is_whole and not (len(text) > said.size and contains(text, said.snapshot)):
+        text, streamed = _as_text(function.get("arguments")), call.arguments
+        if streamed.size:
+            if streamed.is_whole and not (len(text) > streamed.size and contains(text, streamed.snapshot)):
                 return None
             if _object(text) is None:
                 return None
@@ -246,53 +246,56 @@ class Calls:
         if not text:
             return None
         new = call.arguments.add(text)
-        if said is not call.arguments and said.is_shown:
-            new = text[said.size :] if text.startswith(said.snapshot) else ""
-        return ToolArgsDelta(call.place, call.name, new)
+        if streamed is not call.arguments and streamed.has_streamed:
+            new = text[streamed.size :] if text.startswith(streamed.snapshot) else ""
+        return ToolArgsDelta(call.position, call.name, new)
 
     def _piece(self, piece: Mapping[str, Any], key: int | None) -> ToolArgsDelta | None:
         function = _mapping(piece.get("function"))
         name, text = _text(function.get("name")), _as_text(function.get("arguments"))
         call = self._call_of(key, _text(piece.get("id")), name, text)
         if name != call.name:
-            call.name = (name if name.startswith(call.name) else call.name + name)[:_LONGEST_NAME]
+            call.name = (name if name.startswith(call.name) else call.name + name)[:_MAX_NAME]
         if unknown := _unknown(piece, function):
             opaque.merge(call.opaque, unknown)
         if not text:
             return None
         new = call.arguments.add(text)
-        return ToolArgsDelta(call.place, call.name, new) if new or len(call.arguments.text.pieces) == 1 else None
+        return ToolArgsDelta(call.position, call.name, new) if new or len(call.arguments.text.pieces) == 1 else None
 
     def _call_of(self, key: int | None, call_id: str, name: str, text: str) -> _Call:
-        """The call that a piece belongs to: a new id begins a new call even at a known index, and so does a name after
-        arguments that are whole, unless it brings the same ones again."""
+        """The call that a piece belongs to.
+
+        A new id begins a new call, even at a known index. A name after complete arguments also begins one, unless the piece
+        repeats the same arguments.
+        """
         last = self._last.get(key)
         if call_id:
             found = self._by_id.get((key, call_id))
             if found is None and last is not None and key is not None and self._is_renamed(last, name):
-                found = last  # its id comes late, or changes with each piece
+                found = last  # the server sends its id late, or a new id with each piece
         else:
             found = last
             if last is not None and name and last.name and last.arguments.is_whole:
-                said = last.arguments
-                again = key is not None and (not text or (len(text) == said.size and text == said.snapshot))
-                found = last if again else None
+                streamed = last.arguments
+                is_repeat = key is not None and (not text or (len(text) == streamed.size and text == streamed.snapshot))
+                found = last if is_repeat else None
         if found is None:
-            return self._begun(key, call_id)
+            return self._new_call(key, call_id)
         found.id = found.id or call_id
-        self._note(found, key, call_id)
+        self._register(found, key, call_id)
         return found
 
-    def _begun(self, key: int | None, call_id: str) -> _Call:
+    def _new_call(self, key: int | None, call_id: str) -> _Call:
         call = _Call(key, len(self._calls))
         call.id = call_id
         self._calls.append(call)
         self._next_key = max(self._next_key, 1 + (key or 0))
-        self._note(call, key, call_id)
+        self._register(call, key, call_id)
         return call
 
-    def _note(self, call: _Call, key: int | None, call_id: str) -> None:
-        """Note under which index and id the next piece of a call may come."""
+    def _register(self, call: _Call, key: int | None, call_id: str) -> None:
+        """Record the index and the id under which the next piece of this call may come."""
         self._last[key] = self._last[None] = call
         if call_id:
             self._by_id.setdefault((key, call_id), call)
@@ -305,13 +308,13 @@ class Calls:
     def _in_order(self) -> list[_Call]:
         return sorted(self._calls, key=lambda call: call.key if call.key is not None else 0)
 
-    def made(self) -> tuple[ToolCall, ...]:
-        """The calls in the order of their index, each with an id of its own."""
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls in index order, each with a unique id."""
         calls, seen = [], set[str]()
         for call in self._in_order():
             call_id = call.id if call.id and call.id not in seen else f"call_{os.urandom(12).hex()}"
             seen.add(call_id)
-            arguments = call.arguments.settled()
+            arguments = call.arguments.final_text()
             arguments = arguments if arguments.strip() else "{}"
             calls.append(ToolCall(call_id, call.name.strip(), arguments, opaque.dump(call.opaque)))
         return tuple(calls)
@@ -325,9 +328,9 @@ def index_of(value: Any) -> int | None:
 
 
 def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a call that are kept as they came."""
-    unknown = opaque.unknown_fields(entry, _KNOWN)
-    if inner := opaque.unknown_fields(function, _KNOWN_OF_FUNCTION):
+    """The fields of a call that are stored unchanged."""
+    unknown = opaque.unknown_fields(entry, _KNOWN_FIELDS)
+    if inner := opaque.unknown_fields(function, _KNOWN_FUNCTION_FIELDS):
         unknown["function"] = inner
     return unknown
 

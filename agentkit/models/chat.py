@@ -30,14 +30,14 @@ from ..prices import Price, cost_of, price_given
 from ..redact import redact
 from ..redact.keys import Hider, Secret, Unseen, clean_error
 from . import wire
-from .clients import LoopClients
-from .credentials import endpoint_with, payer
+from .credentials import account_of, endpoint_with
 from .endpoint import KeyFunction
-from .http.connections import own_sender
+from .http.connections import transport_for
 from .http.deadline import Deadline
 from .http.headers import Headers, checked_headers
 from .http.receive import ReplyBytes, read_refusal, read_reply
-from .http.senders import ClientSender, Response
+from .http.transports import ClientTransport, Response
+from .loop_transports import LoopTransports
 from .offered import with_offered_calls
 from .profiles import Profile, find_profile, profile_named
 from .rate_limit import Limiter, Slot, limiter_for
@@ -53,27 +53,26 @@ log = logging.getLogger("agentkit")
 
 _HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 _VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
-_MOST = ("max_tokens", "max_completion_tokens")
-_HEADS = 16
-_CONNECT = 10.0
-_SLOW = 1.0
-"""Seconds of a wait for a slot that the log tells of."""
+_MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
+_MAX_HEADS = 16
+_CONNECT_TIMEOUT = 10.0
+_SLOW_WAIT = 1.0
+"""Seconds. A longer wait for a slot is logged."""
 
 
 class ChatModel:
     """A model behind an OpenAI-compatible chat-completions API.
 
-    `base_url` may or may not end in `/v1`; it, `api_key` and `model` come from the environment where they are not given (see
-    `find_endpoint`). `api_key` is a text, or a function, sync or async, that is called for each request and gives one.
-    `headers` are sent with each request; one such as `api-key` takes the place of a key. `profile` (or its name) says what the
-    server needs; else it is found by the base URL or the model's name. `timeout` is the most seconds without any byte from the
-    server, keep-alives included; `deadline` the most for a whole reply, without the time that its watchers take; `max_bytes`
-    its most bytes, decompressed. `price` is what tokens cost, in US dollars per million of them (in, out), where the profile
-    does not know it or something else is true. `limiter` paces the requests; by default all models of the process with the
-    same name, server and key (or function, or client that authenticates itself) share one. `client` is your own
-    `httpx.AsyncClient` or `httpx2.AsyncClient`, used as it is and never closed here; over one that authenticates itself no key
-    of the environment is sent. Raises `SettingsError` for a wrong base URL, key or header; a missing key is raised by the
-    first call.
+    `base_url` may end in `/v1` or not. `base_url`, `api_key` and `model` default to the environment (see `find_endpoint`).
+    `api_key` is a text, or a sync or async function that returns one and is called for each request. `headers` are sent with
+    each request; a header such as `api-key` replaces the key. `profile`, or its name, says what the server needs; the default
+    is found by the base URL or the model's name. `timeout` is the max seconds without a byte from the server; keep-alives count
+    as bytes. `deadline` is the max seconds for a whole reply; time in observers does not count. `max_bytes` is the max size of
+    a reply, decompressed. `price` is in US dollars per million tokens (input, output), and replaces the profile's. `limiter`
+    paces the requests; by default, all models of the process with the same name, server and key share one. A key function, or a
+    client that authenticates itself, counts as the key there. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`:
+    it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. Raises
+    `SettingsError` for a wrong base URL, key or header. A missing key is raised by the first call.
     """
 
     def __init__(
@@ -94,22 +93,22 @@ class ChatModel:
     ) -> None:
         parts = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
         self._own_parts = [name for name, part in parts.items() if part is not None]
-        key, place, extra = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
+        key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
         del api_key, base_url, headers, parts  # the traceback of an error must not show them
-        for argument, given in (("model", Unseen(model)), ("base_url", place)):
+        for argument, given in (("model", Unseen(model)), ("base_url", address)):
             if given.reveal() is not None and not isinstance(given.reveal(), str):
                 raise SettingsError(f"{argument} is a {type(given.reveal()).__name__}; allowed: text or None")
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
         defaults = ChatModel.__init__.__kwdefaults__ or {}
-        self._given = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
+        self._arguments = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
         if isinstance(profile, str):
             profile = profile_named(profile)
         if profile is not None and not isinstance(profile, Profile):
             raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
-        own = checked_headers(extra)
-        self.endpoint = endpoint_with(model, place, key, own, client)
+        own_headers = checked_headers(given_headers)
+        self.endpoint = endpoint_with(model, address, key, own_headers, client)
         self.name = self.endpoint.model
         self.profile = profile or find_profile(self.endpoint.base_url, self.name)
         if price is not None:
@@ -117,47 +116,50 @@ class ChatModel:
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
         self._encode = wire.encoder(self.profile)
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
-        self._headers, self._threads, self.hider = own.over(_HEADERS), Threads(), Hider(own.secrets)
+        self._headers, self._threads, self.hider = own_headers.with_defaults(_HEADERS), Threads(), Hider(own_headers.secrets)
         if isinstance(self.endpoint.key, Secret):
-            self._headers = self._headers.bearing(self.endpoint.key)
+            self._headers = self._headers.with_bearer(self.endpoint.key)
             self.hider.add(self.endpoint.key)
         self.client = client
-        self._own_client = None if client is None else ClientSender(client, self.endpoint.url, learn=self.hider.add)
-        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, payer(self.endpoint, own, client))
-        self._clients = self._own_connections()
-        self._waits = {"connect": min(_CONNECT, timeout), "read": timeout}
+        self._client_transport = self._transport_of_client()
+        self.limiter = limiter or limiter_for(self.endpoint.url, self.name, account_of(self.endpoint, own_headers, client))
+        self._transports = self._new_transports()
+        self._timeouts = {"connect": min(_CONNECT_TIMEOUT, timeout), "read": timeout}
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
 
-    def _own_connections(self) -> LoopClients:
+    def _transport_of_client(self) -> ClientTransport | None:
+        return None if self.client is None else ClientTransport(self.client, self.endpoint.url, on_secret=self.hider.add)
+
+    def _new_transports(self) -> LoopTransports:
         is_elsewhere = not self.endpoint.is_loopback  # no proxy leads to this machine
-        return LoopClients(partial(own_sender, self.endpoint.url, proxies=is_elsewhere))
+        return LoopTransports(partial(transport_for, self.endpoint.url, proxies=is_elsewhere))
 
     def __copy__(self) -> ChatModel:
-        """Another model of the same server: with connections of its own, and the same limiter and client if one was given."""
+        """A model of the same server with its own connections. It shares the limiter, and the client if one was given."""
         made = object.__new__(type(self))
-        vars(made).update(vars(self), _heads={}, _clients=self._own_connections())
+        vars(made).update(vars(self), _heads={}, _transports=self._new_transports())
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ChatModel:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle has what the model is made of; its key is that of the environment where it is loaded."""
+        """A pickle has the model's arguments, without keys. On loading, the key comes from the environment."""
         if self._own_parts:
-            what = self._own_parts[0]
+            part = self._own_parts[0]
             raise TypeError(
-                f"a ChatModel with its own {what} cannot be pickled; make it where it is used (a pickle has no keys)"
+                f"a ChatModel with its own {part} cannot be pickled; make it where it is used (a pickle has no keys)"
             )
-        given = {**self._given, "base_url": self.endpoint.base_url}
+        given = {**self._arguments, "base_url": self.endpoint.base_url}
         known = vars(self) if type(self) is ChatModel else vars(ChatModel(self.name, **given))
         more = {name: value for name, value in vars(self).items() if name not in known}
         return _made_of, (type(self), self.name, given, more)
 
     @property
     def info(self) -> ModelInfo:
-        """What this model tells an agent about itself."""
+        """What an agent needs to know about this model."""
         profile, prices = self.profile, self.profile.price_of(self.name)
         return ModelInfo(
             name=self.name,
@@ -170,13 +172,13 @@ class ChatModel:
         )
 
     def check(self, request: ModelRequest) -> None:
-        """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
+        """Raise `SettingsError` if the request breaks a limit of the server. The message has field, value and allowed range."""
         wire.check(request, self.profile)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """One whole reply. Raises `SettingsError` before sending, else a `ModelError` of the kind that fits.
+        """One whole reply. Raises `SettingsError` before sending, or a `ModelError` afterwards.
 
-        With `on_delta` (or `settings.stream`) the reply is streamed, and its pieces are awaited into `on_delta`.
+        With `on_delta` (or `settings.stream`) the reply is streamed; `on_delta` is awaited with each piece.
         """
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
@@ -189,7 +191,7 @@ class ChatModel:
             if request.tools:
                 url, cut = self.endpoint.base_url, parts.ending == "length"
                 message = with_offered_calls(message, request, url, markup=self.profile.markup_calls, cut=cut)
-        except BaseException as error:  # a cancellation tells as well what it cost
+        except BaseException as error:  # a cancelled call reports its cost as well
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
@@ -201,13 +203,14 @@ class ChatModel:
         note = self.profile.price_note if parts.cost is None else ""
         return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, slot.waited, uncounted, note)
 
-    def _reader(self, request: ModelRequest, sent: int) -> ReplyReader:
-        profile, more = self.profile, request.settings.extra_body
-        most = next((more[name] for name in (profile.max_tokens_field, *_MOST) if name in more), request.settings.max_tokens)
+    def _reader(self, request: ModelRequest, request_bytes: int) -> ReplyReader:
+        profile, extra_body = self.profile, request.settings.extra_body
+        fields = (profile.max_tokens_field, *_MAX_TOKENS_FIELDS)
+        max_tokens = next((extra_body[name] for name in fields if name in extra_body), request.settings.max_tokens)
         return ReplyReader(
             think_tags=profile.think_tags,
-            sent=sent,
-            max_tokens=most if isinstance(most, int) else None,
+            request_bytes=request_bytes,
+            max_tokens=max_tokens if isinstance(max_tokens, int) else None,
             origin=profile.name,
             endings=profile.finish_reasons,
             cost_in=profile.cost_in,
@@ -217,8 +220,8 @@ class ChatModel:
         """The reply, paced by the limiter and within the deadline."""
         try:
             async with slot, Deadline(self._deadline) as deadline:
-                shown = on_delta and deadline.showing(on_delta)
-                parts = _judged(await self._exchange(body, shown, reader, slot), self.endpoint.base_url)
+                paced_sink = on_delta and deadline.pausing_for(on_delta)
+                parts = _accepted(await self._exchange(body, paced_sink, reader, slot), self.endpoint.base_url)
                 slot.used = parts.usage.total_tokens or None
         except TimeoutError:
             if deadline.expired:
@@ -226,9 +229,9 @@ class ChatModel:
             raise
         return parts
 
-    def _cost(self, usage: Usage, told: float | None = None) -> float | None:
-        if told is not None:
-            return told
+    def _cost(self, usage: Usage, reported: float | None = None) -> float | None:
+        if reported is not None:
+            return reported
         prices = self.profile.price_of(self.name)
         return cost_of(prices, usage, self._clock()) if prices else None
 
@@ -239,24 +242,24 @@ class ChatModel:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. A client that was given is left open."""
-        await self._clients.aclose()
+        await self._transports.aclose()
 
     def _body(self, request: ModelRequest, stream: bool) -> bytes:
         key = (id(request.tools), id(request.settings), request.tool_choice, stream)
-        held = self._heads.get(key)
-        if held is None:
-            if len(self._heads) >= _HEADS:
+        cached = self._heads.get(key)
+        if cached is None:
+            if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
-            # the request is kept so that the ids in the key stay taken
+            # Keeping the request keeps its objects alive, so their ids are not reused.
             kept = ModelRequest((), request.tools, request.tool_choice, request.settings)
-            held = self._heads[key] = (kept, wire.head(request, self.profile, self.name, stream=stream))
+            cached = self._heads[key] = (kept, wire.head(request, self.profile, self.name, stream=stream))
         messages = request.messages
         if request.settings.response_format == "json_object":
             messages = wire.with_json_word(messages)
-        return wire.body(held[1], messages, self.profile, self._encode)
+        return wire.body(cached[1], messages, self.profile, self._encode)
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, slot: Slot) -> Parts:
-        if slot.waited >= _SLOW:
+        if slot.waited >= _SLOW_WAIT:
             log.info("%s: a request waited %.1f s for its slot", self.endpoint.url, slot.waited)
         log.debug("POST %s: model %s, %d bytes", self.endpoint.url, self.name, len(body))
         response = await self.send(body)
@@ -274,20 +277,20 @@ class ChatModel:
             await response.aclose()
 
     async def headers(self) -> Headers:
-        """The headers of this model, with the key of this moment."""
+        """The headers of a request, with the current key."""
         if self.endpoint.key is None or isinstance(self.endpoint.key, Secret):
             return self._headers
         key = await self.endpoint.ask_key(self.endpoint.key, self._threads)
         self.hider.add(key)
-        return self._headers.bearing(key)
+        return self._headers.with_bearer(key)
 
     async def send(self, body: bytes) -> Response:
         """The server's response to a request's body."""
-        sender = self._own_client or await self._clients.current()
-        return await sender.send(body, await self.headers(), self._waits)
+        transport = self._client_transport or await self._transports.current()
+        return await transport.send(body, await self.headers(), self._timeouts)
 
     def clean(self, error: BaseException) -> None:
-        """Take the key out of an error, and say so where the server refuses a request that had none."""
+        """Remove the key from an error. Add a note if the server refused a request that had no key."""
         clean_error(error, self.hider)
         if isinstance(error, AuthError) and error.status == 401 and not self.endpoint.key and not self._headers.has_key:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
@@ -296,8 +299,8 @@ class ChatModel:
 _NO_REFUSAL = ("", "none", "null")
 
 
-def _judged(parts: Parts, base_url: str) -> Parts:
-    """The reply, if it counts as one; else the error that it amounts to."""
+def _accepted(parts: Parts, base_url: str) -> Parts:
+    """The reply. Raises the error that an empty, filtered or broken reply stands for."""
     message, finish = parts.message, parts.finish_reason
     if parts.refusal.strip().lower() not in _NO_REFUSAL:
         raise ContentFiltered(f"the model refused: {parts.refusal}", partial=message.text or parts.refusal)

@@ -1,4 +1,4 @@
-"""What stands for a key: `api_key`, a header, or a client that authenticates itself; and whose requests are paced together."""
+"""Credentials: an `api_key`, a header, or a client that authenticates itself, and the account that they stand for."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..errors import EndpointWarning, SettingsError
 from ..redact.keys import Secret, Unseen
 from .endpoint import Endpoint, find_endpoint
 from .http.headers import Headers
-from .http.senders import authenticates_itself, may_authenticate
+from .http.transports import authenticates_itself, may_authenticate
 
-__all__ = ["endpoint_with", "payer"]
+__all__ = ["account_of", "endpoint_with"]
 
 
 def endpoint_with(
     model: str | None, base_url: Unseen[str | None], api_key: Unseen[Any], headers: Headers, client: Any
 ) -> Endpoint:
-    """The endpoint, with no key of the environment where headers or the client carry the credentials.
+    """The endpoint. If headers or the client carry credentials, no key is taken from the environment.
 
-    Warns of a key that everybody on the way to the server can read. Raises `SettingsError` as `find_endpoint` does.
+    Warns if the key would go unencrypted to another machine. Raises `SettingsError` as `find_endpoint` does.
     """
     if api_key.reveal() and "authorization" in headers.names:
         raise SettingsError("headers has Authorization, and api_key is given as well; give one of them")
@@ -31,7 +31,7 @@ def endpoint_with(
     try:
         found = find_endpoint(model, base_url.reveal(), api_key, os.environ, with_env_keys=not (is_signed or headers.has_key))
     except SettingsError as error:
-        raise error.with_traceback(None)  # noqa: B904  its frames have the URL, which may have a password in it
+        raise error.with_traceback(None)  # noqa: B904  its frames hold the URL, which may contain a password
     is_signed = is_signed or (client is not None and may_authenticate(client, found.url))
     found = replace(found, is_authenticated=is_signed or bool(headers.secrets))
     secrets = [*headers.secrets, *([found.key] if isinstance(found.key, Secret) else [])]
@@ -41,13 +41,13 @@ def endpoint_with(
     return found
 
 
-def payer(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
-    """Whose requests are paced together: those with the same key, key function, secret headers, or client that signs them."""
+def account_of(endpoint: Endpoint, headers: Headers, client: Any) -> Hashable:
+    """Identifies the account whose requests share a limiter: by key, key function, secret headers, or a client that signs."""
     key: Hashable = id(endpoint.key)
-    with contextlib.suppress(TypeError):  # a function may be an object that has no hash
+    with contextlib.suppress(TypeError):  # a function may be an object without a hash
         hash(endpoint.key)
         key = endpoint.key
-    who: list[Hashable] = [one for one in (key, *headers.secrets) if one is not None]
-    if not who and client is not None and authenticates_itself(client):
-        who.append(id(client))
-    return who[0] if len(who) == 1 else tuple(who) or None
+    identities: list[Hashable] = [secret for secret in (key, *headers.secrets) if secret is not None]
+    if not identities and client is not None and authenticates_itself(client):
+        identities.append(id(client))
+    return identities[0] if len(identities) == 1 else tuple(identities) or None

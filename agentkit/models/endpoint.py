@@ -1,4 +1,4 @@
-"""Where a model is served and with which key: from arguments and the environment."""
+"""The server, model and key of a client, from its arguments and the environment."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ KeyFunction: TypeAlias = Callable[[], "str | Awaitable[str]"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server, a model there, and the key that was made for that server (None on loopback or where none was found)."""
+    """A server, a model on it, and the key that was issued for that server; None on loopback or if none was found."""
 
     base_url: str
     model: str
     key: Secret | KeyFunction | None = field(default=None, repr=False)
-    """A fixed key, or a function that gives one for each request."""
+    """A fixed key, or a function that returns one for each request."""
     is_authenticated: bool = False
-    """Whether headers or a client of the program's own carry the credentials, so that no key is needed."""
+    """Whether the program's own headers or client carry the credentials, so that no key is needed."""
 
     @property
     def api_key(self) -> str | None:
-        """The fixed key as text; None where there is none, or a function."""
+        """The fixed key as text; None without a key or with a key function."""
         return self.key.reveal() if isinstance(self.key, Secret) else None
 
     @property
     def url(self) -> str:
-        """The address of chat completions. A base without a path gets `/v1`; it may also be the whole address already."""
+        """The URL of chat completions. A base URL without a path gets `/v1`; a complete URL is used as it is."""
         base = self.base_url.rstrip("/")
         if base.endswith("/chat/completions"):
             return base
@@ -60,11 +60,11 @@ class Endpoint:
 
     @property
     def is_plain(self) -> bool:
-        """Whether whoever is on the way to the server can read a key: HTTP without TLS to another machine."""
+        """Whether the key would go unencrypted: HTTP without TLS to another machine."""
         return urlsplit(self.base_url).scheme == "http" and not self.is_loopback
 
     def require_key(self) -> None:
-        """Raise `MissingKey`, which says what to set, if this server needs a key and has none."""
+        """Raise `MissingKey`, which says what to set, if the server needs a key and none was found."""
         if self.key or self.is_authenticated or self.is_loopback:
             return
         parts = urlsplit(self.base_url)
@@ -75,9 +75,10 @@ class Endpoint:
         )
 
     async def ask_key(self, ask: KeyFunction, threads: Threads) -> Secret:
-        """The key that a function gives for one request. A sync function runs in a thread, as it may ask a server itself.
+        """The key that the function returns for one request. A sync function runs in a thread, since it may do I/O.
 
-        Raises `AuthError` where the function fails, but lets a `ModelError` of it through; `SettingsError` for what is no key.
+        Raises `AuthError` if the function fails; a `ModelError` of its own is raised unchanged. Raises `SettingsError` if the
+        result is not a key.
         """
         try:
             if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(type(ask).__call__):
@@ -91,8 +92,8 @@ class Endpoint:
         except (Exception, asyncio.CancelledError) as error:  # of the program's own code
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
-            told = redact(f"{type(error).__name__}: {error}"[:500])
-            raise AuthError(f"{self.base_url}: the function given as api_key failed: {told}") from error
+            reason = redact(f"{type(error).__name__}: {error}"[:500])
+            raise AuthError(f"{self.base_url}: the function given as api_key failed: {reason}") from error
         return _checked_key(given, of="the function given as api_key")
 
 
@@ -112,21 +113,21 @@ def find_endpoint(
     *,
     with_env_keys: bool = True,
 ) -> Endpoint:
-    """The endpoint by arguments first, then by the environment; what is empty counts as not given.
+    """The endpoint, from the arguments or else the environment. Empty values count as not given.
 
-    A key of the environment goes only to the server that it was made for: the same scheme, host and port. `AGENTKIT_API_KEY`
-    belongs to `AGENTKIT_BASE_URL`; without that, to any base URL that is given. Without it and `api_key`, `DEEPSEEK_API_KEY`
-    selects DeepSeek's own API, `OPENAI_API_KEY` selects `OPENAI_BASE_URL` or OpenAI's own (the model must then be named). With
-    `with_env_keys=False` no key of the environment is taken. Raises `SettingsError` for a base URL of another form, a model
-    that is not named, or a key that cannot be one.
+    A key from the environment goes only to the server that it was issued for: the same scheme, host and port.
+    `AGENTKIT_API_KEY` belongs to `AGENTKIT_BASE_URL`, or to any given base URL if that variable is not set. Without it and
+    without `api_key`, `DEEPSEEK_API_KEY` selects DeepSeek's API. `OPENAI_API_KEY` selects `OPENAI_BASE_URL` or OpenAI's API,
+    and then the model must be named. With `with_env_keys=False`, no key is taken from the environment. Raises `SettingsError`
+    for a malformed base URL, a model that is not named, or a malformed key.
     """
     given: Unseen[Any] = api_key if isinstance(api_key, Unseen) else Unseen(api_key)
-    known = _Environment(env)
+    environment = _Environment(env)
     del api_key, env  # an error must not show them
-    named = model or known.text("AGENTKIT_MODEL")
-    own_url, own_key = known.text("AGENTKIT_BASE_URL"), known.secret("AGENTKIT_API_KEY")
-    deepseek = (_DEEPSEEK_URL, known.secret("DEEPSEEK_API_KEY"))
-    openai = (known.text("OPENAI_BASE_URL") or _OPENAI_URL, known.secret("OPENAI_API_KEY"))
+    named = model or environment.text("AGENTKIT_MODEL")
+    own_url, own_key = environment.text("AGENTKIT_BASE_URL"), environment.secret("AGENTKIT_API_KEY")
+    deepseek = (_DEEPSEEK_URL, environment.secret("DEEPSEEK_API_KEY"))
+    openai = (environment.text("OPENAI_BASE_URL") or _OPENAI_URL, environment.secret("OPENAI_API_KEY"))
     url = base_url or own_url
     if not url and not given.reveal() and not own_key:
         selected = next((server for server in (deepseek, openai) if server[1]), None)
@@ -138,44 +139,44 @@ def find_endpoint(
     if callable(given.reveal()):
         return Endpoint(url, named or DEFAULT_MODEL, given.reveal())
     keys = ((own_url or url, own_key), deepseek, openai) if with_env_keys else ()
-    made_for_it = (key for server, key in keys if key and _same_server(url, server))
-    found = given if given.reveal() else next(made_for_it, None)
-    return Endpoint(url, named or DEFAULT_MODEL, None if found is None else _checked_key(found))
+    matching = (key for server, key in keys if key and _is_same_server(url, server))
+    chosen = given if given.reveal() else next(matching, None)
+    return Endpoint(url, named or DEFAULT_MODEL, None if chosen is None else _checked_key(chosen))
 
 
 class _Environment:
-    """The variables of an environment, which no repr shows: keys are among them."""
+    """The environment's variables. No repr shows them, since some are keys."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._get = Unseen(env.get)
 
     def text(self, name: str) -> str | None:
-        """What a variable says; None where it is empty."""
+        """The value of a variable; None if it is empty."""
         return self._get.reveal()(name) or None
 
     def secret(self, name: str) -> Unseen[Any] | None:
-        """The same, unseen."""
+        """The value of a variable, wrapped so that no repr shows it; None if it is empty."""
         return Unseen(self._get.reveal()(name)) if self._get.reveal()(name) else None
 
 
-_TOO_MUCH = (
+_BASE_URL_WITH_EXTRAS = (
     "base_url has a user name, a password, a query or a fragment in it; allowed: scheme, host, port and path, "
     f"such as {DEFAULT_BASE_URL} (the key goes into api_key=)"
 )
 
 
 def _check_url(url: str) -> None:
-    if "@" in url:  # what stands before it may be a key, wherever its parts are taken to end
-        raise SettingsError(_TOO_MUCH)
+    if "@" in url:  # the text before it may be a key, however a parser splits the URL
+        raise SettingsError(_BASE_URL_WITH_EXTRAS)
     server = None if _NO_URL.search(url) else _server(url)
     if server is None:
         raise SettingsError(f"base_url is {redact(url)!r}; allowed: an http or https address such as {DEFAULT_BASE_URL}")
     if "?" in url or "#" in url:
-        raise SettingsError(_TOO_MUCH)
+        raise SettingsError(_BASE_URL_WITH_EXTRAS)
 
 
 def _server(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None if there are none."""
+    """Scheme, host and port; None if any is missing."""
     try:
         parts = urlsplit(url)
         port = {"http": 80, "https": 443}[parts.scheme] if parts.port is None else parts.port
@@ -184,7 +185,7 @@ def _server(url: str) -> tuple[str, str, int] | None:
     return (parts.scheme, parts.hostname, port) if parts.hostname and port else None
 
 
-def _same_server(a: str, b: str) -> bool:
+def _is_same_server(a: str, b: str) -> bool:
     return _server(a.strip()) == _server(b.strip())
 
 

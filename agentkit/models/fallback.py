@@ -20,19 +20,19 @@ log = logging.getLogger("agentkit")
 
 
 def may_help(error: ModelError) -> bool:
-    """Whether another server may answer what this one did not: not where the request itself is wrong, or was filtered."""
+    """Whether another server may answer. False if the request itself is wrong, or was filtered."""
     return error.retryable or isinstance(error, AuthError | InsufficientBalance | ContextTooLong)
 
 
 class Fallback:
-    """Models in order: the next is asked when one fails, after its own retries. `Fallback(ChatModel("a"), ChatModel("b"))`.
+    """Models in order: `Fallback(ChatModel("a"), ChatModel("b"))`. If one fails, after its retries, the next is asked.
 
-    Each request begins with the first model. One whose server wants to be left alone for more than `patience` seconds (it
-    asked for a wait, or failed again and again) is passed over, unless it is the last. The transcript is written for each
-    model's own profile. `when` decides by the error whether the next may help. Watchers are told by a `Retrying` event, as
-    text of the failed model may have been shown. Raises the last model's error, with a note of those before it; the agent
-    makes no retries of its own. The settings are the same for all: one that a server does not know is a `SettingsError` when
-    the agent is made.
+    Each request begins with the first model. A model is skipped if its server is unavailable for more than `patience` seconds:
+    it asked for a wait, or failed repeatedly. The last model is never skipped. The transcript is encoded for each model's own
+    profile. `when` decides by the error whether the next model may help. Observers get a `Retrying` event,
+    since they may have received text of the failed model. Raises the last model's error, with notes of the earlier ones. The
+    agent adds no retries of its own. All models get the same settings: one that a server does not support raises
+    `SettingsError` when the agent is made.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class Fallback:
         if wrong or len(models) < 2:
             found = f"a {type(wrong[0]).__name__}" if wrong else f"{len(models)} model"
             raise SettingsError(f"fallback has {found}; allowed: two or more models with `reply`, such as ChatModel(...)")
-        self._how = retry, when, patience
-        self.models: Sequence[Model] = [each for model in models for each in _flat(model, self._how)]
+        self._options = retry, when, patience
+        self.models: Sequence[Model] = [each for model in models for each in _flattened(model, self._options)]
         self._when, self._patience = when, patience
-        hasty = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
-        retries = [*[hasty] * (len(self.models) - 1), retry]
-        self._asked = [one.wrap(model) if one else model for one, model in zip(retries, self.models, strict=True)]
+        impatient = retry and replace(retry, when=lambda error: retry.when(error) and not self._passes_over(error))
+        retries = [*[impatient] * (len(self.models) - 1), retry]
+        self._wrapped = [each.wrap(model) if each else model for each, model in zip(retries, self.models, strict=True)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, or a pickle, has models of its own, and looks at those."""
-        retry, when, patience = self._how
+        """A copy or a pickle is built anew from its own models."""
+        retry, when, patience = self._options
         return partial(type(self), retry=retry, when=when, patience=patience), tuple(self.models)
 
     @property
     def info(self) -> ModelInfo:
-        """The models' info in one: the first says how typed output is asked for, the dearest what a reply may cost."""
+        """The combined info: the output mode of the first model, the price of the most expensive one."""
         first, *_ = infos = [info_of(model) for model in self.models]
         return replace(
             first,
@@ -73,46 +73,48 @@ class Fallback:
         )
 
     def _check(self, request: ModelRequest) -> None:
-        """Raise `SettingsError` for what any of the models would refuse: each may be the one that is asked."""
+        """Raise `SettingsError` if any of the models would refuse the request: any of them may be asked."""
         for model in self.models:
             info_of(model).check(request)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """The reply of the first model that gives one."""
-        lost, before = FailedAttempts(), list[str]()
+        """The reply of the first model that succeeds."""
+        failed_attempts, earlier_errors = FailedAttempts(), list[str]()
         try:
-            for number in range(1, len(self._asked) + 1):
-                is_last = number == len(self._asked)
+            for number in range(1, len(self._wrapped) + 1):
+                is_last = number == len(self._wrapped)
                 try:
-                    return lost.add_to(await self._ask(number, request, on_delta, lost))
+                    return failed_attempts.add_to(await self._ask(number, request, on_delta, failed_attempts))
                 except ModelError as error:
                     if is_last or not self._when(error):
-                        for text in before:
+                        for text in earlier_errors:
                             error.add_note(text)
                         raise
                     failed, text = error, f"{type(error).__name__}: {error}"
                 if request.before_retry:
-                    request.before_retry(lost.spent)
-                before.append(f"asked before: {self.models[number - 1]!r}: {text}")
+                    request.before_retry(failed_attempts.spent)
+                earlier_errors.append(f"asked before: {self.models[number - 1]!r}: {text}")
                 log.info("the next model is asked: %r failed with %s", self.models[number - 1], kind_of(failed))
-                if tell := on_delta or request.on_retry:
-                    await tell(Retrying(number, 0.0, f"{text}; the next model is asked"))
+                if notify := on_delta or request.on_retry:
+                    await notify(Retrying(number, 0.0, f"{text}; the next model is asked"))
         except BaseException as error:
-            lost.attach_to(error)
+            failed_attempts.attach_to(error)
             raise
         raise AssertionError("there is a model")
 
-    async def _ask(self, number: int, request: ModelRequest, on_delta: DeltaSink | None, lost: FailedAttempts) -> ModelReply:
-        """One of the models, by its place."""
-        before_retry = request.before_retry
-        if before_retry:
-            request = replace(request, before_retry=lambda more: before_retry(lost.spent + more))
+    async def _ask(
+        self, number: int, request: ModelRequest, on_delta: DeltaSink | None, failed_attempts: FailedAttempts
+    ) -> ModelReply:
+        """The reply of one model, by its number from 1."""
+        report_spent = request.before_retry
+        if report_spent:
+            request = replace(request, before_retry=lambda spent: report_spent(failed_attempts.spent + spent))
         try:
-            if number < len(self._asked):
+            if number < len(self._wrapped):
                 self._check_patience(self.models[number - 1])
-            return await self._asked[number - 1].reply(request, on_delta)
+            return await self._wrapped[number - 1].reply(request, on_delta)
         except BaseException as error:
-            lost.add(error)
+            failed_attempts.add(error)
             raise
 
     def _check_patience(self, model: Model) -> None:
@@ -121,7 +123,7 @@ class Fallback:
             raise error
 
     def _passes_over(self, error: ModelError) -> bool:
-        """Whether the next model is asked at once, and not this one again after the wait that it asks for."""
+        """Whether to ask the next model at once, instead of retrying this one after the wait that its server asks for."""
         return (error.retry_after or 0.0) > self._patience and self._when(error)
 
     async def aclose(self) -> None:
@@ -131,6 +133,6 @@ class Fallback:
                 stack.push_async_callback(close, model)
 
 
-def _flat(model: Model, how: tuple[object, ...]) -> Sequence[Model]:
-    """The models of a fallback inside another of the same kind, so that its last one is not waited for."""
-    return model.models if isinstance(model, Fallback) and model._how == how else [model]
+def _flattened(model: Model, options: tuple[object, ...]) -> Sequence[Model]:
+    """The models of a nested fallback with the same options, so that its last model is not waited for."""
+    return model.models if isinstance(model, Fallback) and model._options == options else [model]

@@ -1,4 +1,4 @@
-"""Finish reasons: the words with which servers say how a reply ended, in one table. Pure."""
+"""Finish reasons: one table of the words that servers use for how a reply ended. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ __all__ = ["FINISH_REASONS", "Ending", "ending_of", "normal", "worse"]
 Ending: TypeAlias = Literal["none", "stop", "tool_calls", "unknown", "length", "context", "filter", "failure"]
 """How a reply ended, from the least to the most severe.
 
-"none" is no finish reason at all. "unknown" is a word that is not in the table: it counts as an end. "length" is a reply cut
-by `max_tokens`, "context" one cut by the context window, "filter" one that a content filter withheld, "failure" one that the
-server broke off.
+"none": no finish reason at all. "unknown": a word that is not in the table; it counts as an end. "length": cut by `max_tokens`.
+"context": cut by the context window. "filter": withheld by a content filter. "failure": broken off by the server.
 """
 
 _SEVERITY: tuple[Ending, ...] = ("none", "stop", "tool_calls", "unknown", "length", "context", "filter", "failure")
@@ -44,7 +43,7 @@ _WORDS: dict[Ending, str] = {
 FINISH_REASONS: Mapping[str, Ending] = MappingProxyType(
     {word: kind for kind, words in _WORDS.items() for word in words.split()}
 )
-"""The ending that each known word stands for, in the form of `normal`."""
+"""The ending of each known word. The words are in the form that `normal` returns."""
 
 _PARTS: tuple[tuple[Ending, re.Pattern[str]], ...] = (
     ("failure", re.compile("error|fail|malformed|overload|rate_limit|timeout|unavailable")),
@@ -52,23 +51,23 @@ _PARTS: tuple[tuple[Ending, re.Pattern[str]], ...] = (
     ("context", re.compile("context_(?:length|window|limit|size|overflow|exceeded)")),
     ("length", re.compile("length|max_|token_limit|truncat")),
 )
-"""What a word that is not in the table is taken for by a part of it, the first that fits."""
+"""Endings of words that are not in the table: the first pattern found in the word decides."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PREFIX = re.compile(r".*(?:finish|stop|completion|done|end)_?reason_(?=.)")
-"""What an SDK's enumeration puts before a word: `FinishReason.STOP`, `FINISH_REASON_STOP`."""
+"""The prefix that an SDK's enumeration adds: `FinishReason.STOP`, `FINISH_REASON_STOP`."""
 
 
 def normal(word: str) -> str:
-    """A word in lower case, with "_" between its parts and without the name of an enumeration before it."""
+    """A word in lower case, with "_" between its parts and without an enumeration's prefix."""
     word = re.sub(r"[\W_]+", "_", _CAMEL.sub("_", word[:200])).strip("_").lower()
     return _PREFIX.sub("", word)
 
 
 def ending_of(word: object, own: Mapping[str, Ending] | None = None) -> Ending:
-    """The ending that a finish reason stands for; `own` are a server's own words, which win over the table.
+    """The ending that a finish reason stands for. `own` are a server's own words, which win over the table.
 
-    What is no text, or a blank one, is "none". A word that is not in the table is judged by its parts: a mention of an error
-    is a failure, for example.
+    A blank text, or a value that is not text, is "none". A word that is not in the table is classified by its parts: one that
+    mentions an error is a failure, for example.
     """
     if not isinstance(word, str):
         return "none"

@@ -1,6 +1,6 @@
-"""Calls that a server left in the text, in the model's own markup (docs/deepseek.md).
+"""Tool calls that a server left in the text, in the model's own markup (docs/deepseek.md).
 
-Only the complete grammar counts: one closed section at the end of the text, each call closed, each value readable.
+Only the complete grammar counts: one closed section at the end of the text, each call closed, each value valid.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..messages import ToolCall
 __all__ = ["MARK", "BrokenMarkup", "looks_like_a_call", "read_markup"]
 
 MARK = "DSML"
-"""What every such markup has in it."""
+"""A word that is part of all such markup."""
 
 _BAR = r"[｜|]{1,2}"
 _OPEN = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>(?=\s*(?:\Z|<))")
-"""Text right after it is text about markup."""
+"""The opening tag of a section. If other text follows it directly, the text only talks about markup."""
 _SECTION = re.compile(rf"<{_BAR}DSML{_BAR}(tool_calls|function_calls)>(.*)</{_BAR}DSML{_BAR}\1>\s*\Z", re.DOTALL)
 _INVOKE = re.compile(rf'\s*<{_BAR}DSML{_BAR}invoke name="([^"<>]+)">(.*?)</{_BAR}DSML{_BAR}invoke>\s*', re.DOTALL)
 _PARAMETER = re.compile(
@@ -27,14 +27,14 @@ _PARAMETER = re.compile(
 
 
 class BrokenMarkup(ValueError):
-    """A section of calls that is not complete, or holds what cannot be read."""
+    """A section of calls that is incomplete or malformed."""
 
 
 def read_markup(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall, ...]]:
-    """The text before the section of calls at its end, and the calls, without ids; the text as it is if there is no section.
+    """The text before a final section of calls, and the calls without ids. Without a section, the whole text and no calls.
 
-    `names` are the tools that were offered: a section that calls another one is left as text. Raises `BrokenMarkup` for a
-    section that begins and does not end, or whose inside is not the grammar.
+    `names` are the offered tools: a section that calls another tool stays text. Raises `BrokenMarkup` for a section that does
+    not end, or that does not follow the grammar.
     """
     opened = _OPEN.search(text)
     if opened is None or not names:
@@ -42,7 +42,7 @@ def read_markup(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall,
     section = _SECTION.fullmatch(text, opened.start())
     if section is None:
         closing = re.search(rf"</{_BAR}DSML{_BAR}{opened[1]}>", text)
-        if closing:  # the text goes on: it is about markup, not a call
+        if closing:  # text follows the section, so it is about markup and not a call
             return text, ()
         raise BrokenMarkup("the text has a section of calls that does not end")
     calls = tuple(_calls(section[2]))
@@ -51,20 +51,20 @@ def read_markup(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall,
     return text[: opened.start()].rstrip(), calls
 
 
-def _calls(inside: str) -> list[ToolCall]:
-    calls, at = [], 0
-    while found := _INVOKE.match(inside, at):
+def _calls(content: str) -> list[ToolCall]:
+    calls, position = [], 0
+    while found := _INVOKE.match(content, position):
         calls.append(ToolCall("", found[1], _arguments(found[2])))
-        at = found.end()
-    if at < len(inside) or not calls:
+        position = found.end()
+    if position < len(content) or not calls:
         raise BrokenMarkup("the text has a section of calls that is not well-formed")
     return calls
 
 
-def _arguments(inside: str) -> str:
+def _arguments(content: str) -> str:
     """The parameters as JSON text."""
-    parts, at, seen = [], 0, set[str]()
-    while found := _PARAMETER.match(inside, at):
+    parts, position, seen = [], 0, set[str]()
+    while found := _PARAMETER.match(content, position):
         name, is_text, value = found.groups()
         if name in seen:
             raise BrokenMarkup(f"the text has a call with the parameter {name!r} twice")
@@ -75,14 +75,14 @@ def _arguments(inside: str) -> str:
             except ValueError:
                 raise BrokenMarkup(f"the text has a call whose parameter {name!r} is not JSON") from None
         parts.append(f"{json.dumps(name)}: {value if is_text == 'false' else json.dumps(value, ensure_ascii=False)}")
-        at = found.end()
-    if inside[at:].strip():
+        position = found.end()
+    if content[position:].strip():
         raise BrokenMarkup("the text has a call that is not well-formed")
     return "{" + ", ".join(parts) + "}"
 
 
 def looks_like_a_call(text: str, names: Collection[str]) -> bool:
-    """Whether a text is JSON in the shape of a call of one of these tools. It may be an answer, so it is never run."""
+    """Whether a text is JSON in the shape of a call to one of these tools. It may also be an answer, so it never runs."""
     if text.strip()[:1] not in ("{", "[", "<"):
         return False
     bare = re.sub(r"</?tool_call>", "", text).strip()

@@ -1,4 +1,4 @@
-"""The calls of a reply under the names of the tools that were offered, and calls that a server left in the text. Pure."""
+"""Maps the calls of a reply to the offered tools, and finds calls that a server left in the text. Pure."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MARK = re.compile(r"(?<![a-z])" + r"[\W_]*".join(MARK.casefold()))
 def with_offered_calls(message: Assistant, request: ModelRequest, base_url: str, *, markup: bool, cut: bool) -> Assistant:
     """The message with its calls under the names of the offered tools.
 
-    `markup`: a text that is nothing but calls in the markup of DeepSeek V4 counts as these calls. It never does in a reply
-    that was cut, where no tool may be called, or where such markup stands anywhere in the request or in the reply's thinking
-    text: the model may only quote it. Raises `StreamBroken` for markup that is not complete.
+    With `markup`, a text that consists only of calls in DeepSeek V4's markup counts as these calls. It does not count if the
+    reply was cut, or if no tool may be called. It also does not count if the request or the thinking text contains such markup,
+    since the model may be quoting it. Raises `StreamBroken` for incomplete markup.
     """
     names = [tool.name for tool in request.tools]
     if message.tool_calls:
@@ -73,13 +73,13 @@ def _from_markup(
 
 
 def _has_mark(text: str) -> bool:
-    """Whether markup of calls stands in a text: in any case, with blanks or signs in it, escaped for JSON, HTML or a URL."""
+    """Whether a text contains call markup: in any case, with blanks or signs in between, escaped for JSON, HTML or a URL."""
     plain = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), unescape(unquote(text)))
     return _MARK.search(normalize("NFKC", plain).casefold()) is not None
 
 
 def _texts(request: ModelRequest) -> Iterator[str]:
-    """Every text that a request shows the model."""
+    """All texts of a request that the model reads."""
     for message in request.messages:
         if isinstance(message, Assistant):
             yield from (message.text, message.reasoning, message.opaque)

@@ -1,8 +1,8 @@
-"""Fields of a reply that agentkit does not know: kept as they came, since a server may want them back. Pure.
+"""Fields of a reply that agentkit does not know: stored unchanged, since a server may want them back. Pure.
 
-Gemini refuses a call without its thought signature, OpenRouter continues thinking from `reasoning_details`, gateways of
-Anthropic's models want signed blocks. None of them needs a line here: what is not known is kept, and goes back to servers of
-the profile that it came from.
+Gemini refuses a call without its thought signature, OpenRouter continues thinking from `reasoning_details`, and gateways to
+Anthropic's models want signed blocks. None of them needs code here: every unknown field is stored, and sent back to servers of
+the same profile.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from .pieces import json_of
 __all__ = ["dump", "merge", "unknown_fields"]
 
 _TEXTS = frozenset({"text", "thinking", "summary", "content", "arguments", "partial_json"})
-"""Fields of a streamed block whose pieces are joined, even where two pieces are the same."""
+"""Fields of a streamed block whose pieces are joined, even if two pieces are equal."""
 _LABELS = frozenset({"id", "type", "format", "role"})
-"""Fields that name a block. They are never joined."""
+"""Fields that identify a block. They are never joined."""
 
 
 def unknown_fields(data: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """The fields that are not known and say something: not null, false, zero or empty."""
-    if data.keys() <= known:  # as nearly always
+    """The unknown fields with a value: not null, false, zero or empty."""
+    if data.keys() <= known:  # the usual case
         return {}
     return {name: value for name, value in data.items() if value and name not in known}
 
 
 def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
-    """Take a streamed piece of these fields into what came before.
+    """Merge a streamed piece of these fields into `whole`.
 
-    Texts are joined, but one that comes again as it was is not. Objects are merged. The first item of a list goes on with the
-    last one so far if it is a further piece of the same block; the others are added.
+    Texts are joined, except for an exact repetition. Objects are merged. The first item of a list is merged into the last item
+    of `whole` if it continues the same block; all other items are appended.
     """
     for name, value in piece.items():
         before = whole.get(name)
@@ -54,7 +54,7 @@ def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
 
 
 def _goes_on(last: Any, item: Any) -> bool:
-    """Whether a streamed block is a further piece of the last one."""
+    """Whether a streamed block continues the last one."""
     if not (isinstance(last, dict) and isinstance(item, dict)):
         return False
     if any(name in item and name in last and last[name] != item[name] for name in ("type", "id", "index")):
@@ -66,5 +66,5 @@ def _goes_on(last: Any, item: Any) -> bool:
 
 
 def dump(fields: Mapping[str, Any]) -> str:
-    """The fields as one JSON object; an empty text for none. Halves of characters that came in two pieces are joined."""
+    """The fields as one JSON object; an empty text if there are none. Characters split over two pieces are joined."""
     return json_of(fields).decode() if fields else ""

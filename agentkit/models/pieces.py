@@ -1,4 +1,4 @@
-"""A text that comes in pieces, any of which may end in half of a character. Pure."""
+"""Text that arrives in pieces. A piece may end in half of a surrogate pair. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic_core import PydanticSerializationError, to_json
 __all__ = ["Text", "joined_halves", "json_of"]
 
 _HALF = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair. Servers that split a text by UTF-16 units escape the two halves in two chunks."""
+"""Half of a surrogate pair. Servers that split text by UTF-16 units escape the two halves in two chunks."""
 
 
 def joined_halves(text: str) -> str:
-    """The text with the halves of its characters joined. A lone half becomes U+FFFD."""
+    """The text with its surrogate pairs joined. A lone half becomes U+FFFD."""
     if text.isascii() or not _HALF.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def json_of(value: Any) -> bytes:
-    """The value as JSON, with the halves of its characters joined."""
+    """The value as JSON, with its surrogate pairs joined."""
     try:
         return to_json(value)
     except PydanticSerializationError:
@@ -30,7 +30,7 @@ def json_of(value: Any) -> bytes:
 
 
 class Text:
-    """Joins pieces of a text. A half of a character is held back until its other half comes; a lone one becomes U+FFFD."""
+    """Joins pieces of a text. Half of a surrogate pair is held back until the other half comes; a lone half becomes U+FFFD."""
 
     __slots__ = ("_half", "pieces", "size")
 
@@ -48,7 +48,7 @@ class Text:
         return "".join(self.pieces) + ("\ufffd" if self._half else "")
 
     def add(self, piece: str) -> str:
-        """Add a piece. Returns what can be shown now: everything except half a character at its end."""
+        """Add a piece. Returns the text that is complete now: everything except half of a surrogate pair at its end."""
         if self._half or (not piece.isascii() and _HALF.search(piece)):
             piece = self._joined(piece)
         if piece:

@@ -1,4 +1,4 @@
-"""What differs between servers, as data. The client has no branch on a server's name; it reads its profile.
+"""The differences between servers, as data. The client never branches on a server's name; it reads the profile.
 
 Sources: each vendor's reference page, and for DeepSeek the behaviour that others have measured (docs/deepseek.md).
 """
@@ -28,39 +28,39 @@ class Profile:
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Host names of its base URLs; one that begins with a dot stands for all hosts below it, ":1234" for any host's port."""
+    """Host names of its base URLs. A leading dot means all subdomains; ":1234" means that port on any host."""
     models: tuple[str, ...] = ()
-    """Beginnings of the model names that it serves, in lower case."""
+    """Prefixes of its model names, in lower case."""
     marks: tuple[str, ...] = ()
-    """By what a server that is found by none of these shows itself to `check-endpoint`: `server: value` (a header), `header
-    name`, `owned_by: value` (in the list of models), or `GET /path: key` (a key of the JSON there)."""
+    """Signs by which `check-endpoint` recognizes a server that has no known host or model name: `server: value` (a header),
+    `header name`, `owned_by: value` (in the list of models), or `GET /path: key` (a key of the JSON there)."""
 
     thinking_default: bool | None = None
-    """What is sent when the settings do not say; None sends nothing."""
+    """The value sent if the settings have none; None sends nothing."""
     thinking_on: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a request body that turn thinking on."""
     thinking_off: Mapping[str, Any] = field(default_factory=dict)
     effort_in: tuple[str, ...] = ()
-    """Path of the reasoning effort in the body; empty: the server has none."""
+    """Path of the reasoning effort in the body; empty if the server has none."""
     effort_names: Mapping[str, str] = field(default_factory=dict)
-    """Other words for low, medium, high and max."""
+    """The server's own words for low, medium, high and max."""
     reasoning_back: str | None = None
-    """The field that takes the thinking text back on every assistant message; None: it is not sent back."""
+    """The field of assistant messages in which the thinking text is sent back; None: it is not sent back."""
     forced_choice_while_thinking: bool = True
-    """Whether a forced tool choice is allowed while thinking. If not, that one call is made with thinking off."""
+    """Whether a forced tool choice is allowed while thinking. If not, thinking is off for that one call."""
     forced_choice: Literal["named", "named only", "required", "auto"] = "named"
-    """The most that `tool_choice` may force: a tool by its name (with "named only" not any tool), any tool, or nothing. What is
-    more is sent as this, and the model is asked in words if it does not call."""
+    """The strongest `tool_choice` that the server enforces: a tool by its name (with "named only", not "required"), any tool,
+    or none. A stronger choice is sent as this one, and the model is asked in words if it makes no call."""
     thinks_in_streams: bool = False
-    """Whether it refuses to think in a reply that is not streamed. Then replies are streamed, if anybody watches or not."""
+    """Whether the server thinks only in streamed replies. If so, replies are streamed even without observers."""
 
     output_mode: Literal["tool", "json_object"] = "tool"
-    """How a typed answer is asked for: by a final-answer tool, or as a JSON object with the schema in the prompt."""
+    """How a typed answer is requested: by a final-answer tool, or as a JSON object with the schema in the prompt."""
     max_tokens_field: str = "max_tokens"
     max_tokens: int | None = None
-    """The most that `max_tokens` may be."""
+    """Max value of `max_tokens`."""
     temperature: float = 2.0
-    """The most that `temperature` may be."""
+    """Max value of `temperature`."""
     user_field: str = "user"
     """The field that takes `user_id`."""
     stops: int = 16
@@ -68,32 +68,32 @@ class Profile:
     stream_usage: bool = True
     """Whether `stream_options.include_usage` may be sent."""
     stream_fields: Mapping[str, Any] = field(default_factory=dict)
-    """More fields of a request whose reply is streamed."""
+    """Additional request fields for streamed replies."""
     think_tags: bool = False
-    """Whether thinking text may stand in the content, between <think> and </think> at its beginning."""
+    """Whether the content may begin with thinking text between <think> and </think>."""
     user_after_tool: bool = True
-    """Whether a user message may follow a tool result. If not, a short assistant message is put between them."""
+    """Whether a user message may follow a tool result. If not, a short assistant message is inserted between them."""
     schema_rules: tuple[SchemaRule, ...] = CAREFUL
-    """What its tools' JSON Schemas have to do without (`schema/loosen.py` has the rules); none: it takes all of JSON Schema."""
+    """Rules for rewriting tools' JSON Schemas (see `schema/loosen.py`); empty: the server takes all of JSON Schema."""
     strict: bool = False
-    """Whether strict function schemas may be sent. DeepSeek takes them on its beta base URL only."""
+    """Whether strict function schemas may be sent. DeepSeek takes them only on its beta base URL."""
     markup_calls: bool = False
-    """Whether calls in the markup of DeepSeek V4 may come as text, and then count as calls if they are complete."""
+    """Whether complete calls in DeepSeek V4's markup count as calls when they come as text."""
     nine_character_ids: bool = False
-    """Whether a call's id must have nine letters and digits. Others are mapped on the wire."""
+    """Whether a call's id must be nine letters and digits. Other ids are mapped on the wire."""
     finish_reasons: Mapping[str, Ending] = field(default_factory=dict)
-    """Finish reasons of this server that mean something else than in the table of finish.py, in the form of `finish.normal`."""
+    """Finish reasons that mean something else on this server than in finish.py, in the form that `finish.normal` returns."""
     opaque_back: bool = True
-    """Whether fields of its replies that agentkit does not know go back to it."""
+    """Whether unknown fields of replies are sent back to the server."""
     cost_in: tuple[str, ...] = ()
-    """Path in the usage where the server tells the cost of a reply in US dollars; empty: it does not. It wins over `prices`."""
+    """Path in the usage of a reply's cost in US dollars; empty if the server reports none. It wins over `prices`."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
-    """Prices by the beginning of the model's name; the longest match counts."""
+    """Prices by prefix of the model's name; the longest match counts."""
     price_note: str = ""
-    """Whose prices these are, where they are not the server's own. It is shown wherever a cost is."""
+    """Whose prices these are, if they are not the server's own. The note is shown with every cost."""
 
     def price_of(self, model: str) -> tuple[Price, ...]:
-        """The prices of a model; empty when they are not known."""
+        """The prices of a model; empty if they are not known."""
         matches = [start for start in self.prices if model.lower().startswith(start)]
         return self.prices[max(matches, key=len)] if matches else ()
 
@@ -121,7 +121,7 @@ DEEPSEEK = Profile(
     prices=_LIST_PRICES,
     **_DEEPSEEK,
 )
-"""DeepSeek's own API, and any server of a DeepSeek model that is not known otherwise."""
+"""DeepSeek's own API, and any other server of a DeepSeek model that has no profile of its own."""
 
 ANYFAST = Profile(
     name="anyfast",
@@ -131,8 +131,8 @@ ANYFAST = Profile(
     price_note="estimated at DeepSeek's list price",
     **_DEEPSEEK,
 )
-"""The reseller of the DeepSeek V4 Flash page: effort stands inside `thinking`. It publishes no prices, so a cost is estimated
-at those of DeepSeek, which makes `Limits(cost=)` work."""
+"""The reseller on the DeepSeek V4 Flash page. The effort is a field of `thinking`. It publishes no prices; costs are estimated
+at DeepSeek's prices, so that `Limits(cost=)` works."""
 
 OPENAI = Profile(
     name="openai",
@@ -171,7 +171,7 @@ MISTRAL = Profile(
 )
 
 _GRAMMARS: tuple[SchemaRule, ...] = ("root", "keywords", "patterns", "tuples", "types")
-"""For servers that make a grammar of a schema: they follow references, and know few keywords."""
+"""For servers that compile a schema to a grammar: they follow references, and know few keywords."""
 
 VLLM = Profile(
     name="vllm",
@@ -180,8 +180,8 @@ VLLM = Profile(
     markup_calls=True,
     schema_rules=_GRAMMARS,
 )
-"""A vLLM server; found by its marks only, as it has no port or model names of its own. The field of the thinking text was
-renamed in 2025; newer versions take both."""
+"""A vLLM server. It is recognized only by its marks, since it has no port or model names of its own. The field of the thinking
+text was renamed in 2025; newer versions take both names."""
 
 SGLANG = Profile(
     name="sglang",
@@ -199,7 +199,7 @@ LLAMA_CPP = Profile(
     forced_choice="required",
     schema_rules=_GRAMMARS,
 )
-"""The server of llama.cpp, which needs --jinja for tools; found by its marks only. It takes a choice by name as "auto"."""
+"""The server of llama.cpp, which needs --jinja for tools. Recognized only by its marks. It treats a named choice as "auto"."""
 
 OLLAMA = Profile(
     name="ollama",
@@ -211,7 +211,7 @@ OLLAMA = Profile(
 """It ignores `tool_choice`."""
 
 LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), marks=("owned_by: organization_owner",), forced_choice="required")
-"""It refuses a choice by name."""
+"""It refuses a named tool choice."""
 
 DASHSCOPE = Profile(
     name="dashscope",
@@ -222,7 +222,7 @@ DASHSCOPE = Profile(
     forced_choice="named only",
     thinks_in_streams=True,
 )
-"""By its host only: servers of one's own take `enable_thinking` elsewhere, or not at all."""
+"""Recognized only by its host: self-hosted servers take `enable_thinking` in another field, or not at all."""
 
 MOONSHOT = Profile(
     name="moonshot",
@@ -270,8 +270,8 @@ MINIMAX = Profile(
 )
 
 GENERIC = Profile(name="generic")
-"""A careful client of an unknown server: it is sent what all known servers take, and `stream_options`, which most do. This
-is also the profile for gateways to Gemini, Claude and Bedrock, which refuse the most in schemas."""
+"""For an unknown server: requests have only what all known servers take, and `stream_options`, which most take. It is also the
+profile for gateways to Gemini, Claude and Bedrock, whose schema rules are the strictest."""
 
 PROFILES = (
     ANYFAST, DEEPSEEK, OPENAI, OPENROUTER, MISTRAL, VLLM, SGLANG, LLAMA_CPP, OLLAMA, LM_STUDIO, DASHSCOPE, MOONSHOT, ZHIPU,
@@ -288,14 +288,15 @@ def profile_named(name: str) -> Profile:
 
 
 def find_profile(base_url: str, model: str) -> Profile:
-    """The profile by the base URL's host or port, else by the beginning of the model's name, else `GENERIC`.
+    """The profile by the base URL's host or port, else by the prefix of the model's name, else `GENERIC`.
 
-    A server that is not the vendor's own does not have its prices; one on this machine has, as it stands in for it in tests.
+    A profile found by the model's name has no prices, as another server may charge others. A server on localhost keeps the
+    vendor's prices, so that tests can check costs.
     """
     parts = urlsplit(base_url)
     host, port = (parts.hostname or "").lower(), f":{parts.port}"
     for profile in PROFILES:
-        if any(h in (host, port) or (h.startswith(".") and host.endswith(h)) for h in profile.hosts):
+        if any(known in (host, port) or (known.startswith(".") and host.endswith(known)) for known in profile.hosts):
             return profile
     name = model.lower().rsplit("/", 1)[-1]
     found = next((profile for profile in PROFILES if name.startswith(profile.models or ("\0",))), GENERIC)

@@ -1,4 +1,4 @@
-"""Pacing of requests to a server, over all runs of the process: how many at once, how many per minute, and when none at all."""
+"""Rate limiting of requests to a server, across all runs of the process: concurrency, rates per minute, circuit breaker."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .rates import Circuit, Rates, Window, check_setting
 __all__ = ["Limiter", "Slot", "as_run", "limiter_for"]
 
 _LEASE = 60.0
-"""Seconds without a byte from the server after which a slot no longer counts, and max seconds that a waiter sleeps."""
+"""Seconds without a byte from the server after which a slot no longer counts. Also the max seconds that a waiter sleeps."""
 _MIN_SLEEP = 0.001
-"""Seconds; rounding must not make a wait for a bucket a busy one."""
+"""Seconds. It keeps rounding errors from turning a wait for a bucket into a busy loop."""
 _MAX_JITTER = 2.0
-"""Seconds added at random to the wait of a refused request, so that those refused together do not come back together."""
+"""Max random seconds added to a refused request's wait, so that requests refused together do not retry together."""
 _MAX_PAUSE = 60.0
-"""Seconds; a server that asks for a longer wait gets an error for each request instead of a pause for all."""
+"""Seconds. If the server asks for a longer wait, the request fails instead of all requests waiting."""
 
 _run: ContextVar[object] = ContextVar("agentkit_run", default=None)
-"""Stands for the outermost run that this code is part of; the limiter is fair between these."""
+"""Identifies the outermost run that this code is part of. The limiter is fair between such runs."""
 
 
 @contextlib.contextmanager
 def as_run() -> Iterator[None]:
-    """This code is one run for the limiter, unless it is part of another run."""
+    """The code inside counts as one run for the limiter, unless it is already part of a run."""
     if _run.get() is not None:
         yield
         return
@@ -44,26 +44,28 @@ def as_run() -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the garbage collector closes a coroutine in another context
+        with contextlib.suppress(ValueError):  # the garbage collector may close a coroutine in another context
             _run.reset(token)
 
 
 @renamed(at_once="concurrency")
 class Limiter:
-    """Paces requests; all runs that use a model of one server with one key share one.
+    """Paces requests. All runs that use the same model on the same server with the same key share one limiter.
 
-    Runs take turns, each with the runs inside it. The requests of one run go in the order in which they came.
+    Runs take turns; a run and its child runs count as one. The requests of one run are sent in the order in which they came.
 
-    `concurrency` bounds the requests in flight (the window). A 429 beside others halves the window (or the peak of the last
-    minute, where that was less), down to 1. Each answer grows it by one per round (additive increase, multiplicative
-    decrease), and by one per answer after a minute without a 429. A request that has received nothing for a minute no longer
-    counts. Where the server asks for a wait of up to a minute, all requests wait. `requests_per_minute` and
-    `tokens_per_minute` spread the requests; tokens are estimated from the bytes of a request, and corrected by the usage of
-    its reply. After `failures` failures of the server in a row (5xx, no connection) requests fail at once for `pause` seconds,
-    then one probes the server.
+    `concurrency` is the max number of requests in flight (the window). A 429 while other requests are in flight halves the
+    window, or the last minute's peak if that is lower, down to 1. Answers grow it by one per round trip (additive increase,
+    multiplicative decrease), and by one per answer after a minute without a 429. A request that has received nothing for a
+    minute no longer counts. If the server asks for a wait of up to a minute, all requests wait.
 
-    Code that a request in flight may be waiting for (a delta's callback, a sync call inside a running event loop) does not
-    queue: its request goes beside the others. Several threads and event loops may share a limiter, and it works after a fork.
+    `requests_per_minute` and `tokens_per_minute` are token buckets. The tokens of a request are estimated from its size, and
+    corrected by the usage of its reply. After `failures` consecutive failures of the server (5xx, no connection), requests fail
+    immediately for `pause` seconds. Then one request probes the server.
+
+    Some code may block a request that is in flight: an observer's callback, or a sync call inside a running event loop. Its own
+    requests skip the queue, since waiting could deadlock. Threads and event loops may share a limiter, and it works after a
+    fork.
     """
 
     def __init__(
@@ -84,12 +86,12 @@ class Limiter:
         self._rates = Rates(requests_per_minute, tokens_per_minute, clock())
         self._window, self._circuit, self._paused_until = Window(concurrency), Circuit(failures, pause), -math.inf
         self.clock = clock
-        self._forget()
+        self._reset()
         _limiters.add(self)
 
-    def _forget(self) -> None:
-        """Begin with nothing queued or in flight; in a forked process, those are the parent's."""
-        self._lock = threading.RLock()  # the garbage collector may end a request in a thread that holds it
+    def _reset(self) -> None:
+        """Start with nothing queued or in flight. In a forked process, the existing requests belong to the parent."""
+        self._lock = threading.RLock()  # reentrant: the garbage collector may end a request in a thread that holds the lock
         self._queue: OrderedDict[object, OrderedDict[Slot, None]] = OrderedDict()  # by run; the first run is next
         self._in_flight: set[Slot] = set()
         self._changes: deque[Callable[[], None]] = deque()
@@ -98,18 +100,18 @@ class Limiter:
 
     @property
     def concurrency(self) -> float | None:
-        """Max requests in flight now; None means no bound."""
+        """Current max requests in flight; None means no limit."""
         return self._window.size
 
     @property
     def closed_for(self) -> float:
-        """Seconds for which no request goes: the server asked for a wait, or failed too often."""
+        """Seconds until the next request may be sent, after the server asked for a wait or failed too often."""
         return max(0.0, max(self._paused_until, self._circuit.open_until) - self.clock())
 
     def slot(self, tokens: int) -> Slot:
-        """The slot of a request of about so many tokens: `async with limiter.slot(900) as slot: ...; slot.used = 1234`.
+        """A slot for a request of about `tokens` tokens: `async with limiter.slot(900) as slot: ...; slot.used = 1234`.
 
-        Entering waits, and raises `CircuitOpen` while the server is left alone after its failures.
+        Entering it waits. Raises `CircuitOpen` during the pause after too many failures.
         """
         return Slot(self, tokens)
 
@@ -120,7 +122,7 @@ class Limiter:
             if portal.may_wait():
                 await self._wait_in_queue(slot)
             else:
-                await self._pass_queue(slot)
+                await self._bypass_queue(slot)
         except BaseException:
             self._change(partial(self._drop, slot))
             raise
@@ -130,7 +132,7 @@ class Limiter:
     async def _wait_in_queue(self, slot: Slot) -> None:
         self._change(partial(self._join, slot))
         while True:
-            woken = slot.woken = slot.loop.create_future()  # before it checks: from here on, changes wake it
+            woken = slot.woken = slot.loop.create_future()  # before the checks below, so that no change is missed
             if slot in self._in_flight:
                 return
             self._check_circuit()
@@ -138,18 +140,18 @@ class Limiter:
             slot.woken = None
             self._change(slot.sleep)
 
-    async def _pass_queue(self, slot: Slot) -> None:
-        """Go beside the others, after the waits that no other request can shorten: the server's pause, and the buckets."""
+    async def _bypass_queue(self, slot: Slot) -> None:
+        """Skip the queue. Only waits that no other request can shorten apply: the server's pause, and the buckets."""
         self._check_circuit()
-        self._change(partial(self._pass, slot))
+        self._change(partial(self._admit_now, slot))
         if (seconds := slot.wakes_at - self.clock()) > 0:
             await asyncio.sleep(seconds)
 
     def _change(self, change: Callable[[], None]) -> None:
-        """Make this change, then let through who may go.
+        """Make this change, then admit the requests that may be sent now.
 
-        Changes are made one at a time. The garbage collector may interrupt one to end another request in the same thread; that
-        change is made right after the interrupted one.
+        Changes are made one at a time. The garbage collector may interrupt a change, and end another request in the same
+        thread. That second change is then made right after the interrupted one.
         """
         self._changes.append(change)
         with self._lock:
@@ -159,7 +161,7 @@ class Limiter:
             try:
                 while self._changes:
                     self._changes.popleft()()
-                    self._let_through()
+                    self._admit_queued()
             finally:
                 self._is_changing = False
 
@@ -167,17 +169,17 @@ class Limiter:
         self._queue.setdefault(slot.run, OrderedDict())[slot] = None
         slot.sleep()
 
-    def _pass(self, slot: Slot) -> None:
+    def _admit_now(self, slot: Slot) -> None:
         now = self.clock()
-        slot.wakes_at = now + self._wait_of_time(slot, now)
+        slot.wakes_at = now + self._wait_for_rates(slot, now)
         self._admit(slot)
 
-    def _let_through(self) -> None:
+    def _admit_queued(self) -> None:
         now = self.clock()
         while self._queue and self._circuit.open_until <= now:
             slot = next(iter(next(iter(self._queue.values()))))
-            seconds = max(self._wait_of_time(slot, now), self._wait_for_room(now))
-            if seconds > 0:  # the first one keeps the time for all; it may be asleep for longer
+            seconds = max(self._wait_for_rates(slot, now), self._wait_for_slot(now))
+            if seconds > 0:  # the first in the queue wakes up for all; it may be sleeping for longer than needed
                 wakes_at = now + max(seconds, _MIN_SLEEP)
                 if wakes_at >= slot.wakes_at:
                     return
@@ -198,7 +200,7 @@ class Limiter:
         self._in_flight.add(slot)
         self._window.entered(len(self._in_flight), now)
         self._circuit.entered(now)
-        self._fail_all()
+        self._wake_if_open()
 
     def _leave_queue(self, slot: Slot) -> None:
         queued = self._queue.get(slot.run)
@@ -206,21 +208,21 @@ class Limiter:
             del self._queue[slot.run]
 
     def _drop(self, slot: Slot) -> None:
-        """The request is not made."""
+        """Remove a request that will not be sent."""
         self._leave_queue(slot)
         if slot in self._in_flight:
             self._in_flight.remove(slot)
             self._rates.take(-1, -slot.tokens, self.clock())
 
-    def _wait_of_time(self, slot: Slot, now: float) -> float:
-        """Seconds for which the server's pause and the rates hold a request back."""
+    def _wait_for_rates(self, slot: Slot, now: float) -> float:
+        """Seconds that a request must wait for the server's pause and the rates."""
         return max(self._paused_until - now, self._rates.wait(slot.tokens, now))
 
-    def _wait_for_room(self, now: float) -> float:
+    def _wait_for_slot(self, now: float) -> float:
         """Seconds until the next lease ends if the window is full, else 0."""
         if len(self._in_flight) < self._window.bound:
             return 0.0
-        if now >= self._leases_end:  # of all leases that are counted, none ends before this time
+        if now >= self._leases_end:  # no counted lease ends before `_leases_end`
             ends = [slot.renewed_at + _LEASE for slot in self._in_flight]
             live = [end for end in ends if end > now]
             if len(live) < self._window.bound:
@@ -231,19 +233,20 @@ class Limiter:
         return self._leases_end - now
 
     def _check_circuit(self) -> None:
-        left = self._circuit.open_until - self.clock()
-        if left > 0:
-            text = f"the server failed {self._circuit.failed} times in a row and is left alone for {left:.0f} s (see Limiter)"
-            raise CircuitOpen(text, retry_after=left + _jitter())
+        seconds = self._circuit.open_until - self.clock()
+        if seconds > 0:
+            failed = self._circuit.failed
+            text = f"the server failed {failed} times in a row and is left alone for {seconds:.0f} s (see Limiter)"
+            raise CircuitOpen(text, retry_after=seconds + _jitter())
 
-    def _fail_all(self) -> None:
-        """Wake all who wait while the circuit is open: they are to fail."""
+    def _wake_if_open(self) -> None:
+        """If the circuit is open, wake all waiting requests, so that they fail."""
         if self._circuit.open_until > self.clock():
             for slot in [slot for queued in self._queue.values() for slot in queued]:
                 slot.wake()
 
     def leave(self, slot: Slot, error: BaseException | None) -> None:
-        """The request ended, well or with an error."""
+        """The request ended; `error` is None if it succeeded."""
         self._change(partial(self._end, slot, error))
 
     def _end(self, slot: Slot, error: BaseException | None) -> None:
@@ -257,14 +260,15 @@ class Limiter:
         if isinstance(error, ModelError) and error.retryable and (error.retry_after or math.inf) <= _MAX_PAUSE:
             self._paused_until = max(self._paused_until, now + (error.retry_after or 0.0))
         self._circuit.ended(error, has_answered=slot.has_answered, now=now)
-        self._fail_all()
+        self._wake_if_open()
         self._in_flight.discard(slot)
 
 
 class Slot:
-    """One request's place among those in flight: a lease of a minute, which each received byte renews.
+    """A slot for one request in flight: a lease of one minute, renewed by each received byte.
 
-    It belongs to the running event loop. `waited` is how many seconds it waited; set `used` to the tokens of the reply.
+    It belongs to the running event loop. `waited` is the seconds that the request queued. Set `used` to the tokens of the
+    reply.
     """
 
     def __init__(self, limiter: Limiter, tokens: int) -> None:
@@ -282,16 +286,16 @@ class Slot:
         self._limiter._circuit.close()
 
     def renew(self) -> None:
-        """Bytes came from the server."""
+        """Renew the lease: bytes came from the server."""
         self.renewed_at = self._limiter.clock()
 
     def sleep(self) -> None:
-        """Sleep for a minute, unless somebody wakes it: who keeps the time may be on an event loop that is blocked."""
+        """Sleep until woken, for a minute at most: the request that should wake it may be on a blocked event loop."""
         self.wakes_at = self._limiter.clock() + _LEASE
 
     def wake(self) -> bool:
-        """Let it check again, if it sleeps; False if its event loop is closed."""
-        woken, self.woken = self.woken, None  # kept no longer: it refers to the task, which may have to be collected
+        """Wake the request if it sleeps. Returns False if its event loop is closed."""
+        woken, self.woken = self.woken, None  # it references the task, which may have to be garbage-collected
         if woken is not None:
             try:
                 self.loop.call_soon_threadsafe(_set, woken)
@@ -325,14 +329,14 @@ def _set(future: asyncio.Future[None]) -> None:
 _limiters: weakref.WeakSet[Limiter] = weakref.WeakSet()
 _shared: weakref.WeakValueDictionary[tuple[str, str, int], Limiter] = weakref.WeakValueDictionary()
 _recent: deque[Limiter] = deque(maxlen=64)
-"""They stay though no model is left: a program that makes a model for each request goes on with what the last one learned."""
+"""Keeps recent limiters alive without a model: a program that makes a model per request reuses what the limiter learned."""
 _shared_lock = threading.Lock()
 
 
 def limiter_for(server: str, model: str, key: Hashable) -> Limiter:
-    """The limiter that all models of this name share in this process, for a server and a key; the key is not kept.
+    """The limiter that all models of this name, server and key share in this process. The key itself is not stored.
 
-    `key` is whatever stands for who pays: a key, the function that gives it, or a client that signs the requests.
+    `key` identifies the account: an API key, the function that returns it, or a client that signs the requests.
     """
     with _shared_lock:
         limiter = _shared.setdefault((server, model, hash(key)), Limiter())
@@ -345,7 +349,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for limiter in _limiters:
-        limiter._forget()
+        limiter._reset()
 
 
 if hasattr(os, "register_at_fork"):

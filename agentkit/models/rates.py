@@ -1,4 +1,4 @@
-"""What a server allows, as it is learned from its answers: a rate per minute, a number in flight, or nothing for a while."""
+"""The parts of a limiter: token buckets, the window of requests in flight, and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..errors import ConnectionFailed, ModelError, Overloaded, SettingsError
 __all__ = ["Circuit", "Rates", "Window", "check_setting"]
 
 _QUIET = 60.0
-"""Seconds without a 429 after which the window grows fast: servers count by the minute."""
-_OF_THIS_PROCESS = (errno.EMFILE, errno.ENFILE)
-"""Too many open files: not the server's fault, so it does not count as its failure."""
+"""Seconds without a 429 after which the window grows fast. Servers count by the minute."""
+_LOCAL_ERRNOS = (errno.EMFILE, errno.ENFILE)
+"""Too many open files in this process, which does not count as a failure of the server."""
 
 
 class _Bucket:
@@ -26,28 +26,28 @@ class _Bucket:
         self._level, self._at = per_minute, now
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until the amount is there; an amount above the bucket's size waits for a full bucket."""
+        """Seconds until the bucket holds the amount. An amount above the bucket's size waits for a full bucket."""
         self._level, self._at = min(self._max, self._level + (now - self._at) * self._rate), now
         return max(0.0, (min(amount, self._max) - self._level) / self._rate)
 
     def take(self, amount: float) -> None:
-        """Spend it; a negative amount gives back."""
+        """Take the amount out; a negative amount is put back."""
         self._level = max(-self._max, self._level - amount)
 
 
 class Rates:
-    """Requests and tokens per minute; None means no bound."""
+    """Requests and tokens per minute; None means no limit."""
 
     def __init__(self, requests: float | None, tokens: float | None, now: float) -> None:
         self._requests, self._tokens = (_Bucket(rate, now) if rate else None for rate in (requests, tokens))
 
     def wait(self, tokens: int, now: float) -> float:
-        """Seconds until a request of so many tokens may go."""
-        of_requests = self._requests.wait(1, now) if self._requests else 0.0
-        return max(of_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
+        """Seconds until a request of so many tokens may be sent."""
+        for_requests = self._requests.wait(1, now) if self._requests else 0.0
+        return max(for_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
 
     def take(self, requests: int, tokens: int, now: float) -> None:
-        """Spend these; negative numbers give back."""
+        """Take these out of the buckets; negative numbers are put back."""
         self.wait(0, now)
         if self._requests:
             self._requests.take(requests)
@@ -56,7 +56,7 @@ class Rates:
 
 
 class Window:
-    """Max requests in flight, by additive increase and multiplicative decrease. `size` is None while there is no bound."""
+    """Max requests in flight, by additive increase and multiplicative decrease. `size` is None while there is no limit."""
 
     def __init__(self, max_size: int | None) -> None:
         self._max = float(max_size) if max_size else None
@@ -66,24 +66,25 @@ class Window:
 
     @property
     def bound(self) -> float:
-        """Max requests in flight now; infinite without a bound."""
+        """Current max requests in flight; infinite without a limit."""
         return math.inf if self.size is None else max(1, int(self.size))
 
     def entered(self, in_flight: int, now: float) -> None:
-        """A request was sent; so many are in flight with it."""
+        """A request was sent; `in_flight` includes it."""
         if in_flight > self._peak or now - self._peak_at > _QUIET:
             self._peak, self._peak_at = in_flight, now
 
     def answered(self, in_flight: int, now: float) -> None:
-        """A request was answered: grow, if the window is felt at all."""
+        """A request was answered: grow the window, unless far fewer requests are in flight than it allows."""
         if self.size is not None and self.size <= 2 * in_flight:
             grown = self.size + (1.0 if now - self._shrunk_at > _QUIET else 1 / self.size)
             self.size = grown if self._max is None else min(grown, self._max)
 
     def refused(self, sent: float, in_flight: int, now: float) -> None:
-        """A 429: halve the window, or the peak of the last minute if that is less; once for all requests sent before.
+        """A 429: halve the window, or the last minute's peak if that is lower.
 
-        A request that is refused alone says nothing about how many may go at once.
+        Requests sent before the last cut do not cut again. A request that was refused while alone in flight says nothing about
+        concurrency.
         """
         if sent > self._shrunk_at and in_flight > 1:
             self.size = max(1.0, min(self.size or math.inf, self._peak) / 2)
@@ -91,29 +92,29 @@ class Window:
 
 
 class Circuit:
-    """Opens for `pause` seconds after so many failures of the server in a row; None never opens. Then one request probes."""
+    """Circuit breaker: opens for `pause` seconds after `failures` failures in a row (None: never). Then one request probes."""
 
     def __init__(self, failures: int | None, pause: float) -> None:
         self._max, self._pause = failures, pause
         self.failed = 0
         """Failures in a row."""
         self.open_until = -math.inf
-        """After this time and before an answer, the circuit is half open; -inf: it is closed."""
+        """-inf: the circuit is closed. After this time, it is half open until an answer comes."""
 
     def entered(self, now: float) -> None:
-        """A request was sent. Through a half-open circuit it is the probe, and no other request goes meanwhile."""
+        """A request was sent. If the circuit is half open, this is the probe, and no other request is sent meanwhile."""
         if self.open_until > -math.inf:
             self.open_until = now + self._pause
 
     def close(self) -> None:
-        """The server began to answer. The failures count until a reply is whole."""
+        """The server began to answer. The failures still count until a reply is complete."""
         self.open_until = -math.inf
 
     def ended(self, error: BaseException | None, *, has_answered: bool, now: float) -> None:
-        """A request ended, well or with an error. A connection lost after the answer began is no failure of the server."""
-        if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _OF_THIS_PROCESS:
+        """A request ended. A connection lost after the answer began does not count as a failure of the server."""
+        if isinstance(error, ModelError) and getattr(error.__cause__, "errno", None) in _LOCAL_ERRNOS:
             return
-        if isinstance(error, ConnectionFailed) and not error.retryable:  # a client that is closed, or of another loop
+        if isinstance(error, ConnectionFailed) and not error.retryable:  # the client is closed, or belongs to another loop
             return
         failures = Overloaded if has_answered else (Overloaded, ConnectionFailed)
         if error is None or (isinstance(error, ModelError) and not isinstance(error, failures)):
@@ -126,7 +127,7 @@ class Circuit:
 
 
 def check_setting(name: str, value: object, *, whole: bool = False, needed: bool = False) -> None:
-    """Raise SettingsError unless the setting is a number above 0, or None where it is not needed."""
+    """Raise SettingsError unless the setting is a number above 0, or None and not `needed`."""
     if value is None and not needed:
         return
     kind = int if whole else (int, float)

@@ -1,6 +1,6 @@
-"""Errors of servers, as typed errors: of a refused request, or inside a reply. Pure.
+"""Server errors as typed errors: a refused request, or an error inside a reply. Pure.
 
-Servers say the same thing with other statuses, codes and words. The tables here have what is known, each row of one kind.
+Servers report the same problem with different statuses, codes and texts. The tables here list the known ones, by kind.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..errors import (
     StreamBroken,
     error_for_status,
 )
+from .retry_after import wait_in_headers, wait_in_text
 from .usage import count
-from .waits import asked_wait, wait_in_text
 
 __all__ = ["cut_text", "read_error"]
 
@@ -37,9 +37,9 @@ _CONTEXT_TEXTS = re.compile(
     r"|input tokens exceed|input length .{0,60}exceed|input token count .{0,80}only supports|`?inputs`? tokens ?\+ ?`?max_new"
     r"|exceeds? the (?:token )?limit of \d+|too many tokens in"
 )
-"""How servers say that a prompt does not fit, in lower case; most of them with status 400, llama.cpp also with 500."""
-_OF_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
-_OF_PROMPT = re.compile("prompt|input|message")
+"""Texts for a prompt that does not fit, in lower case. Most come with status 400; llama.cpp also sends 500."""
+_ABOUT_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
+_ABOUT_PROMPT = re.compile("prompt|input|message")
 _CONTEXT_CODES = frozenset(
     {"context_length_exceeded", "1261", "exceed_context_size_error", "context_window_exceeded", "request_too_large"}
 )
@@ -49,7 +49,7 @@ _FILTER_TEXTS = re.compile(
     r"|(?<!name )violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk"
     r"|violating our usage policy|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
 )
-"""How servers say that a filter refused the prompt, in lower case."""
+"""Texts for a prompt that a filter refused, in lower case."""
 _FILTER_CODES = frozenset({
     "content_filter", "content_filtered", "content_policy_violation", "moderation_blocked", "responsibleaipolicyviolation",
     "invalid_prompt", "data_inspection_failed", "datainspectionfailed", "sensitivecontentdetected",
@@ -61,13 +61,13 @@ _FILTER_CODES = frozenset({
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "exceeded_current_quota_error", "1113", "insufficient_balance", "billing_error"}
 )
-"""Codes of a 429 that is an empty account: OpenAI, Moonshot, Zhipu."""
+"""Codes of a 429 that means an empty account: OpenAI, Moonshot, Zhipu."""
 _RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error"})
-"""Codes of a 413 that is a rate limit: Groq, for a request with more tokens than a minute allows."""
+"""Codes of a 413 that means a rate limit: Groq, for a request with more tokens than it allows per minute."""
 _TEMPLATE_TEXTS = re.compile(r"jinja|chat template|chat_template")
-"""A fault of the request that comes as a 500: llama.cpp's template does not take the messages."""
+"""Texts of a 500 that means a bad request: llama.cpp's template does not accept the messages."""
 _MODEL_FAULTS = frozenset({"tool_use_failed"})
-"""Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not read."""
+"""Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not parse."""
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "invalid_argument": 400,
@@ -84,10 +84,10 @@ _STATUS_OF_TYPE = {
     "content_filter": 451,
 }
 _STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400, 1026: 451, 1027: 451}
-_NEVER = (501, 505)
-"""Faults of a server that a wait does not mend."""
-_SHOWN = 300
-_READ = 8_000
+_PERMANENT = (501, 505)
+"""Statuses of server errors that a retry cannot fix."""
+_MAX_MESSAGE = 300
+_MAX_SEARCHED = 8_000
 """Characters of an error that are searched for known words."""
 
 
@@ -99,9 +99,9 @@ def read_error(
 ) -> ModelError:
     """The typed error of a refused request, or of an error inside a reply (`status` None).
 
-    The envelope may be an object with `error` as an object or a text, a flat object, a list, or no JSON at all. The header
-    `x-should-retry: false` is obeyed, as OpenAI's SDK does. A wait that the headers (with `clock`) or the text ask for is in
-    `retry_after`.
+    The body may be an object with `error` as an object or a text, a flat object, a list, or no JSON at all. The header
+    `x-should-retry: false` is obeyed, as in OpenAI's SDK. `retry_after` is the wait that the headers (with `clock`) or the text
+    ask for.
     """
     headers = headers or {}
     details = _details(body)
@@ -109,7 +109,7 @@ def read_error(
     codes = _codes(details)
     if status is None:
         status = _status_inside(details)
-    kind = _refined(error_for_status(status) if status else Overloaded, status, details, message.lower()[:_READ], codes)
+    kind = _refined(error_for_status(status) if status else Overloaded, status, details, message.lower()[:_MAX_SEARCHED], codes)
     code = details.get("code") or details.get("type") or details.get("status")
     where = f"HTTP {status}" if status else "an error inside the reply"
     error = kind(
@@ -118,25 +118,25 @@ def read_error(
         body=cut_text(body),
         code=None if code is None else str(code),
         request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
-        retryable=False if status in _NEVER or headers.get("x-should-retry", "").lower() == "false" else None,
+        retryable=False if status in _PERMANENT or headers.get("x-should-retry", "").lower() == "false" else None,
     )
-    asked = asked_wait(headers, clock) if clock else None
-    error.retry_after = wait_in_text(body) if asked is None and error.retryable else asked
+    wait = wait_in_headers(headers, clock) if clock else None
+    error.retry_after = wait_in_text(body) if wait is None and error.retryable else wait
     return error
 
 
 def _message(details: Mapping[str, Any], body: bytes) -> str:
-    """The server's text; of a gateway also what the server behind it said."""
+    """The server's text. For a gateway, the text of its upstream server is added."""
     known = (details.get(name) for name in ("message", "detail", "msg"))
-    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _SHOWN) or "no text"
-    behind = _mapping(details.get("metadata")).get("raw")
-    if isinstance(behind, str) and behind and behind not in text:
-        text += f": {behind[: 2 * _SHOWN]}"
+    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _MAX_MESSAGE) or "no text"
+    upstream = _mapping(details.get("metadata")).get("raw")
+    if isinstance(upstream, str) and upstream and upstream not in text:
+        text += f": {upstream[: 2 * _MAX_MESSAGE]}"
     return text
 
 
 def _codes(details: Mapping[str, Any]) -> frozenset[str]:
-    """All words of an error that name its kind, in lower case."""
+    """All codes and types in an error, in lower case."""
     inner = _mapping(details.get("innererror"))
     words = (details.get("code"), details.get("type"), details.get("status"), inner.get("code"), details.get("status_code"))
     return frozenset(str(word).lower() for word in words if isinstance(word, str | int))
@@ -145,7 +145,7 @@ def _codes(details: Mapping[str, Any]) -> frozenset[str]:
 def _refined(
     kind: type[ModelError], status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]
 ) -> type[ModelError]:
-    """The kind of error by its text and codes, where the status says too little."""
+    """The kind of error by its text and codes, if the status is not specific enough."""
     if kind is RateLimited and codes & _QUOTA_CODES:
         return InsufficientBalance
     if status == 413 and codes & _RATE_CODES:
@@ -154,16 +154,16 @@ def _refined(
         return StreamBroken
     if kind is ContentFiltered or _is_filtered(status, details, text, codes):
         return ContentFiltered
-    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _speaks_of_context(text)):
-        return ContextTooLong  # an overloaded server may speak of its window as well
+    if (kind is BadRequest or status in (None, 500)) and (codes & _CONTEXT_CODES or _mentions_context(text)):
+        return ContextTooLong  # not for other statuses: an overloaded server may mention its window as well
     if kind is Overloaded and _TEMPLATE_TEXTS.search(text):
         return BadRequest
     return kind
 
 
-def _speaks_of_context(text: str) -> bool:
-    """Whether a text says that a prompt does not fit, and not only what `max_tokens` may be."""
-    return bool(_CONTEXT_TEXTS.search(text)) and not (_OF_MAX_TOKENS.search(text) and not _OF_PROMPT.search(text))
+def _mentions_context(text: str) -> bool:
+    """Whether a text says that a prompt does not fit, rather than which values `max_tokens` may have."""
+    return bool(_CONTEXT_TEXTS.search(text)) and not (_ABOUT_MAX_TOKENS.search(text) and not _ABOUT_PROMPT.search(text))
 
 
 def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]) -> bool:
@@ -174,7 +174,7 @@ def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, code
 
 
 def _status_inside(details: Mapping[str, Any]) -> int | None:
-    """The HTTP status that an error inside a reply amounts to: its own number, else by its type."""
+    """The HTTP status of an error inside a reply: its own number, else by its type."""
     for name in ("status", "code"):
         number = count(details.get(name))
         if 400 <= number < 600:
@@ -187,7 +187,7 @@ def _status_inside(details: Mapping[str, Any]) -> int | None:
 
 
 def _details(body: bytes) -> Mapping[str, Any]:
-    """The object that describes the error, wherever it stands in the body."""
+    """The object that describes the error, wherever it is in the body."""
     try:
         data = from_json(body)
     except ValueError:
@@ -196,10 +196,10 @@ def _details(body: bytes) -> Mapping[str, Any]:
         data = data[0]
     if isinstance(data, str):
         return {"message": data}
-    outer = _mapping(data)
-    error = outer.get("error", outer)
+    envelope = _mapping(data)
+    error = envelope.get("error", envelope)
     if isinstance(error, str):
-        return {**{name: outer[name] for name in ("code", "type", "status") if name in outer}, "message": error}
+        return {**{name: envelope[name] for name in ("code", "type", "status") if name in envelope}, "message": error}
     status = _mapping(_mapping(error).get("base_resp"))
     return {"message": status.get("status_msg"), **status} if status else _mapping(error)
 

@@ -1,7 +1,7 @@
-"""Replies of the chat-completions API, read with tolerance. Pure; with `wire.py` the only place that names its JSON keys.
+"""Replies of the chat-completions API, parsed leniently. Pure. Only this module and `wire.py` name the API's JSON keys.
 
-Servers differ in where thinking text, usage and errors stand, in how a reply ends, and in what they leave out. The rules here
-take all of these forms; what is known of calls, counts, finish reasons and errors stands in modules of their own.
+Servers differ in where they put thinking text, usage and errors, in how a reply ends, and in what they leave out. This module
+accepts all known forms. Calls, usage, finish reasons and errors have modules of their own.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from .finish import Ending, ending_of, worse
 from .pieces import Text, joined_halves, json_of
 from .refusals import read_error
 from .thinking import ThinkTags
-from .usage import answer_tokens, cost_told, merged_usage, read_usage
+from .usage import answer_tokens, merged_usage, read_usage, reported_cost
 
 __all__ = ["Parts", "ReplyReader"]
 
 _NOTHING = Usage()
-_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
-_OF_PLAIN = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal", "function_call"})
-_OF_CHOICE = frozenset(
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+_PLAIN_DELTA_FIELDS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal", "function_call"})
+_PLAIN_CHOICE_FIELDS = frozenset(
     {"index", "delta", "finish_reason", "native_finish_reason", "logprobs", "stop_reason", "matched_stop", "token_ids"}
 )
-_KNOWN = _OF_PLAIN | {"annotations", "audio", "index", "name", "logprobs", "token_ids"}
-"""Fields of a message that are read here, or that servers write and do not take back. The others are kept as opaque."""
-_ENDS = ("stop", "tool_calls")
+_KNOWN_FIELDS = _PLAIN_DELTA_FIELDS | {"annotations", "audio", "index", "name", "logprobs", "token_ids"}
+"""Fields of a message that are read here, or that servers send and do not take back. All others are stored as opaque."""
+_NORMAL_ENDINGS = ("stop", "tool_calls")
 
 Piece: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a whole reply held.
+    """The content of a whole reply.
 
-    `finish_reason` is the server's word, but "length" for each word that means it, and "stop" or "tool_calls" where there is
-    none; `ending` says what it means. `refusal` is the model's own text in place of an answer. `usage` is what the server
-    counted, `uncounted` an estimate of what it did not, `cost` the US dollars that it told.
+    `finish_reason` is the server's word, with two exceptions: every word for a cut reply becomes "length", and a missing reason
+    becomes "stop" or "tool_calls". `ending` is its meaning. `refusal` is the model's own text in place of an answer. `usage` is
+    the server's count, `uncounted` an estimate of the tokens that it did not count, `cost` the US dollars that it reported.
     """
 
     message: Assistant
@@ -56,11 +56,11 @@ class Parts:
 
 
 class ReplyReader:
-    """Takes the chunks of a streamed reply in; `feed` says what is new for a watcher, `parts` gives the whole.
+    """Reads the chunks of a streamed reply. `feed` returns the new pieces for observers, `parts` the whole reply.
 
-    `sent` is the size of the request in bytes: with it, tokens that the server does not count are estimated. `max_tokens` is
-    what the request allowed: a reply that used all of it counts as cut, whatever its finish reason. `origin` is the name of
-    the profile, which goes with opaque fields. `endings` are finish reasons of this server, `cost_in` is the place of a cost
+    `request_bytes` is the size of the request: the reader uses it to estimate tokens that the server does not count.
+    `max_tokens` is the request's limit: a reply that used all of it counts as cut, whatever its finish reason. `origin` is the
+    profile's name, stored with opaque fields. `endings` are this server's own finish reasons. `cost_in` is the path of the cost
     in its usage.
     """
 
@@ -68,13 +68,13 @@ class ReplyReader:
         self,
         *,
         think_tags: bool = False,
-        sent: int = 0,
+        request_bytes: int = 0,
         max_tokens: int | None = None,
         origin: str = "",
         endings: Mapping[str, Ending] | None = None,
         cost_in: Sequence[str] = (),
     ) -> None:
-        self._think_tags, self._sent, self._max_tokens = think_tags, sent, max_tokens
+        self._think_tags, self._request_bytes, self._max_tokens = think_tags, request_bytes, max_tokens
         self._origin, self._endings, self._cost_in = origin, endings, cost_in
         self._tags = ThinkTags() if think_tags else None
         self._text, self._reasoning, self._refusal = Text(), Text(), Text()
@@ -87,72 +87,74 @@ class ReplyReader:
         """Whether a finish reason has come."""
         self._index: Any = None
         self._model = ""
-        self._thought_field: str | None = None
+        self._reasoning_field: str | None = None
         self._may_be_plain = False
 
     @property
     def has_choice(self) -> bool:
-        """Whether anything of an answer has come."""
+        """Whether any choice has come."""
         return self._index is not None
 
     @property
     def text(self) -> str:
-        """The text of the answer that has come."""
+        """The text of the answer so far."""
         return str(self._text)
 
     @property
     def usage(self) -> Usage:
-        """What the server has counted."""
+        """The server's count so far."""
         return read_usage(self._usage)
 
     @property
     def cost(self) -> float | None:
-        """The US dollars that the server told; None where it tells none."""
-        return cost_told(self._usage, self._cost_in)
+        """The cost in US dollars that the server reported; None if it reported none."""
+        return reported_cost(self._usage, self._cost_in)
 
     def uncounted(self, counted: Usage) -> Usage:
-        """What is missing in the server's count of the tokens so far, by estimate; nothing before anything came."""
+        """Estimate of the tokens so far that are missing in the server's count; zero before the first piece."""
         if counted.input_tokens and counted.output_tokens:
             return _NOTHING
-        came = [*self._text.pieces, *self._reasoning.pieces, *self._refusal.pieces, *self._calls.pieces]
-        if not came or not self._sent:
+        pieces = [*self._text.pieces, *self._reasoning.pieces, *self._refusal.pieces, *self._calls.pieces]
+        if not pieces or not self._request_bytes:
             return _NOTHING
-        answer = -(-len("".join(came).encode(errors="replace")) // BYTES_PER_TOKEN)
-        return Usage(0, 0 if counted.input_tokens else self._sent // BYTES_PER_TOKEN, 0 if counted.output_tokens else answer)
+        prompt = self._request_bytes // BYTES_PER_TOKEN
+        answer = -(-len("".join(pieces).encode(errors="replace")) // BYTES_PER_TOKEN)
+        return Usage(0, 0 if counted.input_tokens else prompt, 0 if counted.output_tokens else answer)
 
     def feed(self, chunk: Any) -> Sequence[Piece]:
-        """Take one chunk in. Raises the error that it carries. A chunk that is no object is a heartbeat, and passed over."""
+        """Read one chunk; returns its new pieces. Raises an error that it contains. A chunk that is no object is skipped."""
         if self._may_be_plain and (plain := self._plain(chunk)) is not None:
             return plain
         if isinstance(chunk, list):  # Gemini's errors come as a list
             chunk = next((item for item in chunk if isinstance(item, dict)), None)
-        return self._any(chunk) if isinstance(chunk, dict) else ()
+        return self._feed_any(chunk) if isinstance(chunk, dict) else ()
 
     def _plain(self, chunk: Any) -> Sequence[Piece] | None:
-        """A chunk with a piece of text, of thinking text or of calls and nothing else, as nearly all are; None for another."""
+        """Fast path for a chunk with only text, thinking text or calls, as nearly all are. None for any other chunk."""
         try:
             (choice,) = chunk["choices"]
             delta = choice["delta"]
-            if not (delta.keys() <= _OF_PLAIN and choice.keys() <= _OF_CHOICE) or (choice.get("index") or 0) != self._index:
+            if not (delta.keys() <= _PLAIN_DELTA_FIELDS and choice.keys() <= _PLAIN_CHOICE_FIELDS):
                 return None
-            if choice.get("finish_reason") or choice.get("native_finish_reason") or chunk.get("usage"):
+            if (choice.get("index") or 0) != self._index or choice.get("finish_reason") or choice.get("native_finish_reason"):
                 return None
-            text, thought, calls = delta.get("content"), delta.get(self._thought_field or _THOUGHTS[0]), delta.get("tool_calls")
-            if "error" in chunk or "x_groq" in chunk or delta.get("refusal") or delta.get("reasoning"):
+            text, calls = delta.get("content"), delta.get("tool_calls")
+            thought = delta.get(self._reasoning_field or _REASONING_FIELDS[0])
+            if chunk.get("usage") or "error" in chunk or "x_groq" in chunk or delta.get("refusal") or delta.get("reasoning"):
                 return None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
         if text and not thought and not calls and text.__class__ is str:
             text = self._text.add(text)
             return (TextDelta(text),) if text else ()
-        if thought and not text and not calls and thought.__class__ is str and self._thought_field:
+        if thought and not text and not calls and thought.__class__ is str and self._reasoning_field:
             thought = self._reasoning.add(thought)
             return (ReasoningDelta(thought),) if thought else ()
         if calls and not text and not thought and calls.__class__ is list and "content" not in self._opaque:
             return self._calls.take(calls)
         return None
 
-    def _any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
+    def _feed_any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
         if _is_error(chunk):
             raise read_error(None, json_of(chunk))
         self._model = joined_halves(_text(chunk.get("model"))) or self._model
@@ -162,8 +164,8 @@ class ReplyReader:
         return found
 
     def _choices(self, chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The choices of the answer: those with the least index of the first chunk that has any. GitHub Copilot sends text and
-        calls of one answer as two choices of one index."""
+        """The choices with the lowest index of the first chunk that has any. GitHub Copilot sends the text and the calls of one
+        answer as two choices with the same index."""
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
@@ -179,7 +181,7 @@ class ReplyReader:
         delta, message = choice.get("delta"), choice.get("message")
         word, native = choice.get("finish_reason"), choice.get("native_finish_reason")
         if word or native:
-            self._end(word, native)
+            self._take_finish_reason(word, native)
         found = self._delta(_mapping(delta)) if delta else []
         if isinstance(message, dict):
             found += self._snapshot(message)
@@ -189,14 +191,14 @@ class ReplyReader:
         if usage and isinstance(usage, dict):
             self._usage = merged_usage(self._usage, usage)
 
-    def _end(self, word: Any, native: Any) -> None:
-        """Take a finish reason in. A worse one stands, such as what a gateway tells of the server behind it."""
+    def _take_finish_reason(self, word: Any, native: Any) -> None:
+        """Record a finish reason; the most severe one stays. A gateway reports the upstream server's as the native one."""
         ending = ending_of(word, self._endings)
         if worse(ending, self._ending):
             self._finish, self._ending = joined_halves(word.strip()), ending
-        behind = ending_of(native, self._endings)
-        if worse(behind, "unknown") and worse(behind, self._ending):
-            self._finish, self._ending = joined_halves(native.strip()), behind
+        upstream = ending_of(native, self._endings)
+        if worse(upstream, "unknown") and worse(upstream, self._ending):
+            self._finish, self._ending = joined_halves(native.strip()), upstream
         self.finished = self._ending != "none"
 
     def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
@@ -214,17 +216,17 @@ class ReplyReader:
         pieces = delta.get("tool_calls")
         if isinstance(pieces, list):
             found += self._calls.take(pieces)
-        if not delta.keys() <= _KNOWN or "content" in self._opaque or isinstance(delta.get("content"), list):
-            self._keep(delta, text)
+        if not delta.keys() <= _KNOWN_FIELDS or "content" in self._opaque or isinstance(delta.get("content"), list):
+            self._keep_unknown(delta, text)
         return found
 
     def _is_repeated(self, text: str) -> bool:
-        """Whether the last chunk has the whole text once more, as some gateways send it."""
-        said = self._text
-        return self.finished and len(said.pieces) > 1 and len(text) == said.size and text == str(said)
+        """Whether the last chunk repeats the whole text, as some gateways do."""
+        answer = self._text
+        return self.finished and len(answer.pieces) > 1 and len(text) == answer.size and text == str(answer)
 
     def _snapshot(self, message: Mapping[str, Any]) -> list[Piece]:
-        """Take in a whole message: all of it, or what is missing of the pieces that came before."""
+        """Read a whole message: all of it, or only what the earlier pieces lack."""
         found: list[Piece] = []
         content = message.get("content")
         text, thought = _content(content)
@@ -243,14 +245,14 @@ class ReplyReader:
             found += self._calls.complete(pieces)
         if not self._refusal:
             self._refusal.add(_text(message.get("refusal")) or _refusal_in(content))
-        self._opaque.update(opaque.unknown_fields(message, _KNOWN))
+        self._opaque.update(opaque.unknown_fields(message, _KNOWN_FIELDS))
         if _has_blocks(content):
             self._opaque["content"] = content
         return found
 
-    def _keep(self, delta: Mapping[str, Any], text: str) -> None:
-        """Keep what is not known of a piece. A content of blocks that are not only text is kept as a list of blocks."""
-        fields = opaque.unknown_fields(delta, _KNOWN)
+    def _keep_unknown(self, delta: Mapping[str, Any], text: str) -> None:
+        """Store the unknown fields of a piece. Content with blocks other than text is stored as a list of blocks."""
+        fields = opaque.unknown_fields(delta, _KNOWN_FIELDS)
         content = delta.get("content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
         if "content" in self._opaque:
@@ -261,19 +263,19 @@ class ReplyReader:
         opaque.merge(self._opaque, fields)
 
     def _thought(self, delta: Mapping[str, Any]) -> str:
-        """The thinking text of one field only, as some servers send the same text in two."""
-        names = (self._thought_field,) if self._thought_field else _THOUGHTS
+        """The thinking text, from one field only: some servers send the same text in two fields."""
+        names = (self._reasoning_field,) if self._reasoning_field else _REASONING_FIELDS
         for name in names:
             value = delta.get(name)
             if value and (thought := value if isinstance(value, str) else _content(value)[0]):
-                self._thought_field = name
+                self._reasoning_field = name
                 return thought
         return ""
 
     def parts(self) -> Parts:
-        """The whole reply, its calls in the order of their index, each with an id of its own.
+        """The whole reply. Its calls are in index order, each with a unique id.
 
-        Raises `StreamBroken` where a call is not whole, and no known finish reason says that the reply is.
+        Raises `StreamBroken` if a call is incomplete and no known finish reason ended the reply.
         """
         if len(self._calls) and self._ending in ("none", "unknown") and not self._calls.are_whole:
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
@@ -281,26 +283,26 @@ class ReplyReader:
             thought, rest = self._tags.end()
             self._reasoning.add(thought)
             self._text.add(rest)
-        calls = self._calls.made()
+        calls = self._calls.tool_calls()
         kept = opaque.dump(self._opaque)
         origin = self._origin if kept or any(call.opaque for call in calls) else ""
         message = Assistant(self.text, str(self._reasoning), calls, opaque=kept, origin=origin)
         counted = self.usage
-        finish, ending = self._ended(bool(calls))
+        finish, ending = self._final_ending(bool(calls))
         uncounted, refusal = self.uncounted(counted), str(self._refusal)
         return Parts(message, finish, self._model, counted, uncounted, ending, refusal, self.cost)
 
     def _used_all(self, max_tokens: int) -> bool:
-        """Whether the reply has all tokens that it may have. With thinking beside the answer it has if the sum is just that
-        number; a larger one shows that the server's bound is for the answer alone."""
+        """Whether the reply used all of `max_tokens`. If thinking is counted separately, the sum must equal the limit exactly:
+        a larger sum shows that the server applies the limit to the answer alone."""
         return answer_tokens(self._usage) >= max_tokens or self.usage.output_tokens == max_tokens
 
-    def _ended(self, has_calls: bool) -> tuple[str, Ending]:
-        """The finish reason, and what it means."""
+    def _final_ending(self, has_calls: bool) -> tuple[str, Ending]:
+        """The finish reason and its meaning."""
         ending = self._ending
         if ending == "none":
             self._finish = ending = "tool_calls" if has_calls else "stop"
-        if ending in (*_ENDS, "unknown") and self._max_tokens and self._used_all(self._max_tokens):
+        if ending in (*_NORMAL_ENDINGS, "unknown") and self._max_tokens and self._used_all(self._max_tokens):
             ending = "length"
         return "length" if ending == "length" else self._finish or ending, ending
 
@@ -308,7 +310,7 @@ class ReplyReader:
 def _is_error(chunk: Mapping[str, Any]) -> bool:
     if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
         return True
-    # MiniMax's own status: it comes with HTTP 200, and with `choices` that are empty
+    # MiniMax's own error status comes with HTTP 200 and empty `choices`.
     return bool(_mapping(chunk.get("base_resp")).get("status_code")) and not chunk.get("choices")
 
 
@@ -321,7 +323,7 @@ def _text(value: Any) -> str:
 
 
 def _has_blocks(content: Any) -> bool:
-    """Whether a content holds more than text."""
+    """Whether the content has blocks other than text."""
     return isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content)
 
 
@@ -331,7 +333,7 @@ def _refusal_in(content: Any) -> str:
 
 
 def _content(content: Any) -> tuple[str, str]:
-    """Text and thinking text of a content field: a string, null, or a list of parts."""
+    """The text and the thinking text of a content field, which is a string, null, or a list of parts."""
     if isinstance(content, str):
         return content, ""
     text, thought = "", ""

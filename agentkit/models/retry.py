@@ -1,4 +1,4 @@
-"""When a failed model call is made again: a value, carried out by tenacity."""
+"""Retries of failed model calls: a policy value, executed by tenacity."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from .wrapper import ModelWrapper
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
-__all__ = ["Retry", "RetryingModel", "may_pass"]
+__all__ = ["Retry", "RetryingModel", "is_transient"]
 
 log = logging.getLogger("agentkit")
 
-_REFUSALS = 20
-"""The most refusals of one call, for which nothing was sent, that are no attempts."""
+_MAX_UNSENT = 20
+"""Max errors of one call, raised before anything was sent, that do not count as attempts."""
 
 
-def may_pass(error: ModelError) -> bool:
+def is_transient(error: ModelError) -> bool:
     """Whether the same request may succeed later: the error says that it is `retryable`."""
     return error.retryable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often, and after which waits, a failed model call is made again with the same request.
+    """How often, and after which waits, a failed model call is retried with the same request.
 
-    What is retried is what `when` says of the error: by default 408, 409, 425, 429, 5xx, transport, cut streams, empty
-    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter); where the server asks
-    for a wait, it is that one. If it asks for more than `longest_asked`, the error comes out at once, with its `retry_after`.
-    No wait begins that would end more than `total` seconds after the first failure; those for a turn (see `Limiter`) are not
-    counted. A `CircuitOpen`, for which nothing was sent, is no attempt.
+    `when` decides by the error. By default these are retried: 408, 409, 425, 429, 5xx, transport errors, cut streams and empty
+    replies. The wait is random between 0 and `first * 2 ** n` seconds, at most `longest` (full jitter). If the server asks for
+    a wait, that one is used; if it is longer than `longest_asked`, the error is raised at once, with its `retry_after`. No wait
+    begins that would end more than `total` seconds after the first failure; time in the limiter's queue does not count. A
+    `CircuitOpen` does not count as an attempt, since nothing was sent.
     """
 
     attempts: int = 5
@@ -47,7 +47,7 @@ class Retry:
     longest: float = 20.0
     longest_asked: float = 60.0
     total: float = 180.0
-    when: Callable[[ModelError], bool] = may_pass
+    when: Callable[[ModelError], bool] = is_transient
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def __post_init__(self) -> None:
@@ -59,18 +59,18 @@ class Retry:
             raise SettingsError(f"retry: when is {self.when!r}; allowed: a function of a ModelError")
 
     def wrap(self, model: Model) -> Model:
-        """The model, with retries round each call. A model that retries itself, as `Fallback` does, is returned as it is."""
+        """The model with retries of each call. A model that makes its own retries, such as `Fallback`, stays unchanged."""
         return model if info_of(model).makes_retries else RetryingModel(model, self)
 
-    def may_retry(self, failed: BaseException) -> bool:
-        """Whether a call that failed so is made again, if there are attempts left."""
-        if not isinstance(failed, ModelError) or not self.when(failed):
+    def may_retry(self, error: BaseException) -> bool:
+        """Whether a call that failed with this error is retried, if attempts are left."""
+        if not isinstance(error, ModelError) or not self.when(error):
             return False
-        return failed.retry_after is None or failed.retry_after <= self.longest_asked
+        return error.retry_after is None or error.retry_after <= self.longest_asked
 
 
 class RetryingModel(ModelWrapper):
-    """A model whose failed calls are made again as `retry` says; watchers are told by a `Retrying` event."""
+    """A model whose failed calls are retried as `retry` says. Observers get a `Retrying` event before each retry."""
 
     def __init__(self, model: Model, retry: Retry) -> None:
         super().__init__(model)
@@ -78,60 +78,60 @@ class RetryingModel(ModelWrapper):
 
     @property
     def info(self) -> ModelInfo:
-        """The wrapped model's info. An agent adds no retries to those that are made here."""
+        """The wrapped model's info, with `makes_retries`, so that an agent adds no retries of its own."""
         return replace(super().info, makes_retries=True)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """The first reply that comes. Raises the last error when no further attempt is allowed."""
-        import tenacity  # noqa: F401  not at the first failure: that may be that no file can be opened any more
+        """The reply of the first attempt that succeeds. Raises the last error when no further attempt is allowed."""
+        import tenacity  # noqa: F401  before the first failure, which may be that no more files can be opened
 
         try:
             return await self.model.reply(request, on_delta)  # most calls succeed, and need no machinery
         except Exception as error:
             if self.retry.attempts < 2 or not self.retry.may_retry(error):
                 raise
-            return await _Again(self, error, on_delta, on_delta or request.on_retry).reply(request)
+            return await _Attempts(self, error, on_delta, on_delta or request.on_retry).reply(request)
 
 
-class _Again:
+class _Attempts:
     """The attempts after the first failure of a call."""
 
     def __init__(
         self,
         owner: RetryingModel,
-        failed: Exception,
+        error: Exception,
         on_delta: DeltaSink | None,
-        tell: Callable[[Retrying], Awaitable[None]] | None,
+        on_retry: Callable[[Retrying], Awaitable[None]] | None,
     ) -> None:
-        self._model, self._retry, self._on_delta, self._tell = owner.model, owner.retry, on_delta, tell
-        self._failed: Exception | None = failed
-        self._lost = FailedAttempts()
+        self._model, self._retry, self._on_delta, self._on_retry = owner.model, owner.retry, on_delta, on_retry
+        self._first_error: Exception | None = error
+        self._failed_attempts = FailedAttempts()
         self._unsent = 0
-        self._began = time.monotonic() - getattr(failed, "waited", 0.0)
+        self._began = time.monotonic() - getattr(error, "waited", 0.0)
 
     async def reply(self, request: ModelRequest) -> ModelReply:
         retrying = self._retrying()
         try:
             reply: ModelReply = await retrying(self._attempt, request)
         except BaseException as error:
-            self._lost.waited += _slept(retrying)
-            self._lost.attach_to(error)
+            self._failed_attempts.waited += _slept(retrying)
+            self._failed_attempts.attach_to(error)
             raise
-        self._lost.waited += _slept(retrying)
-        return self._lost.add_to(reply)
+        self._failed_attempts.waited += _slept(retrying)
+        return self._failed_attempts.add_to(reply)
 
     async def _attempt(self, request: ModelRequest) -> ModelReply:
         try:
-            if self._failed:
-                failed, self._failed = self._failed, None
-                raise failed
+            if self._first_error:
+                first, self._first_error = self._first_error, None
+                raise first
             return await self._model.reply(request, self._on_delta)
         except BaseException as error:
-            self._lost.add(error)
-            if isinstance(error, CircuitOpen) and self._unsent < _REFUSALS:
+            self._failed_attempts.add(error)
+            if isinstance(error, CircuitOpen) and self._unsent < _MAX_UNSENT:
                 self._unsent += 1
             if isinstance(error, ModelError) and request.before_retry:
-                request.before_retry(self._lost.spent)
+                request.before_retry(self._failed_attempts.spent)
             raise
 
     def _retrying(self) -> AsyncRetrying:
@@ -144,23 +144,23 @@ class _Again:
             asked = getattr(_failure(state), "retry_after", None)
             return backoff(state) if asked is None else float(asked)
 
-        def is_over(state: RetryCallState) -> bool:
-            since = time.monotonic() - self._began - self._lost.waited
-            return state.attempt_number - self._unsent >= retry.attempts or since + state.upcoming_sleep > retry.total
+        def stop(state: RetryCallState) -> bool:
+            elapsed = time.monotonic() - self._began - self._failed_attempts.waited
+            return state.attempt_number - self._unsent >= retry.attempts or elapsed + state.upcoming_sleep > retry.total
 
-        async def tell(state: RetryCallState) -> None:
-            failed = _failure(state)
+        async def on_retry(state: RetryCallState) -> None:
+            error = _failure(state)
             attempt, seconds = state.attempt_number, state.upcoming_sleep
-            text = f"{type(failed).__name__}: {failed}"
-            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, kind_of(failed))
-            if self._tell:
-                await self._tell(Retrying(attempt, seconds, text))
+            text = f"{type(error).__name__}: {error}"
+            log.info("attempt %d failed, the next one is in %.1f s: %s", attempt, seconds, kind_of(error))
+            if self._on_retry:
+                await self._on_retry(Retrying(attempt, seconds, text))
 
         return tenacity.AsyncRetrying(
-            stop=is_over,
+            stop=stop,
             wait=wait,
             retry=tenacity.retry_if_exception(retry.may_retry),
-            before_sleep=tell,
+            before_sleep=on_retry,
             sleep=retry.sleep,
             reraise=True,
         )

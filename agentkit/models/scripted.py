@@ -19,7 +19,7 @@ ScriptItem: TypeAlias = str | ToolCall | Sequence[ToolCall] | Assistant | ModelR
 
 
 def call(name: str, /, **arguments: Any) -> ToolCall:
-    """A tool call for a script: `call("get_weather", city="Paris")`. Its id is given when it is sent."""
+    """A tool call for a script: `call("get_weather", city="Paris")`. It gets its id when it is sent."""
     return ToolCall("", name, json.dumps(arguments))
 
 
@@ -30,15 +30,15 @@ def as_assistant(item: str | ToolCall | Sequence[ToolCall] | Assistant, turn: in
     message = (
         item if isinstance(item, Assistant) else Assistant(tool_calls=(item,) if isinstance(item, ToolCall) else tuple(item))
     )
-    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{place}") for place, c in enumerate(message.tool_calls))
+    calls = tuple(c if c.id else replace(c, id=f"call_{turn:02}_{index}") for index, c in enumerate(message.tool_calls))
     return replace(message, tool_calls=calls)
 
 
 class ScriptedModel:
-    """Answers each request with the next item of `script`, or with what a function of the request returns.
+    """Answers each request with the next item of `script`, or with the result of a function of the request.
 
-    The requests it saw are in `.requests`, each with a copy of the messages. An exception in the script is raised.
-    A script that is used up raises `AgentError`, which names the number of replies that it had.
+    `.requests` are the requests so far, each with a copy of the messages. An exception in the script is raised. A request after
+    the end of the script raises `AgentError`, which gives the number of replies in the script.
     """
 
     def __init__(self, script: Iterable[ScriptItem] | Callable[[ModelRequest], ScriptItem]) -> None:
@@ -56,7 +56,7 @@ class ScriptedModel:
         return self._script[len(self.requests) - 1]
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
-        """The next item, whole; with `on_delta` its text, reasoning and arguments are also sent in small pieces."""
+        """The next item as a whole reply. With `on_delta`, its text, reasoning and arguments are also sent in small pieces."""
         frozen = ModelRequest(tuple(request.messages), request.tools, request.tool_choice, request.settings)
         self.requests.append(frozen)
         item = self._answer(frozen)
@@ -67,11 +67,11 @@ class ScriptedModel:
             message = as_assistant(item, len(self.requests))  # type: ignore[arg-type]
             reply = ModelReply(message, Usage(requests=1), "tool_calls" if message.tool_calls else "stop", "scripted")
         if on_delta:
-            await _show(reply.message, on_delta)
+            await _stream(reply.message, on_delta)
         return reply
 
 
-async def _show(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
+async def _stream(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
     for piece in _pieces(message.reasoning, size):
         await on_delta(ReasoningDelta(piece))
     for piece in _pieces(message.text, size):
@@ -82,4 +82,4 @@ async def _show(message: Assistant, on_delta: DeltaSink, size: int = 8) -> None:
 
 
 def _pieces(text: str, size: int) -> list[str]:
-    return [text[at : at + size] for at in range(0, len(text), size)]
+    return [text[start : start + size] for start in range(0, len(text), size)]

@@ -1,4 +1,4 @@
-"""What a server counted of one reply: tokens, and sometimes money, whichever of the known names it has. Pure."""
+"""The usage of one reply as the server counted it: tokens and sometimes cost, under any of the known names. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from ..messages import Usage
 
-__all__ = ["answer_tokens", "cost_told", "count", "merged_usage", "read_usage"]
+__all__ = ["answer_tokens", "count", "merged_usage", "read_usage", "reported_cost"]
 
-_LARGEST = 2**53
+_MAX_COUNT = 2**53
 _ANSWER = ("completion_tokens", "output_tokens")
 
 
 def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The counts of two chunks of one stream as one.
+    """Merges the counts of two chunks of one stream.
 
-    Servers repeat their counts in each chunk, split them over two, and send zeros before or after the real ones. So the last
-    count of each field that is not zero stands, and nothing is added up.
+    Servers repeat their counts in each chunk, split them over two chunks, or send zeros before or after the real ones. So the
+    last count of each field that is not zero is kept, and nothing is added up.
     """
     if not before:
         return usage
@@ -32,60 +32,60 @@ def merged_usage(before: Mapping[str, Any] | None, usage: Mapping[str, Any]) -> 
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
-    """The counts of one reply; a missing or odd count is 0.
+    """The counts of one reply; a missing or invalid count is 0.
 
-    Where the total is more than prompt and answer, or the thinking more than the answer, the server counts its thinking beside
-    its answer (xAI, Gemini): it is billed as output, so it counts as output here.
+    Some servers count thinking separately from the answer (xAI, Gemini). Then the total exceeds prompt and answer, or thinking
+    exceeds the answer. Thinking is billed as output, so it is added to the output.
     """
     if not usage:
         return Usage(requests=1)
     prompt = _mapping(usage, "prompt_tokens_details", "input_tokens_details")
     answer = _mapping(usage, "completion_tokens_details", "output_tokens_details")
-    sent, written = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
+    prompt_tokens, answered = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
     cached = count(_first(prompt, "cached_tokens"))
     cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
-    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic's names: the prompt without its cache
-        sent += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
-    beside = max(0, count(usage.get("total_tokens")) - sent - written) if sent else 0
+    if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic counts without the cache
+        prompt_tokens += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
+    separate = max(0, count(usage.get("total_tokens")) - prompt_tokens - answered) if prompt_tokens else 0
     thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
-    if cached > sent:  # a prompt that is counted without its cached part
-        sent, beside = sent + beside, 0
-    if thought > written:
-        beside = max(beside, thought)
+    if cached > prompt_tokens:  # the server counts the prompt without its cached part
+        prompt_tokens, separate = prompt_tokens + separate, 0
+    if thought > answered:
+        separate = max(separate, thought)
     return Usage(
         requests=1,
-        input_tokens=sent,
-        output_tokens=written + beside,
-        cache_read_tokens=min(sent, cached),
-        reasoning_tokens=min(written + beside, thought),
+        input_tokens=prompt_tokens,
+        output_tokens=answered + separate,
+        cache_read_tokens=min(prompt_tokens, cached),
+        reasoning_tokens=min(answered + separate, thought),
     )
 
 
 def answer_tokens(usage: Mapping[str, Any] | None) -> int:
-    """The tokens of the answer, without thinking that stands beside them."""
+    """The tokens of the answer, without thinking that is counted separately."""
     return count(_first(usage, *_ANSWER)) if usage else 0
 
 
-def cost_told(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
-    """The US dollars that stand at this path in the usage; None where there are none."""
+def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
+    """The cost in US dollars at this path in the usage; None if there is none."""
     found: Any = usage
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
-    is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _LARGEST
+    is_money = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < _MAX_COUNT
     return float(found) if path and is_money else None
 
 
 def count(value: Any) -> int:
-    """A count as a whole number of at least 0; anything else is 0."""
+    """The value as a whole number of at least 0; 0 for anything else."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         return 0
-    return number if 0 <= number <= _LARGEST else 0
+    return number if 0 <= number <= _MAX_COUNT else 0
 
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that counts something."""
+    """The first of these fields whose value is not zero or empty."""
     for name in names:
         if value := data.get(name):
             return value

@@ -1,7 +1,7 @@
-"""Requests of the chat-completions API, as bytes. Pure; with `replies.py` the only place that names its JSON keys.
+"""Requests of the chat-completions API, as bytes. Pure. Only this module and `replies.py` name the API's JSON keys.
 
-A body is a head (model, settings, sorted tools) and the messages. The head is the same bytes for the same request
-settings, and a message is encoded once, so the prompt's prefix is stable byte for byte.
+A body is a head (model, settings, sorted tools) and the messages. The same settings give the same bytes of the head, and each
+message is encoded once. So the prompt's prefix is stable byte for byte.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def encode_message(
     call_id: Callable[[str], str] | None = None,
     origin: str | None = None,
 ) -> bytes:
-    """One message as JSON bytes. `call_id` maps ids to those that the server takes. Opaque fields of a reply and its calls
-    are written if they are of this `origin`.
+    """One message as JSON bytes.
 
-    `reasoning_back` names the field that takes the thinking text back. It then stands on every assistant message, empty if
-    there was none: DeepSeek refuses a tool turn without it, and accepts an empty one.
+    `call_id` maps ids to ids that the server accepts. Opaque fields of a reply and its calls are included if they have this
+    `origin`. `reasoning_back` names the field in which the thinking text is sent back. Every assistant message then has the
+    field, empty if there was no thinking: DeepSeek refuses a tool turn without it, and accepts an empty one.
     """
     match message:
         case System() | User():
@@ -80,7 +80,7 @@ def _call(call: ToolCall, call_id: Callable[[str], str] | None, *, is_ours: bool
 
 
 def _short(arguments: str) -> str:
-    """Arguments as they go back: none where they were too long to be read, as no server takes the prompt with them."""
+    """The arguments to send back: none if they were too long to be parsed, since no server would accept the prompt."""
     return arguments if len(arguments) <= LONGEST_TEXT else "{}"
 
 
@@ -103,7 +103,7 @@ def _clean(data: Any) -> Any:
 
 
 def head(request: ModelRequest, profile: Profile, model: str, *, stream: bool) -> bytes:
-    """The body up to the first message. Raises `SettingsError` for what the profile does not allow."""
+    """The body up to the first message. Raises `SettingsError` if the profile does not allow a setting."""
     check(request, profile)
     settings = request.settings
     forced = request.tool_choice not in ("auto", "none")
@@ -138,9 +138,9 @@ def _thinking(profile: Profile, thinking: bool | None, effort: str | None) -> di
         return dict(profile.thinking_off)
     fields = dict(profile.thinking_on) if thinking else {}
     if effort and profile.effort_in:
-        *outer, last = profile.effort_in
+        *parents, last = profile.effort_in
         inner = fields
-        for key in outer:
+        for key in parents:
             inner[key] = inner = dict(inner.get(key, {}))
         inner[last] = profile.effort_names.get(effort, effort)
     return fields
@@ -172,7 +172,7 @@ def _strict(tool: ToolSpec, profile: Profile) -> dict[str, Any]:
 
 
 def _tool(tool: ToolSpec, parameters: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
-    """A tool without a description is described by its name: Bedrock refuses an empty text, and templates may need one."""
+    """A tool without a description gets its name as description: Bedrock refuses an empty one, and templates may need one."""
     name = wire_name(tool.name)
     description = tool.description if tool.description.strip() else name
     function = {"name": name, "description": description, "parameters": parameters}
@@ -190,7 +190,7 @@ def _tool_choice(choice: str, profile: Profile) -> str | Mapping[str, Any]:
 
 
 def check(request: ModelRequest, profile: Profile) -> None:
-    """Raise `SettingsError` where the request breaks a limit of the server, naming the field, the value and the range."""
+    """Raise `SettingsError` if the request breaks a limit of the server. The message has the field, value and allowed range."""
     settings: ModelSettings = request.settings
     found = _check_thinking(settings, profile)
     if settings.max_tokens and profile.max_tokens and settings.max_tokens > profile.max_tokens:
@@ -207,23 +207,23 @@ def check(request: ModelRequest, profile: Profile) -> None:
     if request.tool_choice == "required" and not request.tools:
         found.append(("tool_choice", "required", "auto or none, as there are no tools"))
     if found:
-        raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {span}" for name, value, span in found))
+        raise SettingsError("; ".join(f"{name} is {value}; {profile.name} allows {allowed}" for name, value, allowed in found))
 
 
 def _check_thinking(settings: ModelSettings, profile: Profile) -> list[tuple[str, object, str]]:
     found: list[tuple[str, object, str]] = []
-    elsewhere = "only None (a field of the server's own can go into extra_body)"
+    only_none = "only None (a field of the server's own can go into extra_body)"
     if settings.thinking and not profile.thinking_on and not profile.effort_in:
-        found.append(("thinking", True, elsewhere))
+        found.append(("thinking", True, only_none))
     if settings.thinking is False and not profile.thinking_off:
-        found.append(("thinking", False, elsewhere))
+        found.append(("thinking", False, only_none))
     if settings.reasoning_effort and not profile.effort_in:
-        found.append(("reasoning_effort", settings.reasoning_effort, elsewhere))
+        found.append(("reasoning_effort", settings.reasoning_effort, only_none))
     return found
 
 
 def body(head_bytes: bytes, messages: Sequence[Message], profile: Profile, encode: Callable[[Any], bytes]) -> bytes:
-    """The whole request body. A message that has its bytes already is not encoded again."""
+    """The whole request body. A message that was already encoded for this profile is not encoded again."""
     if not profile.user_after_tool:
         messages = _bridged(messages)
     return head_bytes + b",".join([message.encoded(profile, encode) for message in messages]) + b"]}"
@@ -239,9 +239,9 @@ def _bridged(messages: Sequence[Message]) -> list[Message]:
 
 
 def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages with the word json in the system message, as `json_object` needs it somewhere in the prompt.
+    """The messages with the word "json" in the system message, since `json_object` needs it somewhere in the prompt.
 
-    Only the first message is looked at, so that the choice is the same at every step of a run.
+    Only the first message is checked, so that the result is the same at every step of a run.
     """
     first = messages[0] if messages else None
     if isinstance(first, User) and "json" in first.content.lower():
@@ -252,7 +252,7 @@ def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:
     return [_ASK_FOR_JSON, *messages]
 
 
-@lru_cache(maxsize=16)  # the same message each time, so its bytes are made once
+@lru_cache(maxsize=16)  # returns the same message object each time, so it is encoded only once
 def _asking_for_json(system: System) -> System:
     if "json" in system.content.lower():
         return system

@@ -11,7 +11,7 @@ __all__ = ["ModelWrapper"]
 
 
 class ModelWrapper:
-    """A model round another one. A subclass overrides `reply`; everything else is the wrapped model's.
+    """A model that wraps another one. A subclass overrides `reply`; everything else is forwarded to the wrapped model.
 
         class Counting(ModelWrapper):
             count = 0
@@ -20,9 +20,9 @@ class ModelWrapper:
                 self.count += 1
                 return await self.model.reply(request, on_delta)
 
-    `info`, `aclose` and every public attribute that the wrapper does not have itself are forwarded to `model`. A wrapper
-    with an `__init__` of its own calls `super().__init__(model)`. A copy of a wrapper shares the model, as copies do; a
-    deep copy and a pickle contain the model, if it allows them.
+    `info`, `aclose` and every public attribute that the wrapper does not define are forwarded to `model`. A wrapper with its
+    own `__init__` calls `super().__init__(model)`. A copy of a wrapper shares the model. A deep copy or a pickle contains the
+    model, if the model supports that.
     """
 
     def __init__(self, model: Model) -> None:
@@ -33,7 +33,7 @@ class ModelWrapper:
 
     @property
     def info(self) -> ModelInfo:
-        """What the wrapped model tells about itself. Override it with `dataclasses.replace(super().info, ...)`."""
+        """The wrapped model's info. Override it with `dataclasses.replace(super().info, ...)`."""
         return info_of(self.model)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:

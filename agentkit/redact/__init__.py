@@ -1,4 +1,4 @@
-"""Secrets out of a text before a model, or a log, sees it: by the form of a key, and by the name that stands before a value."""
+"""Removes secrets from a text before a model or a log sees it: by the form of a key, and by the name before a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEGIN = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
 _HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
-"""A hash of a password, as crypt writes it."""
+"""A password hash in crypt's format."""
 _MARKS = (
     "sig",
     "hooks.",
@@ -49,10 +49,11 @@ _AFTER_A_HEAD = r"""(?ix)
 
 
 def redact(text: str) -> str:
-    """The text with passwords, keys and tokens replaced by `[redacted]`; what stands before a value stays readable.
+    """The text with passwords, keys and tokens replaced by `[redacted]`. Names before the values stay readable.
 
-    It knows forms of keys, private keys, credentials in URLs and headers, and values after a name such as `password=`. A secret
-    of another form passes, and so does one that reads like a word of a sentence. It takes time in proportion to the text.
+    It recognizes known forms of keys, private keys, credentials in URLs and headers, and values after a name such as
+    `password=`. It misses secrets of other forms, and secrets that read like a word in a sentence. Its time is linear in the
+    text.
     """
     if "PRIVATE KEY" in text:
         text = _without_private_keys(text)
@@ -86,9 +87,9 @@ def _without_private_keys(text: str) -> str:
 
 
 def _without_login(found: re.Match[str]) -> str:
-    """An address without the password, or the token, before its host."""
+    """A URL without the password or token before its host."""
     scheme, rest = found["scheme"], found["rest"]
-    authority = rest.partition("/")[0] if scheme.lower() in _HTTP else rest  # elsewhere people write passwords as they are
+    authority = rest.partition("/")[0] if scheme.lower() in _HTTP else rest  # other schemes often have unescaped passwords
     login, at, host = authority.rpartition("@")
     user, _, password = login.partition(":")
     is_login = at and "/" not in user and "@" not in user and not host.startswith("sha256:")
@@ -96,7 +97,7 @@ def _without_login(found: re.Match[str]) -> str:
 
 
 def _without_credentials(found: re.Match[str]) -> str:
-    """What follows "Bearer" or "Basic" where it is a credential: of "Basic", a user and a password in base64."""
+    """Masks the credential after "Bearer" or "Basic". After "Basic", only a user and password in base64 count as one."""
     if found["kind"].lower() == "bearer":
         is_secret = is_random(found["value"])
     else:

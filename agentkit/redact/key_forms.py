@@ -1,7 +1,7 @@
-"""Keys that are known by their form alone: the prefixes that services give them, and a few whole shapes.
+"""Keys that are recognized by their form alone: by the prefixes of services, and by a few complete patterns.
 
-Prefixes and lengths are those that services document, and those in the rules of gitleaks and detect-secrets. A
-minimum here is smaller than a real key, as a text may have been cut.
+Prefixes and lengths come from the services' documentation, and from the rules of gitleaks and detect-secrets. The min lengths
+are shorter than real keys, since a text may be cut.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _SURE = r"""
     vercel_blob_rw_
     GOCSPX- ya29\. HRKU-AA AT[AC]TT3 ATBB CFPAT- pypi-AgE lsv2_[a-z]{2}_ ops_eyJ  # Google, Heroku, Atlassian, PyPI, ...
 """
-"""Prefixes that stand for nothing else: eight characters after one are enough."""
+"""Prefixes with no other meaning: eight characters after one are enough."""
 
 _LIKELY = r"""
     sk- csk- gsk_ xai- nvapi- pplx- tvly- tgp_v1_ pcsk_ e2b_ rpa_ r8_ cpk_ jina_ wandb_v1_  # services of models
     apify_api_ esecret_ bb_live_ vck_ sbp_ sb_secret_ bkua_ cf[au]t_ pul- fo1_ fm[12][ar]?_
     napi_ ntn_ EZ[AT]K ico- tk-us- pnu_ dnkey- AQ\. bce-v3/ALTAK-
 """
-"""Prefixes of some names as well (`sk-learn`): what follows must be random."""
+"""Prefixes that also begin ordinary names (`sk-learn`): the rest must look random."""
 
 _WORDY = r"fw_ fc- pa- re_ key- key_ secret_ aio_ vcp_ pat- ls__ API-"
-"""Prefixes that are words: at least 16 letters and digits in a row must follow, with both among them."""
+"""Prefixes that are words: at least 16 letters and digits in a row must follow, with at least one of each."""
 
 _LETTERS = r"hf_ api_org_ npm_"
-"""Prefixes after which 16 letters or digits follow, with nothing between them."""
+"""Prefixes that at least 16 letters or digits must follow, with nothing in between."""
 
 _SHAPES = r"""
       (?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{12,}      # AWS
@@ -63,22 +63,22 @@ _SHAPES = r"""
     | [sp]k\.eyJ[\w-]{8,}\.[\w-]{10,}                       # Mapbox
 """
 _CANDIDATE = r"[\w.~:+/=-]{12,}"
-"""What may hold a key: most of a text does not, and need not be searched for each prefix."""
+"""Text that may contain a key. Most text does not match, and is not searched for each prefix."""
 _RUN = r"[A-Za-z0-9]+"
 _NUMBERED = r"[A-Za-z]?[a-z]+\d{1,4}|\d{1,4}[A-Za-z]?[a-z]+"
 _COUNTED = r"0?123456789|abcdefgh"
-"""Digits or letters in their order: no key, but an example of one."""
+"""Digits or letters in order: an example, not a key."""
 _LONG = r"(?=[A-Za-z0-9]{0,15}\d)(?=[0-9]{0,15}[A-Za-z])[A-Za-z0-9]{16}"
 
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern, compiled when it is first needed, as that takes longer than all else of an import."""
+    """The pattern, compiled on first use: compiling would take longer than the rest of the import."""
     return re.compile(pattern)
 
 
 def is_random(text: str) -> bool:
-    """Whether it looks as if drawn by chance: 16 letters and digits in a row, or 8 with both that are no word and a number."""
+    """Whether a text looks random: 16 letters and digits in a row, or 8 of both kinds that are not a word with a number."""
     return any(
         len(run) >= 16 or (len(run) >= 8 and not (run.isalpha() or run.isdigit() or compiled(_NUMBERED).fullmatch(run)))
         for run in compiled(_RUN).findall(text)
@@ -86,7 +86,7 @@ def is_random(text: str) -> bool:
 
 
 def hide_known_forms(text: str, mask: str) -> str:
-    """The text with the mask for each key."""
+    """The text with each key replaced by the mask."""
 
     def hidden(found: re.Match[str]) -> str:
         if found["likely"]:

@@ -1,4 +1,5 @@
-"""Secrets that are known by the name before them: `password=...`, `"token": "..."`, `--api-key ...`, `Authorization: ...`."""
+"""Secrets that are recognized by a name before them: `password=...`, `"token": "..."`, `--api-key ...`, `Authorization:
+...`."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from .key_forms import compiled, is_random
 __all__ = ["hide_named"]
 
 _Span: TypeAlias = tuple[int, int]
-_SEEN = 64
-"""Characters of a value by which it is judged. One that is hidden is hidden to its end."""
+_MAX_SEEN = 64
+"""Characters of a value that are examined. If the value is a secret, all of it is hidden."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -30,7 +31,7 @@ _LAST_WORD = r"[A-Z]?[a-z]+\Z|[A-Z]+\Z"
 _OPTION = r"(?i)(?:^|[\s\"'`=\[(])--?[a-z0-9_-]*\Z"
 _TAG = r"<[\w:.-]*\Z"
 _OF_KEYS = _words("""access account api auth encryption licence license master private secret signing subscription""")
-"""What stands before "key" where a secret is meant, in one name or as two words."""
+"""Words before "key" that make it a secret, in one name or as two words."""
 _OF_KEYS_JOINED = _OF_KEYS | _words("app client consumer function functions service shared storage virtual")
 _OF_PASS = _words(
     """admin api app auth basic db email ftp http imap key ldap login mail mongo my mysql pg postgres proxy rabbitmq redis
@@ -40,13 +41,13 @@ _OF_SECRETS = _words(
     """access api app auth bearer bot client consumer db deploy github gitlab hf id jwt npm oauth personal refresh security
     session shared signing slack user webhook"""
 )
-"""What stands before "token" or "secret" where nothing else can be meant."""
+"""Words before "token" or "secret" that can only mean a secret."""
 _NO_SECRETS = _words(
     """audio backward begin bos cancellation change cls continuation csrf current device end eos first forward image input
     last line lock mask new next output pad page pagination prev previous prompt public sep special start starting
     stop sub sync this unexpected unk word"""
 )
-"""What stands before "token" where none is meant that opens anything."""
+"""Words before "token" that make it something other than a credential."""
 
 # ---- values
 
@@ -62,7 +63,7 @@ _PAIR = rf"""(?ix)
     )
     (?:(?P<block>[|>][-+0-9]{{0,2}}[ \t]*\r?\n(?=[ \t]))|(?:b(?=["']))?(?P<quote>\\?["'`]|&quot;|&\#39;)?)
     (?P<scheme>{_SCHEME}\s+)?"""
-_SPOKEN = r"""(?ix)
+_IN_SENTENCE = r"""(?ix)
     (?=[ \t:"'`(])(?:[ \t]+(?:provided|given|is|was|of|used|supplied|value))?[ \t]{0,3}:?[ \t]{0,3}["'`(]{0,2}
     (?P<value>[A-Za-z0-9][\w+/=.~!@$*-]{7,511})"""
 _HEADER = rf"""(?ix)
@@ -80,7 +81,7 @@ _PROSE = _words(
     set should some str string that the this to token too true type undefined unexpected unknown unset updated use
     used using valid validation value was were when will with wrong would you your"""
 )
-"""Words with which a sentence about a secret goes on, and values that are none."""
+"""Words that continue a sentence about a secret, and values that are not secrets."""
 _INNOCENT = r"(?is)\[(?:redacted|api key)\].*|[*.x_#-]{3,}.{0,4}|[*.x_#-]+|[$%({\[<#@!?)}\]].*|[,;:]\s.*|[^A-Za-z0-9]*|n/?a"
 """Masks, placeholders, references to variables, punctuation."""
 _CODE = (
@@ -91,37 +92,37 @@ _CODE = (
 _VARIABLE = r"_?[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+|await"
 _TYPE = r"_?[A-Za-z.]*(?:Str|Secret|Key|Token|T|Password|Type|Provider|Params?|Credentials?)|[\w.]+\.[A-Z][A-Za-z]+"
 _ANNOTATION = r"[A-Z][\w.]*[ ]{1,3}[=|]"
-_PLACE = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
+_LOCATION = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
     word: str
     kind: Literal["strong", "weak"]
-    """A strong name means a secret only; a weak one is a word of other texts as well."""
+    """A strong name always means a secret. A weak name also occurs in ordinary text."""
     is_quoted: bool
     is_option: bool
-    """Whether it is an option of a command, `--name`."""
+    """Whether the name is a command's option, `--name`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
     seen: str
-    """Its beginning."""
+    """The beginning of the value."""
     link: str
-    """What stands between the name and the value: the name of a group of the pattern."""
+    """The separator between the name and the value: the name of a group in `_PAIR`."""
     is_bare: bool
-    """Whether it is in no quotes, element or block."""
+    """Whether the value is outside quotes, elements and blocks."""
     is_spaced: bool
-    """Whether there is white space round the sign before it."""
+    """Whether there is white space around the separator."""
     has_scheme: bool
-    """Whether a word such as "Bearer" stands before it."""
+    """Whether a word such as "Bearer" precedes the value."""
     is_last: bool
-    """Whether nothing follows it in its line."""
+    """Whether the value is the last text in its line."""
 
 
 def hide_named(text: str, mask: str) -> str:
-    """The text with the mask for each value that follows a secret's name."""
+    """The text with each value after a secret's name replaced by the mask."""
     pieces, done = list[str](), 0
     for name in compiled(_NAME).finditer(text):
         if name.start() >= done and (span := _secret_after(text, name)):
@@ -131,7 +132,7 @@ def hide_named(text: str, mask: str) -> str:
 
 
 def _secret_after(text: str, found: re.Match[str]) -> _Span | None:
-    """Where the secret stands that a name introduces."""
+    """The (start, end) of the secret after a name; None if there is none."""
     tail = compiled(_TAIL).match(text, found.end())
     if tail is None:
         return None
@@ -149,13 +150,13 @@ def _secret_after(text: str, found: re.Match[str]) -> _Span | None:
     name = _Name(word, kind, bool(tail["quote"]), is_option)
     pair = compiled(_PAIR).match(text, tail.end())
     if pair is None or (pair["gap"] and not is_option) or (pair["element"] and not compiled(_TAG).search(before)):
-        spoken = None if tail["quote"] else compiled(_SPOKEN).match(text, tail.end())
-        return spoken.span("value") if spoken and is_random(spoken["value"]) else None
+        in_sentence = None if tail["quote"] else compiled(_IN_SENTENCE).match(text, tail.end())
+        return in_sentence.span("value") if in_sentence and is_random(in_sentence["value"]) else None
     return _value_of(text, name, pair)
 
 
 def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
-    """The kind of a name, by what stands before it; None if it names no secret."""
+    """The kind of a name, by the text before it; None if it does not name a secret."""
     low = name.lower()
     if low.startswith("pass") and low != "pass":
         return "strong"
@@ -173,14 +174,14 @@ def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
 
 def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
     ending = "<" if pair["element"] else "block" if pair["block"] else pair["quote"] or ""
-    end = len(text) if ending == "<" else pair.end() + _SEEN
+    end = len(text) if ending == "<" else pair.end() + _MAX_SEEN
     seen = _until(ending).match(text, pair.end(), end)
     if seen is None:
         return None
     link = next(link for link in ("equals", "colon", "comma", "element", "gap") if pair[link])
-    shown = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
+    trimmed = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
     is_last = text[seen.end() : seen.end() + 1] in ("", "\n", "\r")
-    value = _Value(shown, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
+    value = _Value(trimmed, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
     if link == "colon" and not ending and compiled(_ANNOTATION).match(text, seen.start(), seen.end() + 4):
         return None
     if _is_innocent(name, value) or not _is_secret(name, value):
@@ -196,13 +197,13 @@ def _is_innocent(name: _Name, value: _Value) -> bool:
     is_password = name.word.startswith("pass")
     if not is_password and len(seen) < 3:
         return True
-    if compiled(_PLACE).match(seen) and (not is_password or (value.is_bare and value.link != "equals")):
+    if compiled(_LOCATION).match(seen) and (not is_password or (value.is_bare and value.link != "equals")):
         return True
     if not value.is_bare:
         return False
     if value.link == "equals" and value.is_spaced and compiled(_VARIABLE).fullmatch(seen):
         return True
-    is_number = seen.isdigit() and len(seen) <= 5  # a count, or a place in a text
+    is_number = seen.isdigit() and len(seen) <= 5  # a count or a position
     is_code = compiled(_CODE).fullmatch(seen) or compiled(_TYPE).fullmatch(seen)
     return bool(is_code) or (is_number and (name.kind == "weak" or value.link == "colon"))
 
@@ -220,14 +221,14 @@ def _is_secret(name: _Name, value: _Value) -> bool:
 
 
 def _is_no_word(seen: str) -> bool:
-    """Whether it has a digit or a sign in it, is of mixed case, or very long."""
+    """Whether the text contains a digit or a sign, has mixed case, or is very long."""
     letters = seen.replace("-", "").replace("_", "").replace("'", "")
     is_word = letters.isalpha() and (letters.islower() or letters.isupper() or letters.istitle())
     return not is_word or len(seen) >= 24
 
 
 def _in_header(text: str, start: int) -> _Span | None:
-    """Where the credentials of an Authorization header stand: after its scheme, or the whole of a quoted one."""
+    """The (start, end) of the credentials in an Authorization header: the text after its scheme, or all of a quoted value."""
     head = compiled(_HEADER).match(text, start)
     if head is None:
         return None
@@ -247,7 +248,7 @@ def _in_header(text: str, start: int) -> _Span | None:
 
 @cache
 def _until(ending: str) -> re.Pattern[str]:
-    """What stands before this ending: a quote, the end of a word (""), the end of an element ("<") or of a block."""
+    """A pattern of the text before this ending: a quote, the end of a word (""), of an element ("<") or of a block."""
     match ending:
         case "":
             return compiled(r"(?:[^\s\"'`,;&<>|%]|%(?!26))+")

@@ -1,4 +1,4 @@
-"""A run without the keys of its model: they are taken out of its events, and of pieces of text that come one by one."""
+"""Removes the keys of a run's model from its events, and from streamed pieces of text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Pieces", "Veil"]
 
 E = TypeVar("E", bound=Event)
 
-_SAID: dict[type[Any], tuple[str, ...]] = {
+_OUTSIDE_FIELDS: dict[type[Any], tuple[str, ...]] = {
     RunStarted: ("messages",),
     MessageAdded: ("message",),
     ModelReplied: ("message", "model", "finish_reason", "changed"),
@@ -38,36 +38,36 @@ _SAID: dict[type[Any], tuple[str, ...]] = {
     Retrying: ("error",),
     ToolProgress: ("data",),
 }
-"""The fields of events that something from outside is said in; what others hold came with one of these."""
+"""Event fields that hold text from outside. The texts in other fields were in one of these before."""
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     kind: tuple(field.name for field in fields(kind) if field.name != "role")
     for kind in (System, User, Assistant, ToolCall, ToolResult)
 }
-_DEPTH = 5
-"""How deep lists and dicts are looked into: a tool may report anything as its progress, also what holds itself."""
+_MAX_DEPTH = 5
+"""Max depth of lists and dicts that are searched. A tool may report any progress value, even one that contains itself."""
 
 
 class Veil:
-    """Hides the keys of a model, in whatever a run writes down, shows and sends."""
+    """Hides the keys of a model in everything that a run records, streams and sends."""
 
     def __init__(self, model: Any) -> None:
         self.hiders = info_of(model).hiders
 
     def hide(self, text: str, *, more_follows: bool = False) -> str:
-        """The text without the keys. More may follow a text that `more_follows`."""
+        """The text without the keys. `more_follows`: as in `Hider.hide`."""
         for hider in self.hiders:
             text = hider.hide(text, more_follows=more_follows)
         return text
 
     def over(self, event: E) -> E:
-        """The event without the keys: itself where it has none."""
-        said = _SAID.get(type(event)) if self.hiders else None
-        if said is None or not any(self._finds(getattr(event, name)) for name in said):
+        """The event without the keys; the same object if it contains none."""
+        names = _OUTSIDE_FIELDS.get(type(event)) if self.hiders else None
+        if names is None or not any(self._finds(getattr(event, name)) for name in names):
             return event
-        changed: E = self._changed(event, said)
+        changed: E = self._changed(event, names)
         return changed
 
-    def _finds(self, value: Any, depth: int = _DEPTH) -> bool:
+    def _finds(self, value: Any, depth: int = _MAX_DEPTH) -> bool:
         if isinstance(value, str):
             return any([hider.finds(value) for hider in self.hiders])  # noqa: C419  faster: there is one, as a rule
         if type(value) in (tuple, list):
@@ -76,52 +76,52 @@ class Veil:
             return depth > 0 and any(self._finds(item, depth - 1) for pair in value.items() for item in pair)
         return any([self._finds(getattr(value, name), depth - 1) for name in _FIELDS.get(type(value), ())])  # noqa: C419
 
-    def _changed(self, value: Any, names: Iterable[str], depth: int = _DEPTH) -> Any:
-        return replace(value, **{name: self._within(getattr(value, name), depth) for name in names})
+    def _changed(self, value: Any, names: Iterable[str], depth: int = _MAX_DEPTH) -> Any:
+        return replace(value, **{name: self._hidden(getattr(value, name), depth) for name in names})
 
-    def _within(self, value: Any, depth: int) -> Any:
+    def _hidden(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return self.hide(value)
         if not self._finds(value, depth):
             return value
         if type(value) in (tuple, list):
-            return type(value)(self._within(item, depth - 1) for item in value)
+            return type(value)(self._hidden(item, depth - 1) for item in value)
         if type(value) is dict:
-            return {self._within(name, depth - 1): self._within(item, depth - 1) for name, item in value.items()}
+            return {self._hidden(name, depth - 1): self._hidden(item, depth - 1) for name, item in value.items()}
         return self._changed(value, _FIELDS[type(value)], depth - 1)
 
 
 class Pieces:
-    """The pieces of one reply on their way to `show`. What may be the beginning of a key waits for the next piece."""
+    """Passes the pieces of one reply to `show`. Text that may be the beginning of a key is held back until the next piece."""
 
     def __init__(self, veil: Veil, show: DeltaSink) -> None:
         self._hiders, self._veil, self._show = veil.hiders, veil, show
-        self._held: TextDelta | ReasoningDelta | ToolArgsDelta | None = None
+        self._pending: TextDelta | ReasoningDelta | ToolArgsDelta | None = None
 
     def show(self, delta: Delta) -> Awaitable[None]:
-        """Show a piece, as far as it can be shown."""
+        """Pass on a piece, except for text that must be held back."""
         return self._take(delta) if self._hiders else self._show(delta)
 
     async def _take(self, delta: Delta) -> None:
-        if isinstance(delta, Retrying):  # what was shown does not count
-            self._held = None
+        if isinstance(delta, Retrying):  # the earlier pieces are void
+            self._pending = None
             await self._show(self._veil.over(delta))
             return
-        if self._held is not None and _channel(self._held) != _channel(delta):
+        if self._pending is not None and _channel(self._pending) != _channel(delta):
             await self.end()
-        if self._held is not None:
-            delta = replace(delta, text=self._held.text + delta.text)
+        if self._pending is not None:
+            delta = replace(delta, text=self._pending.text + delta.text)
         text = self._veil.hide(delta.text, more_follows=True)
-        kept = max(hider.begun(text) for hider in self._hiders)
-        self._held = replace(delta, text=text[len(text) - kept :]) if kept else None
+        kept = max(hider.partial_at_end(text) for hider in self._hiders)
+        self._pending = replace(delta, text=text[len(text) - kept :]) if kept else None
         if kept < len(text) or not text:
             await self._show(delta if text == delta.text and not kept else replace(delta, text=text[: len(text) - kept]))
 
     async def end(self) -> None:
-        """Show what waits: no more of it will come."""
-        held, self._held = self._held, None
-        if held is not None:
-            await self._show(replace(held, text=self._veil.hide(held.text)))
+        """Pass on the text that was held back: the reply has ended."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            await self._show(replace(pending, text=self._veil.hide(pending.text)))
 
 
 def _channel(delta: TextDelta | ReasoningDelta | ToolArgsDelta) -> tuple[type, int]:

@@ -3,7 +3,7 @@
 - a function: `signature` describes it, with `annotations`, `context`, `docstrings` and `generator`
 - a model's text: `parse` reads it (`repair`, `unwrap`), converts it (`coerce`) and validates it (`validate`)
 - a server's limits: `loosen` and `strict` rewrite a schema
-- all of them look at a schema through `node`
+- `node` is the view of a schema that all of them use
 """
 
 from __future__ import annotations

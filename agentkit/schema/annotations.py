@@ -1,4 +1,4 @@
-"""The annotations of a function: evaluated, and with those replaced that pydantic refuses or reads in another way."""
+"""The annotations of a function: evaluated, and replaced if pydantic refuses them or reads them differently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 
 def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a callable: behind partials, decorators and `__call__`."""
+    """The function that carries a callable's annotations, without partials, decorators and `__call__`."""
     while isinstance(inspect.unwrap(fn), functools.partial):
         fn = inspect.unwrap(fn).func
     fn = inspect.unwrap(fn)
@@ -33,9 +33,9 @@ def annotated_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any]:
-    """The types of the parameters, or with `result` that of the `return`.
+    """The types of the parameters, or with `result` the type of the `return`.
 
-    An annotation that cannot be evaluated has the error in the place of the type.
+    If an annotation cannot be evaluated, its value is the error.
     """
     source = annotated_function(fn)
     if inspect.isclass(source):
@@ -48,40 +48,41 @@ def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any
     try:
         return _evaluated(wanted, known, None)
     except Exception:  # noqa: BLE001  an annotation may be any code, and may use local names
-        around = _enclosing_names(source)
-        return {name: _evaluated_or_error(name, hint, known, around) for name, hint in wanted.items()}
+        enclosing = _enclosing_names(source)
+        return {name: _evaluated_or_error(name, hint, known, enclosing) for name, hint in wanted.items()}
 
 
-def _evaluated(annotations: dict[str, Any], known: dict[str, Any], around: dict[str, Any] | None) -> dict[str, Any]:
+def _evaluated(annotations: dict[str, Any], known: dict[str, Any], enclosing: dict[str, Any] | None) -> dict[str, Any]:
     holder = types.SimpleNamespace(__annotations__=annotations)
-    return typing.get_type_hints(holder, known, around, include_extras=True)
+    return typing.get_type_hints(holder, known, enclosing, include_extras=True)
 
 
-def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], around: dict[str, Any]) -> Any:
+def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], enclosing: dict[str, Any]) -> Any:
     try:
-        return _evaluated({name: hint}, known, around)[name]
+        return _evaluated({name: hint}, known, enclosing)[name]
     except Exception as error:  # noqa: BLE001
         return error
 
 
 def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Its type parameters, and the local names of the enclosing functions and classes that are on the stack now."""
-    around = getattr(fn, "__qualname__", "").split(".")[:-1]
+    """The function's type parameters, and the local names of its enclosing functions and classes on the current stack."""
+    enclosing = getattr(fn, "__qualname__", "").split(".")[:-1]
     names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
-        if code.co_name in around and code.co_filename == getattr(fn, "__code__", code).co_filename:
+        if code.co_name in enclosing and code.co_filename == getattr(fn, "__code__", code).co_filename:
             names = {**frame.f_locals, **names}
         frame = frame.f_back
     return names
 
 
 def described_as(annotation: Any) -> Any:
-    """The annotation with its parts replaced; the same object if none of them needs it.
+    """The annotation in the form that pydantic accepts; the same object if nothing is replaced.
 
-    `Iterable` becomes a list (pydantic's is lazy, and would fail in the middle of the function), `LiteralString` a string, the
-    Enum members in a `Literal` their values, and before Python 3.12 `typing.TypedDict` the one that pydantic takes.
+    `Iterable` becomes a list: pydantic's own is lazy, and would fail in the middle of the function. `LiteralString` becomes a
+    string. Enum members in a `Literal` become their values. Before Python 3.12, `typing.TypedDict` becomes the one of
+    `typing_extensions`.
     """
     if annotation is typing.LiteralString:
         return str
@@ -133,18 +134,18 @@ def _converted(kind: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def _literal(annotation: Any, options: tuple[Any, ...]) -> Any:
-    """JSON holds an Enum's values, not its members."""
-    members = {_kept(option.value): option for option in options if isinstance(option, enum.Enum)}
+    """A `Literal` with the values of Enum members, since JSON has the values. Validated values become members again."""
+    members = {_typed_key(option.value): option for option in options if isinstance(option, enum.Enum)}
     if not members or not all(isinstance(option.value, str | int) for option in members.values()):
         return annotation
     values = [option.value if isinstance(option, enum.Enum) else option for option in options]
-    if len({*map(_kept, values)}) < len(options):
+    if len({*map(_typed_key, values)}) < len(options):
         raise TypeError(f"two of the values of {annotation} are written the same")
-    return _converted(Literal[tuple(values)], lambda value: members.get(_kept(value), value))
+    return _converted(Literal[tuple(values)], lambda value: members.get(_typed_key(value), value))
 
 
-def _kept(value: Any) -> tuple[type, Any]:
-    """A value as a key of a dict in which true is not 1."""
+def _typed_key(value: Any) -> tuple[type, Any]:
+    """A dict key for the value that distinguishes true from 1."""
     return type(value), value
 
 

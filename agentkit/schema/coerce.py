@@ -1,7 +1,7 @@
-"""Conversion of values that nearly fit a JSON Schema, where it loses nothing and has one possible meaning.
+"""Converts values that nearly fit a JSON Schema, if the conversion loses nothing and has only one possible meaning.
 
-Where the schema admits a string, a string stays as it is: '007' for a string parameter is not a number. Only the keywords that
-pydantic writes are known.
+If the schema admits a string, a string is never converted: '007' for a string parameter is not a number. Only keywords that
+pydantic generates are supported.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["bare_words", "coerce"]
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,300})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
-_SEVERAL = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
+_LIST_LIKE = re.compile(r"[,;|\n\r\t，、；]|\A\s*[\"'].*[\"']\s*\Z", re.DOTALL)
 _MAX_NOTES = 50
-"""Conversions that are named."""
-_NO: Any = object()
+"""Max conversions that are listed."""
+_NOT_CONVERTED: Any = object()
 
 
 def coerce(value: Any, nodes: Nodes) -> tuple[Any, tuple[str, ...]]:
-    """The converted value, and a note of each conversion with its path. What cannot be converted stays as it is."""
+    """The converted value, and a note of each conversion with its path. Values that cannot be converted stay unchanged."""
     made, notes = _Coercion(nodes).convert(value, nodes.schema, None)
     return made, tuple(notes)
 
 
 def bare_words(value: Any) -> list[str]:
-    """The words without quotes in a value."""
+    """The `BareWord`s in a value."""
     found, left = [], [value]
     while left:
         match left.pop():
@@ -50,24 +50,24 @@ def bare_words(value: Any) -> list[str]:
 
 
 class _Coercion:
-    """Converts one value. `wraps` says whether a single value may become a list of it."""
+    """Converts one value. `wraps` says whether a single value may become a list of one."""
 
     def __init__(self, nodes: Nodes, *, wraps: bool = True, matcher: Matcher | None = None) -> None:
         self._nodes, self._wraps = nodes, wraps
         self._matcher = matcher or Matcher(nodes)
-        self._made: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
+        self._converted: dict[tuple[int, int, bool, frozenset[int]], tuple[Any, list[str], Any]] = {}
         self._wrapping: frozenset[int] = frozenset()
-        self._plain: _Coercion | None = None
+        self._without_wrapping: _Coercion | None = None
 
     def convert(self, value: Any, part: Any, path: Path, *, is_item: bool = False) -> tuple[Any, list[str]]:
-        """The value, converted if one conversion fits, and its notes. An item of a list does not become a list."""
+        """The value, converted if exactly one conversion fits, and its notes. A list's item never becomes a list itself."""
         node = self._nodes.of(part)
         if not isinstance(value, list | dict):
             return self._convert(value, node, path, is_item)
-        place = id(value), id(node), is_item, self._wrapping
-        if place not in self._made:  # the value is kept, so that its id stays its own
-            self._made[place] = *self._convert(value, node, path, is_item), value
-        return self._made[place][:2]
+        key = id(value), id(node), is_item, self._wrapping
+        if key not in self._converted:  # storing the value keeps its id from being reused
+            self._converted[key] = *self._convert(value, node, path, is_item), value
+        return self._converted[key][:2]
 
     def _convert(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
         if node.branches:
@@ -80,23 +80,23 @@ class _Coercion:
             return _whole_number(value, node, path)
         for name in node.types:
             made, notes = self._as(name, value, node, path, is_item)
-            if made is not _NO and self._matcher.matches_node(made, node):
+            if made is not _NOT_CONVERTED and self._matcher.matches_node(made, node):
                 return made, [*notes, f"{format_path(path, 'arguments')}: {type_of(value)} taken as {name}"]
         return value, []
 
     def _union(self, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """The value as its branches convert it; unchanged if it matches one of them, or if they disagree."""
+        """The value as its branches convert it; unchanged if it matches a branch, or if the branches disagree."""
         branches = node.branches_for(value)
         matching = [branch for branch in branches if self._matcher.matches(value, branch)]
-        if self._plain is None:
-            self._plain = _Coercion(self._nodes, wraps=False, matcher=self._matcher) if self._wraps else self
-        found = self._plain._conversions(value, matching or [*branches], path, is_item)
-        if not found and self._wraps:  # a list of one is the last resort
+        if self._without_wrapping is None:
+            self._without_wrapping = _Coercion(self._nodes, wraps=False, matcher=self._matcher) if self._wraps else self
+        found = self._without_wrapping._conversions(value, matching or [*branches], path, is_item)
+        if not found and self._wraps:  # wrapping in a list is the last resort
             found = self._conversions(value, [*branches], path, is_item)
         return found[0] if len(found) == 1 else (value, [])
 
     def _conversions(self, value: Any, branches: list[Any], path: Path, is_item: bool) -> list[tuple[Any, list[str]]]:
-        """The different values that the branches make of this one, each with its notes."""
+        """The distinct values that the branches convert this one to, each with its notes."""
         found: dict[Any, tuple[Any, list[str]]] = {}
         for branch in branches:
             made, notes = self.convert(value, branch, path, is_item=is_item)
@@ -132,18 +132,18 @@ class _Coercion:
             items.append(made)
             _note(notes, more)
         if node.is_set:
-            once = list({key_of(item): item for item in reversed(items)}.values())[::-1]
-            if len(once) < len(items):
+            unique = list({key_of(item): item for item in reversed(items)}.values())[::-1]
+            if len(unique) < len(items):
                 _note(notes, [f"{format_path(path)}: an item that is there twice taken once"])
-                return once, notes
+                return unique, notes
         return items, notes
 
     def _as(self, name: str, value: Any, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
-        """The value as this JSON type, or `_NO`, and its notes."""
+        """The value as this JSON type, or `_NOT_CONVERTED`, and its notes."""
         text = value.strip() if isinstance(value, str) else ""
         match name:
             case _ if isinstance(value, BareWord):
-                return (str(value) if name == "string" and node.enum is not None else _NO), []
+                return (str(value) if name == "string" and node.enum is not None else _NOT_CONVERTED), []
             case "integer" | "number":
                 return _as_number(name, value, text), []
             case "boolean" if text in _BOOLEANS:
@@ -154,23 +154,24 @@ class _Coercion:
                 return self._read(name, text, node, path, is_item)
             case "array" if value is not None and self._may_wrap(node, is_item) and not _is_list_like(value):
                 return self._list_of(value, node, path)
-        return _NO, []
+        return _NOT_CONVERTED, []
 
     def _may_wrap(self, node: Node, is_item: bool) -> bool:
-        """Whether a value may become a list of one: no tuple, no list in a list, and no list of a type inside the same list.
+        """Whether a value may become a list of one here.
 
-        In a tree, making a list of one on each level would be a guess on each level.
+        False for a tuple, for a list inside a list, and for a recursive list: wrapping on each level of a tree would be a guess
+        on each level.
         """
         return self._wraps and not is_item and not node.prefix_items and id(node) not in self._wrapping
 
     def _list_of(self, value: Any, node: Node, path: Path) -> tuple[list[Any], list[str]]:
         """A list of one value."""
-        outer = self._wrapping
-        self._wrapping = outer | {id(node)}
+        wrapping_before = self._wrapping
+        self._wrapping = wrapping_before | {id(node)}
         try:
             made, notes = self.convert(value, node.for_item(0), path, is_item=True)
         finally:
-            self._wrapping = outer
+            self._wrapping = wrapping_before
         return [made], notes
 
     def _read(self, name: str, text: str, node: Node, path: Path, is_item: bool) -> tuple[Any, list[str]]:
@@ -178,18 +179,18 @@ class _Coercion:
         try:
             value, repairs = read_json(text)
         except NotJson:
-            return _NO, []
+            return _NOT_CONVERTED, []
         if name == "array" and isinstance(value, dict) and self._may_wrap(node, is_item):
             made, notes = self._list_of(value, node, path)
         elif is_of_type(value, name):
             made, notes = self._convert(value, node, path, is_item)
         else:
-            return _NO, []
+            return _NOT_CONVERTED, []
         return made, [*(f"{format_path(path, 'arguments')}: {repair}" for repair in repairs), *notes]
 
 
 def _note(notes: list[str], more: list[str]) -> None:
-    """Add notes, up to a bound."""
+    """Add notes, up to a limit."""
     if len(notes) <= _MAX_NOTES:
         notes += more
         if len(notes) > _MAX_NOTES:
@@ -197,7 +198,7 @@ def _note(notes: list[str], more: list[str]) -> None:
 
 
 def _whole_number(value: Any, node: Node, path: Path) -> tuple[Any, list[str]]:
-    """2.0 as 2 for an integer: JSON Schema takes it for one, and Python's int does not."""
+    """2.0 becomes 2 for an integer: it is one in JSON Schema, but not for pydantic's strict int."""
     if not isinstance(value, float) or "integer" not in node.types or "number" in node.types:
         return value, []
     exact = Decimal(value.text if isinstance(value, LongNumber) else repr(value))
@@ -216,11 +217,11 @@ def _as_number(name: str, value: Any, text: str) -> Any:
             return json.loads(text)
         case "number" if isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-    return _NO
+    return _NOT_CONVERTED
 
 
 def _is_list_like(value: Any) -> bool:
-    """Whether a string may hold several items; taking it for one would be a guess."""
+    """Whether a string may hold several items, so that taking it as one item would be a guess."""
     if not isinstance(value, str):
         return False
-    return not value.strip() or bool(_SEVERAL.search(value)) or value.strip() in ("null", "None")
+    return not value.strip() or bool(_LIST_LIKE.search(value)) or value.strip() in ("null", "None")

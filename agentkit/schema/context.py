@@ -1,4 +1,4 @@
-"""The parameters that the framework fills with a run's context, found by their annotation."""
+"""Finds, by annotation, the parameters that the framework fills with a run's context."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ALIASES: tuple[type, ...] = (
 
 
 def context_class(annotation: Any, base: type) -> type | None:
-    """`base`, or the subclass of it, that the annotation means; None if it means another type.
+    """The class of an annotation that is `base` or a subclass of it; None for any other annotation.
 
-    The class may be behind an alias, a `NewType`, `Annotated`, `Optional`, or the bound of a type variable. Raises TypeError
+    The class may be inside an alias, a `NewType`, `Annotated`, `Optional`, or the bound of a type variable. Raises TypeError
     for a subclass that cannot be made from the fields of `base`.
     """
     if isinstance(annotation, type) and issubclass(annotation, base):
@@ -54,7 +54,7 @@ def _fillable(kind: type, base: type) -> type:
 
 
 def filled(kind: type, context: Any) -> Any:
-    """The context as an instance of the class that the parameter is annotated with."""
+    """The context as an instance of the parameter's annotated class."""
     if context is None or isinstance(context, kind):
         return context
     return kind(**{field.name: getattr(context, field.name) for field in fields(context)})

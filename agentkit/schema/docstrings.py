@@ -1,7 +1,7 @@
-"""Docstrings in Google, NumPy, reST and Epydoc style, also mixed: the text, and the description of each parameter.
+"""Docstrings in Google, NumPy, reST and Epydoc style, or a mix of them: the text, and the description of each parameter.
 
-This module finds the sections, and docstring-parser reads them. Sections may be anywhere in the text. A section that is not
-about parameters, results or errors (a note, an example) is part of the text.
+This module finds the sections, and docstring-parser parses them. Sections may be anywhere in the text. A section that is not
+about parameters, results or errors, such as a note or an example, is part of the text.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Block:
 
 
 def read_docstring(text: str) -> Docstring:
-    """Read a cleaned docstring (`inspect.getdoc`). A section that cannot be read stays in the text."""
+    """Parse a cleaned docstring (`inspect.getdoc`). A section that cannot be parsed stays in the text."""
     found = Docstring()
     kept: list[str] = []
     for block in _blocks(_with_indent(text.splitlines())):
@@ -57,11 +57,14 @@ def read_docstring(text: str) -> Docstring:
 
 
 def _with_indent(lines: list[str]) -> list[str]:
-    """The lines with the indent of a first section's entries, which the cleaning took for that of the whole docstring."""
+    """The lines with the entries of a section on the first line indented again.
+
+    `inspect.getdoc` removes their indent, because it takes it for the indent of the whole docstring.
+    """
     is_first = len(lines) > 1 and _GOOGLE_HEADER.fullmatch(lines[0]) and _is_header(lines[0])
     if not is_first or lines[1][:1].isspace() or not lines[1].strip() or _UNDERLINE.fullmatch(lines[1]):
         return lines
-    end = next((place for place in range(1, len(lines)) if _is_header(lines[place])), len(lines))
+    end = next((index for index in range(1, len(lines)) if _is_header(lines[index])), len(lines))
     return [lines[0], *(f"    {line}" for line in lines[1:end]), *lines[end:]]
 
 
@@ -73,16 +76,16 @@ def _is_header(line: str) -> bool:
 def _blocks(lines: list[str]) -> Iterator[_Block]:
     at, fence = 0, ""
     while at < len(lines):
-        mark = _CODE.match(lines[at])
-        style, end = ("", at + 1) if fence or mark else _section(lines, at)
-        if mark and (not fence or lines[at].strip() == fence):
-            fence = "" if fence else mark[1]
+        fence_mark = _CODE.match(lines[at])
+        style, end = ("", at + 1) if fence or fence_mark else _section(lines, at)
+        if fence_mark and (not fence or lines[at].strip() == fence):
+            fence = "" if fence else fence_mark[1]
         yield _Block(style, lines[at:end])
         at = end
 
 
 def _section(lines: list[str], at: int) -> tuple[str, int]:
-    """The style of the block that begins at this line, and its end."""
+    """The style of the block that begins at this line, and the index of its end."""
     line = lines[at]
     if line[:1].isspace() or not line.strip():
         return "", at + 1
@@ -100,26 +103,26 @@ def _section(lines: list[str], at: int) -> tuple[str, int]:
 def _indented_end(lines: list[str], at: int) -> int:
     """The end of the indented lines, including blank lines among them."""
     end = at
-    for place in range(at, len(lines)):
-        if lines[place].strip():
-            if not lines[place][:1].isspace():
+    for index in range(at, len(lines)):
+        if lines[index].strip():
+            if not lines[index][:1].isspace():
                 break
-            end = place + 1
+            end = index + 1
     return end
 
 
 def _numpy_end(lines: list[str], at: int) -> int:
-    """The next header or field."""
-    for place in range(at, len(lines)):
-        if place + 1 < len(lines) and lines[place].strip() and _UNDERLINE.fullmatch(lines[place + 1]):
-            return place
-        if _FIELD.match(lines[place]) or _GOOGLE_HEADER.fullmatch(lines[place]):
-            return place
+    """The index of the next header or field."""
+    for index in range(at, len(lines)):
+        if index + 1 < len(lines) and lines[index].strip() and _UNDERLINE.fullmatch(lines[index + 1]):
+            return index
+        if _FIELD.match(lines[index]) or _GOOGLE_HEADER.fullmatch(lines[index]):
+            return index
     return len(lines)
 
 
 def _read(block: _Block, found: Docstring) -> list[str]:
-    """Add the content of the block to `found`; returns the lines that cannot be read."""
+    """Add the content of the block to `found`. Returns the lines that cannot be parsed."""
     if _parsed(block.style, _normalized(block), found):
         return []
     if block.style != "google":
@@ -131,19 +134,19 @@ def _read(block: _Block, found: Docstring) -> list[str]:
 
 
 def _entries(lines: list[str]) -> Iterator[list[str]]:
-    """The entries of a section: each is a line with the deeper lines after it."""
+    """The entries of a section: each is a line and the deeper-indented lines after it."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    starts = [place for place, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
+    starts = [index for index, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         yield lines[start:end]
 
 
 def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
-    """Add the content of the lines to `found`; False if the parser of the style cannot read them."""
+    """Add the content of the lines to `found`. Returns False if the style's parser cannot parse them."""
     from docstring_parser import ParseError, epydoc, google, numpydoc, rest
 
     parse = {"google": google.parse, "numpy": numpydoc.parse, "rest": rest.parse, "epydoc": epydoc.parse}[style]
-    summary = ["-", ""] if style == "google" else []  # this parser does not see a section at the very beginning
+    summary = ["-", ""] if style == "google" else []  # this parser ignores a section at the very beginning
     try:
         parsed = parse("\n".join(summary + lines))
     except (ParseError, ValueError, IndexError):
@@ -160,7 +163,7 @@ def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
 
 
 def _normalized(block: _Block) -> list[str]:
-    """The block's lines in the spelling that docstring-parser knows."""
+    """The block's lines, with the spelling that docstring-parser supports."""
     first, *rest = block.lines
     if block.style in ("rest", "epydoc"):
         head = _FIELD.match(first)

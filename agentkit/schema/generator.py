@@ -1,6 +1,6 @@
-"""Pydantic's JSON Schema of a type, with what a tool needs otherwise. This module imports pydantic, so import it late.
+"""Pydantic's JSON Schema of a type, adapted for tools. This module imports pydantic, so import it late.
 
-The schema refuses unknown keys where the classes have no rule of their own, has no titles, and is the same in every process.
+The schema refuses unknown keys unless a class has its own rule for them. It has no titles, and is the same in every process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["json_schema", "validator_of"]
 
 
 def validator_of(adapter: TypeAdapter[Any]) -> Validator:
-    """A strict validator of what the adapter describes. It refuses unknown keys where no class has a rule of its own."""
+    """A strict validator of the adapter's type. It refuses unknown keys unless a class has its own rule for them."""
     used: list[_Generator] = []
 
     def generator(**options: Any) -> _Generator:
@@ -40,12 +40,12 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
 
 
 def json_schema(adapter: TypeAdapter[Any], *, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
-    """The JSON Schema of what the adapter validates or writes."""
+    """The JSON Schema of the values that the adapter validates or serializes."""
     return _generated(adapter, _Generator, mode)[0]
 
 
 def _generated(adapter: TypeAdapter[Any], generator: Any, mode: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The schema, and a list of it and every schema inside it."""
+    """The schema, and a list of the schema itself and every schema inside it."""
     parts: list[dict[str, Any]] = []
     schema = _without_titles(adapter.json_schema(schema_generator=generator, mode=mode), parts)
     nodes = Nodes(schema)
@@ -56,7 +56,7 @@ def _generated(adapter: TypeAdapter[Any], generator: Any, mode: Any) -> tuple[di
 
 
 def _without_titles(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The schema without titles, which only cost tokens. It and its children are appended to `parts`."""
+    """The schema without titles, which only cost tokens. The schema and its children are appended to `parts`."""
     kept = {key: value for key, value in schema.items() if key != "title" or not isinstance(value, str)}
     made = map_children(kept, lambda inner: _without_titles(inner, parts) if isinstance(inner, dict) else inner)
     parts.append(made)
@@ -64,7 +64,7 @@ def _without_titles(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict
 
 
 def _with_sorted_sets(value: Any, part: Any, nodes: Nodes) -> Any:
-    """A default with the items of its sets sorted: their order differs from process to process."""
+    """A default with the items of its sets sorted, since their order differs between processes."""
     node = nodes.of(part)
     if isinstance(value, list):
         items = [_with_sorted_sets(item, node.for_item(at), nodes) for at, item in enumerate(value)]
@@ -82,22 +82,22 @@ _PLAIN_KEYS = {
 
 
 def _is_plain(part: dict[str, Any]) -> bool:
-    """Whether strict validation alone is enough for it: no union, options, set, date or open object."""
+    """Whether pydantic's strict validation is enough for this part: it is no union, enum, set, date or open object."""
     is_open = part.get("type") == "object" and part.get("additionalProperties") is not False
     return part.keys() <= _PLAIN_KEYS and isinstance(part.get("type"), str) and not is_open
 
 
 class _Generator(GenerateJsonSchema):
-    """Refuses other keys in objects whose classes have no rule for them: a model that writes one means something by it.
+    """Generates schemas that refuse unknown keys if the class has no rule for them: a model that writes one means something.
 
-    A default that JSON cannot hold is left out without a warning. A type whose values or keys JSON cannot hold is refused.
+    A default that JSON cannot represent is omitted without a warning. A type with such values or keys is refused.
     """
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
     forbids_extra = True
     drops_extra = False
     is_exact = False
-    """Once the schema is made, these three are what `Rules` says of it."""
+    """After generation, these three have the values for `Rules`."""
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         for name, field in schema["cls"].model_fields.items():
@@ -144,19 +144,19 @@ class _Generator(GenerateJsonSchema):
         if self.mode == "validation" and not _is_key(keys):
             raise PydanticInvalidForJsonSchema("JSON's keys are texts, and this type of key is not written as one")
         made = super().dict_schema(schema)
-        if keys.get("type") == "enum" and "propertyNames" in made:  # its numbers are written as texts
+        if keys.get("type") == "enum" and "propertyNames" in made:  # JSON keys are texts, also for numbers
             made["propertyNames"] = {"enum": [str(to_jsonable_python(member.value)) for member in keys["members"]]}
         if "patternProperties" in made:
             made.setdefault("additionalProperties", False)
         return made
 
     def encode_default(self, dft: Any) -> Any:
-        if type(dft) in (str, int, bool, NoneType):  # pydantic would make an adapter for each
+        if type(dft) in (str, int, bool, NoneType):  # faster: pydantic would make an adapter for each default
             return dft
         return _encoded(super().encode_default(dft), dft)
 
     def _forbidding(self, made: dict[str, Any], rule: str | None) -> dict[str, Any]:
-        """The schema of an object; `rule` is what its class says of other keys."""
+        """The schema of an object; `rule` is its class's setting for unknown keys."""
         if rule in ("allow", "ignore"):
             self.forbids_extra = False
         elif made.get("type") == "object":
@@ -168,7 +168,7 @@ def _own_rule(schema: Any) -> Any:
     return getattr(schema.get("cls"), "__pydantic_config__", {}).get("extra")
 
 
-_NO_KEY = ("tuple", "list", "set", "frozenset", "dict", "model", "dataclass", "typed-dict", "none")
+_NOT_KEYS = ("tuple", "list", "set", "frozenset", "dict", "model", "dataclass", "typed-dict", "none")
 
 
 def _is_key(schema: Mapping[str, Any]) -> bool:
@@ -183,11 +183,11 @@ def _is_key(schema: Mapping[str, Any]) -> bool:
         case "enum":
             return all(isinstance(option.value, str) or isinstance(option, int) for option in schema["members"])
         case kind:
-            return kind not in _NO_KEY
+            return kind not in _NOT_KEYS
 
 
 def _encoded(encoded: Any, default: Any) -> Any:
-    """A default as JSON, its sets sorted also where the schema does not call them sets. Raises for what JSON does not have."""
+    """A default as JSON. Sets are sorted even if the schema does not call them sets. Raises for values that JSON lacks."""
     if isinstance(default, float) and not math.isfinite(default):
         raise PydanticSerializationError(f"JSON has no {default}")
     if isinstance(encoded, list):

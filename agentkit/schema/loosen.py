@@ -1,15 +1,15 @@
-"""A tool's JSON Schema without what a server refuses, which is left out or described in words instead.
+"""Rewrites a tool's JSON Schema for a server: keywords that the server refuses are removed, or put into the description.
 
-A server that refuses one schema refuses the whole request. A loosened schema admits at least what the original admits, and
-arguments are validated against the original. Each rule names what some server refuses:
+A server that refuses one schema refuses the whole request. A loosened schema admits everything that the original admits, and
+arguments are validated against the original. Each rule names something that some servers refuse:
 
 - root: `anyOf`, `oneOf`, `allOf`, `not` or `enum` at the root (OpenAI, Anthropic)
-- references: `$ref` (Fireworks, Anthropic), or `$ref` beside a keyword that its target has too (Moonshot)
-- keywords: all but the few that every server knows (Gemini, Moonshot, vLLM, llama.cpp)
-- patterns: regular expressions with lookaround and the like, which only some engines know (OpenAI, Groq)
+- references: `$ref` (Fireworks, Anthropic), or `$ref` next to a keyword that its target also has (Moonshot)
+- keywords: all except the few that every server supports (Gemini, Moonshot, vLLM, llama.cpp)
+- patterns: regular expressions with lookaround and similar, which only some engines support (OpenAI, Groq)
 - tuples: `prefixItems`, and arrays without `items` (OpenAI, Gemini)
-- types: a schema without a `type`, or with several (Gemini, Moonshot, llama.cpp)
-- unions: a keyword beside `anyOf` (Gemini, Moonshot)
+- types: a schema without a `type`, or with several types (Gemini, Moonshot, llama.cpp)
+- unions: a keyword next to `anyOf` (Gemini, Moonshot)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CORE = {
     "type", "description", "properties", "required", "additionalProperties", "items", "prefixItems", "anyOf", "enum",
     "$ref", "$defs", "definitions", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength",
 }  # fmt: skip
-_WORDS = {
+_PHRASES = {
     "const": "always {}",
     "enum": "one of: {}",
     "format": "format: {}",
@@ -51,14 +51,14 @@ _WORDS = {
     "default": "default: {}",
     "examples": "for example: {}",
 }
-"""The words for a keyword that is left out. The other keywords have none."""
+"""Descriptions of removed keywords. Keywords that are not listed are removed without a description."""
 _REPEATED = ("minLength", "maxLength", "minItems", "maxItems")
 _MAX_REPEATED = 500
-"""A grammar repeats a rule this often. llama.cpp allows 2,000 repetitions, nested ones multiplied."""
+"""Max repetitions to ask of a grammar. llama.cpp allows 2,000, with nested repetitions multiplied."""
 _ODD = re.compile(r"\(\?(?!:)|\\[AZzGQEKRXkpPN1-9]|[*+?}]\+")
-"""Lookaround, flags, named groups, back references, possessive quantifiers, and classes that only some engines have."""
-_MAX_WORDS = 1_000
-"""Characters of one keyword's value in a description."""
+"""Lookaround, flags, named groups, back references, possessive quantifiers, and classes that not all engines support."""
+_MAX_PHRASE = 1_000
+"""Max characters of one keyword's value in a description."""
 _KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
@@ -68,11 +68,11 @@ _KEYWORDS_OF = {
 _NULL = {"type": "null"}
 _SCALARS: list[dict[str, Any]] = [{"type": name} for name in ("string", "number", "boolean", "object", "null")]
 _ANYTHING = [*_SCALARS, {"type": "array", "items": {"anyOf": _SCALARS}}]
-"""Any JSON value, as far as a schema that is not recursive can say it."""
+"""Any JSON value, as far as a schema without recursion can express it."""
 
 
 def loosened(schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> dict[str, Any]:
-    """The schema of a tool's arguments by these rules, always the same bytes; without rules, a copy."""
+    """The schema of a tool's arguments, rewritten by these rules. It is deterministic. Without rules, it is a copy."""
     if not rules:
         return dict(schema)
     root = _without_root_unions(schema) if "root" in rules else dict(schema)
@@ -83,7 +83,7 @@ def loosened(schema: Mapping[str, Any], rules: Sequence[SchemaRule]) -> dict[str
 
 
 def is_plain_pattern(pattern: object) -> bool:
-    """Whether all engines read this regular expression in the same way."""
+    """Whether all engines interpret this regular expression in the same way."""
     return isinstance(pattern, str) and not _ODD.search(pattern.replace(r"\\", ""))
 
 
@@ -94,7 +94,7 @@ class _Loosening:
         self._rules = [rule for name, rule in _RULES.items() if name in rules]
 
     def node(self, node: Any, parents: tuple[str, ...]) -> dict[str, Any]:
-        """The loosened form of a part of the schema; `parents` are the references that it is inside."""
+        """The loosened form of a part of the schema. `parents` are the references that lead to it."""
         made = dict(node) if isinstance(node, Mapping) else {}
         if self._inliner:
             made, parents = self._inliner.inline(made, parents, self._stub)
@@ -114,14 +114,14 @@ class _Loosening:
         return map_children(made, lambda inner: self.node(inner, parents))
 
     def _stub(self, ref: str) -> dict[str, Any]:
-        """The target's type, and its name in words."""
+        """The replacement of a recursive reference: the target's type, and its name in the description."""
         kind = resolve(self._root, ref).get("type")
         name = ref.rpartition("/")[2].strip("#") or "schema"
         return {"description": f"the same as the {name} that holds it", **({"type": kind} if isinstance(kind, str) else {})}
 
 
 def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The root as one object with the keys of all branches; the keys of a choice are optional."""
+    """The root as one object with the keys of all branches. Keys from `anyOf` and `oneOf` are optional."""
     root, schema = schema, well_formed(follow(schema, schema))
     made = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "allOf", "not", "enum", "if")}
     made |= {"type": "object", "properties": schema.get("properties", {})}
@@ -138,7 +138,7 @@ def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keywords(node: dict[str, Any]) -> dict[str, Any]:
-    """Only the keywords that all servers know; an `enum` only if all of its values are strings."""
+    """Only the keywords that all servers support. An `enum` stays only if all its values are strings."""
     for branch in node.pop("allOf", ()):
         node = _merged(node, branch)
     if "oneOf" in node:
@@ -153,27 +153,27 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
     refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MAX_REPEATED}
     if "enum" in node and kinds != ["string"]:
         refused.add("enum")
-    words = [_WORDS[key].format(_short(node[key])) for key in _WORDS if key in refused and _is_worth_saying(key, node[key])]
+    words = [_PHRASES[key].format(_short(node[key])) for key in _PHRASES if key in refused and _is_informative(key, node[key])]
     if "required" in node:
         node["required"] = [name for name in node["required"] if name in node.get("properties", ())]
     return _describing(words, {key: value for key, value in node.items() if key not in refused})
 
 
-def _is_worth_saying(key: str, value: Any) -> bool:
+def _is_informative(key: str, value: Any) -> bool:
     return value is not None and value not in ([], {}) and not (key == "uniqueItems" and value is False)
 
 
 def _patterns(node: dict[str, Any]) -> dict[str, Any]:
     if "pattern" not in node or is_plain_pattern(node["pattern"]):
         return node
-    return _describing([_WORDS["pattern"].format(node.pop("pattern"))], node)
+    return _describing([_PHRASES["pattern"].format(node.pop("pattern"))], node)
 
 
 def _tuples(node: dict[str, Any]) -> dict[str, Any]:
     """One schema for all items of an array."""
-    places = node.pop("prefixItems", None) or node.get("items")
-    if isinstance(places, list):
-        kinds = [*places, *([node["items"]] if isinstance(node.get("items"), dict) else [])]
+    item_schemas = node.pop("prefixItems", None) or node.get("items")
+    if isinstance(item_schemas, list):
+        kinds = [*item_schemas, *([node["items"]] if isinstance(node.get("items"), dict) else [])]
         kinds = [{key: value for key, value in kind.items() if key != "default"} for kind in kinds if isinstance(kind, dict)]
         different = [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
         node["items"] = different[0] if len(different) == 1 else {"anyOf": different} if different else {}
@@ -183,19 +183,19 @@ def _tuples(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(node: dict[str, Any]) -> dict[str, Any]:
-    """One type for each schema: several become a union, and none a union of all types."""
+    """One type for each schema: several types become a union. No type becomes the implied type, or a union of all types."""
     kind = node.get("type")
     if isinstance(kind, list):
-        outside = {key: value for key, value in node.items() if key != "type"}
-        return {"anyOf": [_only_of(name, outside) for name in kind], **_description_of(node)}
+        shared = {key: value for key, value in node.items() if key != "type"}
+        return {"anyOf": [_only_of(name, shared) for name in kind], **_description_of(node)}
     if kind or "$ref" in node or "anyOf" in node or "oneOf" in node:
         return node
-    meant = next((name for name, keys in _KEYWORDS_OF.items() if any(key in node for key in keys)), None)
-    return {**node, "type": meant} if meant else {**node, "anyOf": _ANYTHING}
+    implied = next((name for name, keys in _KEYWORDS_OF.items() if any(key in node for key in keys)), None)
+    return {**node, "type": implied} if implied else {**node, "anyOf": _ANYTHING}
 
 
 def _unions(node: dict[str, Any]) -> dict[str, Any]:
-    """No keyword beside `anyOf`. An optional key whose default is null is offered without null."""
+    """No keyword next to `anyOf`. An optional key with the default null loses its null branch."""
     if "properties" in node:
         required = node.get("required", ())
         node["properties"] = {
@@ -205,7 +205,7 @@ def _unions(node: dict[str, Any]) -> dict[str, Any]:
         return node
     branches = [dict(branch) if isinstance(branch, Mapping) else {} for branch in node.pop("anyOf")]
     text = node.pop("description", "")
-    if text and branches:  # once is enough
+    if text and branches:  # the description is needed only once
         own = branches[0].get("description", "")
         branches[0]["description"] = f"{text} {own}".strip()
     return {"anyOf": [{**node, **branch} for branch in branches]}
@@ -220,7 +220,7 @@ def _without_null(node: Any) -> Any:
 
 
 _RULES = {"keywords": _keywords, "patterns": _patterns, "tuples": _tuples, "types": _types, "unions": _unions}
-"""In the order in which they are applied to a schema, before its children."""
+"""The rules in the order in which they are applied to a schema. They are applied to a schema before its children."""
 
 
 def _merged(node: dict[str, Any], branch: Any) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _items(value: Any) -> Any:
 
 
 def _only_of(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """The node for this one of its several types, with the keywords of that type."""
+    """The node restricted to one of its types, with only the keywords of that type."""
     others = {key for kind, keys in _KEYWORDS_OF.items() if kind != name.replace("integer", "number") for key in keys}
     made = {key: value for key, value in node.items() if key not in (*others, "description")}
     if "enum" in made:
@@ -251,11 +251,11 @@ def _description_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}..."
+    return text if len(text) <= _MAX_PHRASE else f"{text[:_MAX_PHRASE]}..."
 
 
 def _describing(words: list[str], node: dict[str, Any]) -> dict[str, Any]:
-    """The node with these words in its description, and without an empty description."""
+    """The node with these words added to its description. An empty description is removed."""
     text, more = str(node.get("description") or "").strip(), "; ".join(words)
     rest = {key: value for key, value in node.items() if key != "description"}
     whole = f"{text} ({more})" if text and more else text or more

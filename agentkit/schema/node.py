@@ -1,4 +1,4 @@
-"""The view of a JSON Schema that everything here shares: references, child schemas, types and branches of a node."""
+"""The shared view of a JSON Schema: references, child schemas, types and branches of a node."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _KEYWORDS: dict[str, Any] = {
     "anyOf": list, "oneOf": list, "allOf": list, "discriminator": dict, "$ref": str,
 }  # fmt: skip
 _MAX_INLINED = 2_000
-"""References that are written out; classes that share classes would grow without a bound."""
+"""Max references that are inlined. Without a limit, classes that share classes would grow exponentially."""
 
 
 def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
-    """The schema that a `$ref` in `root` points to (RFC 6901). Empty, which admits any value, where there is none."""
+    """The schema that a `$ref` in `root` points to (RFC 6901). If there is none, an empty schema, which admits any value."""
     if not isinstance(ref, str) or ref.partition("/")[0] != "#":
         return {}
     found: Any = root
@@ -56,19 +56,20 @@ def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
 
 
 def follow(root: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with its reference replaced by the target; keywords beside the reference win over the target's."""
+    """The schema with its reference replaced by the target. Keywords next to the reference win over the target's."""
     return Inliner(root).inline(schema, (), lambda ref: {})[0]
 
 
 def well_formed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without keywords of a wrong type: some programs write an empty object as a list, or as null."""
+    """The schema without keywords whose value has a wrong type: some programs write an empty object as a list or null."""
     return {key: value for key, value in schema.items() if isinstance(value, _KEYWORDS.get(key, object))}
 
 
 def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """A copy of the schema with each child schema changed; a child may be `true`, or no schema at all.
+    """A copy of the schema with each child schema changed. A child may be `true`, or malformed.
 
-    Only the keywords of `Node` count. Under `not` and `if`, a change that admits more would make the whole admit less.
+    Only children under keywords of `Node` are changed. Schemas under `not` and `if` stay: loosening them would make the whole
+    schema stricter.
     """
     made = dict(schema)
     for key in schema:
@@ -84,7 +85,7 @@ def map_children(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dic
 
 
 def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schema itself and every schema inside it, in order, without following references."""
+    """The schema itself and every schema inside it, in order. References are not followed."""
     yield schema
     children: list[Any] = []
     map_children(schema, children.append)
@@ -94,7 +95,7 @@ def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class Inliner:
-    """Replaces references by their targets, up to a bound."""
+    """Replaces references by their targets, up to a max number of references."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -103,9 +104,9 @@ class Inliner:
     def inline(
         self, schema: Mapping[str, Any], parents: tuple[str, ...], stub: Callable[[str], Mapping[str, Any]]
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """As `follow`, and `parents` with the references that were replaced.
+        """As `follow`; also returns `parents` extended by the replaced references.
 
-        `stub` gives what takes the place of a reference that is among its own parents, or one too many.
+        `stub` returns the replacement of a reference that is recursive, or that exceeds the limit.
         """
         made = dict(schema)
         while isinstance(ref := made.pop("$ref", None), str):
@@ -119,32 +120,32 @@ class Inliner:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A schema with its reference followed, in JSON Schema's own words. `anyOf` and `oneOf` are `branches`."""
+    """A schema with its reference followed. The fields are named as in JSON Schema; `branches` are `anyOf` or `oneOf`."""
 
     types: tuple[str, ...] = ()
-    """The JSON types that it admits; empty for any."""
+    """The allowed JSON types; empty for any."""
     branches: tuple[Any, ...] = ()
     discriminator: str = ""
-    """The key whose value chooses the branch; empty where there is none."""
+    """The key whose value selects the branch; empty if there is none."""
     mapping: Mapping[Any, Any] = field(default_factory=dict)
     """The branch of each value of the discriminator."""
     enum: Sequence[Any] | None = None
-    """The values that it allows; None for any."""
+    """The allowed values; None for any."""
     enum_keys: frozenset[Any] = frozenset()
-    """Their `key_of`."""
+    """The `key_of` each allowed value."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     by_plain_key: Mapping[str, str] = field(default_factory=dict)
-    """Names of properties by their `plain_key`; empty for a key that two of them share."""
+    """Names of properties by their `plain_key`; an empty name if two properties share the key."""
     patterns: Mapping[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     additional: Any = True
-    """The schema of other keys; False where they are refused."""
+    """The schema of all other keys; False if they are refused."""
     prefix_items: Sequence[Any] = ()
     items: Any = True
     is_set: bool = False
     format: str = ""
     plain: frozenset[type] = frozenset()
-    """The Python classes of which it admits every value."""
+    """The Python classes whose values are all allowed."""
 
     @property
     def children(self) -> tuple[Any, ...]:
@@ -153,7 +154,7 @@ class Node:
         return (*self.branches, *keys, *self.prefix_items, self.items)
 
     def for_key(self, key: str) -> Any:
-        """The schema of this key's value; False where the key is refused."""
+        """The schema of this key's value; False if the key is refused."""
         if key in self.properties:
             return self.properties[key]
         return next((inner for pattern, inner in self.patterns.items() if _matches(pattern, key)), self.additional)
@@ -163,14 +164,14 @@ class Node:
         return self.prefix_items[index] if index < len(self.prefix_items) else self.items
 
     def branches_for(self, value: Any) -> tuple[Any, ...]:
-        """The branches that this value can belong to, as far as the discriminator tells."""
+        """The branches that the value can belong to, by its discriminator."""
         if self.discriminator and isinstance(value, dict) and self.discriminator in value:
             chosen = self.mapping.get(str(value[self.discriminator]))
             return self.branches if chosen is None else (chosen,)
         return self.branches
 
     def is_of_types(self, value: Any) -> bool:
-        """Whether the value is of one of the types; a union has none of its own."""
+        """Whether the value has one of the types. Always true for a union, whose branches have the types."""
         return bool(self.branches) or not self.types or any(is_of_type(value, name) for name in self.types)
 
 
@@ -178,38 +179,38 @@ _ANY = Node()
 
 
 class Nodes:
-    """The nodes of a schema, each made when it is first needed and then kept."""
+    """The nodes of a schema. Each is made on first use, and cached."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.schema = schema
         self._nodes: dict[int, Node] = {}
 
     def of(self, part: Any) -> Node:
-        """The node of a part of the schema. `true`, and what is no schema, admits any value."""
+        """The node of a part of the schema. `true` and anything malformed admit any value."""
         if not isinstance(part, dict):
             return _ANY
         found = self._nodes.get(id(part))
-        return self._nodes.setdefault(id(part), self._made(part)) if found is None else found
+        return self._nodes.setdefault(id(part), self._new_node(part)) if found is None else found
 
     @cached_property
     def is_recursive(self) -> bool:
-        """Whether some node is inside itself."""
+        """Whether any node contains itself."""
         parents: list[int] = []
         done: set[int] = set()
-        left: list[tuple[Any, bool]] = [(self.schema, True)]
-        while left:
-            part, is_new = left.pop()
-            place = id(self.of(part))
+        to_visit: list[tuple[Any, bool]] = [(self.schema, True)]
+        while to_visit:
+            part, is_new = to_visit.pop()
+            node_id = id(self.of(part))
             if not is_new:
                 done.add(parents.pop())
-            elif place in parents:
+            elif node_id in parents:
                 return True
-            elif place not in done:
-                parents.append(place)
-                left += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
+            elif node_id not in done:
+                parents.append(node_id)
+                to_visit += [(part, False), *((inner, True) for inner in self.of(part).children if isinstance(inner, dict))]
         return False
 
-    def _made(self, part: Mapping[str, Any]) -> Node:
+    def _new_node(self, part: Mapping[str, Any]) -> Node:
         part = well_formed(follow(self.schema, part) if "$ref" in part else part)
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
@@ -220,13 +221,13 @@ class Nodes:
         for name in properties:
             plain = plain_key(name)
             by_plain_key[plain] = "" if plain in by_plain_key else name
-        chooser = part.get("discriminator", {})
+        discriminator = part.get("discriminator", {})
         is_bound = branches or enum is not None or "format" in part
         return Node(
             types=types,
             branches=branches,
-            discriminator=chooser.get("propertyName", ""),
-            mapping={value: {"$ref": target} for value, target in chooser.get("mapping", {}).items()},
+            discriminator=discriminator.get("propertyName", ""),
+            mapping={value: {"$ref": target} for value, target in discriminator.get("mapping", {}).items()},
             enum=enum,
             enum_keys=frozenset(map(key_of, enum or ())),
             properties=properties,
@@ -243,12 +244,12 @@ class Nodes:
 
 
 def key_of(value: Any) -> tuple[type, Any]:
-    """The same for equal JSON values and for no others: true is not 1, and 1 is not 1.0."""
+    """A key that is equal only for equal JSON values: true is not 1, and 1 is not 1.0."""
     return type(value), json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
 
 
 def is_of_type(value: Any, name: str) -> bool:
-    """Whether a value is of this JSON type; 2.0 is an integer."""
+    """Whether a value has this JSON type; 2.0 is an integer."""
     if name in ("integer", "number"):
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         return not isinstance(value, bool) and (whole or (name == "number" and isinstance(value, float)))
@@ -265,14 +266,14 @@ def type_of(value: Any) -> str:
 
 
 def _matches(pattern: str, key: str) -> bool:
-    """Whether the key matches; true for a pattern that cannot be read, which is left to the validation."""
+    """Whether the key matches. True for an invalid pattern, which is left to the validation."""
     matcher = _matcher(pattern)
     return matcher is None or bool(matcher.isinstance_python(key))
 
 
 @lru_cache(maxsize=256)
 def _matcher(pattern: str) -> Any:
-    """A regular expression that takes linear time, unlike Python's own; None if it cannot be read."""
+    """A matcher that takes linear time, unlike Python's `re`; None for an invalid pattern."""
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     try:

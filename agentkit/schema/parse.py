@@ -1,4 +1,4 @@
-"""A model's JSON text as a validated value, and the explanation for the model where the text does not fit."""
+"""Parses a model's JSON text to a validated value, or explains to the model what is wrong with it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_TEXT", "LONG_TEXT", "Validator"]
 
 LONGEST_TEXT = 2 * 2**20
-"""Characters; a longer text is refused unread. A model would need 400,000 tokens in one reply to write it."""
+"""Characters. A longer text is refused without parsing. A model would need 400,000 tokens in one reply to write it."""
 LONG_TEXT = 2 * 2**10
-"""Characters; a longer text is better read in a thread, as repairing it may take more than a few milliseconds."""
+"""Characters. A longer text should be parsed in a thread, since repairing it may take more than a few milliseconds."""
 _MANY_VALUES = 5_000
-"""More values are compared with the schema before pydantic sees them. It makes an error object for each wrong value, and
-blocks the whole process meanwhile."""
+"""If there are more values, they are checked against the schema before pydantic runs. Pydantic makes an error object for each
+wrong value, and blocks the whole process meanwhile."""
 _MAX_VALUES = 200_000
 _MAX_COMPARISONS = 10_000
-"""Comparisons of parts of a value with the branches of a recursive union, besides 50 for each value."""
+"""Max comparisons of parts of a value with the branches of a recursive union, in addition to 50 per value."""
 _MAX_HINT = 2_000
-"""Characters of the schemas in an explanation, or of another program's error."""
+"""Max characters of the schemas in an explanation, or of another program's error."""
 _MAX_WORD = 80
 _MAX_PROBLEMS = 5
-"""Problems of one call in an explanation."""
+"""Max problems of one call in an explanation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """A JSON Schema of an object, and the strict validation that belongs to it; `subject` names the text in messages."""
+    """An object's JSON Schema with its strict validation. `subject` is the name of the text in messages."""
 
     schema: dict[str, Any]
     validate_json: Callable[[str], Any]
@@ -54,18 +54,18 @@ class Validator:
         object.__setattr__(self, "nodes", Nodes(self.schema))
 
     def parse(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...]]:
-        """The validated value, and the repairs of the text and the value; none for text that was right.
+        """The validated value, and the repairs of the text and the value; no repairs for correct text.
 
-        `name` is the tool's, for calls that repeat it in their arguments. `words` says whether words may stand before the
-        object. Empty text counts as an empty object if the schema has no key. Elsewhere it is refused, as it may be a call that
-        was cut at its first character. Raises `ToolArgumentsInvalid` with a message that names each wrong value, its path, and
-        what is expected.
+        `name` is the tool's name, for calls that repeat it in their arguments. `words` says whether words may precede the
+        object. Empty text counts as an empty object if the schema has no keys. Otherwise empty text is refused, since the call
+        may have been cut at its first character. Raises `ToolArgumentsInvalid`; the message names each wrong value, its path,
+        and what is expected.
         """
         value, repairs, _ = self.parse_all(text, name, words=words)
         return value, repairs
 
     def parse_all(self, text: str | bytes, name: str = "", *, words: bool = True) -> tuple[Any, tuple[str, ...], Any]:
-        """As `parse`, and the JSON value that was validated, with its repairs."""
+        """As `parse`; also returns the repaired JSON value that was validated."""
         try:
             return self._parse(self._decoded(text), name, words=words)
         except RecursionError:
@@ -95,7 +95,7 @@ class Validator:
                 coerced, notes = coerce(value, self.nodes)
                 if not notes:
                     raise
-        else:  # a word without quotes is taken where the schema lists it
+        else:  # a word without quotes is accepted only if the schema lists it
             coerced, notes = coerce(value, self.nodes)
             if left := bare_words(coerced):
                 raise ToolArgumentsInvalid(
@@ -110,9 +110,9 @@ class Validator:
             raise ToolArgumentsInvalid("; ".join(errors[:_MAX_PROBLEMS])) from None
 
     def _check_size(self, value: Any, text: str) -> bool:
-        """Refuse what pydantic would validate for long: too many values, or a recursive union with too many readings.
+        """Refuse a value that pydantic would take long to validate: too many values, or too many readings of a recursive union.
 
-        True if pydantic could make many errors of it.
+        Returns whether pydantic could produce many errors for the value.
         """
         count = text.count(",") + text.count(":")
         if count > _MANY_VALUES:  # the commas may be inside strings
@@ -127,7 +127,7 @@ class Validator:
         return max(count, 5 * comparisons) > _MANY_VALUES
 
     def _read(self, text: str, name: str, *, words: bool) -> tuple[Any, tuple[str, ...]]:
-        """The JSON value of the text, without what models put around it, and the repairs."""
+        """The JSON value of the text, without anything that models put around it, and the repairs."""
         known = self.schema.get("properties", {})
         takes_any = self.schema.get("additionalProperties") is not False
         if not text.strip() or text.strip() == "null":
@@ -144,7 +144,7 @@ class Validator:
         return value, (*repairs, *removed)
 
     def _validated(self, value: Any, text: str | None) -> Any:
-        """The result of pydantic, which reads the text if it is as the model wrote it."""
+        """Pydantic's result. `text` is the model's own text, if it needed no repair."""
         from pydantic import ValidationError
 
         try:
@@ -156,10 +156,10 @@ class Validator:
             if any(item["type"] in _EXTRA_KEY and len(item["loc"]) > 1 for item in found):
                 self._check_schema(value)  # pydantic does not say which keys are known there
             raise ToolArgumentsInvalid(_explanation(found, self.schema, self.subject)) from None
-        except Exception as error:  # of a validator or a constraint of the program's own
+        except Exception as error:  # raised by the program's own validator or constraint
             reason = redact(f"{type(error).__name__}: {error}"[:_MAX_HINT])
             raise ToolArgumentsInvalid(f"the {self.subject} cannot be validated: {reason}") from error
-        if self.rules.is_plain and isinstance(value, dict):  # a list would pass for arguments by position
+        if self.rules.is_plain and isinstance(value, dict):  # pydantic takes a list as positional arguments
             return result
         self._check_schema(value)
         if errors := conversion_errors(value, result, self.nodes, self.rules):
@@ -168,21 +168,21 @@ class Validator:
 
 
 def _count_values(value: Any) -> int:
-    """How many JSON values there are in this one, itself included."""
+    """The number of JSON values in this one, including itself."""
     count, left = 1, [value]
     while left:
-        outer = left.pop()
-        if isinstance(outer, list | dict):
-            count += len(outer)
-            items = outer.values() if isinstance(outer, dict) else outer
+        container = left.pop()
+        if isinstance(container, list | dict):
+            count += len(container)
+            items = container.values() if isinstance(container, dict) else container
             left += [item for item in items if isinstance(item, list | dict)]
     return count
 
 
 def _without_envelopes(value: Any, known: Mapping[str, Any] | None, name: str) -> tuple[Any, list[str]]:
-    """The object inside the envelopes that models put it in, and what was removed.
+    """The object without the envelopes that models wrap it in, and descriptions of the removed envelopes.
 
-    `known` are the keys that the object may have; None for any keys, and then no object is an envelope.
+    `known` are the keys that the object may have. If it may have any (None), no object counts as an envelope.
     """
     removed = []
     for _ in range(5):
@@ -202,13 +202,13 @@ def _without_envelopes(value: Any, known: Mapping[str, Any] | None, name: str) -
 
 
 _CONTENTS = ("arguments", "args", "parameters", "input", "kwargs", "properties")
-"""Keys of the arguments in an envelope."""
+"""Keys that hold the arguments in an envelope."""
 _TITLES = ("name", "tool", "tool_name", "function", "function_name")
-"""Keys beside them that name the tool."""
+"""Keys that hold the tool's name in an envelope."""
 
 
 def _envelope(value: Mapping[str, Any], known: Mapping[str, Any], name: str) -> tuple[Any, str] | None:
-    """The content of an envelope, and a description of the envelope; None for an object that is not one."""
+    """The content of an envelope, and its description; None if the object is not an envelope."""
     if any(key in known for key in value) or not 1 <= len(value) <= 3:
         return None
     match value:
@@ -230,7 +230,7 @@ _EXTRA_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _explanation(found: list[ErrorDetails], schema: Mapping[str, Any], subject: str) -> str:
-    """A ValidationError for the model: each parameter, its value, what is expected, and the parameter's schema."""
+    """The text of a ValidationError for the model: each parameter, its value, what is expected, and its schema."""
     problems, schemas = [], {}
     known = list(schema.get("properties", {}))
     if any(item["type"] in _NO_OBJECT for item in found):
@@ -249,7 +249,7 @@ def _explanation(found: list[ErrorDetails], schema: Mapping[str, Any], subject: 
 
 
 def _hint(schemas: dict[str, Any], root: Mapping[str, Any]) -> str:
-    """The schemas with the definitions that they need; empty if they are long."""
+    """The schemas with the definitions that they need; empty if that is too long."""
     needed: dict[str, Any] = {}
     left = list(schemas.values())
     for part in left:
@@ -270,6 +270,6 @@ def _problem(item: Mapping[str, Any], name: str, known: list[str]) -> str:
     if item["type"] == "unexpected_keyword_argument":
         return f"{name}: unknown parameter; known: {', '.join(known) or 'none'}"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if item["type"] in ("value_error", "assertion_error"):  # the message of a validator, which may hold secrets
+    if item["type"] in ("value_error", "assertion_error"):  # a validator's message may contain secrets
         text = redact(text)
     return f"{name}: {text} (got {preview(item['input'])})"

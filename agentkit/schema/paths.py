@@ -1,4 +1,4 @@
-"""The path of a value inside a JSON value, and the preview of a value in a message. Both cost little for any value."""
+"""The path of a value inside a JSON value, and the preview of a value in a message. Both are cheap for any value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Path: TypeAlias = "tuple[Path, str | int] | None"
 """The path of the parent, and the key or index in it; None for the whole value."""
 
 _MAX_LENGTH = 80
-"""Characters of a value, or of a key, in a message."""
+"""Max characters of a value or a key in a message."""
 _MAX_DEPTH = 20
 
 
@@ -37,13 +37,13 @@ def format_path(path: Path, default: str = "") -> str:
 
 
 def preview(value: Any) -> str:
-    """The JSON of a value, cut to 80 characters, without characters that UTF-8 cannot encode."""
+    """The JSON of a value, cut to 80 characters. Characters that UTF-8 cannot encode are replaced."""
     text = json.dumps(_beginning(value, 0), ensure_ascii=False, default=repr).encode("utf-8", "replace").decode()
     return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."
 
 
 def _beginning(value: Any, depth: int) -> Any:
-    """The parts of a value that can be among its first characters."""
+    """The parts of a value that can appear in its preview."""
     match value:
         case str():
             return value[: _MAX_LENGTH + 1]

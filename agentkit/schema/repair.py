@@ -1,7 +1,7 @@
-"""The JSON text of a call's arguments: read strictly, else repaired where it has one possible meaning.
+"""The JSON text of a call's arguments: parsed strictly, or else repaired if it has only one possible meaning.
 
-The tolerant reader consumes the whole text and never closes an open string, list or object, so that a part of a call cannot
-pass for the whole.
+The tolerant parser consumes the whole text. It never closes an open string, list or object, so a cut call is never taken for a
+complete one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _OPERAND = re.compile(r"//[ \t]*[\d(.+-]")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_$][\w$]*(?:-[\w$]+)*", re.ASCII)
 _PLAIN = re.compile(r"""[^"'“”‘’\\\x00-\x1f]+""")
-_GOES_ON = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
-"""What follows a quote that ends a string."""
+_AFTER_STRING = re.compile(r"""\s*(?:[:}\]]|,\s*(?:["'“‘]|[\w$-]+\s*:))""")
+"""Text that can follow the closing quote of a string."""
 _NEXT_KEY = re.compile(r"""(["'])[\w$.-]{1,64}\1\s*:""")
 _CLOSING = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _QUOTES = "\"'“”‘’"
@@ -31,21 +31,21 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _MAX_DEPTH = 100
 _SURE_DIGITS = 15
-"""A float holds every decimal number of so many digits."""
+"""A float represents every decimal number with this many digits exactly."""
 
 
 class NotJson(ValueError):
-    """Text that is not JSON, and cannot be repaired without a guess."""
+    """Text that is not JSON, and cannot be repaired without guessing."""
 
 
 class BareWord(str):
-    """A word without quotes in the place of a value. It has a meaning only if the schema lists that very word."""
+    """A word without quotes as a value. It is valid only if the schema lists exactly this word."""
 
     __slots__ = ()
 
 
 class LongNumber(float):
-    """A number with more digits than a float holds; `text` has all of them."""
+    """A number with more digits than a float can represent; `text` has all of them."""
 
     text: str
 
@@ -56,12 +56,11 @@ class LongNumber(float):
 
 
 def read_json(text: str, *, name: str = "", keys: Iterable[str] | None = (), words: bool = True) -> tuple[Any, tuple[str, ...]]:
-    """The value of JSON text, and its repairs; none for JSON by the standard.
+    """The value of JSON text, and its repairs; no repairs for standard JSON.
 
     A word without quotes becomes a `BareWord`, which the caller must resolve or refuse. A number that a float would round
-    becomes a `LongNumber`. `unwrapped` explains `name`, `keys` and `words`. Raises `NotJson` for text with more than one
-    meaning: cut text, a key twice with different values, NaN, a number too large or too small for a float, text after the
-    value.
+    becomes a `LongNumber`. `unwrapped` explains `name`, `keys` and `words`. Raises `NotJson` for text that is cut or ambiguous:
+    a key twice with different values, NaN, a number too large or too small for a float, or text after the value.
     """
     try:
         return _strictly(text), ()
@@ -83,7 +82,7 @@ def read_json(text: str, *, name: str = "", keys: Iterable[str] | None = (), wor
     try:
         value = reader.whole()
     except NotJson as error:
-        raise NotJson(f"{problem} (and it cannot be mended: {error})") from None
+        raise NotJson(f"{problem} (and it cannot be repaired: {error})") from None
     return value, (*repairs, *reader.repairs)
 
 
@@ -126,12 +125,12 @@ def _float(text: str) -> float:
 def _int(text: str) -> int:
     try:
         return int(text)
-    except ValueError:  # CPython's bound on the digits of a number
+    except ValueError:  # CPython limits the digits of an int
         raise NotJson(f"a number of {len(text)} digits is too large") from None
 
 
 class _Tolerant:
-    """A reader of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's constants."""
+    """A parser of almost-JSON: comments, other quotes, bare keys, trailing commas, raw newlines, Python's constants."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -219,7 +218,7 @@ class _Tolerant:
         self._skip()
         if self._peek() == "{":
             return self._doubled()
-        while self._goes_on("}", bool(pairs)):
+        while self._has_next("}", bool(pairs)):
             key = self._key()
             self._skip()
             if self._peek() != ":":
@@ -230,7 +229,7 @@ class _Tolerant:
         return _object(pairs)
 
     def _doubled(self) -> dict[str, Any]:
-        """The object in `{{...}}`, a template's escape of a brace."""
+        """The object in `{{...}}`: templates escape braces by doubling them."""
         value: dict[str, Any] = self._value()
         self._skip()
         if self._peek() != "}":
@@ -241,12 +240,12 @@ class _Tolerant:
 
     def _read_list(self) -> list[Any]:
         items: list[Any] = []
-        while self._goes_on("]", bool(items)):
+        while self._has_next("]", bool(items)):
             items.append(self._value())
         return items
 
-    def _goes_on(self, closing: str, has_items: bool) -> bool:
-        """Whether another item follows; if not, the closing bracket is consumed."""
+    def _has_next(self, closing: str, has_items: bool) -> bool:
+        """Whether another item follows. If not, the closing bracket is consumed."""
         self._skip()
         comma = has_items and self._peek() == ","
         if comma:
@@ -266,7 +265,7 @@ class _Tolerant:
         return True
 
     def _is_at_key(self) -> bool:
-        """Whether a quoted key begins here, with space before it: two quotes in a row may be one inside a string."""
+        """Whether a quoted key begins here. It must not directly follow a quote, which could be inside a string."""
         is_apart = self._text[self._at - 1] not in _QUOTES
         return is_apart and _NEXT_KEY.match(self._text, self._at) is not None
 
@@ -310,9 +309,9 @@ class _Tolerant:
             parts.append(char)
 
     def _may_end(self, quote: str) -> bool:
-        """Whether a straight quote inside other quotes looks like the end of the string, in text with mixed quotes."""
+        """Whether a straight quote inside other quotes may end the string, in text with mixed quotes."""
         mixed = quote in "“‘" or self._has_double
-        return mixed and _GOES_ON.match(self._text, self._at) is not None
+        return mixed and _AFTER_STRING.match(self._text, self._at) is not None
 
     def _joined(self, text: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""The description of a function for a model: a JSON Schema of its arguments, and the validation of what the model writes."""
+"""The description of a function for a model: a JSON Schema of its arguments, and the validation of the model's text."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ __all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_sch
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Validated arguments by the name of their parameter; an entry of `**kwargs` by its own name."""
+    """Validated arguments by parameter name; entries of `**kwargs` by their own names."""
 
     values: dict[str, Any]
     repairs: tuple[str, ...] = ()
-    """Repairs and conversions of the model's text; empty if it was right."""
+    """Repairs and conversions of the model's text; empty if it was correct."""
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The JSON object that was validated: the model's with its repairs, and without defaults."""
+    """The JSON object that was validated: the model's own, repaired, and without defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A function as a model sees it.
 
-    `description` is the docstring without its sections. `validator` has the JSON Schema of the arguments: an object that
-    refuses other keys unless the function takes `**kwargs`. `context` are the parameters that the framework fills, with their
-    classes.
+    `description` is the docstring without its sections. `validator` has the JSON Schema of the arguments, which refuses unknown
+    keys unless the function takes `**kwargs`. `context` maps the parameters that the framework fills to their classes.
     """
 
     description: str
@@ -68,9 +67,9 @@ class Signature:
         return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
-        """The arguments in JSON text, each of its annotated type; `Validator.parse` says what it raises."""
+        """The arguments from JSON text, with their annotated types. Raises as `Validator.parse` does."""
         values, repairs, given = self.validator.parse_all(arguments, name)
-        if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would let them in
+        if taken := [key for key in values if key in self._bound or key in self.context]:  # **kwargs would accept them
             known = ", ".join(self.parameters.get("properties", ())) or "none"
             raise ToolArgumentsInvalid(f"{taken[0]}: not a parameter that can be given; known: {known}")
         return Arguments(values, repairs, given)
@@ -79,8 +78,8 @@ class Signature:
 def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None] = lambda annotation: None) -> Signature:
     """The signature of `fn` for a model.
 
-    Parameters for which `context_of` gives a class are left out, and so are those that a partial binds by name. Raises
-    `ToolDefinitionError` for a parameter that no schema can describe; the message names the function, the parameter and the
+    Parameters for which `context_of` returns a class are omitted, as are parameters that a partial binds by name. Raises
+    `ToolDefinitionError` for a parameter that no schema can describe. The message names the function, the parameter and the
     remedy.
     """
     label = _label(fn)
@@ -102,7 +101,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
             context[parameter.name] = kind
         elif parameter.name not in bound:
             fields.append(_field(parameter, annotation))
-    validator = _compile_what_can_be(label, fn, fields)
+    validator = _compile_describable(label, fn, fields)
     _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_variadic_name(signature))
     _check_aliases(label, fields)
     _warn_of_unknown(label, fn, docstring.parameters, signature)
@@ -111,7 +110,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
 
 
 def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
-    """Refuse an alias that leaves a parameter two names: `**kwargs` would take the other one."""
+    """Refuse an alias that gives a parameter two names: `**kwargs` would accept the other one."""
     names = {parameter.name: parameter.name for parameter in fields}
     for parameter in fields:
         for note in getattr(parameter.annotation, "__metadata__", ()):
@@ -136,7 +135,7 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     for name, hint in hints.items():
         if isinstance(hint, Exception) and signature.parameters[name].default is inspect.Parameter.empty:
             is_unknown = isinstance(hint, NameError)
-            remedy = "define or import it at run time, in the module of the function" if is_unknown else "mend its annotation"
+            remedy = "define or import it at run time, in the module of the function" if is_unknown else "fix its annotation"
             raise ToolDefinitionError(f"{label}: parameter {name!r}: {hint}; {remedy}") from hint
     first = next(iter(signature.parameters), "")
     if first in ("self", "cls") and first not in hints:
@@ -145,7 +144,7 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
 
 
 def _described(hint: Any) -> Any:
-    """The annotation in the form that pydantic takes, or the error."""
+    """The annotation in the form that pydantic accepts, or the error."""
     if isinstance(hint, Exception):
         return hint
     try:
@@ -171,8 +170,8 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
     return parameter.replace(kind=kind, annotation=annotation)
 
 
-def _compile_what_can_be(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
-    """As `_compile`, without the optional parameters that cannot be described. Each of them is a warning."""
+def _compile_describable(label: str, fn: Callable[..., Any], fields: list[inspect.Parameter]) -> Validator:
+    """As `_compile`, without the optional parameters that cannot be described. Each omitted parameter is a warning."""
     try:
         return _compile(label, fields)
     except ToolDefinitionError:
@@ -202,7 +201,7 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     collect.__signature__ = inspect.Signature(fields)  # type: ignore[attr-defined]
     collect.__annotations__ = {field.name: field.annotation for field in fields}
     try:
-        # pydantic describes the call of a function as well as a type; its stub speaks of types only
+        # pydantic also describes the call of a function, but its stub only allows types
         described: Any = collect
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
         validator = validator_of(adapter)
@@ -242,9 +241,9 @@ _GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable,
 
 
 def result_type(fn: Callable[..., Any]) -> Any:
-    """The annotated result of the function, a list for a generator; None without an annotation.
+    """The annotated result type of the function; a list for a generator. None without an annotation.
 
-    Raises `ToolDefinitionError` for an annotation that cannot be read.
+    Raises `ToolDefinitionError` for an annotation that cannot be evaluated.
     """
     kind = type_hints(fn, result=True).get("return")
     if isinstance(kind, Exception):
@@ -259,7 +258,7 @@ def result_type(fn: Callable[..., Any]) -> Any:
 def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
     """The JSON Schema of the function's result, as it is rendered for the model; empty without an annotation.
 
-    Raises `ToolDefinitionError` for a type that JSON cannot hold.
+    Raises `ToolDefinitionError` for a type that JSON cannot represent.
     """
     from pydantic import TypeAdapter
 
@@ -330,7 +329,7 @@ def _variadic_name(signature: inspect.Signature) -> str:
 def _add_descriptions(
     schema: dict[str, Any], hints: Mapping[str, Any], documented: Mapping[str, str], *, variadic: str
 ) -> None:
-    """Add descriptions to the properties: a Field's own, else plain text in `Annotated`, else the docstring's."""
+    """Add descriptions to the properties: the Field's own, else plain text in `Annotated`, else the docstring's."""
     for name, prop in schema.get("properties", {}).items():
         notes = [getattr(note, "documentation", note) for note in getattr(hints.get(name), "__metadata__", ())]
         text = next((" ".join(note.split()) for note in notes if isinstance(note, str)), documented.get(name))

@@ -1,7 +1,7 @@
-"""A JSON Schema in the form of the strict function mode (docs/deepseek.md), or the reason why it has none.
+"""A JSON Schema in the form of the strict function mode (docs/deepseek.md), or the reason why there is none.
 
-All references are inline and every key is required; an optional one may be null instead. Bounds that the mode does not know are
-left out, as the arguments are validated here anyway.
+All references are inlined, and every key is required; an optional key may be null instead. Constraints that the mode does not
+support are removed, since agentkit validates the arguments anyway.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Strict:
         self._inliner = Inliner(root)
 
     def node(self, node: Any, path: str, parents: tuple[str, ...]) -> dict[str, Any]:
-        """The strict form of a part of the schema; `parents` are the references that it is inside."""
+        """The strict form of a part of the schema. `parents` are the references that lead to it."""
         where = path or "the arguments"
 
         def refuse(ref: str) -> NoReturn:
@@ -79,10 +79,10 @@ class _Strict:
         return {"properties": properties, "required": list(properties), "additionalProperties": False}
 
     def _items(self, node: Mapping[str, Any], path: str, parents: tuple[str, ...]) -> dict[str, Any]:
-        places = node.get("prefixItems")
-        if places:
-            kinds = [self.node(item, f"{path}[{place}]", parents) for place, item in enumerate(places)]
-            different = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+        prefix = node.get("prefixItems")
+        if prefix:
+            kinds = [self.node(item, f"{path}[{index}]", parents) for index, item in enumerate(prefix)]
+            different = [kind for index, kind in enumerate(kinds) if kind not in kinds[:index]]
             return different[0] if len(different) == 1 else {"anyOf": different}
         return self.node(node.get("items", {}), f"{path}[]", parents)
 

@@ -1,4 +1,4 @@
-"""Removes what models and chat templates put around the JSON of a call, where it has no meaning."""
+"""Removes text without meaning that models and chat templates put around the JSON of a call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKEN = re.compile(
     r"<\|[^|<>]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?(?:s|tool_call|function_call|arguments|json)>"
     rf"|</?{_BARS}DSML{_BARS}[a-z_]{{1,30}}>"
 )
-"""What chat templates put around a call."""
+"""Tokens that chat templates put around a call."""
 _TOKEN_BEFORE = re.compile(rf"{_TOKEN.pattern}|</think>")
 _MAX_TOKEN = 80
 _SEPARATOR = r"<[｜|]tool[▁_ ]sep[｜|]>"
@@ -25,22 +25,22 @@ _INVOKE = re.compile(rf'<{_BARS}DSML{_BARS}invoke name="([^"<>]{{1,200}})(">\s*)
 _CALLED = re.compile(rf"(?:function\s*{_SEPARATOR}\s*)?([^\s<>{{}}]{{1,200}})\s*({_SEPARATOR}\s*)?")
 """The tool's name before the object, in the markup of DeepSeek V4 and V3."""
 _PREFACE = re.compile(r"""(?:[^{}\[\]"'`“”‘’<>=|\\]|(?<=\w)['’](?=\w))+""")
-"""Words before an object: no brackets, quotes or signs of code."""
+"""Words before an object, without brackets, quotes or signs of code."""
 _MAX_PREFACE = 2_000
 _ANY_SPACE = re.compile(r"\s+")
 
 
 def plain_key(key: str) -> str:
-    """A key without case and separators, which models confuse."""
+    """A key without case and separators, since models confuse these."""
     return key.casefold().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def unwrapped(text: str, name: str, keys: Iterable[str] | None, *, words: bool) -> tuple[str, list[str]]:
-    """The text without what is around its object, and the names of what was removed.
+    """The text reduced to its object, and the names of the removed wrappers.
 
-    `name` is the tool, whose name markup may put before the object. Markup with another name stays. `keys` are those that the
-    object may have, None for any: one of them right before the object is its key and stays. `words` says whether other words
-    before the object are removed.
+    `name` is the tool's name, which markup may put before the object. Markup with another name stays. `keys` are the keys that
+    the object may have; None for any. A key directly before the object belongs to it, and stays. `words` says whether other
+    words before the object are removed.
     """
     repairs = []
     if text.startswith("\ufeff"):
@@ -71,7 +71,7 @@ def _without_thought(text: str) -> str:
 
 
 def _without_tokens(text: str, name: str) -> str:
-    """The text without the tokens of a template. Markup that names another tool stays, so that the text is refused."""
+    """The text without a template's tokens. Markup that names another tool stays, so that the text is refused."""
     start, end = 0, len(text)
     while found := _TOKEN_BEFORE.match(text, start):
         start = _after_space(text, found.end())
@@ -94,7 +94,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _after_name(text: str, at: int, name: str) -> int:
-    """The start of the object after the tool's own name, as in the markup of DeepSeek."""
+    """The index of the object after the tool's own name, as in DeepSeek's markup."""
     for pattern in (_INVOKE, _CALLED):
         found = pattern.match(text, at)
         if found and found[1] in (name, wire_name(name)) and (at or found[2]):
@@ -104,7 +104,7 @@ def _after_name(text: str, at: int, name: str) -> int:
 
 @cache
 def _denial() -> re.Pattern[str]:
-    """Words that say that the call is not meant, or is another one. Only a few languages are known."""
+    """Words that suggest that the call is not meant, or not this one. Only a few languages are covered."""
     return re.compile(
         r"\b(?:not|no|never|without|instead|rather|wrong|unlike|bad|old|earlier|previous\w*|last|example\w*|sample\w*|template\w*"
         r"|draft\w*|placeholder\w*|invalid\w*|incorrect\w*|mistak\w*|error\w*|fail\w*|reject\w*|refus\w*|denied|cancel\w*|abort\w*"
@@ -115,7 +115,7 @@ def _denial() -> re.Pattern[str]:
 
 
 def _without_words(text: str, keys: Iterable[str] | None) -> str:
-    """The text from its first bracket or fence on, if there are only words without a meaning before it."""
+    """The text from its first brace or fence on, if only meaningless words precede it."""
     start = min((at for at in (text.find("{"), text.find("```")) if at > 0), default=0)
     words = text[:start]
     if start > _MAX_PREFACE or not _PREFACE.fullmatch(words) or _denial().search(words):

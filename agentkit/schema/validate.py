@@ -1,6 +1,6 @@
-"""The two validations beside pydantic's: of a JSON value against its schema, and of pydantic's result against the value.
+"""Two validations in addition to pydantic's: a JSON value against its schema, and pydantic's result against the JSON value.
 
-Pydantic alone passes over keys, digits and types that a conversion loses; each such call is not the one that the model meant.
+Pydantic alone ignores keys, digits and types that a conversion loses. Such a call would not be the one that the model meant.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from .repair import BareWord, LongNumber
 __all__ = ["Matcher", "Rules", "conversion_errors", "count_comparisons"]
 
 _MAX_ERRORS = 20
-"""Errors of one value that are looked for."""
+"""Max errors to collect for one value."""
 _DATES = ("date", "date-time")
 _TIMES = (date, time, timedelta)
 _TIMESTAMP = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*", re.ASCII)
-"""Text that pydantic reads as seconds since 1970, which no model means by it."""
+"""Text that pydantic interprets as seconds since 1970, which no model means."""
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?(/[1-9]\d*)?", re.ASCII)
 _DIGITS = re.compile(r"\s*[+-]?[\d_.]+\s*", re.ASCII)
 _UNKNOWN: Any = object()
-"""A result that cannot be found."""
+"""Stands for a result that cannot be found."""
 
 
 class Matcher:
-    """Compares one JSON value with its schema: types, keys and allowed values, without bounds and formats.
+    """Compares one JSON value with its schema: types, keys and allowed values, but not bounds and formats.
 
-    A union inside a union is tried along every path, so the answer for each part of the value and of the schema is kept. The
-    value must not change meanwhile.
+    Nested unions try every combination, so the result for each pair of value and schema is cached. The value must not change
+    meanwhile.
     """
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self._known: dict[tuple[int, int], tuple[bool, Any]] = {}
+        self._results: dict[tuple[int, int], tuple[bool, Any]] = {}
 
     def matches(self, value: Any, part: Any) -> bool:
         """Whether the value matches this part of the schema."""
@@ -55,10 +55,10 @@ class Matcher:
         """As `matches`, for a node."""
         if not isinstance(value, list | dict):
             return self._matches(value, node)
-        place = id(value), id(node)
-        if place not in self._known:  # the value is kept, so that its id stays its own
-            self._known[place] = self._matches(value, node), value
-        return self._known[place][0]
+        key = id(value), id(node)
+        if key not in self._results:  # storing the value keeps its id from being reused
+            self._results[key] = self._matches(value, node), value
+        return self._results[key][0]
 
     def _matches(self, value: Any, node: Node) -> bool:
         if type(value) in node.plain:
@@ -81,11 +81,11 @@ class Matcher:
         return True
 
     def _plain_items(self, node: Node) -> frozenset[type]:
-        """The classes of items that need no comparison."""
+        """The Python classes of items that need no comparison."""
         return frozenset() if node.prefix_items else self._nodes.of(node.items).plain
 
     def errors(self, value: Any, part: Any = None, path: Path = None) -> list[str]:
-        """What the schema does not admit, each with its path. Of a union, the errors of the branch with the fewest."""
+        """The errors of the value, each with its path. For a union, the errors of the branch with the fewest errors."""
         node = self._nodes.of(self._nodes.schema if part is None else part)
         return [] if type(value) in node.plain else list(islice(self._errors(value, node, path), _MAX_ERRORS))
 
@@ -130,18 +130,18 @@ class Matcher:
 
 
 def _repeats(items: list[Any], node: Node) -> bool:
-    """Whether two items of a set are the same."""
+    """Whether the node is a set and two items are equal."""
     return node.is_set and len({key_of(item) for item in items}) < len(items)
 
 
 def count_comparisons(value: Any, nodes: Nodes) -> int:
-    """How many parts of the value pydantic compares with parts of the schema if it tries each branch of each union."""
+    """The number of comparisons of value and schema that pydantic makes if it tries each branch of each union."""
     counted: dict[tuple[int, int], tuple[int, Any]] = {}
 
     def count(value: Any, part: Any) -> int:
         node = nodes.of(part)
-        place = id(value), id(node)
-        if place not in counted:
+        key = id(value), id(node)
+        if key not in counted:
             inner: Iterable[tuple[Any, Any]] = ()
             if node.branches:
                 inner = ((value, branch) for branch in node.branches_for(value))
@@ -149,34 +149,34 @@ def count_comparisons(value: Any, nodes: Nodes) -> int:
                 inner = ((item, node.for_key(key)) for key, item in value.items())
             elif isinstance(value, list) and "array" in node.types:
                 inner = ((item, node.for_item(at)) for at, item in enumerate(value))
-            counted[place] = 1 + sum(count(*pair) for pair in inner), value
-        return counted[place][0]
+            counted[key] = 1 + sum(count(*pair) for pair in inner), value
+        return counted[key][0]
 
     return count(value, nodes.schema)
 
 
-# --- the result of pydantic
+# --- pydantic's result
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the types of a schema do with keys and numbers."""
+    """How the types behind a schema treat keys and numbers."""
 
     forbids_extra: bool = True
-    """Pydantic refuses every key that the classes do not know. False if some class has its own rule."""
+    """Pydantic refuses every unknown key. False if some class has its own rule."""
     drops_extra: bool = False
-    """A TypedDict ignores other keys, and its result does not show it."""
+    """Some TypedDict ignores unknown keys, and its result does not show them."""
     is_exact: bool = False
-    """Some numbers keep all digits."""
+    """Some type keeps all digits of a number."""
     is_plain: bool = False
     """There are only closed objects, lists and plain types, so pydantic's strict validation is enough."""
 
 
 def conversion_errors(value: Any, result: Any, nodes: Nodes, rules: Rules) -> list[str]:
-    """What of the JSON value is missing from the validated result, each with its path.
+    """Errors for parts of the JSON value that the validated result lost, each with its path.
 
-    That is digits of a number, one of two keys or items that mean the same, a key that a class does not know, or the type of a
-    value that another branch of a union took.
+    Such a part is digits of a number, one of two keys or items with the same meaning, a key that a class does not know, or the
+    type of a value that a wrong branch of a union accepted.
     """
     return list(islice(_Comparison(rules, nodes).of(value, result, nodes.schema, None), _MAX_ERRORS))
 
@@ -186,7 +186,7 @@ class _Comparison:
         self._rules, self._nodes = rules, nodes
 
     def of(self, value: Any, result: Any, part: Any, path: Path) -> Iterator[str]:
-        """`part` is the schema of the value; None inside a union, where the branch that pydantic took is not known."""
+        """The errors of one value. `part` is its schema; None inside a union, where pydantic's choice of branch is unknown."""
         node = None if part is None else self._nodes.of(part)
         node = None if node is None or node.branches else node
         if getattr(type(result), "__pydantic_root_model__", False):
@@ -213,25 +213,25 @@ class _Comparison:
             return
         in_order = isinstance(result, list | tuple) and len(result) == len(value)
         for at, item in enumerate(value):
-            made = result[at] if in_order else _UNKNOWN
-            yield from self.of(item, made, node and node.for_item(at), child(path, at))
+            converted = result[at] if in_order else _UNKNOWN
+            yield from self.of(item, converted, node and node.for_item(at), child(path, at))
 
     def _of_mapping(self, value: dict[str, Any], result: Mapping[Any, Any], node: Node | None, path: Path) -> Iterator[str]:
         if len(result) < len(value) and not (self._rules.drops_extra and result.keys() <= value.keys()):
-            or_lost = "" if self._rules.forbids_extra else ", or are unknown"
-            yield f"{format_path(path, 'arguments')}: several of its keys mean the same{or_lost}: {preview([*value])}"
+            or_unknown = "" if self._rules.forbids_extra else ", or are unknown"
+            yield f"{format_path(path, 'arguments')}: several of its keys mean the same{or_unknown}: {preview([*value])}"
         elif all(isinstance(key, str) for key in result):
             for key, item in value.items():
                 yield from self.of(item, result.get(key, _UNKNOWN), node and node.for_key(key), child(path, key))
         else:
-            for (text, item), (key, made) in zip(value.items(), result.items(), strict=False):
+            for (text, item), (key, converted) in zip(value.items(), result.items(), strict=False):
                 if not _is_written_as(text, key):
                     yield f"{format_path(child(path, text))}: the key is not written as {type(key).__name__}"
-                yield from self.of(item, made, node and node.for_key(text), child(path, text))
+                yield from self.of(item, converted, node and node.for_key(text), child(path, text))
 
 
 def _is_same_kind(value: Any, result: Any) -> bool:
-    """Whether the result of a union is still the value's: true is not 1, and the text 2026 is no moment of 1970."""
+    """Whether a union's result has the same kind as the value: true is not 1, and the text 2026 is not a time in 1970."""
     if isinstance(result, Enum):
         result = result.value
     if isinstance(value, str):
@@ -242,7 +242,7 @@ def _is_same_kind(value: Any, result: Any) -> bool:
 
 
 def _is_written_as(text: str, key: Any) -> bool:
-    """Whether the text is the usual one of this key: 1 and not 01, true and not yes, a date and no digits."""
+    """Whether the text is the usual spelling of this key: 1 and not 01, true and not yes, a date and not digits."""
     if isinstance(key, bool):
         return text in ("true", "false")
     if isinstance(key, int) or isinstance(getattr(key, "value", None), int):
@@ -253,7 +253,7 @@ def _is_written_as(text: str, key: Any) -> bool:
 
 
 def _unknown_keys(value: dict[str, Any], kind: type) -> list[str]:
-    """The keys that the class does not know, unless it has its own rule for them."""
+    """The keys that the class does not know; none if it has its own rule for unknown keys."""
     config = getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None) or {}
     known = _keys_of(kind)
     return [key for key in value if key not in known] if known is not None and config.get("extra") is None else []

@@ -1,4 +1,4 @@
-"""What tests of agents need: the offline DeepSeek simulator, a scripted model without HTTP, and cassettes of real exchanges.
+"""Tools for testing agents: the offline DeepSeek simulator, a scripted model without HTTP, and cassettes of real exchanges.
 
     from agentkit.testing import DeepSeekSimulator, call
 

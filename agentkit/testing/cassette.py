@@ -1,4 +1,4 @@
-"""HTTP exchanges in a file, one JSON line each: recorded once, replayed without a network, streams included."""
+"""HTTP exchanges in a file, one JSON line each: recorded once, then replayed without a network. Streams are supported."""
 
 from __future__ import annotations
 
@@ -20,27 +20,26 @@ from ..redact.keys import HIDDEN, Hider, Unseen, is_secret_header, secrets_of_he
 __all__ = ["Cassette", "CassetteMismatch"]
 
 _KEPT = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
-"""Headers of a response that a client acts on; no others are stored, and none of a request."""
+"""Response headers that a client acts on. Only these are stored. Request headers are never stored."""
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
-"""Headers of a response that tell of the bytes on the wire, which are not those of a recorded answer."""
+"""Response headers that describe the bytes on the wire. A recorded answer has other bytes."""
 
 
 class CassetteMismatch(AgentError):
-    """A request is not the one that was recorded; the text shows the first difference."""
+    """A request differs from the recorded one. The message shows the first difference."""
 
 
 class Cassette(httpx.AsyncBaseTransport):
-    """Records what a server answers, or replays it: `ChatModel("m", client=Cassette("greeting.jsonl").client())`.
+    """Records a server's answers, or replays them: `ChatModel("m", client=Cassette("greeting.jsonl").client())`.
 
-    With `record=True` requests go to the server (through `transport`, by default httpx's own) and the file is written anew.
-    Without, nothing leaves the process: each request must equal a recorded one that was not used yet (the same JSON, in any
-    order of keys), or `CassetteMismatch` is raised, names the first difference and is kept as `mismatch`. See `unused` for
-    what was not asked for. A request that failed fails again.
+    With `record=True`, requests go to the server (through `transport`, by default httpx's own), and the file is overwritten.
+    Otherwise nothing leaves the process. Each request must then equal a recorded request that was not used yet: the same JSON,
+    with keys in any order. If none matches, `CassetteMismatch` is raised with the first difference, and kept as `mismatch`.
+    `unused` lists the recorded requests that were not made. A request that failed when recorded fails again.
 
-    Only the user who records can read the file (mode 0600, where the system knows modes). Headers of requests are not stored.
-    The keys in them are taken out of addresses, bodies and answers, also in base64, and where a server repeats one in pieces of
-    a stream. Of what requests say, `agentkit.redact` takes out the secrets that it knows by their form. Answers are stored
-    decompressed.
+    Only the user who records can read the file (mode 0600, on systems with modes). Request headers are not stored. Keys in them
+    are removed from URLs, bodies and answers, also in base64, and if a server repeats one in pieces of a stream.
+    `agentkit.redact` removes secrets of known forms from requests. Answers are stored decompressed.
     """
 
     def __init__(self, path: str | Path, *, record: bool = False, transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -52,7 +51,7 @@ class Cassette(httpx.AsyncBaseTransport):
             with self._open("w"):
                 pass
         self.mismatch: CassetteMismatch | None = None
-        self._left: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
+        self._unused: list[tuple[int, dict[str, Any]]] = [] if record else list(enumerate(self._read(), 1))
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """An httpx client whose requests go through this cassette."""
@@ -60,8 +59,8 @@ class Cassette(httpx.AsyncBaseTransport):
 
     @property
     def unused(self) -> list[dict[str, Any]]:
-        """The bodies of the recorded requests that were not made."""
-        return [exchange["request"]["body"] for _number, exchange in self._left]
+        """The bodies of the recorded requests that have not been made."""
+        return [exchange["request"]["body"] for _number, exchange in self._unused]
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -76,32 +75,32 @@ class Cassette(httpx.AsyncBaseTransport):
                 raise CassetteMismatch(f"{self.path}, line {number} is not JSON: {error}") from None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer from the file, or from the server into the file."""
+        """Answer from the file; when recording, answer from the server and store the exchange."""
         hider = _hider(request)
-        asked = _asked(request, _body(_hidden(hider, await request.aread())), hider)
+        actual = _recordable(request, _body(_hidden(hider, await request.aread())), hider)
         if self._inner is None:
-            return _replayed(self._found(asked), request)
+            return _replayed(self._matching(actual), request)
         request.headers["accept-encoding"] = "identity"
         try:
             response = await self._inner.handle_async_request(request)
         except httpx.TransportError as error:
-            self._append({"request": asked, "failed": type(error).__name__})
+            self._append({"request": actual, "failed": type(error).__name__})
             raise
         kept = {name: hider.hide(response.headers[name]) for name in _KEPT if name in response.headers}
-        exchange = {"request": asked, "response": {"status": response.status_code, "headers": kept}}
+        exchange = {"request": actual, "response": {"status": response.status_code, "headers": kept}}
         passed = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
         return httpx.Response(response.status_code, headers=passed, stream=_Recording(response, exchange, hider, self._append))
 
-    def _found(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _matching(self, actual: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            for place, (_number, exchange) in enumerate(self._left):
-                if next(_differences(exchange["request"], asked), None) is None:
-                    del self._left[place]
+            for index, (_number, exchange) in enumerate(self._unused):
+                if next(_differences(exchange["request"], actual), None) is None:
+                    del self._unused[index]
                     return exchange
-            if self._left:
-                number, exchange = self._left[0]
-                where, was, now = next(_differences(exchange["request"], asked))
-                why = f"request {number} differs at {where}: recorded {was}, now {now}"
+            if self._unused:
+                number, exchange = self._unused[0]
+                where, before, now = next(_differences(exchange["request"], actual))
+                why = f"request {number} differs at {where}: recorded {before}, now {now}"
             else:
                 why = "all recorded requests are used, and one more is made"
             error = CassetteMismatch(f"{self.path}: {why}")
@@ -113,9 +112,9 @@ class Cassette(httpx.AsyncBaseTransport):
             file.write(json.dumps(exchange, ensure_ascii=False) + "\n")
 
     def _open(self, mode: str) -> IO[str]:
-        """The file, for writing: what is said in it is for its user alone."""
+        """Open the file for writing, readable for its owner only."""
         file = open(self.path, mode, encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115
-        if hasattr(os, "fchmod"):  # it may have been there before
+        if hasattr(os, "fchmod"):  # an existing file keeps its mode otherwise
             os.fchmod(file.fileno(), 0o600)
         return file
 
@@ -126,13 +125,13 @@ class Cassette(httpx.AsyncBaseTransport):
 
 
 class _Recording(httpx.AsyncByteStream):
-    """The body of a response on its way, decompressed and noted piece by piece."""
+    """Passes the body of a response on, decompressed, and records it piece by piece."""
 
     def __init__(self, response: httpx.Response, exchange: dict[str, Any], hider: Hider, keep: Any) -> None:
         self._response, self._exchange, self._hider, self._keep = response, exchange, hider, keep
         self._pieces: list[bytes] = []
         self._broken: str | None = "ReadTimeout"
-        """Until its end has come: who waits no longer for it will not when it is replayed."""
+        """The recorded error; None after the end of the body. A body that was abandoned replays as a read timeout."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         stream = self._response.stream
@@ -172,13 +171,13 @@ def _replayed(exchange: Mapping[str, Any], request: httpx.Request) -> httpx.Resp
 
 
 def _hider(request: httpx.Request) -> Hider:
-    """What hides the keys in a request's headers and query."""
+    """A hider for the keys in a request's headers and query."""
     fields = [(name, Unseen(value)) for name, value in (*request.headers.items(), *request.url.params.multi_items())]
     secret = [(name, value) for name, value in fields if is_secret_header(name, value.reveal())]
     return Hider(one for name, value in secret for one in secrets_of_header(name, value))
 
 
-def _asked(request: httpx.Request, body: Any, hider: Hider) -> dict[str, Any]:
+def _recordable(request: httpx.Request, body: Any, hider: Hider) -> dict[str, Any]:
     path, _, query = redact(hider.hide(f"{request.url.path}?{request.url.query.decode()}")).partition("?")
     return {"method": request.method, "path": path, **({"query": query} if query else {}), "body": _redacted(body)}
 
@@ -195,41 +194,41 @@ def _redacted(value: Any) -> Any:
 
 
 def _hidden(hider: Hider, data: bytes) -> bytes:
-    """Bytes without the keys, which are ASCII."""
+    """The bytes without the keys. Keys are ASCII."""
     return hider.hide(data.decode("latin-1")).encode("latin-1") if hider else data
 
 
 def _without_keys(pieces: list[bytes], hider: Hider) -> list[bytes]:
-    """The pieces of an answer, as they came if no key is in them. Else the answer without the keys, an event a piece."""
+    """The pieces of an answer, unchanged if they contain no key. Otherwise the answer without keys, one event per piece."""
     whole = b"".join(pieces).decode(errors="surrogateescape")
-    hidden = hider.hide(_over_events(whole, hider)) if hider else whole
+    hidden = hider.hide(_without_split_keys(whole, hider)) if hider else whole
     if hidden == whole:
         return pieces
     return [event.encode(errors="surrogateescape") for event in re.split(r"(?<=\n\n)", hidden) if event]
 
 
-def _over_events(stream: str, hider: Hider) -> str:
-    """The events of a stream without the keys that pieces of texts make when they are joined, as a client joins them."""
+def _without_split_keys(stream: str, hider: Hider) -> str:
+    """The events of a stream without keys that are split over several events, which a client would join."""
     lines = stream.split("\n")
     events = {number: event for number, line in enumerate(lines) if (event := _event(line)) is not None}
     texts: dict[tuple[Any, ...], list[tuple[int, Any, Any]]] = {}
     for number, event in events.items():
-        for path, holder, place in _texts(event):
-            texts.setdefault(path, []).append((number, holder, place))
+        for path, container, key in _texts(event):
+            texts.setdefault(path, []).append((number, container, key))
     for pieces in texts.values():
-        whole = "".join(holder[place] for _number, holder, place in pieces)
+        whole = "".join(container[key] for _number, container, key in pieces)
         spans, at = hider.spans(whole), 0
-        for number, holder, place in pieces if spans else ():
-            before, at = at, at + len(holder[place])
-            shown = _outside(spans, whole, before, at)
-            if shown != holder[place]:
-                holder[place] = shown
+        for number, container, key in pieces if spans else ():
+            before, at = at, at + len(container[key])
+            kept_text = _outside(spans, whole, before, at)
+            if kept_text != container[key]:
+                container[key] = kept_text
                 lines[number] = f"data: {json.dumps(events[number], ensure_ascii=False)}"
     return "\n".join(lines)
 
 
 def _event(line: str) -> Any:
-    """The JSON of a line of a stream; None if it has none."""
+    """The JSON of a stream's line; None if it has none."""
     try:
         found = json.loads(line.removeprefix("data:")) if line.startswith("data:") else None
     except (ValueError, RecursionError):
@@ -238,23 +237,23 @@ def _event(line: str) -> Any:
 
 
 def _texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """The texts in a JSON value: the way to each, the object or list that it is in, and its place there."""
-    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for place, item in places:
+    """The texts in a JSON value: the path of each, the object or list that contains it, and its key or index there."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in entries:
         if isinstance(item, str):
-            yield (*path, place), value, place
+            yield (*path, key), value, key
         else:
-            yield from _texts(item, (*path, place))
+            yield from _texts(item, (*path, key))
 
 
 def _outside(spans: list[tuple[int, int]], whole: str, start: int, end: int) -> str:
-    """What of a text stands from start to end and in no span; a mask where a span begins."""
-    shown = list[str]()
+    """The text from start to end without the spans. A mask replaces each span that begins there."""
+    kept_text = list[str]()
     for first, last in spans:
         if start < last and first < end:
-            shown += [whole[start:first], HIDDEN] if first >= start else []
+            kept_text += [whole[start:first], HIDDEN] if first >= start else []
             start = min(last, end)
-    return "".join([*shown, whole[start:end]])
+    return "".join([*kept_text, whole[start:end]])
 
 
 def _text(data: bytes) -> Any:
@@ -271,17 +270,17 @@ def _body(data: bytes) -> Any:
         return _text(data)
 
 
-def _differences(was: Any, now: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Where two JSON values differ, what stood there and what stands there now; both shortened."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        for name in [*was, *(name for name in now if name not in was)]:
-            yield from _differences(was.get(name, _ABSENT), now.get(name, _ABSENT), f"{where}.{name}".lstrip("."))
-    elif isinstance(was, list) and isinstance(now, list):
-        for place in range(max(len(was), len(now))):
-            before, after = (values[place] if place < len(values) else _ABSENT for values in (was, now))
-            yield from _differences(before, after, f"{where}[{place}]")
-    elif type(was) is not type(now) or was != now:
-        yield where, _short(was), _short(now)
+def _differences(recorded: Any, actual: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+    """The differences of two JSON values: the path, the recorded value and the actual value, both shortened."""
+    if isinstance(recorded, dict) and isinstance(actual, dict):
+        for name in [*recorded, *(name for name in actual if name not in recorded)]:
+            yield from _differences(recorded.get(name, _ABSENT), actual.get(name, _ABSENT), f"{where}.{name}".lstrip("."))
+    elif isinstance(recorded, list) and isinstance(actual, list):
+        for index in range(max(len(recorded), len(actual))):
+            before, after = (values[index] if index < len(values) else _ABSENT for values in (recorded, actual))
+            yield from _differences(before, after, f"{where}[{index}]")
+    elif type(recorded) is not type(actual) or recorded != actual:
+        yield where, _short(recorded), _short(actual)
 
 
 _ABSENT = object()

@@ -25,8 +25,8 @@ def ask(messages: list[Message] | None = None, settings: ModelSettings | None = 
 
 def connections_of(model: ChatModel) -> Any:
     """The connections of a model that one event loop has used."""
-    ((sender, _closer),) = model._clients._held.values()
-    return sender
+    ((transport, _closer),) = model._transports._by_loop.values()
+    return transport
 
 
 class Seen(list[Delta]):

@@ -18,7 +18,7 @@ import pytest
 
 from agentkit import ChatModel, ModelSettings, Retry, SettingsError, Usage, User
 from agentkit import errors as e
-from agentkit.models.waits import asked_wait
+from agentkit.models.retry_after import wait_in_headers
 from agentkit.testing import DeepSeekSimulator
 
 from .calls import GOOD, KEY, WHOLE, Seen, ask, replied
@@ -91,7 +91,7 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
     ],
 )
 def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait(httpx.Headers(headers), lambda: NOW) == seconds
+    assert wait_in_headers(httpx.Headers(headers), lambda: NOW) == seconds
 
 
 @pytest.mark.parametrize("place", ["status", "body", "chunk"])

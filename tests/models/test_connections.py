@@ -144,9 +144,9 @@ def test_bytes_that_come_while_nothing_is_asked_are_no_answer(read: bool, tls: b
 
 def test_bytes_that_come_while_a_connection_is_held_up_are_no_answer(tls: bool) -> None:
     """TLS holds them back, so nobody sees that they are there."""
-    head = http(b"").replace(b"length: 0", b"length: %06d" % (connections._UNREAD - 100))
-    much = head + b"x" * (connections._UNREAD - 100)
-    much = much.replace(b"application/json", b"application/json" + b" " * (connections._UNREAD + 1 - len(much)))
+    head = http(b"").replace(b"length: 0", b"length: %06d" % (connections._MAX_UNREAD - 100))
+    much = head + b"x" * (connections._MAX_UNREAD - 100)
+    much = much.replace(b"application/json", b"application/json" + b" " * (connections._MAX_UNREAD + 1 - len(much)))
     more, sent = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,8 +160,8 @@ def test_bytes_that_come_while_a_connection_is_held_up_are_no_answer(tls: bool) 
             sent.set()
 
     async def user(model: ChatModel) -> None:
-        sender = await model._clients.current()
-        response = await sender.send(b"{}", Headers({}, {}), model._waits)
+        transport = await model._transports.current()
+        response = await transport.send(b"{}", Headers({}, {}), model._timeouts)
         (connection,) = connections_of(model)._all
         async with asyncio.timeout(30):
             while not connection._is_paused:  # noqa: ASYNC110
@@ -246,7 +246,7 @@ def test_a_server_waits_for_a_slow_watcher() -> None:
             await go_on.wait()
 
         task = asyncio.create_task(model.reply(ask(), slow))
-        while not (model._clients._held and any(connection._is_paused for connection in connections_of(model)._all)):  # noqa: ASYNC110
+        while not (model._transports._by_loop and any(connection._is_paused for connection in connections_of(model)._all)):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         (connection,) = connections_of(model)._all
         held = len(connection._http.trailing_data[0])
@@ -303,8 +303,8 @@ def test_what_came_before_a_break_is_shown() -> None:
 def test_an_idle_connection_is_used_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def user(model: ChatModel, server: RawServer) -> None:
         await asyncio.gather(*(model.reply(ask()) for _ in range(3)))
-        sender = connections_of(model)
-        assert len(sender._idle) == 3
+        transport = connections_of(model)
+        assert len(transport._idle) == 3
         monkeypatch.setattr(connections, "_EXPIRY", 0.0)
         await model.reply(ask())
         assert server.connections == 4, "none that is too old is used"
@@ -323,10 +323,12 @@ def test_a_stream_that_ends_with_its_connection_is_whole() -> None:
 
 
 def test_a_timeout_of_the_system_is_a_connection_that_failed() -> None:
-    waits = {"connect": 10.0, "read": 300.0}
-    lost = connections._typed(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "http://x", waits, e.StreamBroken)
+    timeouts = {"connect": 10.0, "read": 300.0}
+    lost = connections._model_error(TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "http://x", timeouts, e.StreamBroken)
     assert type(lost) is e.StreamBroken and "timed out" in str(lost)
-    assert "no connection within 10 seconds" in str(connections._typed(TimeoutError(), "http://x", waits, e.ConnectionFailed))
+    assert "no connection within 10 seconds" in str(
+        connections._model_error(TimeoutError(), "http://x", timeouts, e.ConnectionFailed)
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")

@@ -36,7 +36,7 @@ def settled(pieces: Sequence[str]) -> str:
     text = ArgumentText()
     for piece in pieces:
         text.add(piece)
-    return text.settled()
+    return text.final_text()
 
 
 def called(arguments: str | None, name: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import pytest
 
 from agentkit import ChatModel, Limiter
 from agentkit import errors as e
-from agentkit.models.http.connections import Connections, own_sender
+from agentkit.models.http.connections import ConnectionPool, transport_for
 from agentkit.models.http.proxies import Proxy, proxy_for
-from agentkit.models.http.senders import ClientSender
+from agentkit.models.http.transports import ClientTransport
 
 from .calls import WHOLE, ask
 from .raw_server import http
@@ -87,9 +87,9 @@ def test_no_proxy(url: str, exceptions: str, is_used: bool, monkeypatch: pytest.
     assert (proxy_for(url) is not None) is is_used
 
     async def main() -> None:
-        sender = own_sender(url, proxies=True)
-        assert isinstance(sender, ClientSender if is_used else Connections)
-        await sender.aclose()
+        transport = transport_for(url, proxies=True)
+        assert isinstance(transport, ClientTransport if is_used else ConnectionPool)
+        await transport.aclose()
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ import pytest
 from agentkit import ChatModel
 from agentkit import errors as e
 from agentkit.models.refusals import read_error
-from agentkit.models.waits import wait_in_text
+from agentkit.models.retry_after import wait_in_text
 
 from .calls import ask, replied
 from .raw_server import http

@@ -8,7 +8,7 @@ import pytest
 
 from agentkit.messages import Assistant
 from agentkit.testing import DeepSeekSimulator
-from agentkit.testing.simulator.tokens import PrefixCache, count_tokens, within
+from agentkit.testing.simulator.tokens import PrefixCache, count_tokens, truncated
 
 from .helpers import USER, calls, post, result, tool
 
@@ -22,7 +22,7 @@ def test_four_bytes_are_a_token(text: str | bytes, tokens: int) -> None:
 
 
 def test_within_keeps_whole_characters() -> None:
-    assert [within("日本", tokens) for tokens in (-1, 0, 1, 2)] == ["", "", "日", "日本"]
+    assert [truncated("日本", tokens) for tokens in (-1, 0, 1, 2)] == ["", "", "日", "日本"]
 
 
 def hits(*prompts: bytes, answer: bytes = b"") -> list[int]:

@@ -1,7 +1,7 @@
-"""What a chat-completions server really does, found out by small requests; behind `agentkit check-endpoint`.
+"""Tests with small requests what a chat-completions server supports; the code of `agentkit check-endpoint`.
 
-Each check sends one or a few requests of a few hundred tokens and says what it saw. What differs from the profile in use is
-collected, so that the report can name the profile that fits.
+Each check sends a few requests of a few hundred tokens, and reports what it found. Differences from the profile in use are
+collected, so that the report can give the profile that fits.
 """
 
 from .checks import CHECKS

@@ -1,4 +1,4 @@
-"""The requests of the checks, and how their replies are read."""
+"""Sends the requests of the checks, and reads their replies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ...messages import Usage
 from ...redact import redact
 from ..chat import ChatModel
 from ..http.bodies import read_chunk, read_whole
-from ..http.senders import Response
 from ..http.sse import SSEParser
+from ..http.transports import Response
 from ..profiles import Profile
 from ..refusals import read_error
 from ..replies import Parts, ReplyReader
 
-__all__ = ["OUT", "Message", "Passing", "Seen", "Server"]
+__all__ = ["MAX_TOKENS", "Answer", "Message", "Server", "TemporaryFailure"]
 
 Message: TypeAlias = dict[str, Any]
 
-OUT = 400
-"""The usual bound of an answer, in tokens."""
+MAX_TOKENS = 400
+"""Default `max_tokens` of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A response: its status, its parsed reply or the text of its error, and its JSON bodies (one, or the chunks)."""
+class Answer:
+    """A response: its status, its parsed reply or the text of its error, and its JSON body or chunks."""
 
     status: int
     parts: Parts | None
@@ -47,8 +47,8 @@ class Seen:
         return self.parts.message.text if self.parts else ""
 
 
-class Passing(Exception):
-    """A failure that says nothing of what the server supports: it is busy or slow, or limits the rate."""
+class TemporaryFailure(Exception):
+    """A temporary failure that says nothing about what the server supports: it is busy, slow, or limits the rate."""
 
 
 class Server:
@@ -62,39 +62,41 @@ class Server:
         self.forces_any: bool | None = None
         """Whether the choice "required" is enforced; None until that is known."""
 
-    async def ask(self, prompt: str | list[Message], *, thinking: bool = False, most: int = OUT, **fields: Any) -> Seen:
-        """One request. Thinking is off where the profile knows how, since it costs; a field of None is left out."""
+    async def ask(
+        self, prompt: str | list[Message], *, thinking: bool = False, max_tokens: int = MAX_TOKENS, **fields: Any
+    ) -> Answer:
+        """Send one request. Thinking costs tokens, so it is off unless asked for. A field of None is omitted."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        body = {"model": self.model.name, "messages": messages, self.max_tokens_field: most}
+        body = {"model": self.model.name, "messages": messages, self.max_tokens_field: max_tokens}
         body |= self.profile.thinking_on if thinking else self.profile.thinking_off
         body |= {name: value for name, value in fields.items() if value is not None}
         status, headers, content = await self._send(json.dumps(body).encode())
         if status >= 300:
             error = read_error(status, content, headers)
             if error.retryable:
-                raise Passing(self._hidden(error))
-            return Seen(status, None, self._hidden(error))
+                raise TemporaryFailure(self._hidden(error))
+            return Answer(status, None, self._hidden(error))
         try:
             parts, bodies = _read(content, self.profile)
         except ModelError as error:
-            return Seen(status, None, self._hidden(error))
+            return Answer(status, None, self._hidden(error))
         self.usage += parts.usage
-        return Seen(status, parts, "", bodies)
+        return Answer(status, parts, "", bodies)
 
     async def _send(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the response. A request is sent once more if the connection fails."""
+        """Status, headers and body of the response. If the connection fails, the request is sent once more."""
         try:
             self.sent += 1
             return await self._response(body)
         except TimedOut as error:
-            raise Passing(self._hidden(error)) from error
+            raise TemporaryFailure(self._hidden(error)) from error
         except (ConnectionFailed, StreamBroken):
             self.sent += 1
             self.sent_again += 1
             return await self._response(body)
 
     async def _response(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        model = copy(self.model)  # its connection is a new one: that a server closes those it kept says nothing of it
+        model = copy(self.model)  # with a new connection: a kept one may be closed by the server at any time
         try:
             response = await model.send(body)
             try:

@@ -1,4 +1,4 @@
-"""The checks themselves: each sends one or a few requests, and says what it saw."""
+"""The checks. Each one sends a few requests, and reports what it found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from .asking import OUT, Message, Seen, Server
+from .asking import MAX_TOKENS, Answer, Message, Server
 from .findings import Finding, Verdict
 
 __all__ = ["CHECKS", "Check"]
@@ -37,52 +37,52 @@ Check: TypeAlias = Callable[[Server], Awaitable[Finding]]
 
 
 async def _answers(server: Server) -> Finding:
-    seen = await server.ask("Say hello in one word.")
+    answer = await server.ask("Say hello in one word.")
     settings: dict[str, Any] = {}
-    if seen.status == 400 and "max_completion_tokens" in seen.error and server.max_tokens_field == "max_tokens":
+    if answer.status == 400 and "max_completion_tokens" in answer.error and server.max_tokens_field == "max_tokens":
         settings["max_tokens_field"] = server.max_tokens_field = "max_completion_tokens"
-        seen = await server.ask("Say hello in one word.")
-    if not seen.parts:
-        return Finding("answers", "broken", seen.error, settings)
-    counted = bool(seen.parts.usage.input_tokens and seen.parts.usage.output_tokens)
-    verdict: Verdict = "yes" if seen.text.strip() and counted else "broken"
-    return Finding("answers", verdict, f"{seen.text.strip()[:40]!r}; usage {'is' if counted else 'is not'} counted", settings)
+        answer = await server.ask("Say hello in one word.")
+    if not answer.parts:
+        return Finding("answers", "broken", answer.error, settings)
+    counted = bool(answer.parts.usage.input_tokens and answer.parts.usage.output_tokens)
+    verdict: Verdict = "yes" if answer.text.strip() and counted else "broken"
+    return Finding("answers", verdict, f"{answer.text.strip()[:40]!r}; usage {'is' if counted else 'is not'} counted", settings)
 
 
 async def _streams(server: Server) -> Finding:
     options = {"include_usage": True}
-    seen = await server.ask("Say hello in one word.", stream=True, stream_options=options)
+    answer = await server.ask("Say hello in one word.", stream=True, stream_options=options)
     settings = {}
-    if seen.status == 400:
+    if answer.status == 400:
         settings = {"stream_usage": False} if server.profile.stream_usage else {}
-        seen = await server.ask("Say hello in one word.", stream=True)
-    if not seen.parts:
-        return Finding("streaming", "broken", seen.error, settings)
-    if len(seen.bodies) < 2:
+        answer = await server.ask("Say hello in one word.", stream=True)
+    if not answer.parts:
+        return Finding("streaming", "broken", answer.error, settings)
+    if len(answer.bodies) < 2:
         return Finding("streaming", "no", "the reply came whole; it is read all the same", settings)
-    done = seen.bodies[-1] == "[DONE]"
-    counted = bool(seen.parts.usage.output_tokens)
-    said = f"{len(seen.bodies) - done} chunks, {'with' if counted else 'no'} usage{'' if done else ', and no [DONE]'}"
-    return Finding("streaming", "yes" if done and counted else "broken", said, settings)
+    done = answer.bodies[-1] == "[DONE]"
+    counted = bool(answer.parts.usage.output_tokens)
+    detail = f"{len(answer.bodies) - done} chunks, {'with' if counted else 'no'} usage{'' if done else ', and no [DONE]'}"
+    return Finding("streaming", "yes" if done and counted else "broken", detail, settings)
 
 
 async def _calls_tools(server: Server) -> Finding:
-    seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER])
-    if not seen.parts:
-        return Finding("tools", "no", seen.error)
-    if not seen.calls:
-        if "DSML" in seen.text:
+    answer = await server.ask(_ASK_WEATHER, tools=[_WEATHER])
+    if not answer.parts:
+        return Finding("tools", "no", answer.error)
+    if not answer.calls:
+        if "DSML" in answer.text:
             return Finding("tools", "broken", "the call came as markup in the text", {"markup_calls": True})
-        shaped = "get_weather" in seen.text and seen.text.lstrip()[:1] in "{[<"
+        shaped = "get_weather" in answer.text and answer.text.lstrip()[:1] in "{[<"
         hint = "the call came as text: check the server's chat template and tool-call parser" if shaped else "no call came"
         return Finding("tools", "broken" if shaped else "unknown", hint)
-    oddities = _oddities(seen)
+    oddities = _oddities(answer)
     return Finding("tools", "yes", "; ".join(oddities) or "a call with an id, and its arguments as text")
 
 
-def _oddities(seen: Seen) -> list[str]:
-    """What this server does otherwise than most, and agentkit puts right."""
-    raw = next((call for call in _message(seen).get("tool_calls") or () if isinstance(call, dict)), None)
+def _oddities(answer: Answer) -> list[str]:
+    """Deviations of this server that agentkit corrects."""
+    raw = next((call for call in _message(answer).get("tool_calls") or () if isinstance(call, dict)), None)
     if raw is None:
         return []
     found = []
@@ -90,14 +90,14 @@ def _oddities(seen: Seen) -> list[str]:
         found.append("the call has no id")
     if not isinstance((raw.get("function") or {}).get("arguments"), str):
         found.append("the arguments are no text")
-    if seen.parts and seen.parts.finish_reason != "tool_calls":
-        found.append(f"finish_reason is {seen.parts.finish_reason!r}")
+    if answer.parts and answer.parts.finish_reason != "tool_calls":
+        found.append(f"finish_reason is {answer.parts.finish_reason!r}")
     return found
 
 
-def _message(seen: Seen) -> Mapping[str, Any]:
-    """The message of a whole reply, or the first delta of a stream; empty where it is no object."""
-    for body in seen.bodies:
+def _message(answer: Answer) -> Mapping[str, Any]:
+    """The message of a whole reply, or the first delta of a stream; empty if there is none."""
+    for body in answer.bodies:
         inner = body.get("data", body) if isinstance(body, dict) else {}
         for choice in inner.get("choices") or () if isinstance(inner, dict) else ():
             message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
@@ -117,64 +117,63 @@ def _history(call_id: str, **assistant: Any) -> list[Message]:
 
 async def _takes_results(server: Server) -> Finding:
     echo = {server.profile.reasoning_back: "I ask the tool."} if server.profile.reasoning_back else {}
-    seen = await server.ask(_history("call_00_a", **echo), tools=[_WEATHER])
+    answer = await server.ask(_history("call_00_a", **echo), tools=[_WEATHER])
     settings = {}
-    if not seen.parts:
-        first = seen
-        seen = await server.ask(_history("aB3dE6gH9", **echo), tools=[_WEATHER])
-        if not seen.parts:
+    if not answer.parts:
+        first = answer
+        answer = await server.ask(_history("aB3dE6gH9", **echo), tools=[_WEATHER])
+        if not answer.parts:
             return Finding("tool results", "broken", first.error)
         settings = {"nine_character_ids": True} if not server.profile.nine_character_ids else {}
-    used = "18" in seen.text
-    said = "the answer uses it" if used else "accepted, but the answer does not use it"
+    used = "18" in answer.text
+    detail = "the answer uses it" if used else "accepted, but the answer does not use it"
     return Finding(
-        "tool results", "yes" if used else "unknown", said + (", with ids of nine characters" if settings else ""), settings
+        "tool results", "yes" if used else "unknown", detail + (", with ids of nine characters" if settings else ""), settings
     )
 
 
 async def _echoes_thinking(server: Server) -> Finding:
-    seen = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], most=4 * OUT)
-    if not seen.parts:
-        return Finding("thinking", "no", seen.error)
-    if not seen.parts.message.reasoning:
-        if seen.text.lstrip().startswith("<think>"):
+    answer = await server.ask(_ASK_WEATHER, thinking=True, tools=[_WEATHER], max_tokens=4 * MAX_TOKENS)
+    if not answer.parts:
+        return Finding("thinking", "no", answer.error)
+    if not answer.parts.message.reasoning:
+        if answer.text.lstrip().startswith("<think>"):
             return Finding("thinking", "yes", "in the content, between <think> tags", {"think_tags": True})
         return Finding("thinking", "no", "no thinking text came")
-    name = next((n for n in ("reasoning_content", "reasoning") if _message(seen).get(n)), None)
+    name = next((n for n in ("reasoning_content", "reasoning") if _message(answer).get(n)), None)
     plain = await server.ask(_history("call_00_a"), thinking=True, tools=[_WEATHER])
     back = await server.ask(_history("call_00_a", **{name or "": "I ask."}), thinking=True, tools=[_WEATHER]) if name else plain
     needed = plain.status == 400 and back.parts is not None
-    said = f"in {name or 'the content'}; {'must' if needed else 'need not'} be sent back"
+    detail = f"in {name or 'the content'}; {'must' if needed else 'need not'} be sent back"
     settings = {"reasoning_back": name} if needed and server.profile.reasoning_back != name else {}
-    return Finding("thinking", "yes" if back.parts or plain.parts else "broken", said, settings)
+    return Finding("thinking", "yes" if back.parts or plain.parts else "broken", detail, settings)
 
 
 async def _calls_in_parallel(server: Server) -> Finding:
     prompt = "Call the tool for Paris and for Rome, both in this one reply."
-    seen = await server.ask(prompt, tools=[_WEATHER], stream=True)
-    if not seen.parts or len(seen.calls) < 2:
-        return Finding("parallel calls", "unknown" if seen.parts else "no", seen.error or f"{len(seen.calls)} call came")
-    indices = [piece.get("index") for piece in _call_pieces(seen)]
-    said = (
-        "each with an index of its own" if len(set(indices)) == len(seen.calls) else "all at one index, told apart by their ids"
-    )
-    whole = all(_is_json(call.arguments) for call in seen.calls)
-    return Finding("parallel calls", "yes" if whole else "broken", said if whole else "their arguments are mixed up")
+    answer = await server.ask(prompt, tools=[_WEATHER], stream=True)
+    if not answer.parts or len(answer.calls) < 2:
+        return Finding("parallel calls", "unknown" if answer.parts else "no", answer.error or f"{len(answer.calls)} call came")
+    indices = [piece.get("index") for piece in _call_pieces(answer)]
+    has_own_index = len(set(indices)) == len(answer.calls)
+    detail = "each with an index of its own" if has_own_index else "all at one index, told apart by their ids"
+    whole = all(_is_json(call.arguments) for call in answer.calls)
+    return Finding("parallel calls", "yes" if whole else "broken", detail if whole else "their arguments are mixed up")
 
 
 async def _streams_arguments(server: Server) -> Finding:
-    seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER], stream=True)
-    if not seen.parts or not seen.calls:
-        return Finding("streamed arguments", "unknown", seen.error or "no call came")
-    pieces = [piece for piece in _call_pieces(seen) if (piece.get("function") or {}).get("arguments")]
-    whole = all(_is_json(call.arguments) for call in seen.calls)
-    said = f"in {len(pieces)} pieces" if len(pieces) > 1 else "in one piece"
-    return Finding("streamed arguments", "yes" if whole else "broken", said if whole else "they are no JSON in the end")
+    answer = await server.ask(_ASK_WEATHER, tools=[_WEATHER], stream=True)
+    if not answer.parts or not answer.calls:
+        return Finding("streamed arguments", "unknown", answer.error or "no call came")
+    pieces = [piece for piece in _call_pieces(answer) if (piece.get("function") or {}).get("arguments")]
+    whole = all(_is_json(call.arguments) for call in answer.calls)
+    detail = f"in {len(pieces)} pieces" if len(pieces) > 1 else "in one piece"
+    return Finding("streamed arguments", "yes" if whole else "broken", detail if whole else "they are no JSON in the end")
 
 
-def _call_pieces(seen: Seen) -> list[Any]:
+def _call_pieces(answer: Answer) -> list[Any]:
     deltas = [
-        choice.get("delta") or {} for body in seen.bodies if isinstance(body, dict) for choice in body.get("choices") or ()
+        choice.get("delta") or {} for body in answer.bodies if isinstance(body, dict) for choice in body.get("choices") or ()
     ]
     return [piece for delta in deltas for piece in delta.get("tool_calls") or ()]
 
@@ -188,17 +187,17 @@ def _is_json(text: str) -> bool:
 
 
 async def _forces(server: Server, name: str, choice: Any) -> Finding:
-    """A choice that a server takes may not be enforced. The second tool shows whether the name counts."""
+    """Whether a tool choice is enforced, and not only accepted. The second tool shows whether the name counts."""
     prompt, tools = "Say hello in one word.", [_WEATHER, _TIME]
-    seen = await server.ask(prompt, tools=tools, tool_choice=choice)
-    if not seen.parts:
-        return Finding(name, "no", seen.error)
-    if not seen.calls and seen.parts.finish_reason == "length" and not seen.text.strip():
+    answer = await server.ask(prompt, tools=tools, tool_choice=choice)
+    if not answer.parts:
+        return Finding(name, "no", answer.error)
+    if not answer.calls and answer.parts.finish_reason == "length" and not answer.text.strip():
         return Finding(name, "unknown", "the answer was cut before a call came")
-    if not seen.calls:
+    if not answer.calls:
         return Finding(name, "broken", "accepted, but not enforced; agentkit asks once more in words")
-    if isinstance(choice, dict) and {call.name for call in seen.calls} != {choice["function"]["name"]}:
-        return Finding(name, "broken", f"another function was called: {seen.calls[0].name[:40]}")
+    if isinstance(choice, dict) and {call.name for call in answer.calls} != {choice["function"]["name"]}:
+        return Finding(name, "broken", f"another function was called: {answer.calls[0].name[:40]}")
     if not server.profile.thinking_on or not server.profile.forced_choice_while_thinking:
         return Finding(name, "yes", "enforced")
     thinking = await server.ask(prompt, thinking=True, tools=tools, tool_choice=choice)
@@ -214,7 +213,7 @@ async def _forces_any(server: Server) -> Finding:
 
 
 async def _forces_one(server: Server) -> Finding:
-    """The second of the two, so it knows what the profile needs."""
+    """This check runs after `_forces_any`, so it can tell which `forced_choice` the profile needs."""
     found = await _forces(server, "tool_choice by name", {"type": "function", "function": {"name": "get_time"}})
     if found.verdict == "unknown" or server.forces_any is None:
         return found
@@ -225,35 +224,35 @@ async def _forces_one(server: Server) -> Finding:
 
 
 async def _obeys_none(server: Server) -> Finding:
-    seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER], tool_choice="none")
-    if not seen.parts:
-        return Finding("tool_choice none", "no", seen.error)
-    return Finding("tool_choice none", "broken" if seen.calls else "yes", "a call came" if seen.calls else "no call came")
+    answer = await server.ask(_ASK_WEATHER, tools=[_WEATHER], tool_choice="none")
+    if not answer.parts:
+        return Finding("tool_choice none", "no", answer.error)
+    return Finding("tool_choice none", "broken" if answer.calls else "yes", "a call came" if answer.calls else "no call came")
 
 
 async def _answers_json(server: Server) -> Finding:
     prompt = 'Answer with this JSON object and nothing else: {"city": "Paris"}'
-    seen = await server.ask(prompt, response_format={"type": "json_object"})
-    if not seen.parts:
-        return Finding("JSON mode", "no", seen.error)
-    return Finding("JSON mode", "yes" if _is_json(seen.text) else "broken", f"{seen.text.strip()[:40]!r}")
+    answer = await server.ask(prompt, response_format={"type": "json_object"})
+    if not answer.parts:
+        return Finding("JSON mode", "no", answer.error)
+    return Finding("JSON mode", "yes" if _is_json(answer.text) else "broken", f"{answer.text.strip()[:40]!r}")
 
 
 async def _takes_json_schema(server: Server) -> Finding:
     schema = {"name": "city", "schema": {**_WEATHER["function"]["parameters"]}, "strict": True}
-    seen = await server.ask(
+    answer = await server.ask(
         "Answer with the capital of France, as JSON with the only key capital.",
         response_format={"type": "json_schema", "json_schema": schema},
     )
-    if not seen.parts:
-        return Finding("JSON schema", "no", f"{seen.error}; agentkit does not need it")
-    if _fits(seen.text, "city"):
-        return Finding("JSON schema", "yes", f"enforced: {seen.text.strip()[:40]!r}")
-    return Finding("JSON schema", "no", f"accepted, but not enforced: {seen.text.strip()[:40]!r}; agentkit does not need it")
+    if not answer.parts:
+        return Finding("JSON schema", "no", f"{answer.error}; agentkit does not need it")
+    if _matches(answer.text, "city"):
+        return Finding("JSON schema", "yes", f"enforced: {answer.text.strip()[:40]!r}")
+    return Finding("JSON schema", "no", f"accepted, but not enforced: {answer.text.strip()[:40]!r}; agentkit does not need it")
 
 
-def _fits(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
-    """Whether a text is a JSON object with these keys alone, each a string, and with one of the allowed values."""
+def _matches(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
+    """Whether a text is a JSON object with exactly these keys, whose values are strings and among the allowed ones."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -278,22 +277,23 @@ def _with_unit(*, strict: bool) -> list[dict[str, Any]]:
 
 
 async def _takes_strict(server: Server) -> Finding:
-    """Whether strict functions are accepted, and whether they are enforced, which a server may leave out without a word.
+    """Whether strict functions are accepted, and whether they are enforced: a server may accept `strict` and ignore it.
 
-    The prompt asks for what the schema forbids. A call that does it shows that nothing is enforced. One that does not is
-    enforced if the same prompt breaks the schema without `strict`, or if a schema that strict mode forbids is refused.
+    The prompt asks for an argument that the schema forbids. A call with that argument shows that nothing is enforced. A correct
+    call shows enforcement only with further evidence. Either the same prompt breaks the schema without `strict`, or the server
+    refuses a schema that strict mode forbids.
     """
     name = "strict functions"
-    seen = await server.ask(_KELVIN, tools=_with_unit(strict=True))
-    if not seen.parts:
-        return Finding(name, "no", seen.error, {"strict": False} if server.profile.strict else {})
-    if seen.calls and not _fits(seen.calls[0].arguments, "city", unit=_UNITS):
-        said = f"accepted, but not enforced: the arguments are {seen.calls[0].arguments[:60]}"
-        return Finding(name, "no", said, {"strict": False} if server.profile.strict else {})
+    answer = await server.ask(_KELVIN, tools=_with_unit(strict=True))
+    if not answer.parts:
+        return Finding(name, "no", answer.error, {"strict": False} if server.profile.strict else {})
+    if answer.calls and not _matches(answer.calls[0].arguments, "city", unit=_UNITS):
+        detail = f"accepted, but not enforced: the arguments are {answer.calls[0].arguments[:60]}"
+        return Finding(name, "no", detail, {"strict": False} if server.profile.strict else {})
     settings = {} if server.profile.strict else {"strict": True}
-    if seen.calls:
+    if answer.calls:
         plain = await server.ask(_KELVIN, tools=_with_unit(strict=False))
-        if plain.calls and not _fits(plain.calls[0].arguments, "city", unit=_UNITS):
+        if plain.calls and not _matches(plain.calls[0].arguments, "city", unit=_UNITS):
             return Finding(name, "yes", "enforced: without it the model broke the schema; use @tool(strict=True)", settings)
     function = {**_WEATHER["function"], "parameters": {"type": "object", "properties": {"x": {}}}, "strict": True}
     loose = await server.ask(_KELVIN, tools=[{"type": "function", "function": function}])
@@ -305,22 +305,22 @@ async def _takes_strict(server: Server) -> Finding:
 async def _caches(server: Server) -> Finding:
     prompt: list[Message] = [{"role": "system", "content": _LONG}, {"role": "user", "content": "Say hello in one word."}]
     await server.ask(prompt)
-    seen = await server.ask(prompt)
-    if not seen.parts:
-        return Finding("prompt cache", "unknown", seen.error)
-    hits = seen.parts.usage.cache_read_tokens
-    said = f"{hits} of {seen.parts.usage.input_tokens} tokens came from the cache the second time"
-    return Finding("prompt cache", "yes" if hits else "unknown", said)
+    answer = await server.ask(prompt)
+    if not answer.parts:
+        return Finding("prompt cache", "unknown", answer.error)
+    hits = answer.parts.usage.cache_read_tokens
+    detail = f"{hits} of {answer.parts.usage.input_tokens} tokens came from the cache the second time"
+    return Finding("prompt cache", "yes" if hits else "unknown", detail)
 
 
 async def _stops_at_max_tokens(server: Server) -> Finding:
-    seen = await server.ask("Count from 1 to 200.", most=8)
-    if not seen.parts:
-        return Finding("max_tokens", "no", seen.error)
-    right = seen.parts.finish_reason == "length"
-    said = f"finish_reason is {seen.parts.finish_reason!r}"
+    answer = await server.ask("Count from 1 to 200.", max_tokens=8)
+    if not answer.parts:
+        return Finding("max_tokens", "no", answer.error)
+    right = answer.parts.finish_reason == "length"
+    detail = f"finish_reason is {answer.parts.finish_reason!r}"
     return Finding(
-        "max_tokens", "yes" if right else "broken", said if right else f"{said}: a cut answer passes for a whole one"
+        "max_tokens", "yes" if right else "broken", detail if right else f"{detail}: a cut answer passes for a whole one"
     )
 
 
@@ -341,4 +341,4 @@ CHECKS: tuple[tuple[Check, int, int], ...] = (
     (_caches, 2, 2600),
     (_stops_at_max_tokens, 1, 20),
 )
-"""Each check, the most requests that it sends, and about how many prompt tokens these have together."""
+"""Each check, its max number of requests, and their approximate prompt tokens in total."""

@@ -1,4 +1,4 @@
-"""All checks against one server, and what they cost at most."""
+"""Runs all checks against one server, and estimates their max cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...messages import Usage
 from ..chat import ChatModel
 from ..prices import cost_of
 from ..profiles import find_profile
-from .asking import OUT, Passing, Server
+from .asking import MAX_TOKENS, Server, TemporaryFailure
 from .checks import CHECKS, Check
 from .findings import Finding, Report
 from .marks import identify
@@ -20,12 +20,12 @@ __all__ = ["check_endpoint", "estimate"]
 
 
 def estimate(model: ChatModel) -> tuple[int, Usage, float | None]:
-    """The most requests of all checks, the most tokens (the output if each answer were as long as it may be), the cost.
+    """Max requests, max tokens and max cost of all checks, with every answer at its max length.
 
-    Requests that are sent again after a failed connection come on top.
+    Requests that are repeated after a failed connection are not included.
     """
     requests = sum(count for _check, count, _tokens in CHECKS)
-    usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * OUT + 3 * OUT)
+    usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * MAX_TOKENS + 3 * MAX_TOKENS)
     return requests, usage, _cost(model, usage)
 
 
@@ -35,13 +35,13 @@ def _cost(model: ChatModel, usage: Usage) -> float | None:
 
 
 async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | None = None) -> Report:
-    """Run all checks against the model's server, one after another; `tell` gets each finding as it comes.
+    """Run all checks against the model's server, one after another. `tell` is called with each finding.
 
-    The checks go the model's own way to the server, over a new connection each. They use the model's profile if it was given;
-    one that was only guessed from the address or the model's name gives way to the one that the server's own marks name.
+    The checks use the model's own transport, with a new connection per request. They use the model's profile if it was given.
+    If the profile was only guessed from the URL or the model's name, the profile that the server's own marks name replaces it.
 
-    Raises `MissingKey` before anything is sent, and a `ModelError` when the server cannot be reached at all. When the
-    first check gets no answer, the others are not tried.
+    Raises `MissingKey` before anything is sent, and a `ModelError` if the server cannot be reached at all. If the first check
+    gets no answer, the others are skipped.
     """
     model.endpoint.require_key()
     findings: list[Finding] = []
@@ -60,7 +60,7 @@ async def check_endpoint(model: ChatModel, tell: Callable[[Finding], None] | Non
 
 
 def _is_guess(model: ChatModel) -> bool:
-    """Whether the profile was not given, and is not found by a vendor's own host either."""
+    """Whether the profile was neither given nor found by a vendor's own host."""
     found = find_profile(model.endpoint.base_url, model.name)
     return model.profile.name == found.name and urlsplit(model.endpoint.base_url).hostname not in found.hosts
 
@@ -68,7 +68,7 @@ def _is_guess(model: ChatModel) -> bool:
 async def _checked(check: Check, server: Server, *, is_first: bool) -> Finding:
     try:
         return await check(server)
-    except Passing as error:
+    except TemporaryFailure as error:
         return Finding(_name_of(check), "unknown", f"{error}; try again later")
     except ModelError as error:
         server.model.clean(error)

@@ -1,4 +1,4 @@
-"""What the checks found."""
+"""The results of the checks."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ Verdict: TypeAlias = Literal["yes", "no", "broken", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check saw: `yes` it works, `no` the server does not do it, `broken` it does it wrongly, `unknown` not seen."""
+    """The result of one check: `yes` it works, `no` unsupported, `broken` it works wrongly, `unknown` not determined."""
 
     check: str
     verdict: Verdict
     detail: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the profile that this server needs otherwise than the profile in use has them."""
+    """Fields of the profile in use that this server needs changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All findings, what they used, and the profile that fits."""
+    """All findings, the usage of the checks, and the profile that fits."""
 
     findings: tuple[Finding, ...]
     profile: Profile
     """The profile that the checks used."""
     requests: int
-    """How many were sent; `usage` counts those that were answered."""
+    """Requests sent; `usage` counts only the answered ones."""
     usage: Usage
     cost: float | None
     mark: str = ""
-    """What the server says of itself that names this profile, such as `server: llama.cpp`. Empty: it was the model's own."""
+    """The server's mark that identified this profile, such as `server: llama.cpp`; empty if it is the model's own profile."""
     sent_again: int = 0
-    """Requests that were sent a second time, because the connection failed."""
+    """Requests that were repeated because the connection failed."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What has to be changed in the profile."""
+        """The fields of the profile to change."""
         return {name: value for finding in self.findings for name, value in finding.settings.items()}
 
     @property

@@ -1,4 +1,4 @@
-"""What a server says of itself, and the profile that this names. The marks stand in the profile table."""
+"""Identifies a server's profile by its marks, which are listed in the profile table."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _SECONDS = 5.0
 async def identify(model: ChatModel) -> tuple[Profile, str] | None:
     """The profile that the server's own marks name, and the mark; None if there is none.
 
-    The list of models is asked for first, with the key; then some paths of the server's root, without it. A failure means
-    that nothing is known: whether the server can be reached is for the checks to say.
+    The list of models is requested first, with the key, then some paths of the server's root, without the key. Failures are
+    ignored: the checks report whether the server can be reached.
     """
     if model.client is not None:
         return await _identify(model, model.client)
-    no_kept_ones = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(limits=no_kept_ones, trust_env=not model.endpoint.is_loopback) as client:
+    no_keep_alive = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=no_keep_alive, trust_env=not model.endpoint.is_loopback) as client:
         return await _identify(model, client)
 
 
 async def _identify(model: ChatModel, client: Any) -> tuple[Profile, str] | None:
     url = model.endpoint.url.removesuffix("/chat/completions") + "/models"
-    said = {*_said(await _get(client, url, await model.headers()))}
+    marks = {*_marks_of(await _get(client, url, await model.headers()))}
     for profile in PROFILES:
-        if mark := next((mark for mark in profile.marks if mark in said), None):
+        if mark := next((mark for mark in profile.marks if mark in marks), None):
             return profile, mark
     parts = urlsplit(url)
     for profile, path, key in _paths():
@@ -52,8 +52,8 @@ def _paths() -> Iterator[tuple[Profile, str, str]]:
                 yield profile, path, key
 
 
-def _said(response: Any) -> Iterator[str]:
-    """Each header, and who owns the models, in the form of a mark."""
+def _marks_of(response: Any) -> Iterator[str]:
+    """The headers and the owners of the models, in the form of marks."""
     if response is None:
         return
     yield from (f"{name.lower()}: {value.lower()}" for name, value in response.headers.items())
@@ -66,7 +66,7 @@ def _said(response: Any) -> Iterator[str]:
 
 
 async def _get(client: Any, url: str, headers: Headers | None = None) -> Any:
-    """The response; None for any failure, also one of another HTTP library."""
+    """The response; None for any failure, including errors of another HTTP library."""
     try:
         return await client.get(url, headers=headers.plain() if headers else None, timeout=_SECONDS)
     except Exception:  # noqa: BLE001

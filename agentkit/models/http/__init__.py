@@ -1,1 +1,1 @@
-"""HTTP: connections, proxies, and the bytes of a reply as they come."""
+"""HTTP: transports, connections, proxies, and reading the bytes of a reply."""

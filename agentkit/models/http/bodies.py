@@ -1,4 +1,4 @@
-"""The JSON texts of replies: a chunk of a stream, and a reply in one piece. Pure."""
+"""The JSON of replies: a chunk of a stream, and a reply in one piece. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["is_json", "read_chunk", "read_whole"]
 
 _BOM = b"\xef\xbb\xbf"
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-"""The beginning of an escape that is half of a character."""
+"""The beginning of an escape for half of a surrogate pair."""
 
 
 def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
-    """A reply that came in one piece, by a reader that has read nothing yet.
+    """A reply that came in one piece. `reader` must be a fresh one.
 
-    Raises `StreamBroken` for an empty or cut body, or the error that it carries.
+    Raises `StreamBroken` for an empty or cut body. Raises the error that the body contains.
     """
     text = data.removeprefix(_BOM).strip()
     if not text:
@@ -38,7 +38,7 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
 
 
 def is_json(data: bytes) -> bool:
-    """Whether it is one whole JSON text."""
+    """Whether the data is one complete JSON text."""
     try:
         read_chunk(data.removeprefix(_BOM).strip())
     except StreamBroken:
@@ -47,17 +47,17 @@ def is_json(data: bytes) -> bool:
 
 
 def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
-    """The JSON of a reply or of a chunk. Raises `StreamBroken`, with the beginning of the text, if it is not whole."""
+    """The JSON of a reply or of a chunk. Raises `StreamBroken`, with the beginning of the text, if it is invalid or cut."""
     try:
         return from_json(data)
     except ValueError as error:
         reason = error
-    try:  # `json` takes half a character, whose other half comes with the next chunk, but also too deep a nesting
+    try:  # `json` accepts half of a surrogate pair, whose other half comes in the next chunk; `from_json` checks the rest
         from_json(_HALF.sub(rb"\\u00", data))
-        return json.loads(data, parse_constant=_no_number)
+        return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None
 
 
-def _no_number(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")

@@ -15,28 +15,28 @@ __all__ = ["Deadline"]
 class Deadline:
     """`async with Deadline(60) as deadline: ...` raises TimeoutError after 60 seconds, and `expired` is then true.
 
-    Time in the callback of `deadline.showing(on_delta)` does not count: a slow watcher is not a slow server.
+    Time in the callback of `deadline.pausing_for(on_delta)` does not count: a slow observer is not a slow server.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
-        self._ends = 0.0
-        self._shown_since: float | None = None
+        self._deadline = 0.0
+        self._paused_since: float | None = None
         self._callback = Blocking()
 
     @property
     def expired(self) -> bool:
-        """Whether the time was over."""
+        """Whether the deadline has passed."""
         return self._scope.expired()
 
     async def __aenter__(self) -> Deadline:
         self._loop = asyncio.get_running_loop()
         await self._scope.__aenter__()
         if self._seconds is not None:
-            self._ends = self._loop.time() + self._seconds
-            self._timer = self._loop.call_at(self._ends, self._check)
+            self._deadline = self._loop.time() + self._seconds
+            self._timer = self._loop.call_at(self._deadline, self._check)
         self._callback.__enter__()
         self._callback.is_active = False  # only inside a callback
         return self
@@ -50,25 +50,25 @@ class Deadline:
         await self._scope.__aexit__(kind, error, trace)
 
     def _check(self) -> None:
-        """End the scope if the time is over; else check again when it will be."""
+        """End the scope if the deadline has passed, else schedule the next check."""
         now = self._loop.time()
-        ends = self._ends + (0.0 if self._shown_since is None else now - self._shown_since)
-        if ends <= now:
+        deadline = self._deadline + (0.0 if self._paused_since is None else now - self._paused_since)
+        if deadline <= now:
             self._scope.reschedule(now)
         else:
-            self._timer = self._loop.call_at(max(ends, now + 0.01), self._check)
+            self._timer = self._loop.call_at(max(deadline, now + 0.01), self._check)
 
-    def showing(self, on_delta: DeltaSink) -> DeltaSink:
-        """`on_delta`, whose time does not count. Model calls that it makes do not wait for this one."""
+    def pausing_for(self, on_delta: DeltaSink) -> DeltaSink:
+        """`on_delta`, with its time excluded. Model calls inside it do not wait for this one."""
 
-        async def show(delta: Delta) -> None:
-            self._shown_since = began = self._loop.time()
+        async def call_on_delta(delta: Delta) -> None:
+            self._paused_since = began = self._loop.time()
             self._callback.is_active = True
             try:
                 await on_delta(delta)
             finally:
                 self._callback.is_active = False
-                self._ends += self._loop.time() - began
-                self._shown_since = None
+                self._deadline += self._loop.time() - began
+                self._paused_since = None
 
-        return show
+        return call_on_delta

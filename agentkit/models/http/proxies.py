@@ -1,4 +1,4 @@
-"""The proxy that the environment names for a server, if it names one: the others are not looked at."""
+"""The proxy that the environment names for one server. Proxies for other servers are ignored."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy: its address, which may hold a password, and how it is called in texts."""
+    """A proxy. Its URL may contain a password; `str()` gives it without one."""
 
     url: str = field(repr=False)
     variable: str
-    """Where it was found: a variable, or the settings of the system."""
+    """Where it was found: the name of a variable, or "the system's settings"."""
 
     def __str__(self) -> str:
         scheme, _, rest = self.url.rpartition("://")
@@ -30,7 +30,7 @@ class Proxy:
 
     @property
     def is_valid(self) -> bool:
-        """Whether its address is one, of a kind that can be used."""
+        """Whether its URL is well-formed and has a supported scheme."""
         import httpx
 
         try:
@@ -42,9 +42,9 @@ class Proxy:
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy for this URL: of `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, else of `ALL_PROXY`, but for hosts in `NO_PROXY`.
+    """The proxy for this URL: `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, else `ALL_PROXY`; None for hosts in `NO_PROXY`.
 
-    Where no such variable is set, macOS and Windows are asked for their settings.
+    If no such variable is set, the system settings of macOS and Windows are used.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
@@ -56,20 +56,20 @@ def proxy_for(url: str) -> Proxy | None:
     address = named.get(variable, "").strip()
     if not address or _is_excepted(host, port, named.get("no", "")):
         return None
-    if address.startswith("socks://"):  # so GNOME writes it, and means version 5
+    if address.startswith("socks://"):  # GNOME's spelling of version 5
         address = f"socks5{address.removeprefix('socks')}"
     return Proxy(address if "://" in address else f"http://{address}", f"{variable.upper()}_PROXY")
 
 
 def _is_excepted(host: str, port: int, exceptions: str) -> bool:
-    """Whether `NO_PROXY` names this host. An entry that means nothing for it is passed over."""
+    """Whether `NO_PROXY` names this host. Malformed entries are ignored."""
     host = host.rstrip(".").lower()
     address = _address(host)
     return any(_names(entry, host, address, port) for entry in re.split(r"[\s,;]+", exceptions.lower()) if entry)
 
 
 def _names(entry: str, host: str, address: _Address | None, port: int) -> bool:
-    """Whether an entry is this host, a domain that it is in, or a network that it is in."""
+    """Whether an entry is this host, or a domain or network that contains it."""
     if entry == "*":
         return True
     entry = entry.partition("://")[2] or entry
@@ -85,12 +85,12 @@ def _names(entry: str, host: str, address: _Address | None, port: int) -> bool:
     if only and int(only) != port:
         return False
     if address is not None:
-        return _holds(name, address)
+        return _contains(name, address)
     domain = name.removeprefix("*").strip(".")
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _holds(network: str, address: _Address) -> bool:
+def _contains(network: str, address: _Address) -> bool:
     try:
         return address in ipaddress.ip_network(network.partition("%")[0] if "/" not in network else network, strict=False)
     except ValueError:

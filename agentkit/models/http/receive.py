@@ -1,4 +1,4 @@
-"""A reply as its bytes come: a stream of events or one JSON text, told apart by its beginning and read to its end."""
+"""Reads a reply to its end: a stream of events or one JSON text, distinguished by the first bytes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ...model import DeltaSink
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
 from .bodies import is_json, read_chunk, read_whole
-from .senders import Response
 from .sse import SSEParser
+from .transports import Response
 
 __all__ = ["ReplyBytes", "read_refusal", "read_reply"]
 
 _BOM = b"\xef\xbb\xbf"
 _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
-"""The beginning of a line of a stream: a field, known or not, or a comment."""
+"""The beginning of a stream's line: any field, or a comment."""
 _MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
-"""A byte order mark before a line, as of servers that encode each event by itself."""
-_ENOUGH = 64
-"""Bytes by which a stream is told from a JSON text."""
+"""A byte order mark before a line, as some servers send with each event."""
+_SNIFF_BYTES = 64
+"""Max bytes needed to distinguish a stream from a JSON text."""
 _GRACE = 1.0
-"""Seconds that a whole reply is given for what may follow it: usage, the mark of the end, the end of the connection."""
+"""Seconds to wait after a complete reply for what may follow: usage, the end marker, the end of the connection."""
 _LONG_GRACE = 3.0
-"""The same for a reply that went on after a finish reason, as some proxies put one into every chunk."""
-_DRAIN = 0.5
-_REFUSAL = 65_536
+"""The same after a reply that went on after a finish reason: some proxies put one into every chunk."""
+_DRAIN_SECONDS = 0.5
+_MAX_REFUSAL = 65_536
 _REFUSAL_SECONDS = 2.0
 
 
 class ReplyBytes:
-    """The bytes of a response as they come, at most `max_bytes` of them. `renew` is called whenever some came."""
+    """The bytes of a response, at most `max_bytes`. `renew` is called whenever bytes came."""
 
     def __init__(self, response: Response, max_bytes: int, url: str, renew: Callable[[], None]) -> None:
         self._response, self._max_bytes, self._left, self._url = response, max_bytes, max_bytes, url
@@ -43,11 +43,11 @@ class ReplyBytes:
 
     @property
     def has_length(self) -> bool:
-        """Whether the server has announced how long the body is."""
+        """Whether the response has a Content-Length."""
         return "content-length" in self._response.headers
 
     async def read(self) -> bytes:
-        """The next bytes; none at the end. Raises `ReplyTooLarge`, or the error of a broken connection."""
+        """The next bytes; empty at the end. Raises `ReplyTooLarge`, or the error of a broken connection."""
         piece = await self._response.read()
         self._renew()
         self._left -= len(piece)
@@ -57,116 +57,116 @@ class ReplyBytes:
 
 
 async def read_reply(reply: ReplyBytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
-    """The reply, streamed or whole. Its beginning tells which: servers ignore `stream`, and name wrong content types."""
-    begun = await _beginning(reply)
-    if _is_stream(begun):
-        return await _read_stream(begun, reply, on_delta, reader)
-    parts = read_whole(await _json_text(begun, reply), reader)
-    if on_delta:  # a watcher gets the reply in one piece
-        await _show(parts, on_delta)
+    """The reply, streamed or whole. The first bytes decide which: servers ignore `stream`, and send wrong content types."""
+    beginning = await _beginning(reply)
+    if _is_stream(beginning):
+        return await _read_stream(beginning, reply, on_delta, reader)
+    parts = read_whole(await _json_text(beginning, reply), reader)
+    if on_delta:  # observers get the reply in one piece
+        await _emit(parts, on_delta)
     return parts
 
 
 async def read_refusal(reply: ReplyBytes) -> bytes:
-    """What can be had of the body of a refusal in a short time; the status says enough if it is cut."""
+    """The body of a refusal, as much as comes in a short time. If it is cut, the status says enough."""
     body = b""
     with suppress(ConnectionFailed, StreamBroken, TimeoutError):
         async with asyncio.timeout(_REFUSAL_SECONDS):
-            while len(body) <= _REFUSAL and (piece := await reply.read()):
+            while len(body) <= _MAX_REFUSAL and (piece := await reply.read()):
                 body += piece
     return body
 
 
-async def _json_text(begun: bytes, reply: ReplyBytes) -> bytes:
-    """A JSON text to its end.
+async def _json_text(beginning: bytes, reply: ReplyBytes) -> bytes:
+    """A JSON text, read to its end.
 
-    Some servers do not end the response. So when nothing but blanks has come for a while, the text counts if it is whole. That
-    is looked at once in each such pause.
+    Some servers do not end the response. So if only blanks have come for a while, the text is checked once, and reading ends if
+    it is complete.
     """
-    pieces, loop = [begun], asyncio.get_running_loop()
-    if reply.has_length:  # it ends by itself
+    pieces, loop = [beginning], asyncio.get_running_loop()
+    if reply.has_length:  # the response ends by itself
         while piece := await reply.read():
             pieces.append(piece)
         return b"".join(pieces)
 
-    def look() -> None:
+    def end_if_whole() -> None:
         if is_json(b"".join(pieces)):
             pause.reschedule(loop.time())
 
     with suppress(TimeoutError):
         async with asyncio.timeout(None) as pause:
-            timer = loop.call_later(_GRACE, look)
+            timer = loop.call_later(_GRACE, end_if_whole)
             try:
                 while piece := await reply.read():
                     pieces.append(piece)
                     if piece.strip():
                         timer.cancel()
-                        timer = loop.call_later(_GRACE, look)
+                        timer = loop.call_later(_GRACE, end_if_whole)
             finally:
                 timer.cancel()
     return b"".join(pieces)
 
 
 async def _beginning(reply: ReplyBytes) -> bytes:
-    """The first bytes that are not blank, as many as tell a stream from a JSON text.
+    """The first bytes that are not blank, enough to distinguish a stream from a JSON text.
 
-    Blank lines keep the connection of a queued request open, so there may be any number of them.
+    Any number of blank lines may come first: servers send them to keep the connection of a queued request open.
     """
-    begun = b""
+    beginning = b""
     while piece := await reply.read():
-        begun = (begun + piece).lstrip()
-        text = begun.removeprefix(_BOM).lstrip()
+        beginning = (beginning + piece).lstrip()
+        text = beginning.removeprefix(_BOM).lstrip()
         if (
             text
-            and not _BOM.startswith(begun)
-            and (text[:1] in b'{[<"' or b":" in text or b"\n" in text or len(text) > _ENOUGH)
+            and not _BOM.startswith(beginning)
+            and (text[:1] in b'{[<"' or b":" in text or b"\n" in text or len(text) > _SNIFF_BYTES)
         ):
             break
-    return begun
+    return beginning
 
 
-def _is_stream(begun: bytes) -> bool:
-    return _FIELD.match(begun.removeprefix(_BOM).lstrip()) is not None
+def _is_stream(beginning: bytes) -> bool:
+    return _FIELD.match(beginning.removeprefix(_BOM).lstrip()) is not None
 
 
 async def _read_stream(piece: bytes, reply: ReplyBytes, on_delta: DeltaSink | None, reader: ReplyReader) -> Parts:
     stream = _Stream(reader, on_delta)
-    stream.odd = cut_text(piece, 200)
+    stream.unexpected = cut_text(piece, 200)
     try:
         while piece:
             if await stream.take(piece):
-                if on_delta:  # who has seen a piece can still leave, though the rest has come with it
+                if on_delta:  # lets a consumer cancel after a piece, even if the rest came in the same read
                     await asyncio.sleep(0)
                 await _drain(reply)
                 return stream.parts()
             piece = await stream.next_of(reply)
-        with suppress(StreamBroken):  # of a last line that was cut
-            await stream.take(b"\n\n")  # some servers leave out its blank line
+        with suppress(StreamBroken):  # the last line may be cut
+            await stream.take(b"\n\n")  # some servers omit the last blank line
         if not reader.finished and not stream.has_ended:
-            raise StreamBroken("the stream ended without a finish reason: the reply was cut", body=stream.odd)
-        return stream.parts()  # some servers leave out [DONE]
+            raise StreamBroken("the stream ended without a finish reason: the reply was cut", body=stream.unexpected)
+        return stream.parts()  # some servers omit [DONE]
     except ModelError as error:
         error.partial = error.partial or reader.text
         raise
 
 
 class _Stream:
-    """The events of a stream, as they are taken into the reader."""
+    """Feeds the events of a stream to the reader, and the new pieces to the observers."""
 
     def __init__(self, reader: ReplyReader, on_delta: DeltaSink | None) -> None:
         self._reader, self._on_delta = reader, on_delta
         self._parser = SSEParser()
         self._last = 0.0
-        """When the finish reason came, or the last piece of the answer after it; 0 before."""
+        """Loop time of the finish reason, or of the last piece of the answer after it; 0 before."""
         self._grace = _GRACE
         self.has_ended = False
-        """Whether the mark of the end has come."""
-        self.odd = ""
-        """What came instead of a chunk, for an error message."""
+        """Whether the end marker has come."""
+        self.unexpected = ""
+        """Text that came instead of a chunk, for an error message."""
 
     async def take(self, piece: bytes) -> bool:
-        """Take the events of these bytes in; whether the stream has ended with them."""
-        if b"\xef" in piece:  # the beginning of a mark
+        """Read the events in these bytes. Returns whether the stream has ended."""
+        if b"\xef" in piece:  # may begin a byte order mark
             piece = _MARKED.sub(b"", piece)
         for data in self._parser.feed(piece):
             if _is_done(data):
@@ -175,7 +175,7 @@ class _Stream:
             chunk = self._chunk(data)
             if chunk is None:
                 continue
-            self.odd = ""
+            self.unexpected = ""
             deltas = self._reader.feed(chunk)
             for delta in deltas:
                 if self._on_delta:
@@ -186,13 +186,13 @@ class _Stream:
         return self.has_ended
 
     def parts(self) -> Parts:
-        """The whole reply. Raises `StreamBroken` if nothing of one has come."""
+        """The whole reply. Raises `StreamBroken` if no choice has come."""
         if not self._reader.has_choice:
-            raise StreamBroken("the stream has no choice in it", body=self.odd)
+            raise StreamBroken("the stream has no choice in it", body=self.unexpected)
         return self._reader.parts()
 
     def _chunk(self, data: bytes) -> object:
-        """The chunk of an event; None for a blank or a heartbeat, which is any text that does not begin as an object."""
+        """The chunk of an event. None for a blank or a heartbeat, which is any text that does not begin as an object."""
         if data[:1] != b"{":
             data = data.strip()
         if data[:1] == b"{":
@@ -200,14 +200,14 @@ class _Stream:
         try:
             return read_chunk(data) if data else None
         except StreamBroken:
-            self.odd = cut_text(data, 200)
+            self.unexpected = cut_text(data, 200)
             return None
 
     async def next_of(self, reply: ReplyBytes) -> bytes:
-        """The next bytes; none at the end.
+        """The next bytes; empty at the end.
 
-        A reply with a finish reason is whole, even where the server then breaks off, or sends keep-alives for ever. Only a
-        piece of the answer gives it more time.
+        A reply with a finish reason is complete, even if the server then breaks off, or sends keep-alives forever. Only further
+        pieces of the answer extend the wait.
         """
         if not self._reader.finished:
             return await reply.read()
@@ -219,19 +219,19 @@ class _Stream:
 
 
 def _is_done(data: bytes) -> bool:
-    """Whether it is the mark of the end, `[DONE]`, also with blanks or in quotes."""
+    """Whether the data is the end marker, `[DONE]`, possibly with blanks or in quotes."""
     return len(data) < 40 and data.strip().strip(b"\"'").strip().upper() == b"[DONE]"
 
 
 async def _drain(reply: ReplyBytes) -> None:
-    """Read to the end of a reply that is whole already, so that its connection can be used again."""
+    """Read a complete reply to its end, so that its connection can be reused."""
     with suppress(ModelError, TimeoutError):
-        async with asyncio.timeout(_DRAIN):
+        async with asyncio.timeout(_DRAIN_SECONDS):
             while await reply.read():
                 pass
 
 
-async def _show(parts: Parts, on_delta: DeltaSink) -> None:
+async def _emit(parts: Parts, on_delta: DeltaSink) -> None:
     message = parts.message
     if message.reasoning:
         await on_delta(ReasoningDelta(message.reasoning))

@@ -1,8 +1,8 @@
 """Server-sent events from bytes, at any split. No I/O.
 
-The format is the WHATWG HTML standard's, section 9.2.6: lines end in LF, CRLF or CR; `data` lines of one event are joined by
-LF; a blank line ends an event; comments and the fields event, id and retry are passed over; a byte order mark at the
-start is dropped; an event without its blank line at the end of the stream is not an event.
+The format is section 9.2.6 of the WHATWG HTML standard. Lines end in LF, CRLF or CR. The `data` lines of one event are joined
+by LF, and a blank line ends the event. Comments and the fields event, id and retry are ignored. A byte order mark at the start
+is dropped. At the end of the stream, an event without its blank line is discarded.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class SSEParser:
-    """Give it bytes as they come; it gives back the data of the events that they complete.
+    """Takes bytes as they come, and returns the data of the events that they complete.
 
-    A line may have `longest` bytes. Memory is bounded by the longest event, and the work is in proportion to the bytes.
+    `max_line` is the max bytes of a line. Memory is bounded by the longest event, and the work is linear in the bytes.
     """
 
-    def __init__(self, longest: int = 8 * 2**20) -> None:
-        self._longest = longest
-        self._line: list[bytes] = []  # the pieces of a line that is not at its end
+    def __init__(self, max_line: int = 8 * 2**20) -> None:
+        self._max_line = max_line
+        self._line: list[bytes] = []  # the pieces of an incomplete line
         self._size = 0
         self._data: list[bytes] = []
         self._started = False
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that ended in `chunk`, in order; an event without data gives nothing.
+        """The data of each event that ended in `chunk`, in order. An event without data is skipped.
 
         Raises `ReplyTooLarge` for a line that is too long.
         """
         if chunk[:6] == b"data: " and self._is_between and chunk.find(b"\n") == len(chunk) - 2 and chunk[-1] == 10:
-            return [chunk[6:-2]] if b"\r" not in chunk else self._lines(chunk)  # one whole event, as most pieces are
+            return [chunk[6:-2]] if b"\r" not in chunk else self._lines(chunk)  # one complete event, as most chunks are
         return self._lines(chunk)
 
     @property
     def _is_between(self) -> bool:
-        """Whether nothing of an event has come yet."""
+        """Whether the parser is between two events."""
         return self._started and not (self._line or self._data or self._after_cr)
 
     def _lines(self, chunk: bytes) -> list[bytes]:
-        if self._after_cr and chunk:  # the LF of a CRLF whose CR has ended its line already
+        if self._after_cr and chunk:  # the CR of a split CRLF has already ended the line
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False
         if self._started and b"\n" not in chunk and b"\r" not in chunk:
             self._hold(chunk)
@@ -64,15 +64,15 @@ class SSEParser:
             *lines, rest = buffer.split(b"\n")
         if rest:
             self._hold(rest)
-        return self._take(lines)
+        return self._events(lines)
 
     def _hold(self, piece: bytes) -> None:
         self._line.append(piece)
         self._size += len(piece)
-        if self._size > self._longest:
-            raise ReplyTooLarge(f"a line of the stream is longer than {self._longest:,} bytes")
+        if self._size > self._max_line:
+            raise ReplyTooLarge(f"a line of the stream is longer than {self._max_line:,} bytes")
 
-    def _take(self, lines: list[bytes]) -> list[bytes]:
+    def _events(self, lines: list[bytes]) -> list[bytes]:
         events = []
         for line in lines:
             if not line:

@@ -1,4 +1,4 @@
-"""From what the script says to a whole completion: ids, the cut at `max_tokens`, and what it costs."""
+"""Turns a scripted reply into a complete completion: ids, the cut at `max_tokens`, and the usage."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Completer:
     """Makes completions; the prompt cache is its only memory."""
 
     def __init__(self, *, obey_tool_choice: bool = False) -> None:
-        self._obey = obey_tool_choice
+        self._obey_tool_choice = obey_tool_choice
         self._cache = PrefixCache()
 
     def complete(self, reply: Reply, request: SimRequest, number: int, served_model: str) -> Completion:
-        """The completion for the `number`th request. AgentError if the reply cannot be one of this request."""
+        """The completion for the `number`th request. Raises AgentError if the reply cannot answer this request."""
         thinking = request.thinking
         message = _with_ids(_as_message(reply.message), number)
         if message.tool_calls and not request.tools:
@@ -36,8 +36,8 @@ class Completer:
             raise AgentError(f"the reply calls {names}, but the request offers no tools; give the agent its tools")
         if not thinking:
             message = replace(message, reasoning="")
-        if self._obey:
-            message = _with_ids(_obedient(message, request), number)
+        if self._obey_tool_choice:
+            message = _with_ids(_fitted_to_choice(message, request), number)
         budget = request.body.get("max_tokens") or _DEFAULT_MAX_TOKENS.get(request.effort, _THINKING_MAX_TOKENS)
         message, was_cut = cut_to(message, budget)
         scope = (request.body.get("user_id"), served_model, request.effort)
@@ -55,7 +55,7 @@ class Completer:
 
 
 def fixed_id(kind: str, number: int, length: int) -> str:
-    """`length` letters and digits, always the same for one kind and number, and different for any other."""
+    """`length` letters and digits: always the same for one kind and number, and different for any other."""
     return hashlib.blake2b(f"{kind} {number}".encode(), digest_size=length // 2).hexdigest()
 
 
@@ -77,8 +77,8 @@ def _as_message(item: object) -> Assistant:
             raise AgentError(f"{item!r} is not a reply: use a text, call(...), calls, an Assistant, Failure, Raw, ...")
 
 
-def _obedient(message: Assistant, request: SimRequest) -> Assistant:
-    """The message as `tool_choice` wants it: with no call, with some call, or with calls of one function only."""
+def _fitted_to_choice(message: Assistant, request: SimRequest) -> Assistant:
+    """The message changed to obey `tool_choice`: without calls, with at least one call, or with calls of one function only."""
     choice = request.body.get("tool_choice")
     if choice in (None, "auto"):
         return message
@@ -92,7 +92,7 @@ def _obedient(message: Assistant, request: SimRequest) -> Assistant:
 def _with_ids(message: Assistant, number: int) -> Assistant:
     """Each call without an id gets one like DeepSeek's: `call_00_` and 24 letters and digits."""
     calls = tuple(
-        call if call.id else replace(call, id=f"call_{place:02}_{fixed_id(f'call {place}', number, 24)}")
-        for place, call in enumerate(message.tool_calls)
+        call if call.id else replace(call, id=f"call_{index:02}_{fixed_id(f'call {index}', number, 24)}")
+        for index, call in enumerate(message.tool_calls)
     )
     return replace(message, tool_calls=calls)

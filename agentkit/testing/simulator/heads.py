@@ -1,4 +1,4 @@
-"""The head of an HTTP request, and whether the server takes the request at all."""
+"""The head of an HTTP request, and the check whether the server accepts the request at all."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from .replies import Failure
 
-__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Head", "not_taken", "parsed"]
+__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Head", "parsed", "rejection"]
 
 HEAD_LIMIT = 65_536
 BODY_LIMIT = 64 * 1024 * 1024
 """DeepSeek's limit for a request, in bytes."""
 
-_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_ONCE = ("host", "origin", "content-length", "content-type")
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_SINGLE_HEADERS = ("host", "origin", "content-length", "content-type")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Request line and headers; the headers' names are in lower case."""
+    """Request line and headers. Header names are in lower case."""
 
     method: str
     path: str
@@ -29,19 +29,19 @@ class Head:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection is to stay open after the response."""
+        """Whether the connection stays open after the response."""
         return self.headers.get("connection", "").lower() != "close"
 
 
 def parsed(data: bytes) -> Head | None:
-    """The head in these bytes; None if they are not HTTP, or if a header that must be there once differs from itself."""
+    """The head in these bytes; None if they are not HTTP, or if a header that may occur only once has two different values."""
     first, *lines = data.decode("latin-1").split("\r\n")
     words = first.split(" ")
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         name, value = name.lower(), value.strip()
-        if not colon or (name in _ONCE and headers.get(name, value) != value):
+        if not colon or (name in _SINGLE_HEADERS and headers.get(name, value) != value):
             return None
         headers[name] = value
     length = headers.get("content-length", "0")
@@ -50,14 +50,14 @@ def parsed(data: bytes) -> Head | None:
     return Head(words[0], words[1], headers, int(length))
 
 
-def not_taken(head: Head) -> Failure | None:
-    """Why a request is refused before its body is read. The texts are ours.
+def rejection(head: Head) -> Failure | None:
+    """The refusal of a request before its body is read; None if it is accepted. The texts are ours.
 
-    A web page must not reach the server of a test: not under a name of its own that resolves to 127.0.0.1 (the `Host`
-    tells), nor from another origin.
+    A web page must not reach a test's server, neither through a host name that resolves to 127.0.0.1 (see `Host`) nor from
+    another origin.
     """
     host, origin = head.headers.get("host"), head.headers.get("origin")
-    if host is not None and not _HERE.fullmatch(host):
+    if host is not None and not _LOOPBACK.fullmatch(host):
         return Failure(403, f"the simulator answers to localhost only, not to the host {host!r}")
     if origin is not None and origin != f"http://{host}":
         return Failure(403, f"the simulator takes no requests of web pages; this one comes from {origin!r}")

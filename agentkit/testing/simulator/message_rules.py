@@ -1,4 +1,4 @@
-"""What a list of messages must be (docs/deepseek.md), with the server's texts."""
+"""The rules for a list of messages (docs/deepseek.md), with the server's texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .replies import Failure
 from .request import Behaviour, SimRequest
 
-__all__ = ["assistants", "bound_to_think", "images", "passback", "prefix", "tool_calls"]
+__all__ = ["assistants", "images", "needing_reasoning", "passback", "prefix", "tool_calls"]
 
 PASSBACK = "The `reasoning_content` in the thinking mode must be passed back to the API."
 UNSET = "Invalid assistant message: content or tool_calls must be set"
@@ -21,16 +21,16 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def assistants(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
-    """An assistant message says something, if only `""`, or calls something."""
+    """An assistant message must have content, if only `""`, or tool calls."""
     for message in request.messages:
         if message["role"] == "assistant" and message.get("content") is None and not message.get("tool_calls"):
             yield Failure(400, UNSET)
 
 
 def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
-    """Each call is answered once, right after the message that made it; the order of the answers is free."""
+    """Each call must be answered once, right after the message that made it, in any order."""
     pending: set[str] = set()
-    for place, message in enumerate(request.messages):
+    for index, message in enumerate(request.messages):
         if message["role"] == "tool":
             yield from _answer(message["tool_call_id"], pending)
             pending.discard(message["tool_call_id"])
@@ -39,10 +39,10 @@ def tool_calls(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
             yield Failure(400, INSUFFICIENT)
         for call in message.get("tool_calls") or ():
             if call["id"] in pending:
-                yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{place}]")
+                yield Failure(400, f"Duplicate value for 'tool_call_id' of {call['id']} in message[{index}]")
             pending.add(call["id"])
         if "" in pending:
-            yield Failure(400, f"Invalid 'tool_calls' in message[{place}]: the id of a call must not be empty")
+            yield Failure(400, f"Invalid 'tool_calls' in message[{index}]: the id of a call must not be empty")
     if pending:
         yield Failure(400, INSUFFICIENT)
 
@@ -55,21 +55,21 @@ def _answer(call_id: str, pending: set[str]) -> Iterator[Failure]:
 
 
 def passback(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    """Thinking text comes back; `""` counts here, null does not. `Thoughts` compares the text itself."""
-    if any(message.get("reasoning_content") is None for _place, message in bound_to_think(request, behaviour)):
+    """Thinking text must be sent back; `""` counts, null does not. `Thoughts` compares the text itself."""
+    if any(message.get("reasoning_content") is None for _index, message in needing_reasoning(request, behaviour)):
         yield Failure(400, PASSBACK)
 
 
-def bound_to_think(request: SimRequest, behaviour: Behaviour) -> list[tuple[int, Mapping[str, Any]]]:
-    """The messages that must have thinking text, each with its place.
+def needing_reasoning(request: SimRequest, behaviour: Behaviour) -> list[tuple[int, Mapping[str, Any]]]:
+    """The messages that must have thinking text, each with its index.
 
-    With the passback "every": each assistant message of a request with tools. Else, when the last message is a tool's: the
-    nearest assistant message before it. None while thinking is off, and none for the vision model.
+    With the passback "every", these are all assistant messages of a request with tools. Otherwise, if the last message is a
+    tool's, it is the nearest assistant message before it. There are none if thinking is off, or for the vision model.
     """
     if not request.thinking or "vision" in request.body["model"]:
         return []
     spoken: list[tuple[int, Mapping[str, Any]]] = [
-        (place, message) for place, message in enumerate(request.messages) if message["role"] == "assistant"
+        (index, message) for index, message in enumerate(request.messages) if message["role"] == "assistant"
     ]
     if behaviour.passback == "every":
         return spoken if request.tools else []
@@ -77,7 +77,7 @@ def bound_to_think(request: SimRequest, behaviour: Behaviour) -> list[tuple[int,
 
 
 def images(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    """At most 600 images, in user messages only, and only for a model that sees; V4 Pro does not."""
+    """At most 600 images, only in user messages, and only for a model that accepts images. V4 Pro does not."""
     sees = behaviour.models[request.body["model"]] != "deepseek-v4-pro"
     count = 0
     for message in request.messages:
@@ -91,7 +91,7 @@ def images(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
 
 
 def prefix(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
-    """`prefix` belongs to the last message, an assistant's, and to the /beta base URL. The texts are ours."""
+    """`prefix` is allowed only on a last message of the assistant, and only on the /beta base URL. The texts are ours."""
     for message in request.messages:
         if message.get("prefix") and (message["role"] != "assistant" or message is not request.last):
             yield Failure(400, "prefix is only allowed on the last message, which must be an assistant message")

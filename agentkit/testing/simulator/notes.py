@@ -1,4 +1,4 @@
-"""What a request has that the API takes without a word, and probably not as the client means it."""
+"""Warnings about fields of a request that the API silently accepts, but probably not as the client means them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .shape import FIELDS
 
 __all__ = ["notes"]
 
-_SPOKEN = {"role", "content", "name"}
+_COMMON_FIELDS = {"role", "content", "name"}
 _BY_ROLE: Mapping[str, set[str]] = {
-    "assistant": _SPOKEN | {"reasoning_content", "tool_calls", "prefix"},
+    "assistant": _COMMON_FIELDS | {"reasoning_content", "tool_calls", "prefix"},
     "tool": {"role", "content", "tool_call_id"},
 }
 _PARTS: Mapping[str, set[str]] = {"text": {"type", "text"}, "image_url": {"type", "image_url"}}
 
 
 def notes(request: SimRequest) -> Iterator[str]:
-    """A line for each field that is not documented, and for each that has no effect. The request fits `shape_errors`."""
+    """A line for each undocumented field, and for each field without effect. The request must have passed `shape_errors`."""
     yield from (f"`{path}` is not a documented field" for path in _unknown(request.body))
     for name in ("presence_penalty", "frequency_penalty"):
         if request.body.get(name) is not None:
@@ -31,29 +31,29 @@ def notes(request: SimRequest) -> Iterator[str]:
 
 
 def _unknown(body: Mapping[str, Any]) -> Iterator[str]:
-    yield from _others("", body, {*FIELDS})
-    yield from _others("thinking.", body.get("thinking"), {"type", "reasoning_effort"})
-    yield from _others("stream_options.", body.get("stream_options"), {"include_usage"})
-    yield from _others("response_format.", body.get("response_format"), {"type"})
+    yield from _unknown_fields("", body, {*FIELDS})
+    yield from _unknown_fields("thinking.", body.get("thinking"), {"type", "reasoning_effort"})
+    yield from _unknown_fields("stream_options.", body.get("stream_options"), {"include_usage"})
+    yield from _unknown_fields("response_format.", body.get("response_format"), {"type"})
     choice = body.get("tool_choice")
-    yield from _others("tool_choice.", choice if isinstance(choice, dict) else None, {"type", "function"})
+    yield from _unknown_fields("tool_choice.", choice if isinstance(choice, dict) else None, {"type", "function"})
     for tool in body.get("tools") or ():
-        yield from _others("tools[].", tool, {"type", "function"})
-        yield from _others("tools[].function.", tool["function"], {"name", "description", "parameters", "strict"})
+        yield from _unknown_fields("tools[].", tool, {"type", "function"})
+        yield from _unknown_fields("tools[].function.", tool["function"], {"name", "description", "parameters", "strict"})
     for message in body["messages"]:
         yield from _message(message)
 
 
 def _message(message: Mapping[str, Any]) -> Iterator[str]:
     at = f"messages[{message['role']}]."
-    yield from _others(at, message, _BY_ROLE.get(message["role"], _SPOKEN))
+    yield from _unknown_fields(at, message, _BY_ROLE.get(message["role"], _COMMON_FIELDS))
     for call in message.get("tool_calls") or ():
-        yield from _others(f"{at}tool_calls[].", call, {"index", "id", "type", "function"})
-        yield from _others(f"{at}tool_calls[].function.", call["function"], {"name", "arguments"})
+        yield from _unknown_fields(f"{at}tool_calls[].", call, {"index", "id", "type", "function"})
+        yield from _unknown_fields(f"{at}tool_calls[].function.", call["function"], {"name", "arguments"})
     content = message.get("content")
     for part in content if isinstance(content, list) else ():
-        yield from _others(f"{at}content[].", part, _PARTS.get(part["type"], {*part}))
+        yield from _unknown_fields(f"{at}content[].", part, _PARTS.get(part["type"], {*part}))
 
 
-def _others(at: str, holder: Mapping[str, Any] | None, known: set[str]) -> Iterator[str]:
-    return (f"{at}{name}" for name in holder or () if name not in known)
+def _unknown_fields(at: str, container: Mapping[str, Any] | None, known: set[str]) -> Iterator[str]:
+    return (f"{at}{name}" for name in container or () if name not in known)

@@ -1,4 +1,4 @@
-"""What a simulator can be told to answer: small frozen values that combine."""
+"""The possible answers of a simulator: small frozen values that combine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from .request import SimRequest
 __all__ = ["Answers", "AnyReply", "CallStyle", "Cut", "Failure", "Hangup", "Late", "Raw", "Reply"]
 
 CallStyle: TypeAlias = Literal["in_turn", "interleaved", "index_zero", "empty_ids", "objects"]
-"""How tool calls come: one after another (DeepSeek's way); their pieces mixed; each whole, and all with index 0
-(Ollama); pieces that repeat an empty id and name (DashScope); each whole, its arguments an object and not a text."""
+"""How tool calls are streamed.
+
+"in_turn": one after another, as DeepSeek does. "interleaved": their pieces mixed. "index_zero": each in one piece, all with
+index 0 (Ollama). "empty_ids": pieces that repeat an empty id and name (DashScope). "objects": each in one piece, with the
+arguments as an object instead of text.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A completion with more to say than its message: why it ended, and how its calls come."""
+    """A message with its finish reason and the style of its calls."""
 
     message: str | ToolCall | Sequence[ToolCall] | Assistant
     finish_reason: str | None = None
@@ -54,11 +58,11 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Only the first `after` events of `reply` are sent.
+    """Only the first `after` events of `reply` are sent, then the connection breaks.
 
-    An event is one server-sent event or keep-alive comment; of a body that is not a stream, a keep-alive line or 64
-    bytes. Then the connection breaks. With `clean` the body ends as if it were whole: a stream without its end, or a
-    JSON text that stops in the middle.
+    An event is a server-sent event or a keep-alive comment. In a body that is not a stream, it is a keep-alive line or 64
+    bytes. With `clean`, the connection does not break: the body ends as if it were complete, as a stream without its end, or as
+    a JSON text that stops in the middle.
     """
 
     reply: AnyReply
@@ -68,7 +72,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """`reply` with a wait of `seconds` after its first `after` events; 0: before anything, the status line included."""
+    """`reply` with a pause of `seconds` after its first `after` events. With 0, the pause comes before the status line."""
 
     reply: AnyReply
     seconds: float

@@ -1,4 +1,4 @@
-"""A request as the simulator saw it, and the settings by which it judges and answers."""
+"""A request to the simulator, and the simulator's settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS: Mapping[str, str] = {
     "deepseek-v4-flash-vision-exp": "deepseek-flash",
     "deepseek-flash": "deepseek-flash",
 }
-"""The model names that are accepted, and the name that the answer carries (docs/deepseek.md)."""
+"""The accepted model names, and the model name in the answer (docs/deepseek.md)."""
 
 CONTEXT_LENGTH = 1_048_565
 
@@ -46,10 +46,10 @@ class Behaviour:
 
 
 class SimRequest:
-    """One request to the simulator. Read it, do not change it.
+    """One request to the simulator, for reading only.
 
-    `headers` have lower-case names; `raw` is the body as it was sent. `body` is the parsed body, `{}` if it is not a
-    JSON object; it is parsed again when a recorded request is read, so that keeping many requests stays cheap.
+    `headers` have lower-case names. `raw` is the body as it was sent. `body` is the parsed body, or `{}` if it is not a JSON
+    object. A recorded request is parsed again when it is read, so that keeping many requests is cheap.
     """
 
     __slots__ = ("_body", "_prompt", "headers", "path", "raw")
@@ -74,10 +74,10 @@ class SimRequest:
         return self._body
 
     def parse(self) -> Any:
-        """The JSON value of `raw`. Raises ValueError or RecursionError where the server's parser fails.
+        """The JSON value of `raw`. Raises ValueError or RecursionError if the server's parser would fail.
 
-        That parser is stricter than Python's: UTF-8 without a byte-order mark, no NaN or Infinity, and no half of a
-        surrogate pair in an escape.
+        That parser is stricter than Python's: UTF-8 without a byte order mark, no NaN or Infinity, and no escape for half of a
+        surrogate pair.
         """
         value = json.loads(self.raw.decode(), parse_constant=_no_number)
         if b"\\u" in self.raw:
@@ -85,12 +85,12 @@ class SimRequest:
         return value
 
     def forget(self) -> None:
-        """Drop the parsed body; it is parsed again when it is asked for."""
+        """Drop the parsed body. It is parsed again on the next access."""
         self._body = self._prompt = None
 
     @property
     def prompt(self) -> bytes:
-        """The prompt as the model reads it, for counting. `tool_choice` "none" drops the tools, as the server does."""
+        """The prompt as the model reads it, for counting tokens. `tool_choice` "none" drops the tools, as on the server."""
         if self._prompt is None:
             tools = self.tools if self.body.get("tool_choice") != "none" else []
             self._prompt = prompt_bytes(tools, self.messages)
@@ -103,7 +103,7 @@ class SimRequest:
 
     @property
     def tools(self) -> list[dict[str, Any]]:
-        """The functions on offer: name, description, parameters. Empty if none are."""
+        """The offered functions: name, description, parameters. Empty if there are none."""
         return [tool["function"] for tool in self.body.get("tools") or []]
 
     @property
@@ -113,25 +113,25 @@ class SimRequest:
 
     @property
     def turn(self) -> int:
-        """How many assistant messages the request already has: 0 when the conversation begins."""
+        """The number of assistant messages in the request: 0 at the beginning of a conversation."""
         return sum(message.get("role") == "assistant" for message in self.messages)
 
     @property
     def stream(self) -> bool:
-        """Whether a stream is asked for."""
+        """Whether the request asks for a stream."""
         return self.body.get("stream") is True
 
     @property
     def beta(self) -> bool:
-        """Whether it came to the `/beta` base URL."""
+        """Whether the request was sent to the `/beta` base URL."""
         return self.path.startswith("/beta/")
 
     @property
     def effort(self) -> str:
-        """How hard to think: "low", "high" or "max", and "none" when thinking is off. An alias is resolved.
+        """The reasoning effort: "low", "high" or "max", or "none" if thinking is off. Aliases are resolved.
 
-        The effort stands at the top level (DeepSeek) or inside `thinking` (AnyFast); the top level wins.
-        `thinking.type` "disabled" wins over both.
+        The effort is a top-level field (DeepSeek) or a field of `thinking` (AnyFast); the top level wins. `thinking.type`
+        "disabled" wins over both.
         """
         thinking = self.body.get("thinking") or {}
         if thinking.get("type") == "disabled":
@@ -141,7 +141,7 @@ class SimRequest:
 
     @property
     def thinking(self) -> bool:
-        """Whether the model thinks before it answers; it does unless the request says otherwise."""
+        """Whether the model thinks before it answers. It does unless the request turns thinking off."""
         return self.effort != "none"
 
 
@@ -150,7 +150,7 @@ def _no_number(_word: str) -> None:
 
 
 def _refuse_halves(value: Any, at: str) -> None:
-    """Raise ValueError, with the texts seen from the server, for half of a surrogate pair."""
+    """Raise ValueError with the server's texts if the value contains half of a surrogate pair."""
     match value:
         case str() if half := HALF.search(value):
             text = "unexpected end of hex escape" if half[0] < "\udc00" else "lone leading surrogate in hex escape"
@@ -160,5 +160,5 @@ def _refuse_halves(value: Any, at: str) -> None:
                 _refuse_halves(name, at)
                 _refuse_halves(inner, f"{at}.{name}")
         case list():
-            for place, inner in enumerate(value):
-                _refuse_halves(inner, f"{at}[{place}]")
+            for index, inner in enumerate(value):
+                _refuse_halves(inner, f"{at}[{index}]")

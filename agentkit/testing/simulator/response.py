@@ -1,4 +1,4 @@
-"""A reply as an HTTP response: a status, headers and the parts of a body, with the waits and breaks between them."""
+"""A reply as an HTTP response: status, headers and the parts of a body, with pauses and breaks between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Part: TypeAlias = bytes | Pause | Break
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back. `length` is None for a stream; `wait` is before the status line; `hangup`: nothing goes back."""
+    """The response. `length` is None for a stream. `wait` is the seconds before the status line. `hangup`: nothing is sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,7 +48,7 @@ class Response:
 
 
 def whole(completion: Completion, request: SimRequest, behaviour: Behaviour) -> Response:
-    """A completion, as a stream or as one body, whichever `request` asks for, behind its keep-alive signs."""
+    """A completion as a stream or as one body, as `request` asks, after the keep-alive comments or lines."""
     if not request.stream:
         body = _dump(json_body(completion))
         parts = [body[at : at + _PIECE] for at in range(0, len(body), _PIECE)]
@@ -81,21 +81,21 @@ def late(response: Response, seconds: float, after: int) -> Response:
     """`response` with a wait after its first `after` events."""
     if after <= 0:
         return replace(response, wait=response.wait + seconds)
-    place = _place(response.parts, after)
-    return replace(response, parts=(*response.parts[:place], Pause(seconds), *response.parts[place:]))
+    index = _end_of(response.parts, after)
+    return replace(response, parts=(*response.parts[:index], Pause(seconds), *response.parts[index:]))
 
 
 def cut(response: Response, after: int, *, clean: bool) -> Response:
-    """Only the first `after` events of `response`: then a break or, if `clean`, an end that looks whole."""
-    kept = response.parts[: _place(response.parts, after)]
+    """Only the first `after` events of `response`, then a break or, if `clean`, an end that looks complete."""
+    kept = response.parts[: _end_of(response.parts, after)]
     if not clean:
         return replace(response, parts=(*kept, BREAK))
     length = None if response.length is None else _length(kept)
     return replace(response, parts=kept, length=length)
 
 
-def _place(parts: tuple[Part, ...], events: int) -> int:
-    """Where the first `events` pieces of `parts` end."""
+def _end_of(parts: tuple[Part, ...], events: int) -> int:
+    """The index in `parts` after the first `events` events."""
     at = 0
     while at < len(parts) and events > 0:
         events -= isinstance(parts[at], bytes)
@@ -115,5 +115,5 @@ def _length(parts: Iterable[Part]) -> int:
 def _dump(value: Mapping[str, Any]) -> bytes:
     try:
         return _ENCODER.encode(value).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
+    except UnicodeEncodeError:  # half of a surrogate pair can only be sent as an escape
         return json.dumps(value).encode()

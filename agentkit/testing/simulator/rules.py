@@ -1,6 +1,6 @@
-"""The rules of the endpoint: a request in, its refusal out. Pure; the statuses and texts are the server's.
+"""The rules of the endpoint: from a request to its refusal. Pure. Statuses and texts are the server's.
 
-Where a rule is known but not its text, the text is ours and says what to do.
+If a rule is known but not its text, the text is ours, and says what to do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rule: TypeAlias = Callable[[SimRequest, Behaviour], Iterator[Failure]]
 
 
 def refusal(request: SimRequest, behaviour: Behaviour) -> Failure | None:
-    """The first thing that is wrong with `request`, or None. A later rule may rely on the earlier ones."""
+    """The first refusal of `request`, or None. A later rule may rely on the earlier ones."""
     return next(chain.from_iterable(rule(request, behaviour) for rule in _RULES), None)
 
 
@@ -122,11 +122,11 @@ def _tools(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:
     if len(request.tools) > 128:
         yield Failure(400, f"Too many tools: {len(request.tools)}, at most 128 are allowed")
     names = [function["name"] for function in request.tools]
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if not _TOOL_NAME.fullmatch(name):
             wanted = "Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
-            long = f"Invalid 'tools[{place}].function.name': string too long. Expected at most 64 characters."
-            odd = f"Invalid 'tools[{place}].function.name': string does not match pattern. {wanted}"
+            long = f"Invalid 'tools[{index}].function.name': string too long. Expected at most 64 characters."
+            odd = f"Invalid 'tools[{index}].function.name': string does not match pattern. {wanted}"
             yield Failure(400, long if len(name) > 64 and _TOOL_NAME.fullmatch(name[:64]) else odd)
     if len(set(names)) != len(names):
         yield Failure(400, "Tool names must be unique")

@@ -1,4 +1,4 @@
-"""Ways to behave, by name: each is made anew for each simulator."""
+"""Scenarios: named behaviours of a simulator. Each simulator gets a fresh one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RATE_LIMIT = Failure(
     "remaining balance. Please top up your balance to restore your concurrency.",
     type="rate_limit_error",
 )
-"""Without a `Retry-After`, as none has been seen from the server."""
+"""It has no `Retry-After`, since the server has never been seen to send one."""
 NO_BALANCE = Failure(402, "Insufficient Balance", type="unknown_error")
 
 
 def answer_function(answers: Answers) -> AnswerFn:
-    """One function of the request for all that a simulator takes: a name, a list, or a function."""
+    """The answers of a simulator (a scenario's name, a list, or a function) as one function of the request."""
     if isinstance(answers, str):
         if answers not in SCENARIOS:
             known = ", ".join(sorted(SCENARIOS))
@@ -51,7 +51,7 @@ def _in_turn(answers: Sequence[AnyReply | AnswerFn]) -> AnswerFn:
 
 
 def first(*replies: AnyReply | AnswerFn, then: AnswerFn) -> Callable[[], AnswerFn]:
-    """A scenario: `replies` once, in turn, and from there on what `then` says."""
+    """A scenario: each of `replies` once, in turn, and then the answers of `then`."""
 
     def make() -> AnswerFn:
         left: Iterator[AnyReply | AnswerFn] = iter(replies)
@@ -72,7 +72,7 @@ def echo(request: SimRequest) -> AnyReply:
 
 
 def weather(request: SimRequest) -> AnyReply:
-    """A call of the first tool after a user message, then an answer with the tool's result in it."""
+    """A call of the first tool after a user message, then an answer with the tool's result."""
     if request.last["role"] == "tool":
         return Assistant(f"The answer is: {request.last['content']}", "The tool has answered.")
     if not request.tools:
@@ -81,7 +81,7 @@ def weather(request: SimRequest) -> AnyReply:
 
 
 def dsml(request: SimRequest) -> AnyReply:
-    """The call of the first tool as DeepSeek's own markup, leaked into the text."""
+    """A call of the first tool in DeepSeek's own markup, leaked into the text."""
     if not request.tools:
         return weather(request)
     wanted = example_call(request)
@@ -103,12 +103,12 @@ def length(request: SimRequest) -> AnyReply:
 
 
 def cut_call(request: SimRequest) -> AnyReply:
-    """What `weather` says, cut before it is whole."""
+    """The reply of `weather`, cut before its end."""
     return Cut(weather(request), after=2)
 
 
 def parallel(style: CallStyle) -> AnswerFn:
-    """Two calls of the first tool in one reply, in a certain style, then an answer."""
+    """Two calls of the first tool in one reply, streamed in this style, then an answer."""
 
     def answer(request: SimRequest) -> AnyReply:
         if request.last["role"] == "tool" or not request.tools:
@@ -126,7 +126,7 @@ def example_call(request: SimRequest, name: str | None = None) -> ToolCall:
 
 
 def example(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """A value that fits a simple schema: default, first choice, "Paris", 1 or True; of an object, what it requires."""
+    """A value that fits a simple schema: default, first choice, "Paris", 1 or True. Objects get their required keys."""
     if "$ref" in schema:
         return example(_resolved(schema["$ref"], root), root)
     if "anyOf" in schema:
@@ -177,4 +177,4 @@ SCENARIOS: Mapping[str, Callable[[], AnswerFn]] = {
     "empty_ids": lambda: parallel("empty_ids"),
     "object_arguments": lambda: parallel("objects"),
 }
-"""Every scenario by its name. Where nothing else is said it first misbehaves once, then calls a tool and answers."""
+"""All scenarios by name. Unless noted otherwise, a scenario misbehaves once, then calls a tool and answers."""

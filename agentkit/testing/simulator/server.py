@@ -1,4 +1,4 @@
-"""HTTP/1.1 on loopback, as little of it as a client needs: a thread with its event loop, no task per connection."""
+"""A minimal HTTP/1.1 server on loopback: one thread with an event loop, and no task per connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from threading import Thread
 
 from ...errors import AgentError
-from .heads import HEAD_LIMIT, Head, not_taken, parsed
+from .heads import HEAD_LIMIT, Head, parsed, rejection
 from .replies import Failure
 from .response import Break, Part, Pause, Response, failed
 
@@ -19,7 +19,7 @@ __all__ = ["LoopbackServer"]
 
 Respond = Callable[[str, str, Mapping[str, str], bytes], Response]
 _TURNS_TO_CONNECT = 5
-"""Turns of the event loop after which a connection that it has accepted is surely made."""
+"""Iterations of the event loop after which an accepted connection is certainly made."""
 
 
 class LoopbackServer:
@@ -31,13 +31,13 @@ class LoopbackServer:
 
     @property
     def port(self) -> int:
-        """The port; an error while nothing listens."""
+        """The port. Raises AgentError while the server is not running."""
         if self._running is None:
             raise AgentError("the simulator is not running: use `with DeepSeekSimulator(...) as sim`, or sim.transport()")
         return self._running[3]
 
     def start(self) -> None:
-        """Listen, and return when it does."""
+        """Start to listen. Returns when the server is listening."""
         if self._running is not None:
             raise AgentError("the simulator is already running")
         ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
@@ -46,7 +46,7 @@ class LoopbackServer:
         self._running = (thread, *ready.result())
 
     def stop(self) -> None:
-        """Close the port and every connection, and return when all are closed."""
+        """Close the port and every connection. Returns when all are closed."""
         if self._running is None:
             return
         thread, loop, stopping, _port = self._running
@@ -70,8 +70,8 @@ class LoopbackServer:
 async def _close(server: asyncio.Server, connections: set[_Connection]) -> None:
     """Close the port and every connection.
 
-    A connection that is accepted but not yet made when its server closes would stay open for ever: so first no more
-    are accepted, then those under way are made, then the server closes, and the system resets those not accepted.
+    A connection that is accepted but not yet made when the server closes would stay open forever. So first no more connections
+    are accepted, then the accepted ones are made, then the server closes. The system resets connections that were not accepted.
     """
     with suppress(NotImplementedError):  # Windows
         asyncio.get_running_loop().remove_reader(server.sockets[0].fileno())
@@ -86,7 +86,7 @@ async def _close(server: asyncio.Server, connections: set[_Connection]) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: requests are answered one after another, waits are timers."""
+    """One connection. Requests are answered one after another; pauses are timers."""
 
     def __init__(self, respond: Respond, connections: set[_Connection]) -> None:
         self._respond, self._connections = respond, connections
@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
             return False
         head = parsed(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        if wrong := not_taken(head) if head else Failure(400, "this is not an HTTP request"):
+        if wrong := rejection(head) if head else Failure(400, "this is not an HTTP request"):
             self._refuse(wrong)
             return False
         if head and head.headers.get("expect", "").lower() == "100-continue":
@@ -145,7 +145,7 @@ class _Connection(asyncio.Protocol):
         return True
 
     def _refuse(self, failure: Failure) -> None:
-        """Say why, and close the connection; what else comes on it is not read."""
+        """Send the failure, and close the connection without reading further."""
         response = failed(replace(failure, headers={"connection": "close"}))
         body = b"".join(part for part in response.parts if isinstance(part, bytes))
         self._transport.write(_status_line(response) + body)
@@ -164,9 +164,9 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             return
         frame = b"%x\r\n%b\r\n" if response.length is None else None
-        self._go_on([_status_line(response)], iter(response.parts), frame, head.keep_alive)
+        self._send_parts([_status_line(response)], iter(response.parts), frame, head.keep_alive)
 
-    def _go_on(self, ready: list[bytes], parts: Iterator[Part], frame: bytes | None, keep_alive: bool) -> None:
+    def _send_parts(self, ready: list[bytes], parts: Iterator[Part], frame: bytes | None, keep_alive: bool) -> None:
         for part in parts:
             match part:
                 case bytes():
@@ -174,7 +174,7 @@ class _Connection(asyncio.Protocol):
                 case Pause(seconds):
                     self._transport.write(b"".join(ready))
                     later = asyncio.get_running_loop().call_later
-                    self._timer = later(seconds, self._go_on, [], parts, frame, keep_alive)
+                    self._timer = later(seconds, self._send_parts, [], parts, frame, keep_alive)
                     return
                 case Break():
                     self._transport.write(b"".join(ready))

@@ -1,4 +1,4 @@
-"""The first gate: fields, types and variants of a body, and the deserialiser's own texts (docs/deepseek.md)."""
+"""The first check: fields, types and variants of a body, with the deserializer's own texts (docs/deepseek.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Check = Callable[[Any], str | None]
 
 
 def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
-    """What the deserialiser has against `body`, each as its text behind the common opening words."""
+    """The deserializer's errors for `body`, without the opening words that they share."""
     for name in ("messages", "model"):
         if body.get(name) is None:
             yield f"missing field `{name}`"
@@ -23,10 +23,10 @@ def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
     thinking = body.get("thinking") or {}
     if wrong := _optional(thinking.get("reasoning_effort"), _variant(*EFFORTS)):
         yield f"thinking.reasoning_effort: {wrong}"
-    for place, message in enumerate(body["messages"]):
-        yield from _message(f"messages[{place}]", message)
-    for place, tool in enumerate(body.get("tools") or ()):
-        yield from _tool(f"tools[{place}]", tool)
+    for index, message in enumerate(body["messages"]):
+        yield from _message(f"messages[{index}]", message)
+    for index, tool in enumerate(body.get("tools") or ()):
+        yield from _tool(f"tools[{index}]", tool)
 
 
 def _optional(value: Any, check: Check) -> str | None:
@@ -34,7 +34,7 @@ def _optional(value: Any, check: Check) -> str | None:
 
 
 def invalid_type(value: Any, expected: str) -> str:
-    """The deserialiser's words for a value of the wrong type."""
+    """The deserializer's text for a value of the wrong type."""
     match value:
         case None:
             found = "null"
@@ -153,8 +153,8 @@ def _message(at: str, message: Any) -> Iterator[str]:
             yield f"{at}.{name}: {wrong}"
     if wrong := _optional(message.get("tool_calls"), _SEQUENCE):
         yield f"{at}.tool_calls: {wrong}"
-    for place, call in enumerate(message.get("tool_calls") or ()):
-        yield from _call(f"{at}.tool_calls[{place}]", call)
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        yield from _call(f"{at}.tool_calls[{index}]", call)
 
 
 def _content(at: str, content: Any, *, parts: bool) -> Iterator[str]:
@@ -162,12 +162,12 @@ def _content(at: str, content: Any, *, parts: bool) -> Iterator[str]:
         return
     if not (parts and isinstance(content, list)):
         yield f"{at}: {invalid_type(content, 'a string or a sequence' if parts else 'a string')}"
-    for place, part in enumerate(content):
+    for index, part in enumerate(content):
         if wrong := _tagged("text", "image_url", "file")(part) or _part(part):
-            yield f"{at}[{place}]: {wrong}"
+            yield f"{at}[{index}]: {wrong}"
         detail = part["image_url"].get("detail") if isinstance(part.get("image_url"), dict) else None
         if wrong := _optional(detail, _variant("low", "high", "original", "auto")):
-            yield f"{at}[{place}].image_url.detail: {wrong}"
+            yield f"{at}[{index}].image_url.detail: {wrong}"
 
 
 def _part(part: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""The simulator itself: what it does with one request, and its life as a server."""
+"""The simulator: how it answers one request, and how it runs as a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["DeepSeekSimulator"]
 
 
 class DeepSeekSimulator:
-    """A strict DeepSeek V4 endpoint for tests, offline: it refuses what the real one refuses, with the same words.
+    """A strict offline DeepSeek V4 endpoint for tests. It refuses the same requests as the real one, with the same texts.
 
         with DeepSeekSimulator([call("get_weather", city="Paris"), "Sunny."]) as sim:
             agent = Agent(ChatModel(base_url=sim.base_url), tools=[get_weather])
@@ -34,30 +34,30 @@ class DeepSeekSimulator:
             assert sim.errors == []
 
     `answers`: replies used in turn, one function of the `SimRequest`, or the name of a scenario (`SCENARIOS`). A reply
-    is a text, a tool call or several, an `Assistant`, or one of `Reply`, `Failure`, `Raw`, `Hangup`, `Cut`, `Late`. A
+    is a text, one or more tool calls, an `Assistant`, or one of `Reply`, `Failure`, `Raw`, `Hangup`, `Cut`, `Late`. A
     refused request uses up no reply. The same requests in the same order get the same bytes: ids and clock are fixed.
 
-    Served: `/chat/completions` and `/models`, under `/`, `/v1` and `/beta`. As a context manager (`with` or
-    `async with`) it listens on a free port of 127.0.0.1; `transport()` needs no socket and no `with`.
+    It serves `/chat/completions` and `/models`, under `/`, `/v1` and `/beta`. As a context manager (`with` or
+    `async with`), it listens on a free port of 127.0.0.1. `transport()` needs no socket and no `with`.
 
-    `usage_place`: where a stream carries usage: on the "finish" chunk (today's way), or "alone" in one without choices.
-    `keep_alive`: how many comments (stream) or blank lines (body) come first. `chunk`: characters in each delta.
-    `api_key`: another key gets a 401; None: any key or none will do. `delay`: seconds before each answer.
-    `passback`: when thinking text must come back. "probe", as measured: on the assistant message before tool results.
-    "every", as documented: on all assistant messages of a request with tools. With both it must be the text that was sent;
+    `usage_place`: where a stream has its usage: on the "finish" chunk (as today), or "alone" in a chunk without choices.
+    `keep_alive`: number of comments (stream) or blank lines (body) before the answer. `chunk`: characters in each delta.
+    `api_key`: any other key gets a 401; None accepts any key, or none. `delay`: seconds before each answer.
+    `passback`: when thinking text must be sent back. "probe", as measured: on the assistant message before tool results.
+    "every", as documented: on all assistant messages of a request with tools. Both require the text that was sent.
     "present" is "probe" with any text.
-    `context_length`: tokens of prompt and `max_tokens` together. A token is four bytes here.
+    `context_length`: max tokens of prompt and `max_tokens` together. A token is four bytes here.
     `deserialize_status`: 422 or 400 for a body of the wrong shape; both have been seen.
-    `models`: names that are accepted, each with the name that the answer carries.
+    `models`: accepted model names, each with the model name in the answer.
     `refuse_strict_null`: refuse the type null in the schemas of strict functions; it is not documented.
-    `obey_tool_choice`: make replies fit `tool_choice`: drop calls, or call the function with simple arguments.
-    `keep_requests`: False keeps none, for load tests.
+    `obey_tool_choice`: make replies obey `tool_choice`: drop calls, or call the function with simple arguments.
+    `keep_requests`: False stores no requests, for load tests.
 
-    A mistake in the test itself (a script that is used up, a scripted tool call for a request that offers no tools, a
-    function that raises) is answered with status 400 and type "simulator_error", so that clients do not retry it. A
-    call of a tool that is not among those offered is sent as it is: models do that.
+    A mistake in the test itself is answered with status 400 and type "simulator_error", so that clients do not retry it.
+    Examples are a script that is used up, a scripted call for a request without tools, or a function that raises. A call
+    of a tool that was not offered is sent as it is, since models do that.
 
-    docs/testing.md says what is not simulated, and what nobody knows.
+    docs/testing.md says what is not simulated, and what is not known.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class DeepSeekSimulator:
         keep_requests: bool = True,
     ) -> None:
         self.requests: list[SimRequest] = []
-        """Every chat request that came, refused ones too, in the order of their coming."""
+        """All chat requests in order of arrival, including refused ones."""
         self.errors: list[Failure] = []
-        """Every refusal that it gave because a request, or the test's script, was wrong. Scripted failures are not."""
+        """All refusals because a request or the test's script was wrong. Scripted failures are not included."""
         self.warnings: list[str] = []
-        """What requests had that the API takes but does not document, or that has no effect; each line once."""
+        """Fields of requests that the API accepts but does not document, or that have no effect. Each line occurs once."""
         self._behaviour = Behaviour(
             usage_place=usage_place,
             keep_alive=keep_alive,
@@ -105,20 +105,20 @@ class DeepSeekSimulator:
 
     @property
     def base_url(self) -> str:
-        """Where it listens, with the `/v1` that most clients want."""
+        """The base URL, with the `/v1` that most clients expect."""
         return f"http://127.0.0.1:{self._server.port}/v1"
 
     def transport(self) -> SimulatorTransport:
-        """The simulator as a transport of httpx, for `httpx.Client` and `httpx.AsyncClient` alike; no socket is opened.
+        """The simulator as an httpx transport, for both `httpx.Client` and `httpx.AsyncClient`. No socket is opened.
 
-        Time limits of the client do not apply to it; test those over real HTTP.
+        The client's timeouts do not apply to it; test those over real HTTP.
         """
         from .transport import SimulatorTransport
 
         return SimulatorTransport(self.respond)
 
     def start(self) -> Self:
-        """Listen on a free port. `with` does it too."""
+        """Listen on a free port. `with` calls it."""
         self._server.start()
         return self
 
@@ -141,7 +141,7 @@ class DeepSeekSimulator:
         self.stop()
 
     def respond(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """The response to one HTTP request; `headers` with lower-case names. The server and the transport call it."""
+        """The response to one HTTP request. `headers` have lower-case names. The server and the transport call it."""
         number = next(self._numbers)
         response = self._route(method, path, headers, body, number)
         return replace(response, headers={**response.headers, "x-ds-trace-id": fixed_id("trace", number, 32)})
@@ -183,7 +183,7 @@ class DeepSeekSimulator:
         self.warnings += [note for note in notes(request) if note not in self.warnings]
         try:
             response = self._rendered(self._answer_to(request), request, number)
-        except Exception as error:  # noqa: BLE001  the test's own function may raise anything; its client must hear of it
+        except Exception as error:  # noqa: BLE001  the test's own function may raise anything, and the client must get an answer
             text = str(error) if isinstance(error, AgentError) else f"the answer raised {error!r}"
             return self._refused(Failure(400, f"simulator: {text}", type="simulator_error", code="simulator_error"))
         return late(response, self._behaviour.delay, after=0)

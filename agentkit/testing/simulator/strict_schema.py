@@ -1,4 +1,4 @@
-"""Which schemas a strict tool may have (docs/deepseek.md, and texts seen from the server)."""
+"""The schemas that a strict tool may have (docs/deepseek.md, and texts seen from the server)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _ONE_REQUIRED = "one of `type`, `anyOf`, `$ref` field is required"
 
 
 def schema_errors(parameters: Mapping[str, Any] | None, *, null: bool = True) -> Iterator[str]:
-    """What is wrong with the parameters of a strict function, each with the way to its place; none if they fit.
+    """The errors in the parameters of a strict function, each with its path; none if they are valid.
 
-    `null`: whether the type null is taken. The documentation does not list it, and nobody is known to have tried.
+    `null`: whether the type null is accepted. The documentation does not list it, and no test of it is known.
     """
     types = _BY_TYPE if null else {name: keys for name, keys in _BY_TYPE.items() if name != "null"}
     root = parameters or {"type": "object", "properties": {}}
@@ -69,10 +69,10 @@ def _object(node: Mapping[str, Any], known: Types) -> Iterator[str]:
     if not properties:
         yield "An object with no properties is not allowed."
         return
-    closed = node.get("additionalProperties")
-    if isinstance(closed, dict):
+    additional = node.get("additionalProperties")
+    if isinstance(additional, dict):
         yield "field `additionalProperties`: invalid type: map, expected a boolean"
-    elif closed is not False:
+    elif additional is not False:
         yield "field `additionalProperties` must be false"
     required = node.get("required") or ()
     yield from (f"field `required`: property `{name}` is missing" for name in properties if name not in required)

@@ -1,4 +1,4 @@
-"""Tokens and the prompt cache, as simple functions of the text: four bytes are a token, 64 tokens a cache block."""
+"""Tokens and the prompt cache as simple functions of the text: a token is four bytes, a cache block is 64 tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BLOCK_TOKENS", "PrefixCache", "count_tokens", "message_text", "prompt_bytes", "within"]
+__all__ = ["BLOCK_TOKENS", "PrefixCache", "count_tokens", "message_text", "prompt_bytes", "truncated"]
 
 BLOCK_TOKENS = 64
 _BLOCK = BLOCK_TOKENS * 4
@@ -19,14 +19,14 @@ def count_tokens(text: str | bytes) -> int:
     return -(-len(data) // 4)
 
 
-def within(text: str, tokens: int) -> str:
-    """The longest beginning of `text` that is at most `tokens` long; a character is never split."""
+def truncated(text: str, tokens: int) -> str:
+    """The longest beginning of `text` with at most `tokens` tokens. A character is never split."""
     data = text.encode(errors="surrogatepass")
     return text if len(data) <= tokens * 4 else data[: max(tokens, 0) * 4].decode(errors="ignore")
 
 
 def message_text(message: Mapping[str, Any]) -> str:
-    """One message as the model reads it: role, thinking, content and calls. Ids of calls are not part of it."""
+    """One message as the model reads it: role, thinking, content and calls, without the ids of the calls."""
     content = message.get("content")
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False) if content else ""
     functions = [call["function"] for call in message.get("tool_calls") or ()]
@@ -50,15 +50,15 @@ class _Scope:
 class PrefixCache:
     """The server's prompt cache, by DeepSeek V4's rule (docs/deepseek.md), in blocks of 64 tokens.
 
-    A prompt hits only if it begins with a whole stored unit. Units end where a prompt ended, where an answer ended,
-    and where a second prompt began like an earlier one: after A+B, A+C misses, and A+D hits A.
+    A prompt hits only if it begins with a complete stored unit. A unit ends where a prompt ended, where an answer ended, or
+    where the common beginning of two prompts ended. After A+B, A+C misses, and A+D hits A.
     """
 
     def __init__(self) -> None:
         self._scopes: dict[Hashable, _Scope] = {}
 
     def hit(self, scope: Hashable, prompt: bytes, answer: bytes) -> int:
-        """How many tokens of `prompt` are a hit; then the prompt and the answer after it are stored.
+        """The number of cached tokens of `prompt`. Then stores the prompt and the answer after it.
 
         Prompts of different scopes (user_id, model, thinking) share nothing.
         """
@@ -75,7 +75,7 @@ class PrefixCache:
 
 
 def _prefixes(data: bytes) -> list[int]:
-    """A number for each beginning of `data` that is a whole count of blocks; equal beginnings have equal numbers."""
+    """A hash for each beginning of `data` that consists of whole blocks."""
     prefix, prefixes = 0, []
     for at in range(0, len(data) - _BLOCK + 1, _BLOCK):
         prefix = hash((prefix, data[at : at + _BLOCK]))

@@ -1,4 +1,4 @@
-"""The simulator inside the process, as a transport of httpx."""
+"""The simulator inside the process, as an httpx transport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SimulatorTransport"]
 
 
 class SimulatorTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
-    """Answers requests of a client without a socket; bodies come part by part."""
+    """Answers a client's requests without a socket. Bodies are sent part by part."""
 
     def __init__(self, respond: Callable[[str, str, Mapping[str, str], bytes], Response]) -> None:
         self._respond = respond

@@ -10,19 +10,19 @@ from typing import Any, Literal, TypeAlias
 
 from ...messages import Assistant, ToolCall
 from .replies import CallStyle, Failure
-from .tokens import count_tokens, within
+from .tokens import count_tokens, truncated
 
 __all__ = ["Completion", "cut_to", "envelope", "json_body", "message_dict", "stream_chunks", "usage_of"]
 
 CREATED = 1_795_000_000
-"""A fixed clock: the same test gives the same bytes each time."""
+"""A fixed time, so that the same test always gives the same bytes."""
 
 Delta: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer, ready to be sent: `message` has its ids and is cut to `max_tokens`."""
+    """One answer, ready to send: `message` has its ids, and is cut to `max_tokens`."""
 
     id: str
     model: str
@@ -34,24 +34,24 @@ class Completion:
 
 
 def cut_to(message: Assistant, budget: int) -> tuple[Assistant, bool]:
-    """`message` within `budget` tokens, and whether it was cut: thinking counts first, then text, then the calls."""
-    reasoning = within(message.reasoning, budget)
+    """`message` cut to `budget` tokens, and whether it was cut. Thinking counts first, then text, then the calls."""
+    reasoning = truncated(message.reasoning, budget)
     budget -= count_tokens(reasoning)
-    text = within(message.text, budget)
+    text = truncated(message.text, budget)
     budget -= count_tokens(text)
     calls = []
     for call in message.tool_calls:
         budget -= count_tokens(call.name)
         if budget < 0:
             break
-        calls.append(ToolCall(call.id, call.name, within(call.arguments, budget)))
+        calls.append(ToolCall(call.id, call.name, truncated(call.arguments, budget)))
         budget -= count_tokens(calls[-1].arguments)
     cut = Assistant(text, reasoning, tuple(calls))
     return cut, cut != message
 
 
 def usage_of(message: Assistant, prompt_tokens: int, hit_tokens: int, *, thinking: bool) -> dict[str, Any]:
-    """The usage object; `reasoning_tokens` only when the model thought."""
+    """The usage object. `reasoning_tokens` is included only if the model thinks."""
     reasoning = count_tokens(message.reasoning)
     calls = sum(count_tokens(call.name) + count_tokens(call.arguments) for call in message.tool_calls)
     completion = reasoning + count_tokens(message.text) + calls
@@ -69,18 +69,18 @@ def usage_of(message: Assistant, prompt_tokens: int, hit_tokens: int, *, thinkin
 
 
 def message_dict(message: Assistant, *, thinking: bool, calls: CallStyle = "in_turn") -> dict[str, Any]:
-    """The message of a body. Content is `""` beside calls; `reasoning_content` is there only when the model thinks."""
+    """The message of a body. Content is `""` if there are only calls. `reasoning_content` exists only if the model thinks."""
     wire: dict[str, Any] = {"role": "assistant", "content": message.text}
     if thinking:
         wire["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        wire["tool_calls"] = [_call(place, call, calls) for place, call in enumerate(message.tool_calls)]
+        wire["tool_calls"] = [_call(index, call, calls) for index, call in enumerate(message.tool_calls)]
     return wire
 
 
-def _call(place: int, call: ToolCall, style: CallStyle) -> dict[str, Any]:
+def _call(index: int, call: ToolCall, style: CallStyle) -> dict[str, Any]:
     arguments = json.loads(call.arguments) if style == "objects" else call.arguments
-    index = 0 if style == "index_zero" else place
+    index = 0 if style == "index_zero" else index
     return {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
@@ -104,10 +104,10 @@ def _head(completion: Completion, kind: str) -> dict[str, Any]:
 def stream_chunks(
     completion: Completion, *, chunk: int, usage_place: Literal["finish", "alone"], include_usage: bool
 ) -> Iterator[dict[str, Any]]:
-    """The chunks of a stream, `[DONE]` not among them.
+    """The chunks of a stream, without `[DONE]`.
 
-    "finish": usage rides on the chunk with the finish_reason, asked for or not. "alone": it comes in a chunk of its own
-    with no choices, and only if asked for. When asked for, the other chunks have `usage: null`.
+    With "finish", the chunk with the finish_reason always has the usage. With "alone", the usage comes in its own chunk without
+    choices, and only if the request asks for it. If it asks, all other chunks have `usage: null`.
     """
     head = _head(completion, "chat.completion.chunk")
     rest = {"usage": None} if include_usage else {}
@@ -142,34 +142,34 @@ def _pieces(text: str, size: int) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def _opening(place: int, call: ToolCall) -> Delta:
-    return {"index": place, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+def _opening(index: int, call: ToolCall) -> Delta:
+    return {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
 
 
-def _piece(place: int, text: str) -> Delta:
-    return {"index": place, "function": {"arguments": text}}
+def _piece(index: int, text: str) -> Delta:
+    return {"index": index, "function": {"arguments": text}}
 
 
 def _in_turn(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
-    for place, call in enumerate(calls):
-        yield [_opening(place, call)]
-        yield from ([_piece(place, text)] for text in _pieces(call.arguments, chunk))
+    for index, call in enumerate(calls):
+        yield [_opening(index, call)]
+        yield from ([_piece(index, text)] for text in _pieces(call.arguments, chunk))
 
 
 def _interleaved(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
-    yield [_opening(place, call) for place, call in enumerate(calls)]
+    yield [_opening(index, call) for index, call in enumerate(calls)]
     for row in zip_longest(*(_pieces(call.arguments, chunk) for call in calls)):
-        yield from ([_piece(place, text)] for place, text in enumerate(row) if text is not None)
+        yield from ([_piece(index, text)] for index, text in enumerate(row) if text is not None)
 
 
 def _empty_ids(calls: Sequence[ToolCall], chunk: int) -> Iterator[list[Delta]]:
     for (delta,) in _in_turn(calls, chunk):
-        again = {"id": "", "type": "function", "function": {"name": "", **delta["function"]}}
-        yield [delta if "id" in delta else {**delta, **again}]
+        repeated = {"id": "", "type": "function", "function": {"name": "", **delta["function"]}}
+        yield [delta if "id" in delta else {**delta, **repeated}]
 
 
 def _whole(style: CallStyle) -> Callable[[Sequence[ToolCall], int], Iterator[list[Delta]]]:
-    return lambda calls, _chunk: ([_call(place, call, style)] for place, call in enumerate(calls))
+    return lambda calls, _chunk: ([_call(index, call, style)] for index, call in enumerate(calls))
 
 
 _CALL_STYLES: Mapping[CallStyle, Callable[[Sequence[ToolCall], int], Iterator[list[Delta]]]] = {

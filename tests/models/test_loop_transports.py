@@ -33,8 +33,8 @@ def bare(work: Coroutine[Any, Any, Any]) -> Any:
 async def asked(model: ChatModel) -> tuple[Loop, list[socket.socket]]:
     """The loop of a request, and what it was sent over."""
     assert (await model.reply(ask())).message.text == "here"
-    ((sender, _closer),) = (held for loop, held in model._clients._held.items() if loop is asyncio.get_running_loop())
-    sent_over = [connection._transport.get_extra_info("socket") for connection in sender._all]  # type: ignore[attr-defined]
+    transport, _closer = model._transports._by_loop[asyncio.get_running_loop()]
+    sent_over = [connection._transport.get_extra_info("socket") for connection in transport._all]  # type: ignore[attr-defined]
     return weakref.ref(asyncio.get_running_loop()), sent_over
 
 
@@ -46,6 +46,6 @@ def test_a_loop_that_ended_is_forgotten_though_the_model_lives_on(way: Ways) -> 
         made = [way(asked(model)) for _ in range(3)]
         asyncio.run(asked(model))
         gc.collect()
-        assert not model._clients._held
+        assert not model._transports._by_loop
         assert [loop() for loop, _sockets in made] == [None] * 3
         assert {one.fileno() for _loop, sockets in made for one in sockets} == {-1}

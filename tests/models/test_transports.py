@@ -22,8 +22,8 @@ import pytest
 from agentkit import ChatModel
 from agentkit import errors as e
 from agentkit.models.http import connections
-from agentkit.models.http.connections import own_sender
-from agentkit.models.http.senders import ClientSender, Decompressed
+from agentkit.models.http.connections import transport_for
+from agentkit.models.http.transports import ClientTransport, DecompressedResponse
 from agentkit.testing import DeepSeekSimulator, Late
 
 from .calls import WHOLE, ask, connections_of
@@ -44,7 +44,7 @@ def test_each_connection_is_used_again_and_they_go_with_the_model() -> None:
             await model.reply(ask())
         assert made._all == kept and made._idle[-1] in kept
         await model.aclose()
-        assert not [*model._clients._held.values()] and not made._all
+        assert not [*model._transports._by_loop.values()] and not made._all
 
     with DeepSeekSimulator(lambda _request: Late("here", 0.05)) as simulator:
         asyncio.run(main(simulator.base_url))
@@ -154,10 +154,10 @@ def test_a_proxy_of_the_environment_is_found(
         monkeypatch.setenv(name, value)
 
     async def main() -> None:
-        sender = own_sender(url, proxies=True)
-        assert isinstance(sender, ClientSender) is proxied
-        assert not isinstance(own_sender(url, proxies=False), ClientSender)
-        await sender.aclose()
+        transport = transport_for(url, proxies=True)
+        assert isinstance(transport, ClientTransport) is proxied
+        assert not isinstance(transport_for(url, proxies=False), ClientTransport)
+        await transport.aclose()
 
     asyncio.run(main())
 
@@ -229,10 +229,10 @@ def test_the_certificates_of_the_environment_are_trusted(monkeypatch: pytest.Mon
 
 
 def test_one_tls_context_serves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = [own_sender(f"https://{name}.example/v1", proxies=False) for name in ("one", "other")]
+    made: list[Any] = [transport_for(f"https://{name}.example/v1", proxies=False) for name in ("one", "other")]
     assert made[0]._tls is made[1]._tls is not None
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    other: Any = own_sender("https://one.example/v1", proxies=False)
+    other: Any = transport_for("https://one.example/v1", proxies=False)
     assert other._tls is not made[0]._tls, "of the certificates that are named now"
 
 
@@ -284,8 +284,11 @@ def test_an_error_without_words_is_named() -> None:
                 await ChatModel("m", base_url="http://127.0.0.1:9/v1", client=client).reply(ask())
 
     asyncio.run(main())
-    waits = {"connect": 10.0, "read": 300.0}
-    assert str(connections._typed(ConnectionError(), "http://x", waits, e.ConnectionFailed)) == "http://x: ConnectionError"
+    timeouts = {"connect": 10.0, "read": 300.0}
+    assert (
+        str(connections._model_error(ConnectionError(), "http://x", timeouts, e.ConnectionFailed))
+        == "http://x: ConnectionError"
+    )
 
 
 def test_a_list_of_encodings_may_have_two_lines() -> None:
@@ -313,7 +316,7 @@ def test_what_came_at_once_is_decompressed_piece_by_piece() -> None:
             return None
 
     async def main() -> None:
-        response, sizes = Decompressed(Came(), "http://x"), []
+        response, sizes = DecompressedResponse(Came(), "http://x"), []
         while piece := await response.read():
             sizes.append(len(piece))
         assert sum(sizes) == 500_000 and max(sizes) < 70_000

@@ -1,4 +1,4 @@
-"""Ways to send a request: over connections of our own, or through an httpx client where something stands between."""
+"""The `Transport` protocol, the transport over an httpx client, and decompression."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
 from .headers import Headers
 from .proxies import Proxy
 
-__all__ = ["ClientSender", "Decompressed", "Response", "Sender", "authenticates_itself", "is_about_tls", "may_authenticate"]
+__all__ = [
+    "ClientTransport",
+    "DecompressedResponse",
+    "Response",
+    "Transport",
+    "authenticates_itself",
+    "is_about_tls",
+    "may_authenticate",
+]
 
-_OF_ANOTHER_LOOP = re.compile("Event loop is closed|different (event )?loop")
-"""What asyncio says where a client is used whose connections were made on another event loop."""
-_PACKED = 16 * 1024
-"""Bytes that are decompressed at once: they may become a thousand times as many."""
+_OTHER_LOOP_ERROR = re.compile("Event loop is closed|different (event )?loop")
+"""asyncio's text for a client whose connections were made on another event loop."""
+_DECOMPRESS_BYTES = 16 * 1024
+"""Max bytes that are decompressed in one step: they may become a thousand times as many."""
 
 
 class Response(Protocol):
@@ -31,28 +39,28 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Their names in lower case."""
+        """The headers; names in lower case."""
         ...
 
     async def read(self) -> bytes:
-        """The next bytes of the body, as they come, decompressed; none at its end.
+        """The next bytes of the body, decompressed; empty at its end.
 
-        Raises `TimedOut`, and `StreamBroken` where the body breaks off.
+        Raises `TimedOut`, and `StreamBroken` if the body breaks off.
         """
         ...
 
     async def aclose(self) -> None:
-        """Give the connection back, or close it if the body is not read to its end."""
+        """Give the connection back, or close it if the body was not read to its end."""
         ...
 
 
-class Sender(Protocol):
-    """Sends a body to the server; never follows a redirect, as the key is not for its target."""
+class Transport(Protocol):
+    """Sends a body to the server. It never follows a redirect, since the key was not issued for the target."""
 
-    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
-        """The response to a POST of this body. `waits` are seconds: `connect`, and `read` for each wait for bytes.
+    async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
+        """The response to a POST of this body. `timeouts` are seconds: `connect`, and `read` for each wait for bytes.
 
-        Raises `TimedOut`, `InsecureServer` where TLS fails, else `ConnectionFailed`.
+        Raises `TimedOut`, `InsecureServer` if TLS fails, or else `ConnectionFailed`.
         """
         ...
 
@@ -61,24 +69,25 @@ class Sender(Protocol):
         ...
 
 
-class ClientSender:
-    """Sends through a client, with its hooks, proxies, authentication and transports; all through `proxy`, if one is given.
+class ClientTransport:
+    """Sends through an httpx client, with its hooks, proxies, authentication and transports.
 
-    `learn` is told of each secret that the client itself puts into a request.
+    `proxy` is the proxy that the client was made for, for error messages. `on_secret` is called with each secret that the
+    client itself adds to a request.
     """
 
     def __init__(
-        self, client: Any, url: str, proxy: Proxy | None = None, learn: Callable[[Secret], None] = lambda _secret: None
+        self, client: Any, url: str, proxy: Proxy | None = None, on_secret: Callable[[Secret], None] = lambda _secret: None
     ) -> None:
         self._client, self._url, self._library = client, url, _library_of(client)
-        self._proxy, self._learn = proxy, learn
+        self._proxy, self._on_secret = proxy, on_secret
 
-    async def send(self, body: bytes, headers: Headers, waits: Mapping[str, float]) -> Response:
-        """As the client sends it."""
+    async def send(self, body: bytes, headers: Headers, timeouts: Mapping[str, float]) -> Response:
+        """Send through the client."""
         if self._client.is_closed:
             raise ConnectionFailed(f"{self._url}: the HTTP client that was given is closed", retryable=False)
-        extensions = {"timeout": {"write": waits["read"], "pool": None, **waits}}
-        with self.translated(ConnectionFailed, waits):
+        extensions = {"timeout": {"write": timeouts["read"], "pool": None, **timeouts}}
+        with self.translated_errors(ConnectionFailed, timeouts):
             request = self._client.build_request(
                 "POST", self._url, content=body, headers=headers.plain(), extensions=extensions
             )
@@ -89,56 +98,56 @@ class ClientSender:
             if self._proxy and response.status_code == 407:
                 await response.aclose()
                 raise ConnectionFailed(f"{self._url}: {self._proxy} asks for a user and a password (407)", retryable=False)
-            return _ClientResponse(response, self, waits)
+            return _ClientResponse(response, self, timeouts)
 
     def _note_secrets(self, request: Any) -> None:
         for fields in (request.headers, request.url.params):
             for name in fields:
                 if is_secret_header(name, fields[name]):
                     for secret in secrets_of_header(name, Unseen(fields[name])):
-                        self._learn(secret)
+                        self._on_secret(secret)
 
     async def aclose(self) -> None:
         """Close the client."""
         await self._client.aclose()
 
     @contextmanager
-    def translated(self, broken: type[ModelError], waits: Mapping[str, float]) -> Iterator[None]:
-        """What the client's library raises, as a `ModelError`: `broken` where the transport fails."""
+    def translated_errors(self, on_failure: type[ModelError], timeouts: Mapping[str, float]) -> Iterator[None]:
+        """Converts errors of the client's library to a `ModelError`: of kind `on_failure` if the transport fails."""
         library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
         try:
             yield
         except library.ConnectTimeout as error:
-            raise TimedOut(f"{url}: no connection within {waits['connect']:g} seconds") from error
+            raise TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds") from error
         except library.TimeoutException as error:
-            raise TimedOut(f"{url}: no byte came within {waits['read']:g} seconds") from error
+            raise TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds") from error
         except library.ProxyError as error:
-            may_pass = not str(error).startswith("4")  # the status of an answer to CONNECT
-            raise broken(f"{url}: {str(error) or type(error).__name__}", retryable=may_pass) from error
+            is_retryable = not str(error).startswith("4")  # the status of an answer to CONNECT
+            raise on_failure(f"{url}: {str(error) or type(error).__name__}", retryable=is_retryable) from error
         except library.TransportError as error:
-            kind = InsecureServer if is_about_tls(error) else broken
+            kind = InsecureServer if is_about_tls(error) else on_failure
             raise kind(f"{url}: {str(error) or type(error).__name__}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
             raise SettingsError(f"base_url {self._url!r} does not work: {error}") from error
         except RuntimeError as error:
-            if not _OF_ANOTHER_LOOP.search(str(error)):
+            if not _OTHER_LOOP_ERROR.search(str(error)):
                 raise
             text = f"{url}: the HTTP client that was given belongs to another event loop; give each loop a client of its own"
             raise ConnectionFailed(f"{text}, or none", retryable=False) from error
 
 
 class _ClientResponse:
-    def __init__(self, response: Any, sender: ClientSender, waits: Mapping[str, float]) -> None:
-        self._response, self._sender, self._waits = response, sender, waits
+    def __init__(self, response: Any, transport: ClientTransport, timeouts: Mapping[str, float]) -> None:
+        self._response, self._transport, self._timeouts = response, transport, timeouts
         self._pieces = response.aiter_bytes()
         self.status_code: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self) -> bytes:
         """The next bytes of the body."""
-        with self._sender.translated(StreamBroken, self._waits):
+        with self._transport.translated_errors(StreamBroken, self._timeouts):
             piece: bytes = await anext(self._pieces, b"")
             return piece
 
@@ -149,7 +158,7 @@ class _ClientResponse:
 
 
 def authenticates_itself(client: Any) -> bool:
-    """Whether a client adds credentials: by its `auth`, its own headers or its query."""
+    """Whether a client adds credentials by its `auth`, its own headers or its query."""
     _library_of(client)
     headers = any(is_secret_header(name, client.headers[name]) for name in client.headers)
     query = any(is_secret_header(name, client.params[name]) for name in client.params)
@@ -157,7 +166,7 @@ def authenticates_itself(client: Any) -> bool:
 
 
 def may_authenticate(client: Any, url: str) -> bool:
-    """Whether a client may add credentials that cannot be told from outside: a certificate, a cookie, a hook that signs."""
+    """Whether a client may add credentials that are not visible from outside: a certificate, a cookie, or a hook that signs."""
     transport = getattr(client, "_transport", None)
     if client.event_hooks["request"] or client.cookies:
         return True
@@ -165,7 +174,7 @@ def may_authenticate(client: Any, url: str) -> bool:
 
 
 def _library_of(client: Any) -> Any:
-    """The module whose errors this client raises: httpx, or httpx2."""
+    """The module whose errors this client raises: httpx or httpx2."""
     for kind in type(client).__mro__:
         root = kind.__module__.split(".")[0]
         if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
@@ -174,7 +183,7 @@ def _library_of(client: Any) -> Any:
 
 
 def is_about_tls(error: BaseException | None) -> bool:
-    """Whether a certificate or the TLS handshake is behind this error; a connection lost in it is not."""
+    """Whether a certificate or the TLS handshake caused this error. A connection lost during the handshake does not count."""
     import ssl
 
     while error is not None:
@@ -184,8 +193,8 @@ def is_about_tls(error: BaseException | None) -> bool:
     return False
 
 
-class Decompressed:
-    """A response without the content encoding that its headers name."""
+class DecompressedResponse:
+    """A response whose body is decoded by the content encoding in its headers."""
 
     def __init__(self, response: Response, url: str) -> None:
         import httpx
@@ -193,15 +202,15 @@ class Decompressed:
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncGenerator[bytes, None]:
                 while piece := await response.read():
-                    for at in range(0, len(piece), _PACKED):
-                        yield piece[at : at + _PACKED]
+                    for at in range(0, len(piece), _DECOMPRESS_BYTES):
+                        yield piece[at : at + _DECOMPRESS_BYTES]
 
         self._response, self._url, self._failure = response, url, httpx.DecodingError
         self.status_code, self.headers = response.status_code, response.headers
         self._pieces = httpx.Response(response.status_code, headers=dict(response.headers), stream=Body()).aiter_bytes()
 
     async def read(self) -> bytes:
-        """The next bytes of the body. Raises `StreamBroken` where it is not of that encoding."""
+        """The next bytes of the body. Raises `StreamBroken` if the body does not have that encoding."""
         try:
             piece: bytes = await anext(self._pieces, b"")
         except self._failure as error:

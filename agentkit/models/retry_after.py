@@ -1,4 +1,4 @@
-"""How long a server asks to wait before the next request, from the headers or the text of its refusal. Pure."""
+"""The wait that a server asks for before the next request, in the headers or the text of its refusal. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, nan
 
-__all__ = ["asked_wait", "wait_in_text"]
+__all__ = ["wait_in_headers", "wait_in_text"]
 
-_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (3600, 60, 1, 0.001)
 _IN_FIELD = re.compile(rb'"retry_?(?:delay|after|in)(_?ms|_?seconds)?"\s*:\s*"?(\d{1,9}(?:\.\d{1,9})?)(ms|s)?"?', re.IGNORECASE)
 """A field of the body, such as Gemini's `"retryDelay": "23s"` or a gateway's `"retry_after": 7`."""
 _NUMBER = rb"\d{1,9}(?:\.\d{1,9})?"
-_SPOKEN = rb"(?:" + _NUMBER + rb"\s?[a-z]{0,15}[\s,]{0,2}(?:and )?){1,4}"
+_WORDED = rb"(?:" + _NUMBER + rb"\s?[a-z]{0,15}[\s,]{0,2}(?:and )?){1,4}"
 _IN_WORDS = re.compile(
     rb"(?:try again|try your request again|retry|retry your request|wait|resets?)(?: in| after| for| at least| about|:)* "
-    rb"(?P<then>" + _SPOKEN + rb")(?![\d:/-])|\bin (?P<first>" + _SPOKEN + rb"),? (?:please )?(?:try|retry)",
+    rb"(?P<then>" + _WORDED + rb")(?![\d:/-])|\bin (?P<first>" + _WORDED + rb"),? (?:please )?(?:try|retry)",
     re.IGNORECASE,
 )
-"""Words for people: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
+"""A sentence: OpenAI's "Please try again in 1.5s" or "in 6m0s", Azure's "retry after 17 seconds"."""
 _PART = re.compile(rb"(" + _NUMBER + rb")\s?([a-z]*)", re.IGNORECASE)
 _SECONDS = {
     unit.encode(): seconds
@@ -34,14 +34,15 @@ _SECONDS = {
     )
     for unit in units.split()
 }
-_LONGEST_RESET = 60.0
+_MAX_RESET = 60.0
 
 
-def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
-    """Seconds; never negative, None where the server does not say, or says no number.
+def wait_in_headers(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
+    """Seconds, never negative; None if the headers have no valid value.
 
-    From `retry-after-ms`, else `Retry-After` in seconds or as a date, else OpenAI's `x-ratelimit-reset-*` of a window that
-    is used up. That one is the time until the window is whole again, so a long one is not a wait that is asked for.
+    The value comes from `retry-after-ms`, else from `Retry-After` in seconds or as a date, else from OpenAI's
+    `x-ratelimit-reset-*` if that limit is used up. The last one is the time until the limit is fully restored. So it is ignored
+    if it is longer than a minute.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
@@ -52,45 +53,45 @@ def asked_wait(headers: Mapping[str, str], clock: Callable[[], datetime]) -> flo
         if 0 <= seconds < inf:
             return seconds
     used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
-    spans = [_span(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
-    return max((span for span in spans if span is not None and span <= _LONGEST_RESET), default=None)
+    durations = [_duration(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
+    return max((duration for duration in durations if duration is not None and duration <= _MAX_RESET), default=None)
 
 
 def wait_in_text(body: bytes) -> float | None:
-    """Seconds that the body of a refusal asks to wait, in a field of it or in words; None where it does not say."""
+    """Seconds that the body of a refusal asks to wait, in a field or in a sentence; None if it does not say."""
     if found := _IN_FIELD.search(body):
         in_ms = b"ms" in (found[1] or b"").lower() or found[3] == b"ms"
         return float(found[2]) * (0.001 if in_ms else 1.0)
     found = _IN_WORDS.search(body)
-    return _spoken(found["then"] or found["first"]) if found else None
+    return _worded_seconds(found["then"] or found["first"]) if found else None
 
 
-def _spoken(text: bytes) -> float | None:
-    """The seconds of "1h2m", "2 days" or "1 minute and 5 seconds"; a number alone is seconds. None for an unknown unit."""
+def _worded_seconds(text: bytes) -> float | None:
+    """The seconds in "1h2m", "2 days" or "1 minute and 5 seconds". A bare number is seconds. None for an unknown unit."""
     total, last = 0.0, inf
     for number, unit in _PART.findall(text):
         seconds = _SECONDS.get(unit.lower() or b"s")
         if seconds is None:
             return None if last == inf else total
         if seconds >= last:
-            break  # it is a number of the next sentence
+            break  # the number belongs to the next sentence
         total, last = total + float(number) * seconds, seconds
     return total
 
 
-def _span(text: str) -> float | None:
-    """Seconds of a span such as 6m0s or 250ms."""
-    found = _SPAN.fullmatch(text.strip())
+def _duration(text: str) -> float | None:
+    """The seconds in a duration such as 6m0s or 250ms; None for another text."""
+    found = _DURATION.fullmatch(text.strip())
     if not found or not any(found.groups()):
         return None
     return sum(float(number or 0) * unit for number, unit in zip(found.groups(), _UNITS, strict=True))
 
 
 def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
-    """Seconds until an HTTP date, which is in UTC; not a number if it is none."""
+    """Seconds until an HTTP date, which is in UTC; NaN for an invalid date."""
     try:
-        at = parsedate_to_datetime(date)
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return (at - clock()).total_seconds()
+        when = parsedate_to_datetime(date)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return (when - clock()).total_seconds()
     except (ValueError, OverflowError):  # no date, or one beyond the calendar
         return nan
