@@ -40,8 +40,8 @@ from .errors import SettingsError
 from .events import LastingEvent, RunResumed, RunStarted
 from .history import History
 from .model import Model, ModelSettings, close, info_of
-from .models.rate_limit import as_run
 from .models.retry import Retry
+from .models.run_identity import as_run
 from .policy import Policy
 from .run.approvals import Approvals, answers
 from .run.copies import followed

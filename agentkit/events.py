@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,8 +73,10 @@ __all__ = [
     "decode_event",
     "digest_of",
     "dump_event",
+    "dump_events",
     "encode_event",
     "load_event",
+    "load_events",
     "stamp",
 ]
 
@@ -191,6 +193,21 @@ def load_event(data: Mapping[str, Any]) -> LastingEvent:
         fields["result"] = _result_of(fields)
     event: LastingEvent = _adapter(kind).validate_python(_with_open_arguments(str(kind), fields))
     return event
+
+
+def dump_events(events: Iterable[LastingEvent]) -> dict[str, Any]:
+    """The events of a run as JSON-able data, with the version of the format."""
+    return {"version": VERSION, "events": [json.loads(encode_event(event)) for event in events]}
+
+
+def load_events(data: Mapping[str, Any]) -> Iterator[LastingEvent]:
+    """The events of `dump_events`, of this version or an earlier one. Raises ValueError for anything else."""
+    if not isinstance(data, dict) or "events" not in data:
+        raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
+    version = data.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise ValueError(f"a run state of version {version!r}; this agentkit reads up to version {VERSION}")
+    return map(load_event, data["events"])
 
 
 def _with_open_arguments(kind: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import pytest
 from agentkit import Agent, ChatModel, Limiter, Retry, SettingsError, TextDelta
 from agentkit import errors as e
 from agentkit._sync import Blocking
-from agentkit.models.rate_limit import as_run, limiter_for
+from agentkit.models.rate_limit import limiter_for
+from agentkit.models.run_identity import as_run
 from agentkit.testing import DeepSeekSimulator, Failure
 from tests.faults.rows import answer, events, status
 from tests.models.calls import ask

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable
 from functools import partial
 
 from .. import _sync as portal
 from .._renamed import renamed
 from ..errors import CircuitOpen, ModelError, RateLimited
 from .rates import Circuit, Rates, Window, check_setting
+from .run_identity import current_run
 
-__all__ = ["Limiter", "Slot", "as_run", "limiter_for"]
+__all__ = ["Limiter", "Slot", "limiter_for"]
 
 _LEASE = 60.0
 """Seconds without a byte from the server after which a slot no longer counts. Also the max seconds that a waiter sleeps."""
@@ -29,23 +28,6 @@ _MAX_JITTER = 2.0
 """Max random seconds added to a refused request's wait, so that requests refused together do not retry together."""
 _MAX_PAUSE = 60.0
 """Seconds. If the server asks for a longer wait, the request fails instead of all requests waiting."""
-
-_run: ContextVar[object] = ContextVar("agentkit_run", default=None)
-"""Identifies the outermost run that this code is part of. The limiter is fair between such runs."""
-
-
-@contextlib.contextmanager
-def as_run() -> Iterator[None]:
-    """The code inside counts as one run for the limiter, unless it is already part of a run."""
-    if _run.get() is not None:
-        yield
-        return
-    token = _run.set(object())
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # the garbage collector may close a coroutine in another context
-            _run.reset(token)
 
 
 @renamed(at_once="concurrency")
@@ -274,7 +256,7 @@ class Slot:
     def __init__(self, limiter: Limiter, tokens: int) -> None:
         self._limiter, self.tokens = limiter, tokens
         self.used: int | None = None
-        self.run = _run.get()
+        self.run = current_run()
         self.loop = asyncio.get_running_loop()
         self.woken: asyncio.Future[None] | None = None
         self.wakes_at = self.renewed_at = self.sent = self.waited = 0.0

@@ -100,6 +100,8 @@ class Hider:
 
     def finds(self, text: str) -> bool:
         """Whether the text contains a secret, or the first half of one."""
+        if len(text) < _SHORTEST // 2:
+            return False
         for _secret, forms, blocks, _pairs in tuple(self._known):
             if len(text) >= _BLOCK and any([block in text for block in blocks.reveal()]) and any(self._stretches(text)):  # noqa: C419
                 return True
@@ -149,6 +151,10 @@ class Hider:
                     if before + after >= _STRETCH:
                         yield at - before, at + after
                     at = text.find(block, at + 1)
+
+    def touches(self, text: str) -> bool:
+        """Whether the text may contain anything of a secret: a whole one, a half, or the beginning of one at its end."""
+        return self.partial_at_end(text) > 0 or self.finds(text)
 
     def partial_at_end(self, text: str) -> int:
         """The number of characters at the end of the text that may be the beginning of a secret."""

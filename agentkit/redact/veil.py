@@ -100,7 +100,10 @@ class Pieces:
 
     def show(self, delta: Delta) -> Awaitable[None]:
         """Pass on a piece, except for text that must be held back."""
-        return self._take(delta) if self._hiders else self._show(delta)
+        if self._pending is not None or isinstance(delta, Retrying):
+            return self._take(delta)
+        touched = any([hider.touches(delta.text) for hider in self._hiders])  # noqa: C419  faster: there is one, as a rule
+        return self._take(delta) if touched else self._show(delta)
 
     async def _take(self, delta: Delta) -> None:
         if isinstance(delta, Retrying):  # the earlier pieces are void

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,16 +24,14 @@ from ..events import (
     ToolStarted,
     UsageAdded,
     digest_of,
-    encode_event,
-    load_event,
+    dump_events,
+    load_events,
 )
 from ..messages import Assistant, Message, Spending, ToolCall, Usage
 from .fork import forked
 from .open_call import Counter, OpenCall
 
 __all__ = ["OpenCall", "RunState"]
-
-_VERSION = 2
 
 
 class RunState:
@@ -140,8 +137,7 @@ class RunState:
         Raises ValueError, and changes nothing, if the event does not fit the state.
         """
         self._check(event)
-        event = self._completed(event)
-        match event:
+        match event := self._completed(event):
             case RunStarted():
                 self._started(event)
             case MessageAdded():
@@ -216,8 +212,8 @@ class RunState:
                 raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
 
     def _started(self, event: RunStarted) -> None:
-        self.run_id, self.messages, self.new_from = event.run_id, list(event.messages), event.new_from
-        self.metadata = event.metadata
+        self.run_id, self.metadata = event.run_id, event.metadata
+        self.messages, self.new_from = list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
     def _status_changed(self, event: RunPaused | RunResumed | RunFinished) -> None:
@@ -334,17 +330,12 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the format."""
-        return {"version": _VERSION, "events": [json.loads(encode_event(event)) for event in self.events]}
+        return dump_events(self.events)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunState:
         """The state of `to_json`'s data. Raises ValueError for a newer version, and for events that do not fit."""
-        if not isinstance(data, dict) or "events" not in data:
-            raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
-        version = data.get("version")
-        if type(version) is not int or not 1 <= version <= _VERSION:
-            raise ValueError(f"a run state of version {version!r}; this agentkit reads up to version {_VERSION}")
-        return cls.replay(load_event(event) for event in data["events"])
+        return cls.replay(load_events(data))
 
     def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:
         """A new run with the first `until` events of this run (None: all) and a new id.
