@@ -49,6 +49,7 @@ from .events import (
     ModelReplied,
     Nested,
     ReasoningDelta,
+    ResultGiven,
     Retrying,
     RunFinished,
     RunInfo,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from .models.chat import ChatModel
     from .models.profiles import Profile
     from .models.scripted import ScriptedModel
+    from .tools.adapters import as_tool
 
 __all__ = [
     "Agent",
@@ -131,6 +133,7 @@ __all__ = [
     "RateLimited",
     "ReasoningDelta",
     "ReplyTooLarge",
+    "ResultGiven",
     "Retry",
     "Retrying",
     "RunContext",
@@ -165,13 +168,19 @@ __all__ = [
     "Usage",
     "UsageAdded",
     "User",
+    "as_tool",
     "tool",
 ]
 
 _moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the program decides what is logged
 
-_LATE = {"ChatModel": ".models.chat", "Profile": ".models.profiles", "ScriptedModel": ".models.scripted"}
+_LATE = {
+    "as_tool": ".tools.adapters",
+    "ChatModel": ".models.chat",
+    "Profile": ".models.profiles",
+    "ScriptedModel": ".models.scripted",
+}
 
 
 def __getattr__(name: str) -> Any:

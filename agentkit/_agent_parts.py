@@ -223,7 +223,7 @@ async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) 
 def _without_others(state: RunState, log: Log | None) -> RunState:
     """The state. Raises `SettingsError` if it needs the log of a child run and `log` is not a `TreeLog`."""
     for call in state.open_calls:
-        if call.suspended and not call.suspended.events and not isinstance(log, TreeLog):
+        if call.suspended and call.suspended.run_id and not call.suspended.events and not isinstance(log, TreeLog):
             run_id = call.suspended.run_id
             raise SettingsError(
                 f"the call {call.call.id!r} goes on in the log of its run {run_id!r}: give log=, a TreeLog that has it"

@@ -52,7 +52,8 @@ async def _run_inside(agent: Any, task: str, ctx: RunContext[Any]) -> RunResult[
         raise
     if result.pending or result.stop_reason == "left":
         events = () if inner and inner.log else tuple(result.state.to_json()["events"])
-        raise Suspended(result.run_id, result.pending, events)
+        outside = tuple(call.id for call in result.state.outside)
+        raise Suspended(result.run_id, result.pending, events, outside)
     return result
 
 

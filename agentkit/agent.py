@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Generic, Unpack, cast, overload
 
@@ -50,6 +50,7 @@ from .run.limits import Limits
 from .run.loop import drive
 from .run.middleware import Middleware
 from .run.observers import Observer
+from .run.outside import given_results
 from .run.result import RunResult
 from .run.run import Attachments, Run
 from .run.spec import Approve
@@ -215,6 +216,7 @@ class Agent(Generic[OutputT]):
         self,
         state: RunState | dict[str, Any] | None = None,
         approvals: Approvals | None = None,
+        results: Mapping[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Continue a run that was paused, cancelled, left or interrupted, from its state, the state's JSON data, or its `log`.
@@ -234,16 +236,18 @@ class Agent(Generic[OutputT]):
         known = await known_state(state, options.get("log"))
         agent = await self._for_run(options, known)
         given = answers(approvals or {}, known, agent.spec.tools)
-        return await agent._drive(known, [agent._resumed(known), *given], options)
+        outside = given_results(results or {}, known)
+        return await agent._drive(known, [agent._resumed(known), *given, *outside], options)
 
     def resume_sync(
         self,
         state: RunState | dict[str, Any] | None = None,
         approvals: Approvals | None = None,
+        results: Mapping[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """`resume` for sync code."""
-        return portal.run(self.resume(state, approvals, **options))
+        return portal.run(self.resume(state, approvals, results, **options))
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

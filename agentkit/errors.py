@@ -105,9 +105,11 @@ class Suspended(BaseException):
     `Exception`, so that no handler mistakes it for an error.
     """
 
-    def __init__(self, run_id: str, pending: tuple[Any, ...], events: tuple[Any, ...]) -> None:
+    def __init__(
+        self, run_id: str = "", pending: tuple[Any, ...] = (), events: tuple[Any, ...] = (), outside: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(f"the run {run_id} waits for {len(pending)} approvals")
-        self.run_id, self.pending, self.events = run_id, pending, events
+        self.run_id, self.pending, self.events, self.outside = run_id, pending, events, outside
 
 
 class SettingsError(AgentError, ValueError):

@@ -8,40 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
-    "ApprovalGiven",
-    "ApprovalRequired",
-    "CallJudged",
-    "CallSuspended",
-    "Delta",
-    "Event",
-    "LastingEvent",
-    "MessageAdded",
-    "ModelReplied",
-    "Nested",
-    "PassingEvent",
-    "ReasoningDelta",
-    "Retrying",
-    "RunFinished",
-    "RunInfo",
-    "RunPaused",
-    "RunResumed",
-    "RunStarted",
-    "StepStarted",
-    "TextDelta",
-    "ToolArgsDelta",
-    "ToolFinished",
-    "ToolProgress",
-    "ToolStarted",
-    "UsageAdded",
-]
+    "ApprovalGiven", "ApprovalRequired", "CallJudged", "CallSuspended", "Delta", "Event", "LastingEvent",
+    "MessageAdded", "ModelReplied", "Nested", "PassingEvent", "ReasoningDelta", "ResultGiven", "Retrying",
+    "RunFinished", "RunInfo", "RunPaused", "RunResumed", "RunStarted", "StepStarted", "TextDelta", "ToolArgsDelta",
+    "ToolFinished", "ToolProgress", "ToolStarted", "UsageAdded",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +155,25 @@ class CallSuspended(_Lasting):
     """A started call waits for its child run `run_id`, which has paused with these `events` so far.
 
     `pending` are the waiting calls of the child run, with the ids that they have there. The call continues when they are
-    answered.
+    answered. Those in `outside` wait for a result, the others for an approval. Without a `run_id`, the call itself is one of an
+    outside tool, and waits for its result.
     """
 
     call_id: str
     run_id: str
     pending: tuple[ToolCall, ...] = ()
     events: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    outside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultGiven(_Lasting):
+    """The result of a call of an outside tool was given to `resume`: the text for the model, or an error."""
+
+    call_id: str
+    content: str
+    is_error: bool = False
+    is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +320,7 @@ LastingEvent: TypeAlias = (
     | CallJudged
     | CallSuspended
     | ApprovalGiven
+    | ResultGiven
     | RunPaused
     | RunResumed
     | RunFinished

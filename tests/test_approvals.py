@@ -346,7 +346,7 @@ def test_an_approval_that_was_written_into_a_state_does_not_count(before: list[A
     if before:
         assert payments.agent("Done.").resume_sync(stored).stop_reason == "pending_approval"
     else:
-        with pytest.raises(ValueError, match="an ApprovalGiven while the run is paused"):
+        with pytest.raises(ValueError, match="ApprovalGiven while the run is paused"):
             payments.agent("Done.").resume_sync(stored)
     assert payments.paid == []
 

@@ -50,12 +50,12 @@ PUBLIC = [
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter",
     "Limits", "LogFailed", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo",
     "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid",
-    "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "Retry", "Retrying", "RunContext",
+    "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext",
     "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
     "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut",
     "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
     "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
-    "tool",
+    "as_tool", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

@@ -44,9 +44,10 @@ class RunTools:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait until these calls are approved or refused."""
+    """Wait until these calls are approved or refused, and until the results of the calls `outside` are given."""
 
     calls: tuple[ToolCall, ...]
+    outside: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

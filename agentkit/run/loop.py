@@ -75,17 +75,18 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     unjudged = [c for c in ready if not c.verdict and not c.started and spec.is_judged(c.call)]
     if unjudged:
         return Judge(unjudged)
-    waiting = tuple(c.call for c in ready if c.verdict == "ask" and c.approved is None and not c.started)
-    waiting += tuple(call for c in ready for call in c.unanswered)
-    if waiting:
-        return Pause(waiting)
+    approvals = tuple(call for c in ready for call in c.approvals_wanted)
+    results = tuple(call for c in ready for call in c.results_wanted)
+    if approvals:
+        return Pause(approvals, results)
     denied = [c for c in calls if c.approved is False or c.verdict == "deny"]
     if denied:
         first = denied[0]
         same = [c for c in denied if (c.verdict, c.why) == (first.verdict, first.why)]
         text = DENIED_CALL if first.verdict == "deny" else REFUSED_CALL
         return RunTools(same, f"{text}: {first.why}" if first.why else text, "denied")
-    return RunTools(ready)
+    runnable = [c for c in ready if not c.results_wanted]
+    return RunTools(runnable) if runnable else Pause((), results)
 
 
 def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:
@@ -177,8 +178,8 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
         for event in first:
             await run.record(event)
         match await _until_end(run):
-            case Pause(calls):
-                result = await pause(run, calls)
+            case Pause(calls, outside):
+                result = await pause(run, (*calls, *outside))
             case Finish() as end:
                 result = await finish(run, end)
             case None:
@@ -203,7 +204,7 @@ async def _until_end(run: Run) -> Pause | Finish | None:
                 if isinstance(decision, ReadAnswer):
                     decision = decide(run.state, run.spec, await _read_answer(run))
                 if isinstance(decision, Finish) or (
-                    isinstance(decision, Pause) and not await ask_approval(run, decision.calls)
+                    isinstance(decision, Pause) and not (decision.calls and await ask_approval(run, decision.calls))
                 ):
                     return decision
                 await _do(run, steps, decision)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 
-from ..events import ApprovalGiven, CallSuspended
+from ..events import ApprovalGiven, CallSuspended, ResultGiven, RunPaused, digest_of
 from ..messages import ToolCall, ToolResult
 
-__all__ = ["Counter", "OpenCall", "canonical"]
+__all__ = ["Counter", "OpenCall", "canonical", "check_pending"]
 
 
 @dataclass(slots=True)
@@ -32,15 +32,31 @@ class OpenCall:
     started: bool = False
     suspended: CallSuspended | None = None
     """The child run that the call waits for, if it is suspended."""
-    answers: dict[str, ApprovalGiven] = field(default_factory=dict)
-    """Approvals of the child run's calls, by their ids in that run."""
+    answers: dict[str, ApprovalGiven | ResultGiven] = field(default_factory=dict)
+    """Approvals and results of the child run's calls, by their ids in that run."""
+    given: ResultGiven | None = None
+    """The result of a call of an outside tool."""
     result: ToolResult | None = None
 
     @property
-    def unanswered(self) -> list[ToolCall]:
-        """Calls of the child run that wait for an approval, under the ids that they have in this run."""
-        pending = self.suspended.pending if self.suspended else ()
-        return [replace(call, id=f"{self.call.id}/{call.id}") for call in pending if call.id not in self.answers]
+    def approvals_wanted(self) -> list[ToolCall]:
+        """The call itself if it waits for an approval, and the calls of its child run that do, with their ids in this run."""
+        if self.suspended is not None:
+            return self._pending_inside(outside=False)
+        return [self.call] if self.verdict == "ask" and self.approved is None and not self.started else []
+
+    @property
+    def results_wanted(self) -> list[ToolCall]:
+        """The call itself if it is one of an outside tool that waits, and the calls of its child run that are."""
+        if self.suspended is None or self.given is not None:
+            return []
+        return self._pending_inside(outside=True) if self.suspended.run_id else [self.call]
+
+    def _pending_inside(self, *, outside: bool) -> list[ToolCall]:
+        suspended = self.suspended
+        pending = [call for call in suspended.pending if call.id not in self.answers] if suspended else []
+        outside_ids = suspended.outside if suspended else ()
+        return [replace(call, id=f"{self.call.id}/{call.id}") for call in pending if (call.id in outside_ids) == outside]
 
 
 @dataclass(slots=True)
@@ -72,3 +88,13 @@ def canonical(arguments: str) -> str:
         return json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
         return arguments
+
+
+def check_pending(event: RunPaused, waiting: list[ToolCall]) -> None:
+    """Raise if the calls of a pause are not the calls that wait: then a call could be answered that was never shown."""
+    known_calls = {call.id: call for call in waiting}
+    for index, call in enumerate(event.pending):
+        known = known_calls.get(call.id)
+        same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))
+        if known is None or not same or event.digests[index : index + 1] not in ((), (digest_of(known),)):
+            raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")

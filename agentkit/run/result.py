@@ -33,8 +33,14 @@ class RunResult(Generic[OutputT]):
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled", "error", or "left" (see `leave`)."""
-        return "pending_approval" if self.state.pending else self.state.stop_reason or "left"
+        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled", "error", or "left" (see `leave`).
+
+        It is "pending_result" if all calls that it waits for are calls of outside tools.
+        """
+        if not self.state.pending:
+            return self.state.stop_reason or "left"
+        outside = {call.id for call in self.state.outside}
+        return "pending_result" if all(call.id in outside for call in self.state.pending) else "pending_approval"
 
     @property
     def messages(self) -> list[Message]:

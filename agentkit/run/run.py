@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
-from ..events import ApprovalGiven, Event, LastingEvent, RunInfo
+from ..events import ApprovalGiven, Event, LastingEvent, ResultGiven, RunInfo
 from ..redact.veil import Veil
 from ..schema import Arguments
 from ..tools.progress import Progress
@@ -116,7 +116,7 @@ class ChildRun:
     run_id: str
     log: Log | None
     events: tuple[Mapping[str, Any], ...]
-    answers: tuple[ApprovalGiven, ...]
+    answers: tuple[ApprovalGiven | ResultGiven, ...]
     """Approvals of the calls that it waits for."""
 
     async def state(self) -> RunState:

@@ -16,6 +16,7 @@ from ..events import (
     LastingEvent,
     MessageAdded,
     ModelReplied,
+    ResultGiven,
     RunFinished,
     RunPaused,
     RunResumed,
@@ -23,13 +24,12 @@ from ..events import (
     ToolFinished,
     ToolStarted,
     UsageAdded,
-    digest_of,
     dump_events,
     load_events,
 )
 from ..messages import Assistant, Message, Spending, ToolCall, Usage
 from .fork import forked
-from .open_call import Counter, OpenCall
+from .open_call import Counter, OpenCall, check_pending
 
 __all__ = ["OpenCall", "RunState"]
 
@@ -154,7 +154,9 @@ class RunState:
         self.events.append(event)
         return event
 
-    def _apply_to_call(self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven) -> None:
+    def _apply_to_call(
+        self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven | ResultGiven
+    ) -> None:
         match event:
             case ToolStarted():
                 self._call_started(event)
@@ -164,8 +166,8 @@ class RunState:
                 self._judged(event)
             case CallSuspended():
                 self._suspended(event)
-            case ApprovalGiven():
-                self._approved(event)
+            case ApprovalGiven() | ResultGiven():
+                self._answered(event)
             case _:
                 assert_never(event)
 
@@ -177,16 +179,20 @@ class RunState:
             case ToolStarted(repaired=False) if event.call != self._open_call(event.call.id).call:  # version 1 wrote it so
                 return replace(event, repaired=True)
             case RunPaused():
-                known = {call.id: call for call in self.waiting}
+                known = {call.id: call for call in (*self.waiting, *self.outside)}
                 pending = tuple(known.get(call.id, call) if not call.arguments else call for call in event.pending)
                 return replace(event, pending=pending) if pending != event.pending else event
         return event
 
     @property
     def waiting(self) -> list[ToolCall]:
-        """The calls that wait for an approval: the run's own, and those of its child runs."""
-        own = [c.call for c in self.open_calls if c.verdict == "ask" and c.approved is None and not c.started]
-        return [*own, *(call for c in self.open_calls for call in c.unanswered)]
+        """The calls that wait for an approval: the run's own calls, and those of its child runs."""
+        return [call for c in self.open_calls for call in c.approvals_wanted]
+
+    @property
+    def outside(self) -> list[ToolCall]:
+        """The calls of outside tools that wait for their result: the run's own calls, and those of its child runs."""
+        return [call for c in self.open_calls for call in c.results_wanted]
 
     def _check(self, event: LastingEvent) -> None:
         if isinstance(event, RunStarted) == bool(self.events):
@@ -197,19 +203,10 @@ class RunState:
             ids = [call.id for call in event.message.tool_calls]
             if len({*ids} - self.call_ids) < len(ids):
                 raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")
-        if isinstance(event, ApprovalGiven) and self.pending:
-            raise ValueError("an ApprovalGiven while the run is paused; RunResumed comes before it")
+        if isinstance(event, ApprovalGiven | ResultGiven) and self.pending:
+            raise ValueError(f"{type(event).__name__} while the run is paused; RunResumed comes before it")
         if isinstance(event, RunPaused):
-            self._check_pending(event)
-
-    def _check_pending(self, event: RunPaused) -> None:
-        """Raise if the calls of a pause are not the calls that wait: then a call could be approved that was never shown."""
-        waiting = {call.id: call for call in self.waiting}
-        for index, call in enumerate(event.pending):
-            known = waiting.get(call.id)
-            same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))
-            if known is None or not same or event.digests[index : index + 1] not in ((), (digest_of(known),)):
-                raise ValueError(f"the paused call {call.id!r} is not the one that waits for an approval")
+            check_pending(event, [*self.waiting, *self.outside])
 
     def _started(self, event: RunStarted) -> None:
         self.run_id, self.metadata = event.run_id, event.metadata
@@ -314,7 +311,7 @@ class RunState:
         if event.refused == "denied":
             self._denied.add(event.call.name, event.call.arguments)
 
-    def _approved(self, event: ApprovalGiven) -> None:
+    def _answered(self, event: ApprovalGiven | ResultGiven) -> None:
         if event.call_id not in self.calls:
             for call in self.open_calls:
                 own_id = event.call_id.removeprefix(f"{call.call.id}/")
@@ -322,6 +319,9 @@ class RunState:
                     call.answers[own_id] = replace(event, call_id=own_id)
                     return
         waiting = self._open_call(event.call_id)
+        if isinstance(event, ResultGiven):
+            waiting.given = event
+            return
         waiting.approved = event.approved
         if not event.approved:
             waiting.why = event.reason
@@ -345,6 +345,6 @@ class RunState:
         log of its own, which has one owner.
         """
         fork = RunState.replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
-        if waiting := [c.call.id for c in fork.open_calls if c.suspended and not c.suspended.events]:
+        if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
             raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
         return fork

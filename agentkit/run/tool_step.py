@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, Literal
 
 from .._threads import Threads
-from ..events import CallSuspended, ToolFinished, ToolProgress, ToolStarted
-from ..messages import ToolCall, ToolResult
+from ..events import CallSuspended, ResultGiven, ToolFinished, ToolProgress, ToolStarted
+from ..messages import ToolCall, ToolResult, shorten
 from ..names import wire_name
 from ..schema import Arguments
 from ..tools.progress import Progress
-from ..tools.tool import RunContext
+from ..tools.tool import AnyTool, RunContext
 from .decisions import RunTools
 from .execute import Outcome, arguments_of, execute, own_chain, plan
 from .judging import denied_edit
@@ -65,6 +65,9 @@ async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, slots: a
 async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     """One tool call: started, executed, and finished or suspended."""
     call, tool = open_call.call, run.spec.tools.get(open_call.call.name)
+    if open_call.given is not None:
+        await run.record(_given(open_call.given, call, tool))
+        return
     refusal = _refusal(run, open_call) or await denied_edit(run, open_call)
     if refusal is not None:
         await run.record(answer_of(call, *refusal))
@@ -101,9 +104,11 @@ def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:
     """Why a call is refused just before it would run: the message for the model, and a short name."""
     call, state = open_call.call, run.state
     tool = run.spec.tools.get(call.name)
-    if tool and tool.retries is not None and not open_call.started and state.failures.get(call.name, 0) > tool.retries:
+    if tool is None or open_call.started:
+        return None
+    if tool.retries is not None and state.failures.get(call.name, 0) > tool.retries:
         return f"not run: {wire_name(call.name)} failed {state.failures[call.name]} times in a row; go on without it", "failed"
-    if open_call.approved and tool and not tool.may_repeat and not tool.claims.take((state.lineage, call.id)):
+    if open_call.approved and not tool.may_repeat and not tool.claims.take((state.lineage, call.id)):
         return USED, "denied"
     return None
 
@@ -129,7 +134,7 @@ async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
 async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
     suspended = outcome.suspended
     if suspended is not None:
-        await run.record(CallSuspended(call.id, suspended.run_id, suspended.pending, suspended.events))
+        await run.record(CallSuspended(call.id, suspended.run_id, suspended.pending, suspended.events, suspended.outside))
         return
     if outcome.crashed:
         log.warning("the tool %s failed in run %s (call %s)\n%s", call.name, run.state.run_id, call.id, outcome.error)
@@ -148,6 +153,22 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
             is_json=outcome.is_json and not open_call.edited,
             outcome="unknown" if outcome.is_unknown else "known",
         )
+    )
+
+
+def _given(given: ResultGiven, call: ToolCall, tool: AnyTool | None) -> ToolFinished:
+    """The answer to a call of an outside tool, from the result that was given."""
+    max_output = tool.max_output if tool else None
+    content = shorten(given.content, max_output)
+    is_cut = content is not given.content
+    result = ToolResult(call.id, call.name, content, is_error=given.is_error)
+    return ToolFinished(
+        call,
+        result,
+        error=given.content if given.is_error else None,
+        output=given.content if is_cut else None,
+        max_output=max_output if is_cut else None,
+        is_json=given.is_json,
     )
 
 

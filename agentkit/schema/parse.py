@@ -149,7 +149,7 @@ class Validator:
 
         try:
             result = self.validate_json(json.dumps(value) if text is None else text)
-        except RecursionError:
+        except (RecursionError, ToolArgumentsInvalid):
             raise
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from ..errors import ToolDefinitionError
 
-__all__ = ["ToolOptions", "check_name", "check_option", "names_of"]
+__all__ = ["ToolOptions", "check_known", "check_name", "check_option", "names_of"]
 
 
 class ToolOptions(TypedDict, total=False):
@@ -39,6 +39,12 @@ class ToolOptions(TypedDict, total=False):
 _MIN = {"retries": 0, "max_output": 100}
 _OUTPUTS = ("untrusted", "trusted")
 _FLAGS = ("returns", "parallel", "sequential", "strict", "read_only", "destructive", "idempotent", "open_world")
+
+
+def check_known(what: str, options: Iterable[str]) -> None:
+    """Raise `ToolDefinitionError` for an option that does not exist."""
+    if unknown := sorted({*options} - {*ToolOptions.__annotations__}):
+        raise ToolDefinitionError(f"{what} has no option {', '.join(unknown)}; it has {', '.join(ToolOptions.__annotations__)}")
 
 
 def check_option(tool: str, option: str, value: Any) -> None:
@@ -71,7 +77,7 @@ def check_name(name: object) -> None:
     """Raise `ToolDefinitionError` for an invalid tool name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ToolDefinitionError(
-            f"tool name {name!r}: a name has 1 to 200 printable characters but < and >; give one with @tool(name=...)"
+            f"tool name {name!r}: a name has 1 to 200 printable characters except for < and >; give one with @tool(name=...)"
         )
 
 

@@ -8,13 +8,13 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 from .._threads import Threads
-from ..errors import ToolArgumentsInvalid, ToolDefinitionError
+from ..errors import Suspended, ToolArgumentsInvalid, ToolDefinitionError
 from ..model import ToolSpec
 from ..names import wire_name
 from ..redact import redacted_traceback
@@ -23,7 +23,7 @@ from ..schema.context import context_class
 from ..schema.parse import LONG_TEXT
 from .claims import Claims
 from .context import CallScope, RunContext
-from .options import ToolOptions, check_name, check_option, names_of
+from .options import ToolOptions, check_known, check_name, check_option, names_of
 from .tasks import NoResult, run_with_timeout
 from .values import async_value, completed_call, copied, is_async, sync_value
 
@@ -176,6 +176,36 @@ class Tool(Generic[P, R]):
         """The approved calls of this tool that have run in this process."""
         return Claims()
 
+    @staticmethod
+    def from_schema(
+        name: str, description: str, parameters: Mapping[str, Any], call: Callable[..., Any], **options: Any
+    ) -> AnyTool:
+        """A tool of a JSON Schema: `call` gets the validated arguments as one dict, and the `RunContext` if it takes two.
+
+        `parameters` is the schema of an object, and goes to the model as it is. Any schema can be used, except for references
+        to other documents; `format` is not checked. `options` are those of `@tool`. Raises `ToolDefinitionError` for a schema
+        that cannot be used.
+        """
+        from ..schema.foreign import foreign_signature
+
+        check_known(f"tool {name!r}", options)
+        signature = foreign_signature(call, name, description, parameters, RunContext)
+        return Tool(call, name, description, signature, **options)
+
+    @staticmethod
+    def outside(name: str, description: str, parameters: Mapping[str, Any], **options: Any) -> AnyTool:
+        """A tool that somebody else carries out: a browser, a person, another service.
+
+        A call of it pauses the run when nothing else is left to do: it is in `result.pending`, and the `stop_reason` is
+        "pending_result". `agent.resume(state, results={call_id: value})` goes on. `parameters` and `options` are those of
+        `from_schema`.
+        """
+
+        async def wait(arguments: dict[str, Any]) -> Any:
+            raise Suspended
+
+        return Tool.from_schema(name, description, parameters, wait, **options)
+
     @property
     def is_run(self) -> bool:
         """Whether a call of the tool is a child run, which can continue after a crash if it has a log of its own."""
@@ -257,9 +287,7 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     """
     if fn is None:
         return lambda function: tool(function, **options)
-    unknown = sorted({*options} - {*ToolOptions.__annotations__})
-    if unknown:
-        raise ToolDefinitionError(f"@tool has no option {', '.join(unknown)}; it has {', '.join(ToolOptions.__annotations__)}")
+    check_known("@tool", options)
     if isinstance(fn, Tool):
         return replace(fn, **options)
     if not callable(fn):
