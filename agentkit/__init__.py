@@ -33,6 +33,7 @@ from .errors import (
     RateLimited,
     ReplyTooLarge,
     SettingsError,
+    StopRun,
     StreamBroken,
     TimedOut,
     ToolArgumentsInvalid,
@@ -82,6 +83,7 @@ from .tools.tool import Tool, tool
 from .tools.toolset import Toolset
 
 if TYPE_CHECKING:
+    from .middleware.guardrail import guardrail
     from .models.chat import ChatModel
     from .models.profiles import Profile
     from .models.scripted import ScriptedModel
@@ -148,6 +150,7 @@ __all__ = [
     "ScriptedModel",
     "SettingsError",
     "StepStarted",
+    "StopRun",
     "StreamBroken",
     "SyncRunStream",
     "System",
@@ -169,6 +172,7 @@ __all__ = [
     "UsageAdded",
     "User",
     "as_tool",
+    "guardrail",
     "tool",
 ]
 
@@ -176,6 +180,7 @@ _moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the program decides what is logged
 
 _LATE = {
+    "guardrail": ".middleware.guardrail",
     "as_tool": ".tools.adapters",
     "ChatModel": ".models.chat",
     "Profile": ".models.profiles",

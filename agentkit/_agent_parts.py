@@ -136,7 +136,16 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
     names, tool_choice, retry = tool_names(registry), parts["tool_choice"], parts["retry"]
     if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
         raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
-    same = ("output_retries", "tool_choice", "history", "approve", "middleware", "observers", "name", "clock")
+    same = (
+        "output_retries",
+        "tool_choice",
+        "history",
+        "approve",
+        "middleware",
+        "observers",
+        "name",
+        "clock",
+    )
     return AgentSpec(
         model=retry.wrap(model) if retry else model,
         tools=registry,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 from ._agent_parts import RunOptions
 from .errors import LogFailed, ModelRetry, Suspended
 from .events import LastingEvent
 from .messages import Assistant, ToolResult
+from .run.fingerprint import digest
 from .run.result import RunResult
 from .run.run import Scope
 from .run.state import RunState
 from .tools.context import RunContext
 from .tools.tool import AnyTool, tool
 
-__all__ = ["scope_of", "tool_of"]
+__all__ = ["run_id_of", "scope_of", "tool_of"]
 
 
 def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
@@ -39,7 +41,7 @@ async def _run_inside(agent: Any, task: str, ctx: RunContext[Any]) -> RunResult[
     try:
         known = await inner.state() if inner else RunState()
         conversation = agent._conversation(task, options)
-        options["run_id"] = known.run_id or (inner.run_id if inner else agent._run_id(task, options))
+        options["run_id"] = known.run_id or (inner.run_id if inner else run_id_of(agent.name, task, options))
         agent = await agent._for_run(options, known if known.events else None)
         if inner and known.events:
             first: list[LastingEvent] = [agent._resumed(known), *inner.answers]
@@ -55,6 +57,20 @@ async def _run_inside(agent: Any, task: str, ctx: RunContext[Any]) -> RunResult[
         outside = tuple(call.id for call in result.state.outside)
         raise Suspended(result.run_id, result.pending, events, outside)
     return result
+
+
+def run_id_of(agent: str, prompt: str, options: RunOptions) -> str:
+    """The id of a new run: the given one, else a new one.
+
+    A run `within` a call is named after the call, its agent and its prompt, which gives the same id after a crash.
+    """
+    within, given = options.get("within"), options.get("run_id")
+    if given or within is None or not within.run_id:
+        return given or os.urandom(16).hex()
+    key = f"{within.idempotency_key}.{digest(agent + chr(0) + prompt)[:8]}"
+    scope = scope_of(within)
+    before = scope.budget.next_run(key) if scope else 0
+    return f"{key}.{before}" if before else key
 
 
 def scope_of(ctx: RunContext[Any] | None) -> Scope | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Generic, Unpack, cast, overload
+from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 from . import _sync as portal
 from ._agent_parts import (
@@ -24,7 +23,7 @@ from ._agent_parts import (
     spec_of,
     tool_names,
 )
-from ._agent_tool import scope_of, tool_of
+from ._agent_tool import run_id_of, scope_of, tool_of
 from ._per_run import (
     OVERRIDES,
     Conversation,
@@ -45,7 +44,7 @@ from .models.run_identity import as_run
 from .policy import Policy
 from .run.approvals import Approvals, answers
 from .run.copies import followed
-from .run.fingerprint import digest, fingerprint_of
+from .run.fingerprint import fingerprint_of
 from .run.limits import Limits
 from .run.loop import drive
 from .run.middleware import Middleware
@@ -53,7 +52,7 @@ from .run.observers import Observer
 from .run.outside import given_results
 from .run.result import RunResult
 from .run.run import Attachments, Run
-from .run.spec import Approve
+from .run.spec import Approve, OutputValidator
 from .run.state import RunState
 from .run.stream import RunStream, SyncRunStream
 from .tools.context import RunContext
@@ -61,6 +60,8 @@ from .tools.registry import ToolRegistry
 from .tools.tool import AnyTool, Tool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
+
+Validator = TypeVar("Validator", bound=OutputValidator)
 
 
 _OWN = ("_parts", "_depends_on_run", "model", "deps_type", "spec", "fingerprint")
@@ -121,6 +122,7 @@ class Agent(Generic[OutputT]):
         check_price(info, limits)
         self.spec = spec_of(self.model, info, self._parts)
         self._depends_on_run = depends_on_run(self._parts)
+        self._validators: tuple[OutputValidator, ...] = ()
         check_settings(info, self.spec)
 
     def copy(self, **changes: Any) -> Agent[OutputT]:
@@ -269,6 +271,14 @@ class Agent(Generic[OutputT]):
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
 
+    def output_validator(self, function: Validator) -> Validator:
+        """Decorator: this function checks or changes each answer, after the validators that the agent has.
+
+        It takes `(value)` or `(ctx, value)`, may be async, and returns the answer. `ModelRetry` sends the answer back.
+        """
+        self._validators = (*self._validators, function)
+        return function
+
     async def aclose(self) -> None:
         """Close the model's connections of this event loop. If it is not called, they are closed when the loop ends."""
         await close(self.model)
@@ -284,7 +294,7 @@ class Agent(Generic[OutputT]):
         return Conversation.of(prompt, options.get("messages") or ())
 
     async def _run(self, conversation: Conversation, options: RunOptions, watcher: Observer | None = None) -> RunResult[Any]:
-        options["run_id"] = self._run_id(conversation.prompt, options)
+        options["run_id"] = run_id_of(self.name, conversation.prompt, options)
         agent = await self._for_run(options)
         return await agent._drive(RunState(), [agent._begin(conversation, options)], options, watcher)
 
@@ -301,18 +311,6 @@ class Agent(Generic[OutputT]):
         messages, new_from = conversation.after(self.spec.instructions)
         run_id, metadata = options.get("run_id") or "", options.get("metadata") or {}
         return RunStarted(run_id, messages, new_from, self.spec.name, self.fingerprint, owner(), metadata)
-
-    def _run_id(self, prompt: str, options: RunOptions) -> str:
-        return options.get("run_id") or self._id_within(options.get("within"), prompt) or os.urandom(16).hex()
-
-    def _id_within(self, within: RunContext[Any] | None, prompt: str) -> str | None:
-        """A run id made of the calling tool call, the agent and the prompt. It is the same after a crash."""
-        if within is None or not within.run_id:
-            return None
-        key = f"{within.idempotency_key}.{digest(self.spec.name + chr(0) + prompt)[:8]}"
-        scope = scope_of(within)
-        before = scope.budget.next_run(key) if scope else 0
-        return f"{key}.{before}" if before else key
 
     async def _drive(
         self,
@@ -333,6 +331,7 @@ class Agent(Generic[OutputT]):
             leave=options.get("leave"),
             scope=scope_of(options.get("within")),
             leaves_with_parent=leaves_with_parent,
+            validators=self._validators,
         )
         with as_run():
             return cast("RunResult[OutputT]", await drive(Run(self.spec, state, run_id, attached), first))

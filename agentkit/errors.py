@@ -57,6 +57,7 @@ __all__ = [
     "RateLimited",
     "ReplyTooLarge",
     "SettingsError",
+    "StopRun",
     "StreamBroken",
     "Suspended",
     "TimedOut",
@@ -110,6 +111,18 @@ class Suspended(BaseException):
     ) -> None:
         super().__init__(f"the run {run_id} waits for {len(pending)} approvals")
         self.run_id, self.pending, self.events, self.outside = run_id, pending, events, outside
+
+
+class StopRun(BaseException):
+    """Raised by a middleware or a tool: end the run now, with this stop reason, output and reason in words.
+
+    The open calls are answered, and nothing more is asked or run. It is no `Exception`, so no code on the way handles it as an
+    error. A stop reason has the form "kind:name", such as "guardrail:no_cards".
+    """
+
+    def __init__(self, stop_reason: str, output: Any = None, why: str = "") -> None:
+        super().__init__(stop_reason)
+        self.stop_reason, self.output, self.why = stop_reason, output, why
 
 
 class SettingsError(AgentError, ValueError):

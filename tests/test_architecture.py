@@ -52,10 +52,10 @@ PUBLIC = [
     "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid",
     "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext",
     "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
-    "ScriptedModel", "SettingsError", "StepStarted", "StreamBroken", "SyncRunStream", "System", "TextDelta", "TimedOut",
-    "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
+    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StreamBroken", "SyncRunStream", "System", "TextDelta",
+    "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
     "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
-    "as_tool", "tool",
+    "as_tool", "guardrail", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

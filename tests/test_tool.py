@@ -142,6 +142,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "returns": True,
         "parallel": True,
         "sequential": True,
+        "final": True,
         "strict": True,
         "approval": True,
         "enabled": False,

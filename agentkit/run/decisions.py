@@ -57,6 +57,8 @@ class Finish:
     stop_reason: str
     output: Any = None
     error: AgentError | None = None
+    why: str = ""
+    """In words, where the stop reason alone does not say it."""
 
 
 Decision: TypeAlias = AskModel | Judge | ReadAnswer | RunTools | Pause | Finish

@@ -34,12 +34,12 @@ async def finish(run: Run, end: Finish) -> RunResult[Any]:
     """End the run: answer the open calls, then return the result or raise the error."""
     is_limit = end.stop_reason.startswith("limit:")
     answers = _closing_answers(run, end.stop_reason if is_limit else "ended")
-    output = _text_so_far(run) if end.output is None and end.stop_reason != "answer" else end.output
+    output = _text_so_far(run) if end.output is None and (is_limit or end.error) else end.output
     result: RunResult[Any] = RunResult(output, run.state)
     error: AgentError | None = end.error
     if error is None and is_limit and run.spec.limits.on_limit == "raise":
         error = LimitReached(end.stop_reason)
-    last = RunFinished(end.stop_reason, str(error) if error else None, result, output=json_value(output))
+    last = RunFinished(end.stop_reason, str(error) if error else end.why or None, result, output=json_value(output))
     await run.record(*answers, last)
     if error is not None:
         raise error

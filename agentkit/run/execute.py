@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .._threads import Threads
-from ..errors import ModelRetry, Suspended, ToolArgumentsInvalid
+from ..errors import ModelRetry, StopRun, Suspended, ToolArgumentsInvalid
 from ..messages import ToolCall, ToolResult, plain_text, shorten
 from ..names import nearest_names, wire_name
 from ..redact import redact
@@ -123,7 +123,7 @@ async def execute(
         message, full, crashed, unknown = CANCELLED, traceback.format_exc(), True, True
     except NoResult as error:
         message, full, crashed, unknown = f"TimeoutError: {error}", traceback.format_exc(), True, True
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, StopRun):
         raise
     except BaseException as error:  # noqa: BLE001  the one border where any error goes to the model
         message, full, crashed = describe_error(error, hide), traceback.format_exc(), True

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, assert_never
 
-from ..errors import OutputInvalid
-from ..events import LastingEvent
+from ..errors import ModelRetry, OutputInvalid, StopRun
+from ..events import LastingEvent, ModelReplied, ToolFinished
 from ..messages import Assistant, Message, ToolResult, User
 from ..schema.parse import LONG_TEXT
+from ..tools.values import is_async
 from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
 from .ending import abandon, finish, left, limit_text, pause
 from .judging import ask_approval, judge
 from .ledger import OverBudget
 from .model_step import Leaving, ModelSteps
+from .observers import required_arguments
 from .output import Answer, TextOutput, Wrong
 from .result import RunResult
 from .run import Run
-from .spec import AgentSpec
+from .spec import AgentSpec, OutputValidator
 from .state import OpenCall, RunState
 from .tool_step import run_tools
 
@@ -45,6 +48,7 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
     """
     if state.open_calls:
         return _decide_calls(state, spec)
+    answer = answer or _final_result(state, spec)
     if answer is None and spec.output.is_due(state):
         return ReadAnswer()
     match answer:
@@ -61,6 +65,21 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
         unanswered = isinstance(state.messages[-1], User)
         return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
     return _at_limit(state.reached, state, spec) if state.reached else _ask(state, spec)
+
+
+def _final_result(state: RunState, spec: AgentSpec) -> Answer | None:
+    """The result of a `final` tool, if one of the last reply's calls has succeeded."""
+    if not spec.has_final_tools or not isinstance(state.messages[-1], ToolResult):
+        return None
+    for event in reversed(state.events):
+        if isinstance(event, ModelReplied):
+            return None
+        if isinstance(event, ToolFinished) and not event.result.is_error:
+            tool = spec.tools.get(event.call.name)
+            if tool is not None and tool.final:
+                text = event.output if event.output is not None else event.result.content
+                return Answer(json.loads(text) if event.is_json else text)
+    return None
 
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
@@ -212,6 +231,8 @@ async def _until_end(run: Run) -> Pause | Finish | None:
         return None
     except OverBudget as error:
         return Finish(error.stop_reason)
+    except StopRun as stop:
+        return Finish(stop.stop_reason, stop.output, why=stop.why)
     except TimeoutError:
         if not clock.expired():
             raise
@@ -244,6 +265,27 @@ async def _ask_model(run: Run, steps: ModelSteps, ask: AskModel) -> None:
 
 
 async def _read_answer(run: Run) -> Answer | Wrong | None:
+    """The answer in the state, read, and checked by the program's validators."""
+    answer = await _parse_answer(run)
+    if not isinstance(answer, Answer):
+        return answer
+    value = answer.value
+    for validator in run.validators:
+        try:
+            value = await _validated(run, validator, value)
+        except ModelRetry as error:
+            return Wrong(str(error))
+    return Answer(value)
+
+
+async def _validated(run: Run, validator: OutputValidator, value: Any) -> Any:
+    arguments = (run.context(), value) if required_arguments(validator) > 1 else (value,)
+    if is_async(validator):
+        return await validator(*arguments)
+    return await run.threads.run(partial(validator, *arguments))
+
+
+async def _parse_answer(run: Run) -> Answer | Wrong | None:
     """The answer in the state, read. A long answer is read in a worker thread."""
     reply, output = run.state.last_reply, run.spec.output
     size = len(reply.text) + sum(len(call.arguments) for call in reply.tool_calls) if reply else 0

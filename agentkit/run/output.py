@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import re
+import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -112,6 +113,8 @@ class _Typed:
             validator = validator_of(adapter)
         except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
+        self.takes_text = str in typing.get_args(output_type)
+        """Whether a plain text is an answer: for `City | str`."""
         self._is_object = validator.schema.get("type") == "object"
         self.validator = replace(validator if self._is_object else one_key("answer", output_type), subject="answer")
 
@@ -132,6 +135,8 @@ class _Typed:
                 bare = bare[fence.end() : -3]
             with contextlib.suppress(ToolArgumentsInvalid):
                 return self.validate(f'{{"answer": {bare}}}')
+            if self.takes_text:
+                return text
             raise
 
 
@@ -313,6 +318,10 @@ class JsonOutput:
 
 def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
     """The output for a type: text for `str`, the return value for a function, and else by `mode`."""
+    if isinstance(output_type, list | tuple):  # several types are one union
+        if not output_type or any(map(inspect.isroutine, output_type)):
+            raise ToolDefinitionError(f"output_type is {output_type!r:.80}; allowed: types in a list, or one function")
+        output_type = typing.Union[tuple(output_type)]  # noqa: UP007
     if output_type is str:
         return TextOutput()
     if inspect.isroutine(output_type) or isinstance(output_type, functools.partial | Tool):

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import ApprovalGiven, Event, LastingEvent, ResultGiven, RunInfo
+from ..messages import ToolCall
 from ..redact.veil import Veil
 from ..schema import Arguments
+from ..tools.context import RunContext
 from ..tools.progress import Progress
 from .copies import RunBound
 from .journal import Journal, Log
 from .ledger import CallBudget, ForwardUsage, Ledger
 from .observers import Observer, Observers
-from .spec import AgentSpec
+from .spec import AgentSpec, OutputValidator
 from .state import RunState
 
 __all__ = ["Attachments", "ChildRun", "Leave", "Run", "Scope"]
@@ -40,6 +42,7 @@ class Attachments:
     leave: Leave | None = None
     scope: Scope | None = None
     """Scope of the tool call that makes this run."""
+    validators: tuple[OutputValidator, ...] = ()
     leaves_with_parent: bool = False
     """Whether the run is left together with its parent. True only if it can be resumed later, as a run of `as_tool` can."""
 
@@ -59,7 +62,7 @@ class Run:
         self.spec: AgentSpec = spec
         self.deps, self._leave = attached.deps, attached.leave
         self.ledger = Ledger(spec.limits, state, self.parent_budget.ledger if self.parent_budget else None)
-        self._leaves_with_parent = attached.leaves_with_parent
+        self._leaves_with_parent, self.validators = attached.leaves_with_parent, attached.validators
         self.veil = Veil(spec.model)
         observers = (*spec.observers, *attached.observers, *((ForwardUsage(self.parent_budget),) if self.parent_budget else ()))
         self._parent = scope.run if scope else None
@@ -93,6 +96,12 @@ class Run:
         if self.journal.failed is not None or self.observers.raised is not None:
             return True
         return self._parent is not None and self._parent.has_failed
+
+    def context(self) -> RunContext[Any]:
+        """A context that is not of a call: for validators of the answer."""
+        budget = CallBudget("", self.ledger, self.depth, self.record, self.parent_budget)
+        call = ToolCall("", f"run:{self.state.steps}")
+        return RunContext(self.deps, self.state.run_id, call, self.state.steps, Scope(self, budget))
 
     async def record(self, *events: LastingEvent) -> None:
         """Record lasting events in the state and the log, then notify the observers."""

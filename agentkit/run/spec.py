@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 from ..history import History
 from ..messages import ToolCall
@@ -19,7 +20,7 @@ from .middleware import Middleware, NextModelCall, NextToolCall
 from .observers import Observer
 from .output import Output, TextOutput
 
-__all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer"]
+__all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer", "OutputValidator"]
 
 Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
 """Asks about a call that needs an approval: `approve(call)`, or `approve(call, reason)` if it requires two arguments.
@@ -27,7 +28,14 @@ Approve: TypeAlias = Callable[..., "Answer | Awaitable[Answer]"]
 The call has the arguments with which it will run. Only True approves it; other answers are those of `Agent.resume`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+OutputValidator: TypeAlias = Callable[..., Any]
+"""Checks or changes an answer: `validate(value)`, or `validate(ctx, value)` if it requires two arguments. It may be async.
+
+What it returns is the answer, or the input of the next validator. `ModelRetry` sends the answer back to the model.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentSpec:
     """Everything about an agent that the loop needs; made by `Agent`."""
 
@@ -51,6 +59,11 @@ class AgentSpec:
     name: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
+
+    @cached_property
+    def has_final_tools(self) -> bool:
+        """Whether the result of a tool may be the answer."""
+        return any(tool.final for tool in self.tools)
 
     @property
     def answering(self) -> str | None:

@@ -24,6 +24,7 @@ class ToolOptions(TypedDict, total=False):
     returns: bool
     parallel: bool
     sequential: bool
+    final: bool
     strict: bool
     approval: bool | Callable[..., bool]
     enabled: bool | Callable[[Any], bool | Awaitable[bool]]
@@ -38,7 +39,7 @@ class ToolOptions(TypedDict, total=False):
 
 _MIN = {"retries": 0, "max_output": 100}
 _OUTPUTS = ("untrusted", "trusted")
-_FLAGS = ("returns", "parallel", "sequential", "strict", "read_only", "destructive", "idempotent", "open_world")
+_FLAGS = ("returns", "parallel", "sequential", "final", "strict", "read_only", "destructive", "idempotent", "open_world")
 
 
 def check_known(what: str, options: Iterable[str]) -> None:

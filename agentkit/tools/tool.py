@@ -59,6 +59,8 @@ class Tool(Generic[P, R]):
     """The sync function may run in several threads concurrently (`read_only` implies it)."""
     sequential: bool = False
     """A call runs alone: after the previous calls of the reply, and before the later ones."""
+    final: bool = False
+    """A result of this tool is the answer of the run: the model is not asked again. An error goes to the model as usual."""
     strict: bool = False
     """Use the server's strict function mode."""
     approval: bool | Callable[..., bool] = False

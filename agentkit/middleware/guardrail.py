@@ -1,0 +1,82 @@
+"""Guardrails: checks of what the user says and of what the model answers, which can stop a run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeAlias
+
+from ..errors import SettingsError, StopRun
+from ..messages import Assistant, User, message_text
+from ..model import ModelReply, ModelRequest
+from ..run.middleware import Middleware, NextModelCall
+from ..tools.context import RunContext
+
+__all__ = ["Check", "Guardrail", "guardrail"]
+
+Check: TypeAlias = Callable[..., "str | Awaitable[str | None] | None"]
+"""`check(text)` or `check(text, ctx)`: the reason to stop, in words, or None to go on. A sync check must not wait."""
+
+
+class Guardrail(Middleware):
+    """Stops a run whose input or answer a check refuses: the `stop_reason` is "guardrail:NAME", and there is no output.
+
+    An "input" check gets the text of the user's newest message. It runs beside the first model call, which is cancelled when
+    the check refuses; no tool has run then. An "output" check gets the text of each reply that calls no tool, or the arguments
+    of the final answer, before the run ends with it. The reason is in `RunFinished.error`. An error of a check ends the run.
+    """
+
+    changes_requests = False
+
+    def __init__(self, check: Check, on: Literal["input", "output"], name: str = "") -> None:
+        if on not in ("input", "output") or not callable(check):
+            raise SettingsError(f"Guardrail({check!r:.60}, on={on!r}); allowed: a function, and 'input' or 'output'")
+        self.check, self.on = check, on
+        self.name = name or getattr(check, "__name__", type(check).__name__)
+        self._takes_context = len(inspect.signature(check).parameters) > 1
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the check itself."""
+        return self.check(*args)
+
+    async def model_call(self, request: ModelRequest, ctx: RunContext[Any], next: NextModelCall) -> ModelReply:
+        """The model call, beside the check of the input or before that of the answer."""
+        if self.on == "output":
+            reply = await next(request)
+            if (text := _answer_in(reply.message)) is not None:
+                await self._judge(text, ctx)
+            return reply
+        if ctx.position or not isinstance(request.messages[-1], User):  # it was checked with the first step
+            return await next(request)
+        asking = asyncio.ensure_future(next(request))
+        try:
+            await self._judge(message_text(request.messages[-1]), ctx)
+            return await asking
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait([asking])
+            elif not asking.cancelled():
+                asking.exception()  # retrieved: the check has stopped the run
+
+    async def _judge(self, text: str, ctx: RunContext[Any]) -> None:
+        why = self.check(text, ctx) if self._takes_context else self.check(text)
+        if inspect.isawaitable(why):
+            why = await why
+        if why is not None and not isinstance(why, str):
+            raise SettingsError(f"the guardrail {self.name} gave {why!r:.80}; allowed: a reason to stop, or None")
+        if why is not None:
+            raise StopRun(f"guardrail:{self.name}", why=why)
+
+
+def guardrail(on: Literal["input", "output"], name: str = "") -> Callable[[Check], Guardrail]:
+    """Decorator: `@guardrail("input")` makes a check a `Guardrail`, for `Agent(middleware=[...])`."""
+    return lambda check: Guardrail(check, on, name)
+
+
+def _answer_in(message: Assistant) -> str | None:
+    calls = [call for call in message.tool_calls if call.name == "final_answer"]
+    if calls:
+        return calls[0].arguments
+    return None if message.tool_calls else message.text

@@ -1,0 +1,263 @@
+"""Answers: validators of the program, final tools, unions with text, and guardrails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agentkit import (
+    Agent,
+    ModelReply,
+    ModelRequest,
+    ModelRetry,
+    OutputInvalid,
+    RunContext,
+    RunFinished,
+    RunState,
+    ScriptedModel,
+    SettingsError,
+    StopRun,
+    ToolDefinitionError,
+    guardrail,
+    tool,
+)
+from agentkit.testing import call
+from tests.kit import How, reloaded, tool_texts
+
+
+class City(BaseModel):
+    name: str
+    inhabitants: int
+
+
+# --- validators --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_validator_changes_the_answer_or_sends_it_back(how: How) -> None:
+    model = ScriptedModel(["short", "long enough"])
+    agent = Agent(model)
+
+    @agent.output_validator
+    def check(text: str) -> str:
+        if len(text) < 8:
+            raise ModelRetry("answer with at least 8 characters")
+        return text.upper()
+
+    result = how(agent, "go")
+    assert (result.output, result.steps) == ("LONG ENOUGH", 2)
+    assert "at least 8 characters" in str(model.requests[1].messages[-1])
+
+
+def test_validators_come_one_after_another_with_the_context(how: How) -> None:
+    agent = Agent(ScriptedModel([call("final_answer", name="Rome", inhabitants=1)]), output_type=City)
+
+    @agent.output_validator
+    async def real(ctx: RunContext[dict[str, int]], city: City) -> City:
+        await asyncio.sleep(0)
+        return City(name=city.name, inhabitants=ctx.deps[city.name])
+
+    @agent.output_validator
+    def named(city: City) -> str:
+        return f"{city.name}: {city.inhabitants}"
+
+    assert how(agent, "go", deps={"Rome": 2749000}).output == "Rome: 2749000"
+
+
+def test_an_answer_that_is_sent_back_too_often_ends_the_run() -> None:
+    agent = Agent(ScriptedModel(["no", "no", "no"]))
+
+    @agent.output_validator
+    def never(text: str) -> str:
+        raise ModelRetry("not that")
+
+    with pytest.raises(OutputInvalid, match="not that"):
+        agent.run_sync("go")
+
+
+def test_a_copy_keeps_the_validators_and_an_error_of_one_comes_out() -> None:
+    agent = Agent(ScriptedModel(["a"]))
+
+    @agent.output_validator
+    def broken(text: str) -> str:
+        raise LookupError("no table")
+
+    for other in (agent, agent.copy(model=ScriptedModel(["a"]))):
+        with pytest.raises(LookupError, match="no table"):
+            other.run_sync("go")
+
+
+# --- final tools -------------------------------------------------------------------------------------------------------------
+
+
+@tool(final=True)
+def report(title: str) -> dict[str, str]:
+    """Write the report."""
+    if not title:
+        raise ModelRetry("a report has a title")
+    return {"title": title}
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return "seen"
+
+
+def test_the_result_of_a_final_tool_is_the_answer(how: How) -> None:
+    model = ScriptedModel([[call("look"), call("report", title="Tea")], "never"])
+    result = how(Agent(model, tools=[look, report]), "go")
+    assert (result.stop_reason, len(model.requests)) == ("answer", 1)
+    assert result.output == {"title": "Tea"}
+    assert tool_texts(result) == ["seen", '{"title":"Tea"}']
+
+
+def test_an_error_of_a_final_tool_goes_to_the_model(how: How) -> None:
+    model = ScriptedModel([call("report", title=""), call("report", title="Tea")])
+    assert how(Agent(model, tools=[report]), "go").output == {"title": "Tea"}
+
+
+def test_each_prefix_of_a_run_with_a_final_tool_ends_in_the_same_way() -> None:
+    whole = Agent(ScriptedModel([call("report", title="Tea")]), tools=[tool(report.function, final=True, idempotent=True)])
+    events = whole.run_sync("go").events
+    for until in range(2, len(events) + 1):
+        again = whole.copy(model=ScriptedModel([])).resume_sync(reloaded(RunState.replay(events[:until])))
+        assert again.stop_reason == "answer" and again.output == {"title": "Tea"}, until  # type: ignore[comparison-overlap]
+
+
+def test_a_long_result_of_a_final_tool_is_whole() -> None:
+    @tool(final=True, max_output=100)
+    def long() -> str:
+        """Write."""
+        return "x" * 1000
+
+    assert Agent(ScriptedModel([call("long")]), tools=[long]).run_sync("go").output == "x" * 1000
+
+
+# --- several types -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output_type", [City | str, [City, str]])
+@pytest.mark.parametrize("mode", ["tool", "text"])
+def test_a_union_with_text_takes_a_plain_text(how: How, output_type: Any, mode: str) -> None:
+    script: list[Any] = ["Which country do you mean?"]
+    if mode == "tool":
+        script = [call("final_answer", answer={"name": "Rome", "inhabitants": 1})]
+    result = how(Agent(ScriptedModel(script), output_type=output_type), "go")
+    assert result.output == (City(name="Rome", inhabitants=1) if mode == "tool" else script[0])
+
+
+def test_a_text_that_is_the_value_of_another_type_is_that_value() -> None:
+    result = Agent(ScriptedModel(['{"name": "Rome", "inhabitants": 1}']), output_type=City | str).run_sync("go")
+    assert result.output == City(name="Rome", inhabitants=1)
+
+
+@pytest.mark.parametrize("output_type", [[], [City, lambda: 1]])
+def test_a_list_of_anything_else_is_refused(output_type: Any) -> None:
+    with pytest.raises(ToolDefinitionError, match="allowed: types in a list, or one function"):
+        Agent(ScriptedModel([]), output_type=output_type)
+
+
+# --- guardrails --------------------------------------------------------------------------------------------------------------
+
+
+@guardrail("input")
+def no_cards(text: str) -> str | None:
+    return "there is a card number in it" if "4111" in text else None
+
+
+@guardrail("output", name="polite")
+async def no_shouting(text: str, ctx: RunContext[Any]) -> str | None:
+    await asyncio.sleep(0)
+    return f"{ctx.deps} is shouted at" if text.isupper() else None
+
+
+def test_a_guardrail_of_the_input_stops_the_run_before_any_tool(how: How) -> None:
+    ran: list[int] = []
+
+    @tool
+    def act() -> str:
+        """Act."""
+        ran.append(1)
+        return "done"
+
+    agent = Agent(ScriptedModel(lambda _: call("act")), tools=[act], middleware=[no_cards])
+    result = how(agent, "My card is 4111 1111")
+    assert (result.stop_reason, result.output, ran) == ("guardrail:no_cards", None, [])
+    last = result.events[-1]
+    assert isinstance(last, RunFinished) and last.error == "there is a card number in it"
+    assert how(agent.copy(model=ScriptedModel(["Fine."])), "My card is lost").output == "Fine."
+
+
+def test_a_guardrail_of_the_output_stops_the_run_with_its_answer(how: How) -> None:
+    agent = Agent(ScriptedModel([call("look"), "NO WAY"]), tools=[look], middleware=[no_shouting])
+    result = how(agent, "go", deps="Ann")
+    assert (result.stop_reason, result.output, result.steps) == ("guardrail:polite", None, 1)
+    assert result.usage.requests == 2, "the reply is paid for, and not in the transcript"
+
+
+def test_the_model_call_beside_a_guardrail_is_cancelled() -> None:
+    ended: list[str] = []
+
+    class Slow:
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+            raise AssertionError
+
+    @guardrail("input")
+    async def slow_check(text: str) -> str | None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return no_cards(text)  # type: ignore[no-any-return]
+
+    result = Agent(Slow(), middleware=[slow_check]).run_sync("4111")
+    assert (result.stop_reason, ended) == ("guardrail:slow_check", ["cancelled"])
+
+
+def test_the_input_is_checked_once_and_a_run_of_a_conversation_checks_its_new_message() -> None:
+    seen: list[str] = []
+
+    @guardrail("input")
+    def note(text: str) -> None:
+        seen.append(text)
+
+    agent = Agent(ScriptedModel([call("look"), "a", "b"]), tools=[look], middleware=[note])
+    first = agent.run_sync("one")
+    agent.run_sync("two", messages=first.messages)
+    assert seen == ["one", "two"]
+
+
+def test_an_error_of_a_check_ends_the_run_and_a_wrong_value_is_refused() -> None:
+    @guardrail("input")
+    def broken(text: str) -> str | None:
+        raise LookupError("no list")
+
+    @guardrail("input")
+    def yes(text: str) -> Any:
+        return True
+
+    with pytest.raises(LookupError, match="no list"):
+        Agent(ScriptedModel(["a"]), middleware=[broken]).run_sync("go")
+    with pytest.raises(SettingsError, match="the guardrail yes gave True"):
+        Agent(ScriptedModel(["a"]), middleware=[yes]).run_sync("go")
+    with pytest.raises(SettingsError, match="'input' or 'output'"):
+        guardrail("both")(no_cards.check)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_tool_may_stop_the_run(how: How, sync: bool) -> None:
+    def hang_up(ctx: RunContext[None]) -> str:
+        raise StopRun("agent:hung_up", "Goodbye.", "the user is rude")
+
+    async def hang_up_later(ctx: RunContext[None]) -> str:
+        raise StopRun("agent:hung_up", "Goodbye.", "the user is rude")
+
+    made = tool(hang_up if sync else hang_up_later, name="hang_up", description="Hang up.")
+    result = how(Agent(ScriptedModel([[call("hang_up"), call("look")], "never"]), tools=[made, look]), "go")
+    assert (result.stop_reason, result.output) == ("agent:hung_up", "Goodbye.")
+    assert len(tool_texts(result)) == 2, "every call has an answer"
