@@ -75,14 +75,16 @@ from .models.wrapper import ModelWrapper
 from .run.limits import Limits
 from .run.middleware import Middleware
 from .run.result import RunResult
-from .run.state import RunState
+from .run.state import RunState, load_messages
 from .run.stream import RunStream, SyncRunStream
+from .run.text_stream import SyncTextStream, TextStream
 from .tools.context import RunContext
 from .tools.registry import ToolRegistry
 from .tools.tool import Tool, tool
 from .tools.toolset import Toolset
 
 if TYPE_CHECKING:
+    from .mapping import MapItem
     from .middleware.guardrail import guardrail
     from .models.chat import ChatModel
     from .models.profiles import Profile
@@ -115,6 +117,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "LogFailed",
+    "MapItem",
     "Message",
     "MessageAdded",
     "Middleware",
@@ -153,8 +156,10 @@ __all__ = [
     "StopRun",
     "StreamBroken",
     "SyncRunStream",
+    "SyncTextStream",
     "System",
     "TextDelta",
+    "TextStream",
     "TimedOut",
     "Tool",
     "ToolArgsDelta",
@@ -173,6 +178,7 @@ __all__ = [
     "User",
     "as_tool",
     "guardrail",
+    "load_messages",
     "tool",
 ]
 
@@ -180,6 +186,7 @@ _moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the program decides what is logged
 
 _LATE = {
+    "MapItem": ".mapping",
     "guardrail": ".middleware.guardrail",
     "as_tool": ".tools.adapters",
     "ChatModel": ".models.chat",

@@ -6,9 +6,9 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
-from . import _sync as portal
+from ._agent_forms import AgentForms
 from ._agent_parts import (
     AgentParts,
     RunOptions,
@@ -54,7 +54,7 @@ from .run.result import RunResult
 from .run.run import Attachments, Run
 from .run.spec import Approve, OutputValidator
 from .run.state import RunState
-from .run.stream import RunStream, SyncRunStream
+from .run.stream import RunStream
 from .tools.context import RunContext
 from .tools.registry import ToolRegistry
 from .tools.tool import AnyTool, Tool
@@ -67,7 +67,7 @@ Validator = TypeVar("Validator", bound=OutputValidator)
 _OWN = ("_parts", "_depends_on_run", "model", "deps_type", "spec", "fingerprint")
 
 
-class Agent(Generic[OutputT]):
+class Agent(AgentForms[OutputT]):
     """A model, tools and instructions. It can be run any number of times, also concurrently.
 
     `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are tools,
@@ -197,22 +197,10 @@ class Agent(Generic[OutputT]):
         given = cast("RunOptions", options)
         return await self._run(self._conversation(prompt, given), given)
 
-    @overload
-    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
-    @overload
-    def run_sync(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
-    def run_sync(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
-        """`run` for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
-        return portal.run(self.run(prompt, **options))
-
     def stream(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
         """An asynchronous iterator over the events of a run. It takes the arguments of `run`."""
         conversation = self._conversation(prompt, options)
         return RunStream(lambda watcher: self._run(conversation, options, watcher))
-
-    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
-        """`stream` for sync code: an iterator with `.result`, `.close()` and `with`. A `break` cancels the run."""
-        return SyncRunStream(self.stream(prompt, **options))
 
     async def resume(
         self,
@@ -240,16 +228,6 @@ class Agent(Generic[OutputT]):
         given = answers(approvals or {}, known, agent.spec.tools)
         outside = given_results(results or {}, known)
         return await agent._drive(known, [agent._resumed(known), *given, *outside], options)
-
-    def resume_sync(
-        self,
-        state: RunState | dict[str, Any] | None = None,
-        approvals: Approvals | None = None,
-        results: Mapping[str, Any] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> RunResult[OutputT]:
-        """`resume` for sync code."""
-        return portal.run(self.resume(state, approvals, results, **options))
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

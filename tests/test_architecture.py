@@ -38,8 +38,8 @@ LAYERS: list[set[str]] = [
     {"tools", "models"},
     {"policy"},
     {"run"},
-    {"_agent_parts", "_agent_tool", "_per_run", "agent"},
-    {"middleware", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
+    {"_agent_forms", "_agent_parts", "_agent_tool", "_per_run", "agent", "mapping"},
+    {"middleware", "web", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "evals", "cli"},
 ]
 """From the lowest up. `__init__` is the public face, which only the edges may use."""
@@ -48,14 +48,15 @@ PUBLIC = [
     "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
     "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
     "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter",
-    "Limits", "LogFailed", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo",
+    "Limits", "LogFailed", "MapItem", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo",
     "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid",
     "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext",
     "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
-    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StreamBroken", "SyncRunStream", "System", "TextDelta",
+    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StreamBroken", "SyncRunStream",
+    "SyncTextStream", "System", "TextDelta", "TextStream",
     "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
     "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
-    "as_tool", "guardrail", "tool",
+    "as_tool", "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 
 HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]

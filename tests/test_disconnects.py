@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 
 from agentkit import Agent, Assistant, ModelReply, ModelRequest, RunFinished, TextDelta, tool
 from agentkit.testing import call
+from agentkit.web import sse
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "05_fastapi_app.py"
 
@@ -128,6 +129,26 @@ def behind_a_middleware(shop: Shop) -> FastAPI:
     return app
 
 
+def as_sse(shop: Shop) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(sse(shop.stream()), media_type="text/event-stream")
+
+    return app
+
+
+def as_text(shop: Shop) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(shop.agent.stream_text("Pay", observers=[shop.watch]))
+
+    return app
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[tuple[str, int]]:
     """The app on a port of the system's choice."""
@@ -157,8 +178,13 @@ def client(address: tuple[str, int], path: str, until: bytes) -> Iterator[None]:
         yield
 
 
+APPS = [with_block, generator_expression, held_by_the_app, looked_at_first, behind_a_middleware, as_sse, as_text]
+
+
 @pytest.mark.parametrize("said", ["I pay.", ""])
-@pytest.mark.parametrize("make_app", [with_block, generator_expression, held_by_the_app, looked_at_first, behind_a_middleware])
+@pytest.mark.parametrize(
+    "make_app", [with_block, generator_expression, held_by_the_app, looked_at_first, behind_a_middleware, as_sse, as_text]
+)
 def test_a_client_that_leaves_ends_the_run(make_app: Callable[[Shop], FastAPI], said: str) -> None:
     shop = Shop(said)
     with served(make_app(shop)) as address:

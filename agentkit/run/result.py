@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic
 
 from .._typing import OutputT
@@ -117,3 +118,10 @@ class RunResult(Generic[OutputT]):
     def events(self) -> list[LastingEvent]:
         """The lasting events of the run."""
         return list(self.state.events)
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole run to a file, as JSON. `load_messages(path)` gives the conversation, `RunState.load(path)` the run.
+
+        A crash leaves the earlier file or the new one, and only its owner can read it. Raises OSError.
+        """
+        self.state.save(path)

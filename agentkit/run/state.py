@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, assert_never
 
 from ..events import (
@@ -24,17 +24,15 @@ from ..events import (
     ToolFinished,
     ToolStarted,
     UsageAdded,
-    dump_events,
-    load_events,
 )
 from ..messages import Assistant, Message, Spending, ToolCall, Usage
-from .fork import forked
 from .open_call import Counter, OpenCall, check_pending
+from .stored import StoredRun
 
-__all__ = ["OpenCall", "RunState"]
+__all__ = ["OpenCall", "RunState", "load_messages"]
 
 
-class RunState:
+class RunState(StoredRun):
     """The state of a run. It changes only by `apply`, and folding the same events gives the same state.
 
     `messages` is the transcript. Every call in it is answered right after its message, in call order. The calls of the last
@@ -328,23 +326,7 @@ class RunState:
         if event.arguments is not None:
             waiting.call, waiting.edited = replace(waiting.call, arguments=event.arguments), True
 
-    def to_json(self) -> dict[str, Any]:
-        """The run as JSON-able data: its events, and the version of the format."""
-        return dump_events(self.events)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> RunState:
-        """The state of `to_json`'s data. Raises ValueError for a newer version, and for events that do not fit."""
-        return cls.replay(load_events(data))
-
-    def fork(self, *, until: int | None = None, run_id: str | None = None) -> RunState:
-        """A new run with the first `until` events of this run (None: all) and a new id.
-
-        The fork and this run can both continue. Their calls have different idempotency keys, and an approval in one does not
-        count in the other. Raises ValueError if `until` leaves no event, for this run's own id, and if a call continues in a
-        log of its own, which has one owner.
-        """
-        fork = RunState.replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
-        if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
-            raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
-        return fork
+def load_messages(path: str | Path) -> list[Message]:
+    """The conversation in a file of `result.save`, for `messages=`; an empty one if there is no file yet."""
+    return list(RunState.load(path).messages) if Path(path).exists() else []

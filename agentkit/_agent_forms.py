@@ -1,0 +1,98 @@
+"""The other forms of an agent's runs: for sync code, as text, and over many inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Generic, Literal, Unpack, overload
+
+from . import _sync as portal
+from ._agent_parts import RunOptions
+from ._typing import OutputT, T
+from .mapping import MapItem, MapRun
+from .run.approvals import Approvals
+from .run.result import RunResult
+from .run.state import RunState
+from .run.stream import SyncRunStream
+from .run.text_stream import SyncTextStream, TextStream
+
+__all__ = ["AgentForms"]
+
+
+class AgentForms(Generic[OutputT]):
+    """Built on `run`, `stream` and `resume` of `Agent`."""
+
+    run: Any
+    stream: Any
+    resume: Any
+
+    @overload
+    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
+    @overload
+    def run_sync(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
+    def run_sync(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
+        """`run` for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
+        return portal.run(self.run(prompt, **options))
+
+    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
+        """`stream` for sync code: an iterator with `.result`, `.close()` and `with`. A `break` cancels the run."""
+        return SyncRunStream(self.stream(prompt, **options))
+
+    def resume_sync(
+        self,
+        state: RunState | dict[str, Any] | None = None,
+        approvals: Approvals | None = None,
+        results: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunResult[OutputT]:
+        """`resume` for sync code."""
+        return portal.run(self.resume(state, approvals, results, **options))
+
+    def stream_text(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> TextStream[OutputT]:
+        """The text of the model's replies, piece by piece: `async for text in agent.stream_text("Hi"): ...`.
+
+        It takes the arguments of `run`. The texts of two steps stand apart by an empty line. After a retry, what was given
+        before is not given again; where the new reply begins otherwise, it comes whole, on a new line. Thinking text is not in
+        it. `.result` has the result at the end; leaving the loop cancels the run.
+        """
+        return TextStream(self.stream(prompt, **options))
+
+    def stream_text_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncTextStream[OutputT]:
+        """`stream_text` for sync code: `for text in agent.stream_text_sync("Hi"): print(text, end="")`."""
+        return SyncTextStream(SyncRunStream(self.stream(prompt, **options)))
+
+    def map(
+        self,
+        inputs: Iterable[Any],
+        *,
+        concurrency: int = 8,
+        on_error: Literal["keep", "raise"] = "keep",
+        as_completed: bool = False,
+        out: str | Path | None = None,
+        progress: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> MapRun[OutputT]:
+        """Run over many inputs, at most `concurrency` at a time. An input is what `run` takes as its prompt.
+
+        `await agent.map(inputs)` gives a list of `MapItem` in the order of the inputs; `async for item in agent.map(inputs)`
+        gives them one by one, with `as_completed=True` as they end. An input may come from an endless iterator: only as many
+        are taken as run. With `on_error="keep"` the error of a run is in its item, and the others go on; with "raise" it is
+        raised and the others are cancelled. `out` is a file that gets one line of JSON for each run when it ends.
+        `progress=True` shows a bar on a terminal (with rich). `options` are those of `run`, for every run.
+        """
+
+        async def run(given: Any) -> RunResult[OutputT]:
+            result: RunResult[OutputT] = await self.run(given, **options)
+            return result
+
+        return MapRun(
+            run, inputs, concurrency=concurrency, on_error=on_error, as_completed=as_completed, out=out, progress=progress
+        )
+
+    def map_sync(self, inputs: Iterable[Any], **options: Any) -> list[MapItem[OutputT]]:
+        """`map` for sync code: the list of all items."""
+
+        async def collect() -> list[MapItem[OutputT]]:
+            return await self.map(inputs, **options)
+
+        return portal.run(collect())
