@@ -84,7 +84,9 @@ def test_stop_texts_are_kept_as_a_tuple(texts: Any) -> None:
     assert ModelSettings(stop=texts).stop == ("b", "a")
 
 
-@pytest.mark.parametrize("texts", [{"a": 1}, {"a", "b"}, frozenset("ab"), {"a": 1}.keys(), iter(["a"]), b"a"], ids=lambda texts: type(texts).__name__)
+@pytest.mark.parametrize(
+    "texts", [{"a": 1}, {"a", "b"}, frozenset("ab"), {"a": 1}.keys(), iter(["a"]), b"a"], ids=lambda texts: type(texts).__name__
+)
 def test_stop_texts_without_an_order_of_their_own_are_refused(texts: Any) -> None:
     with pytest.raises(SettingsError, match=r"^stop is .*; allowed: a text, or a list of 1 to 16 texts"):
         ModelSettings(stop=texts)
