@@ -8,19 +8,18 @@ from typing import Any
 from .request import SimRequest
 from .shape import FIELDS
 
-__all__ = ["notes"]
+__all__ = ["fields_without_effect", "unknown_fields"]
 
 _SPOKEN = {"role", "content", "name"}
 _BY_ROLE: Mapping[str, set[str]] = {
     "assistant": _SPOKEN | {"reasoning_content", "tool_calls", "prefix"},
     "tool": {"role", "content", "tool_call_id"},
 }
-_PARTS: Mapping[str, set[str]] = {"text": {"type", "text"}, "image_url": {"type", "image_url"}}
+_IMAGE = {"url", "detail"}
 
 
-def notes(request: SimRequest) -> Iterator[str]:
-    """A line for each field that is not documented, and for each that has no effect. The request fits `shape_errors`."""
-    yield from (f"`{path}` is not a documented field" for path in _unknown(request.body))
+def fields_without_effect(request: SimRequest) -> Iterator[str]:
+    """A line for each documented field that does nothing. The request is not refused."""
     for name in ("presence_penalty", "frequency_penalty"):
         if request.body.get(name) is not None:
             yield f"`{name}` is deprecated and has no effect"
@@ -30,30 +29,49 @@ def notes(request: SimRequest) -> Iterator[str]:
         yield "`top_p` is raised to at least 0.95 while the model thinks, and deepseek-v4-pro ignores it"
 
 
+def unknown_fields(body: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each field that is not documented. The body may have any shape: an unknown field is often why it is refused."""
+    return (f"`{path}` is not a documented field" for path in _unknown(body))
+
+
 def _unknown(body: Mapping[str, Any]) -> Iterator[str]:
     yield from _others("", body, {*FIELDS})
     yield from _others("thinking.", body.get("thinking"), {"type", "reasoning_effort"})
     yield from _others("stream_options.", body.get("stream_options"), {"include_usage"})
     yield from _others("response_format.", body.get("response_format"), {"type"})
     choice = body.get("tool_choice")
-    yield from _others("tool_choice.", choice if isinstance(choice, dict) else None, {"type", "function"})
-    for tool in body.get("tools") or ():
+    yield from _others("tool_choice.", choice, {"type", "function"})
+    yield from _others("tool_choice.function.", _map(choice).get("function"), {"name"})
+    for tool in _list(body.get("tools")):
         yield from _others("tools[].", tool, {"type", "function"})
-        yield from _others("tools[].function.", tool["function"], {"name", "description", "parameters", "strict"})
-    for message in body["messages"]:
-        yield from _message(message)
+        function = _map(tool).get("function")
+        yield from _others("tools[].function.", function, {"name", "description", "parameters", "strict"})
+    for message in _list(body.get("messages")):
+        yield from _message(_map(message))
 
 
 def _message(message: Mapping[str, Any]) -> Iterator[str]:
-    at = f"messages[{message['role']}]."
-    yield from _others(at, message, _BY_ROLE.get(message["role"], _SPOKEN))
-    for call in message.get("tool_calls") or ():
+    role = str(message.get("role", ""))
+    at = f"messages[{role}]."
+    yield from _others(at, message, _BY_ROLE.get(role, _SPOKEN))
+    for call in _list(message.get("tool_calls")):
         yield from _others(f"{at}tool_calls[].", call, {"index", "id", "type", "function"})
-        yield from _others(f"{at}tool_calls[].function.", call["function"], {"name", "arguments"})
-    content = message.get("content")
-    for part in content if isinstance(content, list) else ():
-        yield from _others(f"{at}content[].", part, _PARTS.get(part["type"], {*part}))
+        yield from _others(f"{at}tool_calls[].function.", _map(call).get("function"), {"name", "arguments"})
+    for part in _list(message.get("content")):
+        kind = _map(part).get("type")
+        if kind in ("text", "image_url"):
+            yield from _others(f"{at}content[].", part, {"type", kind})
+        if kind == "image_url":
+            yield from _others(f"{at}content[].image_url.", _map(part).get("image_url"), _IMAGE)
 
 
-def _others(at: str, holder: Mapping[str, Any] | None, known: set[str]) -> Iterator[str]:
-    return (f"{at}{name}" for name in holder or () if name not in known)
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _others(at: str, holder: Any, known: set[str]) -> Iterator[str]:
+    return (f"{at}{name}" for name in _map(holder) if name not in known)
