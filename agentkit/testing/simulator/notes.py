@@ -30,7 +30,7 @@ def fields_without_effect(request: SimRequest) -> Iterator[str]:
 
 
 def unknown_fields(body: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each field that is not documented. The body may have any shape: an unknown field is often why it is refused."""
+    """A line for each field that is not documented. The body may have any shape: an unknown field may be its fault."""
     return (f"`{path}` is not a documented field" for path in _unknown(body))
 
 
