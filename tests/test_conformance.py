@@ -130,7 +130,7 @@ def test_the_command_prints_cost_before_and_after_and_the_profile() -> None:
         result = cli("check-endpoint", "--base-url", sim.base_url, "--model", "deepseek-v4-flash")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 25 requests")
+    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 26 requests")
     assert "✓ tools" in result.stdout and "– JSON schema" in result.stdout
     assert lines[-1] == "the profile deepseek fits"
 
@@ -141,7 +141,7 @@ def test_the_command_as_json_and_as_a_dry_run() -> None:
         assert (found["profile"], found["settings"], len(found["findings"])) == ("deepseek", {}, len(CHECKS))
         sent = len(sim.requests)
         dry = cli("check-endpoint", "--dry-run", "--base-url", sim.base_url)
-        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 25 requests" in dry.stdout
+        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 26 requests" in dry.stdout
 
 
 def test_the_command_fails_where_something_is_broken_and_names_the_settings() -> None:

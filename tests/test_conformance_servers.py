@@ -17,7 +17,7 @@ from agentkit.models import wire
 from agentkit.models.endpoint_check import CHECKS, Finding, Report, check_endpoint
 from agentkit.models.endpoint_check.asking import Passing, Server
 from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile, profile_named
-from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
+from agentkit.testing import Cut, DeepSeekSimulator, Failure, Late, Raw, Reply, SimRequest, call
 from tests.cli.helpers import cli
 from tests.test_conformance import good, only, verdicts
 
@@ -146,6 +146,61 @@ def test_a_server_that_is_slow_says_nothing_of_what_it_can() -> None:
 
     with DeepSeekSimulator([Late("Hello.", 60)]) as sim:
         asyncio.run(main(sim.base_url))
+
+
+def once(broken: Callable[[Any], Any]) -> Callable[[SimRequest], Any]:
+    """As `good`, but the reply to the first sending of each request is `broken`."""
+    seen: set[bytes] = set()
+
+    def answer(request: SimRequest) -> Any:
+        is_first = request.raw not in seen
+        seen.add(request.raw)
+        return broken(good(request)) if is_first else good(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_reply_that_is_cut_once_is_no_finding(after: int, clean: bool) -> None:
+    """Wherever it is cut, by a connection that breaks or by one that ends as if the reply were whole."""
+    quiet = checked(Around(simulator()), profile=DEEPSEEK)
+    with simulator(once(lambda reply: Cut(reply, after, clean=clean))) as sim:
+        report = asyncio.run(check_endpoint(ChatModel("some-model", base_url=sim.base_url, profile=DEEPSEEK)))
+    assert verdicts(report) == verdicts(quiet) and report.settings == quiet.settings
+    assert report.sent_again or after > 5
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", b'{"choices": [{"mess', b'data: {"choices": [{"index": 0, "delta": {"content": "He"}}]}\n\n']
+)
+def test_a_reply_that_is_always_cut_is_broken_and_not_whole(cut: bytes) -> None:
+    sim = simulator(only('"stream": true', Raw(cut)))
+    report = checked(Around(sim), profile=DEEPSEEK)
+    assert [f.check for f in report.findings if "not whole, twice" in f.detail] == [
+        "streams", "calls in parallel", "streams arguments"
+    ]  # fmt: skip
+    assert report.sent_again == 3 and "came whole" not in str(report.findings)
+    first = checked(Around(simulator(lambda _request: Raw(cut))), profile=DEEPSEEK).findings
+    assert [(f.check, f.verdict) for f in first] == [("answers", "broken")]
+
+
+ONE_CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+ONE_OBJECT = b'\xef\xbb\xbf{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "says"),
+    [
+        (ONE_CHUNK, "broken", "1 chunks, no usage, and no [DONE]"),
+        (ONE_CHUNK + b"data: [DONE]\n\n", "broken", "1 chunks, no usage"),
+        (b"data: waiting\n\n" + ONE_CHUNK + b'data: "[done]"\n\n', "broken", "1 chunks, no usage"),
+        (ONE_OBJECT, "no", "came whole"),
+    ],
+)
+def test_only_one_json_object_is_a_reply_that_came_whole(body: bytes, verdict: str, says: str) -> None:
+    finding = found(checked(Around(simulator(only('"stream": true', Raw(body)))), profile=DEEPSEEK), "streaming")
+    assert (finding.verdict, says in finding.detail) == (verdict, True), finding
 
 
 # --- marks --------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,7 +12,8 @@ from ...errors import ConnectionFailed, ModelError, StreamBroken, TimedOut
 from ...messages import Usage
 from ...redact import redact
 from ..chat import ChatModel
-from ..http.bodies import read_chunk, read_whole
+from ..http.bodies import is_json, read_chunk
+from ..http.receive import ReplyBytes, read_refusal, read_reply
 from ..http.senders import Response
 from ..http.sse import SSEParser
 from ..profiles import Profile
@@ -25,6 +26,7 @@ Message: TypeAlias = dict[str, Any]
 
 OUT = 400
 """The usual bound of an answer, in tokens."""
+_MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class Seen:
     parts: Parts | None
     error: str
     bodies: tuple[Any, ...] = ()
+    came_whole: bool = False
+    """Whether the reply was one JSON text, and no stream."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a stream came to its [DONE]."""
+        return self.bodies[-1:] == ("[DONE]",)
 
     @property
     def calls(self) -> Sequence[Any]:
@@ -68,59 +77,90 @@ class Server:
         body = {"model": self.model.name, "messages": messages, self.max_tokens_field: most}
         body |= self.profile.thinking_on if thinking else self.profile.thinking_off
         body |= {name: value for name, value in fields.items() if value is not None}
-        status, headers, content = await self._send(json.dumps(body).encode())
-        if status >= 300:
-            error = read_error(status, content, headers)
-            if error.retryable:
-                raise Passing(self._hidden(error))
-            return Seen(status, None, self._hidden(error))
+        sent = json.dumps(body).encode()
         try:
-            parts, bodies = _read(content, self.profile)
-        except ModelError as error:
-            return Seen(status, None, self._hidden(error))
-        self.usage += parts.usage
-        return Seen(status, parts, "", bodies)
-
-    async def _send(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the response. A request is sent once more if the connection fails."""
-        try:
-            self.sent += 1
-            return await self._response(body)
+            try:
+                return await self._answer(sent)
+            except TimedOut:
+                raise
+            except (ConnectionFailed, StreamBroken):
+                self.sent_again += 1
+                return await self._answer(sent)
         except TimedOut as error:
             raise Passing(self._hidden(error)) from error
-        except (ConnectionFailed, StreamBroken):
-            self.sent += 1
-            self.sent_again += 1
-            return await self._response(body)
 
-    async def _response(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        model = copy(self.model)  # its connection is a new one: that a server closes those it kept says nothing of it
+    async def _answer(self, sent: bytes) -> Seen:
+        """The response to one sending, over a new connection, so that a server may close those it kept.
+
+        A reply is read as the model reads its own. Raises `ConnectionFailed`, and `StreamBroken` for a reply that is not whole.
+        """
+        model, self.sent = copy(self.model), self.sent + 1
         try:
-            response = await model.send(body)
+            response = await model.send(sent)
             try:
-                pieces = [piece async for piece in _pieces(response)]
+                return await self._seen(_Recorded(response))
             finally:
                 await response.aclose()
         finally:
             await model.aclose()
-        return response.status_code, response.headers, b"".join(pieces)
+
+    async def _seen(self, response: _Recorded) -> Seen:
+        status = response.status_code
+        reply = ReplyBytes(response, _MAX_BYTES, self.model.endpoint.url, renew=lambda: None)
+        if status >= 300:
+            error = read_error(status, await read_refusal(reply), response.headers)
+            if error.retryable:
+                raise Passing(self._hidden(error))
+            return Seen(status, None, self._hidden(error))
+        try:
+            parts = await read_reply(reply, None, ReplyReader(think_tags=self.profile.think_tags))
+        except (ConnectionFailed, StreamBroken):
+            raise
+        except ModelError as error:
+            return Seen(status, None, self._hidden(error))
+        content = b"".join(response.pieces)
+        whole = is_json(content)
+        seen = Seen(status, parts, "", (_json(content),) if whole else _chunks(content), came_whole=whole)
+        if response.failure and not (whole or seen.is_done):
+            raise response.failure  # the model takes a reply with a finish reason; a check wants all of it
+        self.usage += parts.usage
+        return seen
 
     def _hidden(self, error: ModelError) -> str:
         """The error's text without the key, which some servers repeat."""
         return redact(self.model.hider.hide(str(error)))
 
 
-async def _pieces(response: Response) -> AsyncIterator[bytes]:
-    while piece := await response.read():
-        yield piece
+class _Recorded:
+    """A response that keeps what was read of its body, and the failure that ended it."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self.status_code, self.headers = response.status_code, response.headers
+        self.pieces: list[bytes] = []
+        self.failure: ModelError | None = None
+
+    async def read(self) -> bytes:
+        """The next bytes of the body."""
+        try:
+            self.pieces.append(await self._response.read())
+        except ModelError as error:
+            self.failure = error
+            raise
+        return self.pieces[-1]
+
+    async def aclose(self) -> None:
+        """Close the response."""
+        await self._response.aclose()
 
 
-def _read(content: bytes, profile: Profile) -> tuple[Parts, tuple[Any, ...]]:
-    if content.lstrip()[:1] == b"{":
-        return read_whole(content, ReplyReader(think_tags=profile.think_tags)), (json.loads(content),)
-    reader, bodies = ReplyReader(think_tags=profile.think_tags), []
-    for data in SSEParser().feed(content + b"\n\n"):
-        if data and data != b"[DONE]":
-            bodies.append(read_chunk(data))
-            list(reader.feed(bodies[-1]))
-    return reader.parts(), (*bodies, *(["[DONE]"] if b"[DONE]" in content else []))
+def _json(text: bytes) -> Any:
+    return read_chunk(text.removeprefix(b"\xef\xbb\xbf").strip())
+
+
+def _chunks(content: bytes) -> tuple[Any, ...]:
+    """The JSON bodies of a stream, and the mark of its end. What the reader passes over is no body."""
+    events = [data.strip() for data in SSEParser().feed(content + b"\n\n")]
+    chunks = [_json(data) for data in events if data[:1] == b"{" and is_json(data)]
+    done = any(data[:1] != b"{" and b"[DONE]" in data.upper() for data in events)
+    return (*chunks, *(["[DONE]"] if done else []))

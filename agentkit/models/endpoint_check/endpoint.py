@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from ...errors import ModelError
+from ...errors import ModelError, StreamBroken
 from ...messages import Usage
 from ..chat import ChatModel
 from ..prices import cost_of
@@ -70,6 +70,9 @@ async def _checked(check: Check, server: Server, *, is_first: bool) -> Finding:
         return await check(server)
     except Passing as error:
         return Finding(_name_of(check), "unknown", f"{error}; try again later")
+    except StreamBroken as error:
+        server.model.clean(error)
+        return Finding(_name_of(check), "broken", f"the reply was not whole, twice: {error}")
     except ModelError as error:
         server.model.clean(error)
         if is_first:
