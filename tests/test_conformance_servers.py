@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import AgentError, ChatModel
-from agentkit.messages import User
+from agentkit.messages import Assistant, ToolCall, User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
 from agentkit.models import wire
 from agentkit.models.endpoint_check import CHECKS, Finding, Report, check_endpoint
@@ -386,3 +386,50 @@ def test_a_json_schema_that_is_accepted_may_not_be_enforced(text: str, verdict: 
     finding = found(checked(Around(sim), profile=GENERIC), "JSON schema")
     assert finding.verdict == verdict
     assert finding.detail.startswith("enforced" if verdict == "yes" else "accepted, but not enforced")
+
+
+# --- answers that are cut -----------------------------------------------------------------------------------------------
+
+THOUGHT = "I think of it. " * 200
+
+
+class AlwaysThinking(NoRules):
+    """A server whose model thinks in whatever mode, also where a choice is forced, and is cut while it does."""
+
+    def respond(self, method: str, path: str, headers: Any, body: bytes) -> Any:
+        given = {**json.loads(body or b"{}"), "thinking": {"type": "enabled"}}
+        if given.get("tool_choice") not in (None, "none"):
+            given["tool_choice"] = "auto"
+        given["messages"] = [
+            {"reasoning_content": "", **m} if m["role"] == "assistant" else m for m in given.get("messages", ())
+        ]
+        return super().respond(method, path, headers, json.dumps(given).encode())
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_an_answer_that_is_cut_while_the_model_thinks_says_nothing(reason: str) -> None:
+    cut = Reply(Assistant("", THOUGHT), reason)
+    report = checked(Around(AlwaysThinking(lambda _request: cut, models={"some-model": "some-model"})), profile=GENERIC)
+    checks = ["answers", "tool_choice required", "tool_choice by name", "tool_choice none", "JSON mode", "JSON schema"]
+    findings = [found(report, check) for check in checks]
+    assert [(finding.verdict, finding.detail) for finding in findings] == [("unknown", "the answer was cut")] * len(checks)
+    assert found(report, "strict functions").verdict == "unknown"
+    broken = [finding.check for finding in report.findings if finding.verdict == "broken"]
+    assert broken == ([] if reason == "length" else ["max_tokens"])
+    assert not {"strict", "forced_choice"} & report.settings.keys()
+
+
+@pytest.mark.parametrize("cut", ["strict", "plain"])
+def test_a_cut_call_is_no_proof_of_what_is_enforced(cut: str) -> None:
+    half = Reply(ToolCall("", "get_weather", '{"city": "Paris", "un'), "length")
+    answers = (half, KELVIN, KELVIN) if cut == "strict" else (CELSIUS, half, CELSIUS)
+    sim = NoRules(lambda request: "", models={"some-model": "some-model"})
+
+    def answer(request: SimRequest) -> Any:
+        for function, strict in zip(request.tools, sim.strict, strict=True):
+            function["strict"] = strict
+        return strictly(*answers)(request)
+
+    sim._answer_to = answer
+    finding = found(checked(Around(sim), profile=GENERIC), "strict functions")
+    assert (finding.verdict, finding.settings) == ("unknown", {}), finding

@@ -20,7 +20,7 @@ from ..profiles import Profile
 from ..refusals import read_error
 from ..replies import Parts, ReplyReader
 
-__all__ = ["OUT", "Message", "Passing", "Seen", "Server"]
+__all__ = ["OUT", "Message", "Passing", "Seen", "Server", "fits"]
 
 Message: TypeAlias = dict[str, Any]
 
@@ -39,11 +39,24 @@ class Seen:
     bodies: tuple[Any, ...] = ()
     came_whole: bool = False
     """Whether the reply was one JSON text, and no stream."""
+    most: int = OUT
+    """The most tokens that the answer might have."""
 
     @property
     def is_done(self) -> bool:
         """Whether a stream came to its [DONE]."""
         return self.bodies[-1:] == ("[DONE]",)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the answer was cut, by its finish reason or by its number of tokens. What is missing in it says nothing."""
+        parts = self.parts
+        return parts is not None and (parts.finish_reason == "length" or parts.usage.output_tokens >= self.most)
+
+    @property
+    def was_cut_before_it_began(self) -> bool:
+        """Whether it was cut before its text or a call, so while the model was thinking."""
+        return self.was_cut and not self.calls and not self.text.strip()
 
     @property
     def calls(self) -> Sequence[Any]:
@@ -80,16 +93,16 @@ class Server:
         sent = json.dumps(body).encode()
         try:
             try:
-                return await self._answer(sent)
+                return await self._answer(sent, most)
             except TimedOut:
                 raise
             except (ConnectionFailed, StreamBroken):
                 self.sent_again += 1
-                return await self._answer(sent)
+                return await self._answer(sent, most)
         except TimedOut as error:
             raise Passing(self._hidden(error)) from error
 
-    async def _answer(self, sent: bytes) -> Seen:
+    async def _answer(self, sent: bytes, most: int) -> Seen:
         """The response to one sending, over a new connection, so that a server may close those it kept.
 
         A reply is read as the model reads its own. Raises `ConnectionFailed`, and `StreamBroken` for a reply that is not whole.
@@ -98,13 +111,13 @@ class Server:
         try:
             response = await model.send(sent)
             try:
-                return await self._seen(_Recorded(response))
+                return await self._seen(_Recorded(response), most)
             finally:
                 await response.aclose()
         finally:
             await model.aclose()
 
-    async def _seen(self, response: _Recorded) -> Seen:
+    async def _seen(self, response: _Recorded, most: int) -> Seen:
         status = response.status_code
         reply = ReplyBytes(response, _MAX_BYTES, self.model.endpoint.url, renew=lambda: None)
         if status >= 300:
@@ -120,7 +133,7 @@ class Server:
             return Seen(status, None, self._hidden(error))
         content = b"".join(response.pieces)
         whole = is_json(content)
-        seen = Seen(status, parts, "", (_json(content),) if whole else _chunks(content), came_whole=whole)
+        seen = Seen(status, parts, "", (_json(content),) if whole else _chunks(content), whole, most)
         if response.failure and not (whole or seen.is_done):
             raise response.failure  # the model takes a reply with a finish reason; a check wants all of it
         self.usage += parts.usage
@@ -164,3 +177,17 @@ def _chunks(content: bytes) -> tuple[Any, ...]:
     chunks = [_json(data) for data in events if data[:1] == b"{" and is_json(data)]
     done = any(data[:1] != b"{" and b"[DONE]" in data.upper() for data in events)
     return (*chunks, *(["[DONE]"] if done else []))
+
+
+def fits(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
+    """Whether a text is a JSON object with these keys alone, each a string, and with one of the allowed values."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return (
+        isinstance(value, dict)
+        and {*value} == {*keys, *allowed}
+        and all(isinstance(item, str) for item in value.values())
+        and all(value[key] in values for key, values in allowed.items())
+    )

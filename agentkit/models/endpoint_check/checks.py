@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from .asking import OUT, Message, Seen, Server
+from .asking import OUT, Message, Seen, Server, fits
 from .findings import Finding, Verdict
 
 __all__ = ["CHECKS", "Check"]
@@ -31,7 +31,7 @@ _TIME: dict[str, Any] = {
 }
 _ASK_WEATHER = "What is the weather in Paris now? Use the tool."
 _LONG = "This line is here to fill the prompt, so that its beginning can be found in a cache. " * 60
-
+_CUT = "the answer was cut"
 
 Check: TypeAlias = Callable[[Server], Awaitable[Finding]]
 
@@ -45,6 +45,8 @@ async def _answers(server: Server) -> Finding:
     if not seen.parts:
         return Finding("answers", "broken", seen.error, settings)
     counted = bool(seen.parts.usage.input_tokens and seen.parts.usage.output_tokens)
+    if counted and seen.was_cut_before_it_began:
+        return Finding("answers", "unknown", _CUT, settings)
     verdict: Verdict = "yes" if seen.text.strip() and counted else "broken"
     return Finding("answers", verdict, f"{seen.text.strip()[:40]!r}; usage {'is' if counted else 'is not'} counted", settings)
 
@@ -161,7 +163,8 @@ async def _calls_in_parallel(server: Server) -> Finding:
         "each with an index of its own" if len(set(indices)) == len(seen.calls) else "all at one index, told apart by their ids"
     )
     whole = all(_is_json(call.arguments) for call in seen.calls)
-    return Finding("parallel calls", "yes" if whole else "broken", said if whole else "their arguments are mixed up")
+    finding = Finding("parallel calls", "yes" if whole else "broken", said if whole else "their arguments are mixed up")
+    return _unless_cut(seen, finding)
 
 
 async def _streams_arguments(server: Server) -> Finding:
@@ -171,7 +174,8 @@ async def _streams_arguments(server: Server) -> Finding:
     pieces = [piece for piece in _call_pieces(seen) if (piece.get("function") or {}).get("arguments")]
     whole = all(_is_json(call.arguments) for call in seen.calls)
     said = f"in {len(pieces)} pieces" if len(pieces) > 1 else "in one piece"
-    return Finding("streamed arguments", "yes" if whole else "broken", said if whole else "they are no JSON in the end")
+    finding = Finding("streamed arguments", "yes" if whole else "broken", said if whole else "they are no JSON in the end")
+    return _unless_cut(seen, finding)
 
 
 def _call_pieces(seen: Seen) -> list[Any]:
@@ -179,6 +183,10 @@ def _call_pieces(seen: Seen) -> list[Any]:
         choice.get("delta") or {} for body in seen.bodies if isinstance(body, dict) for choice in body.get("choices") or ()
     ]
     return [piece for delta in deltas for piece in delta.get("tool_calls") or ()]
+
+
+def _unless_cut(seen: Seen, finding: Finding) -> Finding:
+    return Finding(finding.check, "unknown", _CUT) if seen.was_cut and finding.verdict != "yes" else finding
 
 
 def _is_json(text: str) -> bool:
@@ -195,8 +203,8 @@ async def _forces(server: Server, name: str, choice: Any) -> Finding:
     seen = await server.ask(prompt, tools=tools, tool_choice=choice)
     if not seen.parts:
         return Finding(name, "no", seen.error)
-    if not seen.calls and seen.parts.finish_reason == "length" and not seen.text.strip():
-        return Finding(name, "unknown", "the answer was cut before a call came")
+    if seen.was_cut_before_it_began:
+        return Finding(name, "unknown", _CUT)
     if not seen.calls:
         return Finding(name, "broken", "accepted, but not enforced; agentkit asks once more in words")
     if isinstance(choice, dict) and {call.name for call in seen.calls} != {choice["function"]["name"]}:
@@ -230,6 +238,8 @@ async def _obeys_none(server: Server) -> Finding:
     seen = await server.ask(_ASK_WEATHER, tools=[_WEATHER], tool_choice="none")
     if not seen.parts:
         return Finding("tool_choice none", "no", seen.error)
+    if seen.was_cut_before_it_began:
+        return Finding("tool_choice none", "unknown", _CUT)
     return Finding("tool_choice none", "broken" if seen.calls else "yes", "a call came" if seen.calls else "no call came")
 
 
@@ -238,7 +248,8 @@ async def _answers_json(server: Server) -> Finding:
     seen = await server.ask(prompt, response_format={"type": "json_object"})
     if not seen.parts:
         return Finding("JSON mode", "no", seen.error)
-    return Finding("JSON mode", "yes" if _is_json(seen.text) else "broken", f"{seen.text.strip()[:40]!r}")
+    verdict: Verdict = "yes" if _is_json(seen.text) else "broken"
+    return _unless_cut(seen, Finding("JSON mode", verdict, f"{seen.text.strip()[:40]!r}"))
 
 
 async def _takes_json_schema(server: Server) -> Finding:
@@ -249,23 +260,10 @@ async def _takes_json_schema(server: Server) -> Finding:
     )
     if not seen.parts:
         return Finding("JSON schema", "no", f"{seen.error}; agentkit does not need it")
-    if _fits(seen.text, "city"):
+    if fits(seen.text, "city"):
         return Finding("JSON schema", "yes", f"enforced: {seen.text.strip()[:40]!r}")
-    return Finding("JSON schema", "no", f"accepted, but not enforced: {seen.text.strip()[:40]!r}; agentkit does not need it")
-
-
-def _fits(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
-    """Whether a text is a JSON object with these keys alone, each a string, and with one of the allowed values."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return (
-        isinstance(value, dict)
-        and {*value} == {*keys, *allowed}
-        and all(isinstance(item, str) for item in value.values())
-        and all(value[key] in values for key, values in allowed.items())
-    )
+    said = f"accepted, but not enforced: {seen.text.strip()[:40]!r}; agentkit does not need it"
+    return _unless_cut(seen, Finding("JSON schema", "no", said))
 
 
 _UNITS = ("c", "f")
@@ -289,13 +287,13 @@ async def _takes_strict(server: Server) -> Finding:
     seen = await server.ask(_KELVIN, tools=_with_unit(strict=True))
     if not seen.parts:
         return Finding(name, "no", seen.error, {"strict": False} if server.profile.strict else {})
-    if seen.calls and not _fits(seen.calls[0].arguments, "city", unit=_UNITS):
+    if seen.calls and not fits(seen.calls[0].arguments, "city", unit=_UNITS):
         said = f"accepted, but not enforced: the arguments are {seen.calls[0].arguments[:60]}"
-        return Finding(name, "no", said, {"strict": False} if server.profile.strict else {})
+        return _unless_cut(seen, Finding(name, "no", said, {"strict": False} if server.profile.strict else {}))
     settings = {} if server.profile.strict else {"strict": True}
     if seen.calls:
         plain = await server.ask(_KELVIN, tools=_with_unit(strict=False))
-        if plain.calls and not _fits(plain.calls[0].arguments, "city", unit=_UNITS):
+        if plain.calls and not plain.was_cut and not fits(plain.calls[0].arguments, "city", unit=_UNITS):
             return Finding(name, "yes", "enforced: without it the model broke the schema; use @tool(strict=True)", settings)
     function = {**_WEATHER["function"], "parameters": {"type": "object", "properties": {"x": {}}}, "strict": True}
     loose = await server.ask(_KELVIN, tools=[{"type": "function", "function": function}])
@@ -319,11 +317,12 @@ async def _stops_at_max_tokens(server: Server) -> Finding:
     seen = await server.ask("Count from 1 to 200.", most=8)
     if not seen.parts:
         return Finding("max_tokens", "no", seen.error)
-    right = seen.parts.finish_reason == "length"
-    said = f"finish_reason is {seen.parts.finish_reason!r}"
-    return Finding(
-        "max_tokens", "yes" if right else "broken", said if right else f"{said}: a cut answer passes for a whole one"
-    )
+    used, said = seen.parts.usage.output_tokens, f"finish_reason is {seen.parts.finish_reason!r}"
+    if seen.parts.finish_reason == "length":
+        return Finding("max_tokens", "yes", said)
+    if used < seen.most:
+        return Finding("max_tokens", "unknown", f"{said} after {used} tokens, before the limit of {seen.most}")
+    return Finding("max_tokens", "broken", f"{said} after {used} tokens of {seen.most}: a cut answer passes for a whole one")
 
 
 CHECKS: tuple[tuple[Check, int, int], ...] = (
