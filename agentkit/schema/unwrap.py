@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 
 from ..names import wire_name
 
@@ -31,12 +31,6 @@ _NAMING = (
     " voilà voici les paramètres hier die argumente aquí los argumentos parámetros"
 ).replace(" ", "|")
 """Words that say no more than that the arguments of the call come next."""
-_PREFACE = re.compile(
-    rf"(?:(?<![\w'])(?:{_NAMING})(?![\w'])|(?<=\w )(?:is|are|am|will|sind)(?![\w'])"
-    r"|[参參引][数數]|函[数數]|工具|[调調]用|[输輸]入|以下是?|如下|[这這]是|好的|[的为為]|[\s\u00a0\u3000:：.。,，、!！*#–—-])++",
-    re.IGNORECASE | re.ASCII,
-)
-"""Words before an object that only name the call. "Is" needs a word before it, as it asks at the beginning."""
 _SPOKEN = re.compile(r"[^\s:：.。,，、!！*#`–—]+")
 _ENDS = (":", "：", ".", "。", "!", "！", "\n")
 _MAX_PREFACE = 2_000
@@ -115,6 +109,16 @@ def _after_name(text: str, at: int, name: str) -> int:
     return at
 
 
+@cache
+def _preface() -> re.Pattern[str]:
+    """Words before an object that only name the call. "Is" needs a word before it, as it asks at the beginning."""
+    return re.compile(
+        rf"(?:(?<![\w'])(?:{_NAMING})(?![\w'])|(?<=\w )(?:is|are|am|will|sind)(?![\w'])"
+        r"|[参參引][数數]|函[数數]|工具|[调調]用|[输輸]入|以下是?|如下|[这這]是|好的|[的为為]|[\s\u00a0\u3000:：.。,，、!！*#–—-])++",
+        re.IGNORECASE | re.ASCII,
+    )
+
+
 def _without_words(text: str, name: str, keys: Iterable[str] | None) -> str:
     """The text from its first brace or fence on, if the words before it only name the call: any other word may deny it."""
     start = min((at for at in (text.find("{"), text.find("```")) if at > 0), default=0)
@@ -127,7 +131,7 @@ def _without_words(text: str, name: str, keys: Iterable[str] | None) -> str:
         return text
     own = "|".join(re.escape(one) for one in {name, wire_name(name)}) if name else r"(?!)"
     words = re.sub(rf"(?a:(?<![\w.-])(`?)(?:{own})\1(?![\w-]))", " tool ", words)
-    return text[start:] if _PREFACE.fullmatch(words.replace("’", "'")) else text
+    return text[start:] if _preface().fullmatch(words.replace("’", "'")) else text
 
 
 def _without_fence(text: str) -> str:
