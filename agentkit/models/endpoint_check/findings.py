@@ -39,7 +39,7 @@ class Report:
     mark: str = ""
     """What the server says of itself that names this profile, such as `server: llama.cpp`. Empty: it was the model's own."""
     sent_again: int = 0
-    """Requests that were sent a second time, because the connection failed."""
+    """Requests that were sent a second time, because the connection failed or the reply was cut."""
 
     @property
     def settings(self) -> dict[str, Any]:
