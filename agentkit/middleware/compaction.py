@@ -19,8 +19,10 @@ from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from ..history import DropToolResults, History, repaired_history
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from ..model import Model, ModelReply, ModelRequest
+from ..names import wire_name
 from ..run.execute import render, shorten
 from ..run.middleware import Middleware, NextModelCall, NextToolCall
+from ..run.run import Scope
 from ..tools.context import RunContext
 from ..tools.tool import AnyTool, tool
 
@@ -166,8 +168,9 @@ class SpillOutputs(Middleware):
     A result of more than `max_chars` characters is written to a file in `folder`, which is made if it is missing, and whose
     files are never removed here. They are for this user alone. The file is named after the run and the call, so the same call
     writes the same file, also after a resume. The tool reads the outputs of its own run only: neither another user's run nor
-    the next run of a conversation can read them. Where a file cannot be written, the model gets the result as it would
-    without, and a RuntimeWarning says why.
+    the next run of a conversation can read them. It may have another name (`registry.prefix`), and its results are never
+    written to files. Where a file cannot be written, the model gets the result as it would without, and a RuntimeWarning
+    says why.
     """
 
     changes_requests = False
@@ -185,8 +188,8 @@ class SpillOutputs(Middleware):
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The value, or the head of it and where the whole is."""
         value = await next(call)
-        text = value if call.name == self.tool.name else render(value)
-        if call.name == self.tool.name or len(text) <= self._max_chars:
+        readers = self._readers(ctx)
+        if call.name in readers or len(text := render(value)) <= self._max_chars:
             return value
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
@@ -194,10 +197,13 @@ class SpillOutputs(Middleware):
         except OSError as error:  # the call has had its effect: what came of it must not be lost with the file
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
             return text
-        return (
-            f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
-            f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
-        )
+        how = f", read on with {wire_name(readers[0])}(name={name!r}, start={self._head})" if readers else ""
+        return f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}{how}]"
+
+    def _readers(self, ctx: RunContext[Any]) -> list[str]:
+        """The names under which the run offers the tool that reads on; a registry may have renamed it."""
+        tools = ctx.scope.run.spec.tools if isinstance(ctx.scope, Scope) else [self.tool]
+        return [offered.name for offered in tools if offered.function == self.tool.function]
 
     def _read(self, ctx: RunContext[Any], name: str, start: int = 0, length: int = 10_000) -> str:
         """Read a part of a large result.
@@ -205,7 +211,7 @@ class SpillOutputs(Middleware):
         Args:
             name: The file that the result names.
             start: The first character, from 0.
-            length: How many characters, at most 20,000.
+            length: How many characters. A call returns a limited number; its last line says which.
         """
         file = self.folder / name
         of_this_run = re.fullmatch(rf"{_prefix(ctx.run_id)}-\d+\.txt", name)
