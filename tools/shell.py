@@ -57,7 +57,9 @@ def shell(
     `allow`: names of programs ("ls") or the words that a command starts with ("git status"). No shell reads the
     command: pipes, redirections, variables and the like are refused, wildcards are not expanded. The program gets no
     input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty, private folder for
-    each call, so no settings of a user or of the folder `cwd` are read from it; `env` may name another one.
+    each call, so no settings of a user or of the folder `cwd` are read from it. Where `env` names another HOME, git still
+    reads no settings from it and Python no packages, because GIT_CONFIG_GLOBAL and PYTHONNOUSERSITE are set; `env` may set
+    them otherwise.
 
     After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it:
     on Linux all of it, on other POSIX systems what stays in its process group, on Windows nothing but the program.
@@ -83,18 +85,23 @@ def shell(
         "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
         "RLIMIT_NPROC": max_processes,
     }
-    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(), **(env or {})})
+    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(env or {}), **(env or {})})
     description = f"{_DESCRIPTION} Allowed: {', '.join(' '.join(prefix) for prefix in prefixes)}."
     labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
     made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
     return made
 
 
-def _environment() -> dict[str, str]:
-    """What a program gets of this process's environment."""
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a program gets unless the `given` ones say otherwise."""
     windows = ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" else ()
     defaults = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-    return {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
+    passed_on = {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
+    return {**passed_on, **_NO_SETTINGS} if "HOME" in given else passed_on
+
+
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONNOUSERSITE": "1"}
+"""A HOME that is not empty may hold a .gitconfig or a usercustomize.py, which name programs to run."""
 
 
 _DESCRIPTION = (

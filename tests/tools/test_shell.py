@@ -17,6 +17,9 @@ import pytest
 from agentkit import ModelRetry
 from agentkit_tools import shell
 
+BASE = os.path.realpath(sys.executable)
+"""Python outside of its virtual environment, which would read no packages of HOME."""
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the programs of these tests are POSIX")
 
 
@@ -131,6 +134,18 @@ def test_no_settings_of_the_folder_are_taken_for_the_users(tmp_path: Path) -> No
     (tmp_path / ".gitconfig").write_text(f"[core]\n\tfsmonitor = touch {ran}; false\n")
     assert asyncio.run(shell(["git status"], cwd=tmp_path)("git status")).startswith("[exit code 0;")
     assert not ran.exists()
+
+
+def test_a_home_that_is_given_starts_no_programs(tmp_path: Path) -> None:
+    site = subprocess.run([BASE, "-m", "site", "--user-site"], env={"HOME": str(tmp_path)}, capture_output=True, check=False)
+    packages = Path(site.stdout.decode().strip())
+    packages.mkdir(parents=True)
+    (packages / "usercustomize.py").write_text("print('packages of HOME')\n")
+    (tmp_path / ".gitconfig").write_text("[alias]\n\thi = !echo settings of HOME\n")
+    commands = {"git hi": "settings of HOME", f"{BASE} -c ''": "packages of HOME"}
+    for env, is_read in (({}, False), ({"GIT_CONFIG_GLOBAL": f"{tmp_path}/.gitconfig", "PYTHONNOUSERSITE": ""}, True)):
+        made = shell([*commands], cwd=tmp_path, env={"HOME": str(tmp_path), **env})
+        assert [words in asyncio.run(made(command)) for command, words in commands.items()] == [is_read, is_read]
 
 
 @linux_only
