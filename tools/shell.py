@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import shutil
@@ -31,6 +32,7 @@ from typing import Any, cast
 from agentkit import ModelRetry, Tool, tool
 
 from ._child import child_command, child_environment
+from ._supervise import remove_folder
 from ._text import count, decode
 from ._threads import in_thread
 from ._words import split_command
@@ -39,6 +41,8 @@ __all__ = ["shell"]
 
 _RESERVED = 16
 """How much more address space than memory a process may have."""
+_REMOVAL = 30.0
+"""Seconds that a call waits until its HOME is removed."""
 
 
 def shell(
@@ -71,13 +75,16 @@ def shell(
     threads than when the call began. The kernel counts those in other containers, too, and does not count root's. On
     Linux no program gains privileges: sudo does not work. None switches a limit off.
 
-    Raises ValueError when `allow` has an empty entry, or `cwd` is not a folder. The module says what an allow-list does
-    not protect from.
+    Raises ValueError when `allow` has an empty entry, `cwd` is not a folder, or a limit or `env` cannot be used. The module
+    says what an allow-list does not protect from.
     """
     prefixes = tuple(tuple(shlex.split(entry)) for entry in ([allow] if isinstance(allow, str) else allow))
     folder = Path(os.path.realpath(cwd))
     if not all(prefixes) or not folder.is_dir():
         raise ValueError(f"shell: an empty entry in allow={list(allow)!r}, or cwd={os.fspath(cwd)!r} is no folder")
+    numbers = {"max_file_bytes": max_file_bytes, "max_memory_bytes": max_memory_bytes, "max_processes": max_processes}
+    _check_numbers(timeout, max_output, **numbers)
+    _check_env(env or {})
     limits = {
         "RLIMIT_CPU": int(timeout) + 1,
         "RLIMIT_FSIZE": max_file_bytes,
@@ -90,6 +97,31 @@ def shell(
     labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
     made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
     return made
+
+
+def _check_numbers(timeout: object, max_output: object, **limits: object) -> None:
+    """Raise ValueError for a number that would fail at the first call."""
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ValueError(f"shell: timeout is {timeout!r}; give seconds: a finite number above 0")
+    given = {"max_output": max_output, **{name: limit for name, limit in limits.items() if limit is not None}}
+    for name, number in given.items():
+        if not isinstance(number, int) or number < 0:
+            raise ValueError(f"shell: {name} is {number!r}; give a whole number from 0")
+
+
+def _check_env(env: Mapping[str, str]) -> None:
+    """Raise ValueError for a variable that no program can be given. Its value may be a secret and is not shown."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name or not _can_be_passed(name):
+            raise ValueError(f"shell: env has the name {name!r}; give a text without '=' and NUL")
+        if not isinstance(value, str) or not _can_be_passed(value):
+            raise ValueError(f"shell: env[{name!r}] cannot be passed to a program; give a text without NUL")
+
+
+def _can_be_passed(text: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        return b"\0" not in os.fsencode(text)
+    return False
 
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -125,7 +157,7 @@ class _Runner:
         Args:
             command: The program and its arguments; quote an argument that has blanks or special characters.
         """
-        job = await in_thread(lambda: self._job(self._checked(command)))
+        home, job = await in_thread(lambda: self._job(self._checked(command)))
         output = _Output(self.max_output)
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: output,
@@ -149,6 +181,8 @@ class _Runner:
                 with suppress(ProcessLookupError):
                     transport.kill()
                 transport.close()
+                if home:
+                    await _remove(home, output.exited)
         status = _status(transport.get_returncode()) if ended else f"killed: still running after {self.timeout:g} seconds"
         return f"[{status}; {count(output.total, 'byte')} of output]\n{output.text()}".rstrip("\n")
 
@@ -163,13 +197,18 @@ class _Runner:
             raise ModelRetry(f"{words[0]!r} is allowed but not installed here; use another program")
         return [program, *words[1:]]
 
-    def _job(self, words: list[str]) -> bytes:
-        """What the supervisor is told; it goes through a pipe, since others can read a command line."""
+    def _job(self, words: list[str]) -> tuple[str, bytes]:
+        """The folder that is made for the call, and what the supervisor is told.
+
+        The supervisor makes the folder and removes it, so that it does not stay where this process is killed. What it is
+        told goes through a pipe, since others can read a command line.
+        """
         import tempfile
 
-        temp = "" if "HOME" in self.env else tempfile.gettempdir()
-        job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}, "temp": temp}
-        return json.dumps(job).encode() + b"\n"
+        home = "" if "HOME" in self.env else str(Path(tempfile.gettempdir(), f"agentkit-home-{os.urandom(8).hex()}"))
+        env = {**self.env, "HOME": home} if home else {**self.env}
+        job = {"words": words, "cwd": str(self.cwd), "env": env, "limits": {**self.limits}, "home": home}
+        return home, json.dumps(job).encode() + b"\n"
 
 
 class _Output(asyncio.SubprocessProtocol):
@@ -209,6 +248,13 @@ class _Output(asyncio.SubprocessProtocol):
 def _printable(data: bytes) -> str:
     text, note = decode(data)
     return "\n".join(filter(None, [note, text.replace("\0", "�")]))
+
+
+async def _remove(home: str, exited: asyncio.Future[None]) -> None:
+    """Remove the folder where the supervisor, which was killed before its end, has left it."""
+    await _within(1.0, exited)
+    with suppress(TimeoutError):  # the thread goes on
+        await asyncio.wait_for(in_thread(lambda: remove_folder(home)), _REMOVAL)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

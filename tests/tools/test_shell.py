@@ -279,6 +279,38 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         shell(["ls"], cwd=tmp_path / "missing")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout": float("inf")}, "timeout is inf; give seconds: a finite number above 0"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"timeout": None}, "timeout is None"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": "30"}, "timeout is '30'"),
+        ({"max_output": -1}, "max_output is -1; give a whole number from 0"),
+        ({"max_output": None}, "max_output is None"),
+        ({"max_file_bytes": "1"}, "max_file_bytes is '1'"),
+        ({"max_memory_bytes": 4e9}, "max_memory_bytes is 4000000000.0"),
+        ({"max_processes": -1}, "max_processes is -1"),
+        ({"env": {"KEY": "sec\0ret"}}, r"env\['KEY'\] cannot be passed to a program; give a text without NUL"),
+        ({"env": {"KEY": 5}}, r"env\['KEY'\] cannot be passed"),
+        ({"env": {"KEY": "\ud800"}}, r"env\['KEY'\] cannot be passed"),
+        ({"env": {"A\0": "x"}}, "env has the name 'A.x00'; give a text without '=' and NUL"),
+        ({"env": {"A=B": "x"}}, "env has the name 'A=B'"),
+        ({"env": {"": "x"}}, "env has the name ''"),
+        ({"env": {5: "x"}}, "env has the name 5"),
+    ],
+)
+def test_what_no_call_could_use_is_refused_when_the_tool_is_made(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as refused:
+        shell(["echo"], **options)
+    assert "sec" not in str(refused.value).replace("seconds", "")
+
+
+def test_a_limit_larger_than_the_system_knows_limits_nothing(tmp_path: Path) -> None:
+    assert python(tmp_path, "print('ran')", max_file_bytes=10**30, max_memory_bytes=10**30).endswith("\nran")
+
+
 def test_a_program_beside_the_agent_does_not_shadow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "echo").write_text("#!/bin/sh\necho evil\n")
