@@ -58,12 +58,14 @@ def shell(
 ) -> Tool[[str], Any]:
     """A tool `run_command` that runs one program of `allow`, and returns its exit code and output.
 
-    `allow`: names of programs ("ls") or the words that a command starts with ("git status"). No shell reads the
-    command: pipes, redirections, variables and the like are refused, wildcards are not expanded. The program gets no
-    input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty, private folder for
-    each call, so no settings of a user or of the folder `cwd` are read from it. Where `env` names another HOME, git still
-    reads no settings from it and Python no packages, because GIT_CONFIG_GLOBAL and PYTHONNOUSERSITE are set; `env` may set
-    them otherwise.
+    `allow`: names of programs ("ls") or the words that a command starts with ("git status"). A name with a slash
+    ("./run.sh") is a path from `cwd`; whoever can write that file chooses what runs. No shell reads the command: pipes,
+    redirections, variables and the like are refused, wildcards are not expanded.
+
+    The program gets no input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty,
+    private folder for each call, so no settings of a user or of the folder `cwd` are read from it. Where `env` names
+    another HOME, git still reads no settings from it and Python no packages, because GIT_CONFIG_GLOBAL and
+    PYTHONNOUSERSITE are set; `env` may set them otherwise.
 
     After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it:
     on Linux all of it, on other POSIX systems what stays in its process group, on Windows nothing but the program.
@@ -192,7 +194,8 @@ class _Runner:
         if not any(tuple(words[: len(prefix)]) == prefix for prefix in self.allow):
             names = ", ".join(" ".join(prefix) for prefix in self.allow)
             raise ModelRetry(f"{command[:200]!r} is not allowed; a command starts with one of: {names or 'nothing'}")
-        program = shutil.which(words[0], path=self.env["PATH"])
+        named = str(self.cwd / words[0]) if Path(words[0]).name != words[0] else words[0]
+        program = shutil.which(named, path=self.env["PATH"])
         if not program or not Path(program).is_absolute():
             raise ModelRetry(f"{words[0]!r} is allowed but not installed here; use another program")
         return [program, *words[1:]]

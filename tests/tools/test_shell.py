@@ -320,6 +320,23 @@ def test_a_program_beside_the_agent_does_not_shadow(tmp_path: Path, monkeypatch:
         asyncio.run(shell(["echo"], cwd=tmp_path, env={"PATH": "."})("echo good"))
 
 
+@pytest.mark.parametrize("name", ["./run", "sub/run", "./sub/../run", "../beside/run"])
+def test_a_program_with_a_slash_is_a_path_from_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "beside").mkdir()
+    made = shell([name], cwd=folder)
+    with pytest.raises(ModelRetry, match="is allowed but not installed here"):
+        asyncio.run(made(name))
+    (folder / name).write_text("#!/bin/sh\necho ran $1\n")
+    with pytest.raises(ModelRetry, match="is allowed but not installed here"):
+        asyncio.run(made(name))
+    (folder / name).chmod(0o755)
+    assert asyncio.run(made(f"{name} here")) == "[exit code 0; 9 bytes of output]\nran here"
+    with pytest.raises(ModelRetry, match="is not allowed"):
+        asyncio.run(made("run"))
+
+
 def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
     (tmp_path / "broken").chmod(0o755)
