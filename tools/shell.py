@@ -72,10 +72,13 @@ def shell(
 
     `max_output`: bytes of output that are shown, half from its start and half from its end. On POSIX systems each process
     may use `timeout` seconds of processor time (rounded up) and write files of `max_file_bytes`, and new files are for
-    this user alone. On Linux each process may have `max_memory_bytes` of memory of its own, and 16 times as much address
-    space, which node, java and go reserve without using it. And this user may have `max_processes` more processes and
-    threads than when the call began. The kernel counts those in other containers, too, and does not count root's. On
-    Linux no program gains privileges: sudo does not work. None switches a limit off.
+    this user alone. On Linux each process may have `max_memory_bytes` of private memory, and 16 times as much address
+    space, which node, java and go reserve without using it. Shared memory (anonymous shared mappings, /dev/shm) does not
+    count as private memory, and the processes of a command are not added up: to bound all memory, use a container.
+
+    This user may have `max_processes` more processes and threads than when the call began. The kernel counts those in
+    other containers, too, and does not count root's. On Linux no program gains privileges: sudo does not work. None
+    switches a limit off.
 
     Raises ValueError when `allow` has an empty entry, `cwd` is not a folder, or a limit or `env` cannot be used. The module
     says what an allow-list does not protect from.

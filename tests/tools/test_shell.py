@@ -337,6 +337,15 @@ def test_a_program_with_a_slash_is_a_path_from_its_folder(tmp_path: Path, name: 
         asyncio.run(made("run"))
 
 
+@linux_only
+def test_shared_memory_does_not_count(tmp_path: Path) -> None:
+    """As the docs say. If this fails, the docs can promise more."""
+    code = "import mmap; shared = mmap.mmap(-1, 400_000_000); shared[399_999_999] = 1; print('mapped')"
+    assert python(tmp_path, code, max_memory_bytes=100_000_000).endswith("\nmapped")
+    code = code.replace("400_000_000", "400_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS")
+    assert "Cannot allocate memory" in python(tmp_path, code, max_memory_bytes=100_000_000)
+
+
 def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
     (tmp_path / "broken").chmod(0o755)
