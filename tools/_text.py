@@ -10,7 +10,18 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["clip", "count", "decode", "ends_with_crlf", "line_start", "looks_binary", "mark_of", "nearest", "visible"]
+__all__ = [
+    "clip",
+    "count",
+    "decode",
+    "encoding_lost",
+    "ends_with_crlf",
+    "line_start",
+    "looks_binary",
+    "mark_of",
+    "nearest",
+    "visible",
+]
 
 _TEXT_CODECS = re.compile(
     r"ascii|utf-(8|16|32)([-_](sig|le|be))?|iso8859-\d+|latin-1|cp\d+|koi8-[rut]|mac-\w+|gbk?|gb2312|gb18030|hz|"
@@ -70,6 +81,17 @@ def mark_of(data: bytes) -> tuple[bytes, str]:
 def looks_binary(data: bytes) -> bool:
     """Whether these bytes are no text: a NUL byte near the start, and no mark of an encoding that has such bytes."""
     return b"\0" in data[:8192] and mark_of(data)[1] == "utf-8"
+
+
+def encoding_lost(data: bytes) -> str:
+    """What UTF-8 text that replaces this data changes about its encoding, in words; nothing where the encoding is kept."""
+    if looks_binary(data):
+        return "before, it was binary, or UTF-16 without a byte order mark"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(b"" if mark_of(data)[0] else data)  # whose last character may be cut
+    except UnicodeDecodeError:
+        return "before, it was not UTF-8, and its encoding is unknown"
+    return ""
 
 
 def decode(data: bytes, charset: str = "utf-8") -> tuple[str, str]:

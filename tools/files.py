@@ -21,7 +21,7 @@ from agentkit import ModelRetry, ToolRegistry
 from ._child import AT_ONCE
 from ._paths import Parts, Root
 from ._search import Budget, checked_glob, matches, search, walk
-from ._text import clip, count, decode, ends_with_crlf, line_start, looks_binary, mark_of, visible
+from ._text import clip, count, decode, encoding_lost, ends_with_crlf, line_start, looks_binary, mark_of, visible
 
 __all__ = ["file_tools"]
 
@@ -164,6 +164,8 @@ class _Files:
     def write_file(self, path: str, content: str, mode: Literal["create", "overwrite", "append"] = "create") -> str:
         """Write a text file. New files are UTF-8. A file keeps its byte order mark, and CR LF as its line ends.
 
+        No other encoding is kept: a file in one becomes UTF-8 when it is overwritten, and the result says so.
+
         Args:
             path: Path of the file, from the root folder. Folders that are missing are made.
             content: The text to write.
@@ -181,7 +183,9 @@ class _Files:
                     folder.append(name, data)
                 else:
                     folder.put(name, data, replace=mode == "overwrite")
-        return f"[{visible(path)}: {count(len(data), 'byte')} {'added' if mode == 'append' else 'written'}]"
+        lost = encoding_lost(before) if mode == "overwrite" else ""
+        done = "added" if mode == "append" else f"written as UTF-8; {lost}" if lost else "written"
+        return f"[{visible(path)}: {count(len(data), 'byte')} {done}]"
 
     def _budget(self) -> Budget:
         return Budget(self.seconds, self.max_entries)

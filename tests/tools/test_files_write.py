@@ -127,6 +127,26 @@ def test_an_unknown_encoding_is_neither_mixed_nor_destroyed(tools: ToolRegistry,
     assert (root / "f").read_text(encoding="utf-8") == "né"
 
 
+@pytest.mark.parametrize(
+    ("before", "note"),
+    [
+        ("café\n".encode("latin-1"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("漢字".encode("shift_jis"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("привет".encode("cp1251"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("hi\n".encode("utf-16-le"), "before, it was binary, or UTF-16 without a byte order mark"),
+        ("hi\n".encode("utf-16-be"), "before, it was binary, or UTF-16 without a byte order mark"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "before, it was binary, or UTF-16 without a byte order mark"),
+        (b"", ""),
+        (b"x" + ("é" * 15).encode(), ""),  # of which 20 bytes are read, and one more
+    ],
+)
+def test_an_encoding_that_is_not_kept_is_told(root: Path, before: bytes, note: str) -> None:
+    write = file_tools(root, write=True, max_bytes=20)["write_file"]
+    (root / "f").write_bytes(before)
+    assert write("f", "é\n", "overwrite") == (f"[f: 3 bytes written as UTF-8; {note}]" if note else "[f: 3 bytes written]")
+    assert (root / "f").read_bytes() == "é\n".encode()
+
+
 def test_sizes_are_bounded_when_writing(root: Path) -> None:
     tools = file_tools(root, write=True, max_bytes=20, max_total_bytes=70)
     with pytest.raises(ModelRetry, match="would have 21 bytes; files of up to 20 bytes are written"):
