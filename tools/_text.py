@@ -58,6 +58,8 @@ def clip(text: str, limit: int, *, around: int = 0) -> str:
 def visible(name: str) -> str:
     """The name with control characters, bidirectional overrides and other invisible characters as escapes.
 
+    Bytes that are not UTF-8 become U+FFFD.
+
     A name on disk may contain a line break and imitate the lines around it; escaped, it stays one name on one line.
     """
     if name.isascii() and name.isprintable():
@@ -70,6 +72,8 @@ def _is_invisible(char: str) -> bool:
 
 
 def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a name that is not UTF-8
+        return "\ufffd"
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
