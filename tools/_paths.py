@@ -191,7 +191,9 @@ class Root:
 
     @classmethod
     def of(cls, folder: str | os.PathLike[str], *, hidden: bool = False, mode: int = 0o600) -> Root:
-        """The root at that folder; raises ValueError when there is none."""
+        """The root at that folder; raises ValueError when there is none, or the mode is not one of a file."""
+        if not isinstance(mode, int) or not 0 <= mode <= 0o777:
+            raise ValueError(f"file_mode is {mode!r}; give a number from 0 to 0o777, such as 0o600")
         path = Path(os.path.realpath(Path(folder).expanduser()))
         if not path.is_dir():
             raise ValueError(f"the root {os.fspath(folder)!r} is not an existing folder; create it or name another one")

@@ -53,7 +53,7 @@ def file_tools(
     limits of one walk through folders; grep reads at most ten times `max_bytes` in all. `max_total_bytes`: a write that
     would make everything under the root larger than this is refused; None sets no limit.
 
-    Raises ValueError when the root is not a folder.
+    Raises ValueError when the root is not a folder, or `file_mode` is not between 0 and 0o777.
     """
     served = Root.of(root, hidden=hidden, mode=file_mode)
     files = _Files(served, max_bytes, max_chars, max_results, max_entries, max_total_bytes, seconds)

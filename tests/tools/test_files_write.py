@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,12 @@ def test_what_is_made_is_for_this_user_alone_unless_said_otherwise(tools: ToolRe
     shared("shared/f", "x")
     shared("shared/g", "x", "append")
     assert [stat.S_IMODE((root / name).stat().st_mode) for name in ("shared", "shared/f", "shared/g")] == [0o755, 0o644, 0o644]
+
+
+@pytest.mark.parametrize("mode", ["600", -1, 0o1000, 0o4755, 600, 6.0, None])
+def test_what_is_no_mode_is_refused_when_the_tools_are_made(root: Path, mode: Any) -> None:
+    with pytest.raises(ValueError, match=r"file_mode is .*; give a number from 0 to 0o777, such as 0o600"):
+        file_tools(root, write=True, file_mode=mode)
 
 
 def test_appending_loses_nothing_of_what_others_append(tools: ToolRegistry, root: Path) -> None:
