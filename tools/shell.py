@@ -88,30 +88,30 @@ def shell(
     if not all(prefixes) or not folder.is_dir():
         raise ValueError(f"shell: an empty entry in allow={list(allow)!r}, or cwd={os.fspath(cwd)!r} is no folder")
     numbers = {"max_file_bytes": max_file_bytes, "max_memory_bytes": max_memory_bytes, "max_processes": max_processes}
-    _check_numbers(timeout, max_output, **numbers)
-    _check_env(env or {})
-    limits = {
-        "RLIMIT_CPU": int(timeout) + 1,
-        "RLIMIT_FSIZE": max_file_bytes,
-        "RLIMIT_DATA": max_memory_bytes,
-        "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
-        "RLIMIT_NPROC": max_processes,
-    }
-    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(env or {}), **(env or {})})
+    limits = _limits(timeout, max_output, **numbers)
+    runner = _Runner(prefixes, folder, timeout, max_output, limits, _environment(env or {}))
     description = f"{_DESCRIPTION} Allowed: {', '.join(' '.join(prefix) for prefix in prefixes)}."
     labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
     made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
     return made
 
 
-def _check_numbers(timeout: object, max_output: object, **limits: object) -> None:
-    """Raise ValueError for a number that would fail at the first call."""
+def _limits(timeout: float, max_output: int, **given: int | None) -> dict[str, int | None]:
+    """The limits of each process. Raises ValueError for a number that would fail at the first call."""
     if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
         raise ValueError(f"shell: timeout is {timeout!r}; give seconds: a finite number above 0")
-    given = {"max_output": max_output, **{name: limit for name, limit in limits.items() if limit is not None}}
-    for name, number in given.items():
-        if not isinstance(number, int) or number < 0:
+    for name, number in {"max_output": max_output, **given}.items():
+        is_off = number is None and name in given
+        if not is_off and (not isinstance(number, int) or number < 0):
             raise ValueError(f"shell: {name} is {number!r}; give a whole number from 0")
+    memory = given["max_memory_bytes"]
+    return {
+        "RLIMIT_CPU": int(timeout) + 1,
+        "RLIMIT_FSIZE": given["max_file_bytes"],
+        "RLIMIT_DATA": memory,
+        "RLIMIT_AS": memory and _RESERVED * memory,
+        "RLIMIT_NPROC": given["max_processes"],
+    }
 
 
 def _check_env(env: Mapping[str, str]) -> None:
@@ -130,11 +130,12 @@ def _can_be_passed(text: str) -> bool:
 
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a program gets unless the `given` ones say otherwise."""
+    """The variables that a program gets: the `given` ones, and others unless these say otherwise."""
+    _check_env(given)
     windows = ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" else ()
     defaults = {"PATH": os.defpath, "LANG": "C.UTF-8"}
     passed_on = {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
-    return {**passed_on, **_NO_SETTINGS} if "HOME" in given else passed_on
+    return {**passed_on, **(_NO_SETTINGS if "HOME" in given else {}), **given}
 
 
 _NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONNOUSERSITE": "1"}
