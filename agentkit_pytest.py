@@ -35,7 +35,7 @@ def pytest_load_initial_conftests(
     """
     yield
     if _OPTION in args and not _is_registered(parser):
-        args.remove(_OPTION)
+        args[:] = [arg for arg in args if arg != _OPTION]  # it may be in `addopts` and on the command line
         setattr(early_config.option, _RECORD, True)
 
 

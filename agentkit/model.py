@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -60,7 +60,7 @@ class ModelSettings:
     top_p: float | None = None
     """Above 0, up to 1."""
     stop: str | Sequence[str] | None = None
-    """A text, or up to 16 texts, at which the answer ends."""
+    """A text, or a list or tuple of up to 16 texts, at which the answer ends."""
     response_format: Literal["text", "json_object"] | Mapping[str, Any] | None = None
     """"json_object": the answer is one JSON object. The word json is added to the prompt if it is missing. The form of the API
     is accepted too: {"type": "json_object"}."""
@@ -88,8 +88,8 @@ class ModelSettings:
             raise SettingsError(f"user_id is {self.user_id!r}; allowed: 1 to 512 of A-Z a-z 0-9 _ -")
         if self.stop is not None:
             if not isinstance(self.stop, str):
-                if not isinstance(self.stop, Iterable):
-                    raise SettingsError(f"stop is {self.stop!r}; allowed: a text, or 1 to 16 texts")
+                if not isinstance(self.stop, list | tuple):  # a set has no order, and a mapping would lose its values
+                    raise SettingsError(f"stop is {self.stop!r}; allowed: a text, or a list of 1 to 16 texts")
                 object.__setattr__(self, "stop", tuple(self.stop))
             _check_stop((self.stop,) if isinstance(self.stop, str) else self.stop)
         _check_extra(self.extra_body)

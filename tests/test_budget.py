@@ -446,6 +446,25 @@ def test_sub_agents_go_together_as_far_as_there_is_room(
     assert result.stop_reason == ("answer" if asked == number else f"limit:{'cost' if limits.cost else 'output_tokens'}")
 
 
+class GettingCheaper(Slow):
+    """A slow model whose first call costs 0.02, each later one 0.01."""
+
+    async def reply(self, request: Any, on_delta: Any = None) -> ModelReply:
+        cost = 0.01 if self.asked else 0.02
+        return replace(await super().reply(request, on_delta), cost=cost)
+
+
+def test_room_is_kept_for_the_most_expensive_call_so_far() -> None:
+    """Without a price. The 0.055 that are left have room for two calls of 0.02 together, and for three of 0.01."""
+    model = GettingCheaper(priced("found", tokens=0))
+    inner = Agent(model).as_tool("inner", "Ask.")
+    calls = [priced(asking("inner", n), cost=0.0) for n in range(2)]
+    three = priced(Assistant(tool_calls=tuple(asking("inner", n) for n in range(2, 5))), cost=0.0)
+    agent = Agent(ScriptedModel([*calls, three, priced("Done.", cost=0.0)]), tools=[inner], limits=Limits(cost=0.085))
+    assert agent.run_sync("go").stop_reason == "answer"
+    assert (model.asked, model.max_in_flight) == (5, 2)
+
+
 def test_runs_of_several_threads_share_the_limit() -> None:
     model = Slow(priced("found"))
     inner = Agent(model)

@@ -513,3 +513,26 @@ def test_words_before_an_object_are_its_key_where_any_key_may_be_given() -> None
     with pytest.raises(ToolArgumentsInvalid):
         tool(any_key).parse('city: {"a": 1}')
     assert tool(any_key).parse('Here it is: {"a": 1}').values == {"a": 1}
+
+
+def test_words_before_an_object_may_be_a_key_of_several_words() -> None:
+    def take(tool_input: dict[str, Any] | None = None, s: str = "") -> None: ...
+
+    made = tool(take)
+    for words in ("tool input:", "The tool-input:", "Tool_Input:", "Here is the tool input:\n"):
+        with pytest.raises(ToolArgumentsInvalid):
+            made.parse(f'{words} {{"s": "x"}}')
+    assert made.parse('Here are the arguments: {"s": "x"}').values["s"] == "x"
+
+
+@pytest.mark.parametrize("name", ["fs.read", "look up", "2nd", "read-all"])
+def test_words_before_an_object_may_name_the_tool_as_it_is_or_as_servers_know_it(name: str) -> None:
+    def take(path: str) -> None: ...
+
+    made = tool(take, name=name)
+    for said in (name, made.schema()["function"]["name"]):
+        assert made.parse(f'Calling `{said}` with: {{"path": "a"}}').values == {"path": "a"}
+        assert made.parse(f'Here are the arguments for {said}:\n{{"path": "a"}}').values == {"path": "a"}
+    for other in ("write", f"{name}_x", f"x.{name}", f"not {name}"):
+        with pytest.raises(ToolArgumentsInvalid):
+            made.parse(f'Calling {other} with: {{"path": "a"}}')

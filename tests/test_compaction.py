@@ -34,6 +34,7 @@ from agentkit import (
     System,
     TextDelta,
     ToolCall,
+    ToolRegistry,
     ToolResult,
     Usage,
     User,
@@ -43,6 +44,7 @@ from agentkit.history import DropToolResults
 from agentkit.middleware import Middleware, NextModelCall
 from agentkit.middleware.cache_report import CacheReport
 from agentkit.middleware.compaction import ShortenOnOverflow, SpillOutputs, Summarise
+from agentkit.names import wire_name
 from agentkit.testing import call
 from tests.kit import How, Simulate
 
@@ -394,6 +396,49 @@ def test_a_large_output_goes_to_a_file_that_the_model_can_read(how: How, tmp_pat
     )
     assert rest == "7" * 900 + "\n[characters 100 to 1,000 of 1,000]"
     assert (tmp_path / "out" / f"r_1-{HASH}-0.txt").read_text(encoding="utf-8") == "7" * 1000
+
+
+@pytest.mark.parametrize(
+    ("rename", "name"),
+    [
+        (lambda reader: ToolRegistry([reader]).prefix("files_"), "files_read_output"),
+        (lambda reader: ToolRegistry([reader]).prefix("files."), "files.read_output"),
+        (lambda reader: [tool(reader, name="more", description="Read on.")], "more"),
+    ],
+    ids=["prefix", "a name that is not sent as it is", "name"],
+)
+def test_the_tool_that_reads_on_may_have_another_name(how: How, tmp_path: Path, rename: Any, name: str) -> None:
+    spill = SpillOutputs(tmp_path, max_chars=100, head=20)
+
+    def read(request: ModelRequest) -> Any:
+        last = told(request.messages)
+        if len(last) == 2:
+            return "Done."
+        return [call(name, name=f"r_1-{HASH}-0.txt", length=100) if last else call("fetch", n=7)]
+
+    result = how(Agent(ScriptedModel(read), tools=[fetch, rename(spill.tool)], middleware=[spill]), "go", run_id="r/1")
+    head, part = told(result.messages)
+    assert head.endswith(f"read on with {wire_name(name)}(name='r_1-{HASH}-0.txt', start=20)]")
+    assert part == "7" * 100 + "\n[characters 0 to 100 of 1,000]"
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_a_tool_that_is_not_offered_is_not_named(how: How, tmp_path: Path) -> None:
+    @tool(name="read_output")
+    async def other() -> str:
+        """Read something else."""
+        return "x" * 1000
+
+    spill = SpillOutputs(tmp_path, max_chars=900, head=1)
+    model = ScriptedModel([[call("fetch", n=7), call("read_output")], "Done."])
+    result = how(Agent(model, tools=[fetch, other], middleware=[spill]), "go", run_id="r/1")
+    note = f"\n[... 1 of 1,000 characters; the whole is in r_1-{HASH}"
+    assert told(result.messages) == [f"7{note}-0.txt]", f"x{note}-1.txt]"]
+
+
+def test_the_tool_promises_no_length_that_another_bound_cuts(tmp_path: Path) -> None:
+    text = str(SpillOutputs(tmp_path, max_chars=100, head=20).tool.schema())
+    assert "its last line says which" in text and "20,000" not in text
 
 
 def test_a_folder_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:

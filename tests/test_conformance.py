@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import AgentError, Assistant, ChatModel
+from agentkit import AgentError, Assistant, ChatModel, ToolCall
 from agentkit.models.endpoint_check import CHECKS, Report, check_endpoint, estimate
 from agentkit.models.profiles import DEEPSEEK, GENERIC, Profile
 from agentkit.testing import DeepSeekSimulator, Failure, Raw, Reply, call
@@ -91,6 +91,7 @@ def only(kind: str, reply: Any) -> Any:
 
 AS_TEXT = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 A_CALL = call("get_weather", city="Paris")
+CUT_CALL = ToolCall("", "get_weather", '{"city": "Ro')
 AT_ONE_INDEX = Reply([A_CALL, call("get_weather", city="Rome")], calls="index_zero")
 NO_OPTIONS = only('"stream_options"', Failure(400, "unknown field stream_options"))
 NINE = only("call_00_a", Failure(400, "Tool call id was call_00_a but must be a-z"))
@@ -107,7 +108,16 @@ NINE = only("call_00_a", Failure(400, "Tool call id was call_00_a but must be a-
         (only('"required"}', "Hello."), "tool_choice required", "broken", "not enforced", ""),
         (only('"tool_choice": "none"', A_CALL), "tool_choice none", "broken", "a call came", ""),
         (only("json_object", "Sure: Paris"), "JSON mode", "broken", "Sure", ""),
-        (only("Count", Reply("one two", "stop")), "max_tokens", "broken", "a cut answer passes for a whole one", ""),
+        (
+            only("Count", Reply("one two three four five six seven eight", "stop")),
+            "max_tokens",
+            "broken",
+            "a cut answer passes",
+            "",
+        ),
+        (only("Count", Reply("one two", "stop")), "max_tokens", "unknown", "after 2 tokens, before the limit of 8", ""),
+        (only("json_object", Reply('{"city": "Par', "length")), "JSON mode", "unknown", "the answer was cut", ""),
+        (only("Rome", Reply([A_CALL, CUT_CALL], "length")), "parallel calls", "unknown", "the answer was cut", ""),
     ],
 )
 def test_a_fault_is_found(answer: Any, check: str, verdict: str, says: str, settings: str) -> None:
@@ -130,7 +140,7 @@ def test_the_command_prints_cost_before_and_after_and_the_profile() -> None:
         result = cli("check-endpoint", "--base-url", sim.base_url, "--model", "deepseek-v4-flash")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 25 requests")
+    assert lines[0].endswith("profile deepseek") and lines[1].startswith("at most 26 requests")
     assert "✓ tools" in result.stdout and "– JSON schema" in result.stdout
     assert lines[-1] == "the profile deepseek fits"
 
@@ -141,7 +151,7 @@ def test_the_command_as_json_and_as_a_dry_run() -> None:
         assert (found["profile"], found["settings"], len(found["findings"])) == ("deepseek", {}, len(CHECKS))
         sent = len(sim.requests)
         dry = cli("check-endpoint", "--dry-run", "--base-url", sim.base_url)
-        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 25 requests" in dry.stdout
+        assert (dry.exit_code, len(sim.requests)) == (0, sent) and "at most 26 requests" in dry.stdout
 
 
 def test_the_command_fails_where_something_is_broken_and_names_the_settings() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from agentkit import AgentError, ChatModel
-from agentkit.messages import User
+from agentkit.messages import Assistant, ToolCall, User
 from agentkit.model import ModelRequest, ModelSettings, ToolSpec
 from agentkit.models import wire
 from agentkit.models.endpoint_check import CHECKS, Finding, Report, check_endpoint
 from agentkit.models.endpoint_check.asking import Server, TemporaryFailure
 from agentkit.models.profiles import DEEPSEEK, GENERIC, PROFILES, Profile, profile_named
-from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest, call
+from agentkit.testing import Cut, DeepSeekSimulator, Failure, Late, Raw, Reply, SimRequest, call
 from tests.cli.helpers import cli
 from tests.test_conformance import good, only, verdicts
 
@@ -148,6 +148,61 @@ def test_a_server_that_is_slow_says_nothing_of_what_it_can() -> None:
         asyncio.run(main(sim.base_url))
 
 
+def once(broken: Callable[[Any], Any]) -> Callable[[SimRequest], Any]:
+    """As `good`, but the reply to the first sending of each request is `broken`."""
+    seen: set[bytes] = set()
+
+    def answer(request: SimRequest) -> Any:
+        is_first = request.raw not in seen
+        seen.add(request.raw)
+        return broken(good(request)) if is_first else good(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_reply_that_is_cut_once_is_no_finding(after: int, clean: bool) -> None:
+    """Wherever it is cut, by a connection that breaks or by one that ends as if the reply were whole."""
+    quiet = checked(Around(simulator()), profile=DEEPSEEK)
+    with simulator(once(lambda reply: Cut(reply, after, clean=clean))) as sim:
+        report = asyncio.run(check_endpoint(ChatModel("some-model", base_url=sim.base_url, profile=DEEPSEEK)))
+    assert verdicts(report) == verdicts(quiet) and report.settings == quiet.settings
+    assert report.sent_again or after > 5
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", b'{"choices": [{"mess', b'data: {"choices": [{"index": 0, "delta": {"content": "He"}}]}\n\n']
+)
+def test_a_reply_that_is_always_cut_is_broken_and_not_whole(cut: bytes) -> None:
+    sim = simulator(only('"stream": true', Raw(cut)))
+    report = checked(Around(sim), profile=DEEPSEEK)
+    assert [f.check for f in report.findings if "not whole, twice" in f.detail] == [
+        "streams", "calls in parallel", "streams arguments"
+    ]  # fmt: skip
+    assert report.sent_again == 3 and "came whole" not in str(report.findings)
+    first = checked(Around(simulator(lambda _request: Raw(cut))), profile=DEEPSEEK).findings
+    assert [(f.check, f.verdict) for f in first] == [("answers", "broken")]
+
+
+ONE_CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+ONE_OBJECT = b'\xef\xbb\xbf{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "says"),
+    [
+        (ONE_CHUNK, "broken", "1 chunks, no usage, and no [DONE]"),
+        (ONE_CHUNK + b"data: [DONE]\n\n", "broken", "1 chunks, no usage"),
+        (b"data: waiting\n\n" + ONE_CHUNK + b'data: "[done]"\n\n', "broken", "1 chunks, no usage"),
+        (ONE_OBJECT, "no", "came whole"),
+    ],
+)
+def test_only_one_json_object_is_a_reply_that_came_whole(body: bytes, verdict: str, says: str) -> None:
+    finding = found(checked(Around(simulator(only('"stream": true', Raw(body)))), profile=DEEPSEEK), "streaming")
+    assert (finding.verdict, says in finding.detail) == (verdict, True), finding
+
+
 # --- marks --------------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +217,12 @@ def models(owner: str) -> dict[str, Any]:
         ({}, models("llamacpp"), "llama.cpp", "owned_by: llamacpp"),
         ({}, {"/props": {"default_generation_settings": {}}}, "llama.cpp", "GET /props"),
         ({"Server": "uvicorn"}, models("vllm"), "vllm", "owned_by: vllm"),
-        ({"Server": "uvicorn"}, {"/version": {"version": "0.11.0"}}, "vllm", "GET /version"),
+        ({"Server": "uvicorn"}, {"/version": {"version": "0.11.0"}}, "generic", ""),
+        ({}, {**models("local"), "/version": {"version": "v2.20"}}, "generic", ""),
+        ({}, {**models("vllm"), "/version": {"version": "0.11.0"}}, "vllm", "owned_by: vllm"),
+        ({}, {"/version": {"version": "1"}, "/props": {"default_generation_settings": {}}}, "llama.cpp", "GET /props"),
+        ({}, {"/version": {"version": "1"}, "/get_server_info": {"tokenizer_path": "x"}}, "sglang", "GET /get_server_info"),
+        ({}, {"/version": {"version": "1"}, "/api/version": {"version": "0.12"}}, "ollama", "GET /api/version"),
         ({"Server": "uvicorn"}, models("sglang"), "sglang", "owned_by: sglang"),
         ({}, {"/get_server_info": {"tokenizer_path": "x"}}, "sglang", "GET /get_server_info"),
         ({}, models("library"), "ollama", "owned_by: library"),
@@ -326,3 +386,50 @@ def test_a_json_schema_that_is_accepted_may_not_be_enforced(text: str, verdict: 
     finding = found(checked(Around(sim), profile=GENERIC), "JSON schema")
     assert finding.verdict == verdict
     assert finding.detail.startswith("enforced" if verdict == "yes" else "accepted, but not enforced")
+
+
+# --- answers that are cut -----------------------------------------------------------------------------------------------
+
+THOUGHT = "I think of it. " * 200
+
+
+class AlwaysThinking(NoRules):
+    """A server whose model thinks in whatever mode, also where a choice is forced, and is cut while it does."""
+
+    def respond(self, method: str, path: str, headers: Any, body: bytes) -> Any:
+        given = {**json.loads(body or b"{}"), "thinking": {"type": "enabled"}}
+        if given.get("tool_choice") not in (None, "none"):
+            given["tool_choice"] = "auto"
+        given["messages"] = [
+            {"reasoning_content": "", **m} if m["role"] == "assistant" else m for m in given.get("messages", ())
+        ]
+        return super().respond(method, path, headers, json.dumps(given).encode())
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_an_answer_that_is_cut_while_the_model_thinks_says_nothing(reason: str) -> None:
+    cut = Reply(Assistant("", THOUGHT), reason)
+    report = checked(Around(AlwaysThinking(lambda _request: cut, models={"some-model": "some-model"})), profile=GENERIC)
+    checks = ["answers", "tool_choice required", "tool_choice by name", "tool_choice none", "JSON mode", "JSON schema"]
+    findings = [found(report, check) for check in checks]
+    assert [(finding.verdict, finding.detail) for finding in findings] == [("unknown", "the answer was cut")] * len(checks)
+    assert found(report, "strict functions").verdict == "unknown"
+    broken = [finding.check for finding in report.findings if finding.verdict == "broken"]
+    assert broken == ([] if reason == "length" else ["max_tokens"])
+    assert not {"strict", "forced_choice"} & report.settings.keys()
+
+
+@pytest.mark.parametrize("cut", ["strict", "plain"])
+def test_a_cut_call_is_no_proof_of_what_is_enforced(cut: str) -> None:
+    half = Reply(ToolCall("", "get_weather", '{"city": "Paris", "un'), "length")
+    answers = (half, KELVIN, KELVIN) if cut == "strict" else (CELSIUS, half, CELSIUS)
+    sim = NoRules(lambda request: "", models={"some-model": "some-model"})
+
+    def answer(request: SimRequest) -> Any:
+        for function, strict in zip(request.tools, sim.strict, strict=True):
+            function["strict"] = strict
+        return strictly(*answers)(request)
+
+    sim._answer_to = answer
+    finding = found(checked(Around(sim), profile=GENERIC), "strict functions")
+    assert (finding.verdict, finding.settings) == ("unknown", {}), finding

@@ -79,9 +79,17 @@ def test_effort_without_thinking_is_refused() -> None:
         ModelSettings(thinking=False, reasoning_effort="high")
 
 
-def test_stop_texts_are_kept_as_a_tuple_even_from_an_iterator() -> None:
-    texts: Any = iter(["a", "b"])
-    assert ModelSettings(stop=texts).stop == ("a", "b")
+@pytest.mark.parametrize("texts", [["b", "a"], ("b", "a")])
+def test_stop_texts_are_kept_as_a_tuple(texts: Any) -> None:
+    assert ModelSettings(stop=texts).stop == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    "texts", [{"a": 1}, {"a", "b"}, frozenset("ab"), {"a": 1}.keys(), iter(["a"]), b"a"], ids=lambda texts: type(texts).__name__
+)
+def test_stop_texts_without_an_order_of_their_own_are_refused(texts: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^stop is .*; allowed: a text, or a list of 1 to 16 texts"):
+        ModelSettings(stop=texts)
 
 
 def test_a_model_is_whatever_has_reply() -> None:
@@ -102,4 +110,4 @@ def test_settings_may_be_written_as_the_pages_of_the_api_have_them() -> None:
     assert ModelSettings(response_format={"type": "text"}) == ModelSettings(response_format="text")
     assert ModelSettings(thinking={"type": "enabled"}) == ModelSettings(thinking=True)  # type: ignore[arg-type]
     assert ModelSettings(thinking={"type": "disabled"}) == ModelSettings(thinking=False)  # type: ignore[arg-type]
-    assert ModelSettings(stop=(text for text in ("a", "b"))) == ModelSettings(stop=("a", "b"))  # type: ignore[arg-type]
+    assert ModelSettings(stop=["a", "b"]) == ModelSettings(stop=("a", "b"))

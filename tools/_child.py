@@ -111,7 +111,7 @@ def set_limits(**limits: int | None) -> None:
     except ImportError:  # Windows
         return
     for name, value in limits.items():
-        with suppress(AttributeError, ValueError, OSError):
+        with suppress(AttributeError, ValueError, OSError, OverflowError):  # a value too large for the system sets no limit
             kind = getattr(resource, name)
             hard = resource.getrlimit(kind)[1]
             if value is not None:

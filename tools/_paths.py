@@ -36,6 +36,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BIN
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
 _WINDOWS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)\s*(\..*)?|.*[. ]|.*[:<>\"|?*].*")
+_NOT_FROM_ROOT = "is not a path from the root folder; write it as 'docs/a.txt'"
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "folder"), (stat.S_ISLNK, "link"), (stat.S_ISFIFO, "named pipe"),
           (stat.S_ISSOCK, "socket"))  # fmt: skip
 
@@ -55,8 +56,8 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Its path as the model sees it: control characters are escaped, bytes that are not UTF-8 become U+FFFD."""
-        return visible("/".join(self.parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        """Its path as the model sees it."""
+        return visible("/".join(self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,9 @@ class Root:
 
     @classmethod
     def of(cls, folder: str | os.PathLike[str], *, hidden: bool = False, mode: int = 0o600) -> Root:
-        """The root at that folder; raises ValueError when there is none."""
+        """The root at that folder; raises ValueError when there is none, or the mode is not a file mode."""
+        if not isinstance(mode, int) or not 0 <= mode <= 0o777:
+            raise ValueError(f"file_mode is {mode!r}; give a number from 0 to 0o777, such as 0o600")
         path = Path(os.path.realpath(Path(folder).expanduser()))
         if not path.is_dir():
             raise ValueError(f"the root {os.fspath(folder)!r} is not an existing folder; create it or name another one")
@@ -199,9 +202,27 @@ class Root:
     def resolve(self, given: str) -> Parts:
         """Where the path leads, links resolved, as names below the root; () is the root itself.
 
-        The path may not exist. Raises ModelRetry when it is malformed, leads out of the root or is hidden.
+        The path may not exist. A name may be given as it is shown. Raises ModelRetry when the path is malformed, leads out of
+        the root or is hidden.
         """
-        lexical = self._split(given)
+        names: Parts = ()
+        for name in self._split(given):
+            names += (self._on_disk(given, names, name) if "\\" in name or "\ufffd" in name else name,)
+        return self._inside(given, names)
+
+    def _on_disk(self, given: str, folder: Parts, name: str) -> str:
+        """The only name in the folder that is shown in this form; if none is, the name itself, if a new file may have it."""
+        found: list[str] = []
+        with suppress(OSError), self.enter(self._inside(given, folder)) as opened:
+            names = [entry for entry, _ in opened.scan() if self.hidden or not entry.startswith(".")]
+            found = [entry for entry in names if visible(entry) == name]
+        if len(found) > 1:
+            raise ModelRetry(f"{given!r} may be any of {len(found)} files, whose names look alike; it cannot be opened")
+        if not found and "\\" in name:
+            raise ModelRetry(f"the path {given[:200]!r} {_NOT_FROM_ROOT}")
+        return found[0] if found else name
+
+    def _inside(self, given: str, lexical: Parts) -> Parts:
         self._check_hidden(given, lexical)
         try:
             real = Path(os.path.realpath(self.path.joinpath(*lexical)))
@@ -279,12 +300,12 @@ def _malformed(given: str) -> str:
         return "is empty; '.' is the root folder"
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) < 0xE000 for char in given):
         return "contains a control character"
-    if "\\" in given or re.match(r"[A-Za-z]:(/|$)", given) or re.match(r"~\w*(/|$)", given):
-        return "is not a path from the root folder; write it as 'docs/a.txt'"
+    if (os.name == "nt" and "\\" in given) or re.match(r"[A-Za-z]:(/|$)", given) or re.match(r"~\w*(/|$)", given):
+        return _NOT_FROM_ROOT
     names = given.split("/")
     if ".." in names:
         return "contains '..'; write the path from the root folder without it"
-    if len(given.encode()) > 4000 or any(len(name.encode()) > 255 for name in names):
+    if len(given.encode()) > 4000 or any(len(name.encode()) > 255 for name in names if "\\" not in name):
         return "is too long"
     if os.name == "nt" and any(_WINDOWS_NAMES.fullmatch(name) for name in names if name not in ("", ".")):
         return "contains a name that Windows reserves"

@@ -24,7 +24,7 @@ from typing import Any
 
 from ._child import set_limits
 
-__all__ = ["main"]
+__all__ = ["main", "remove_folder"]
 
 _DEATH_SIGNAL, _DROP_CAPABILITY, _SUBREAPER, _NO_NEW_PRIVILEGES = 1, 24, 36, 38  # prctl(2)
 _CAPABILITIES = (16, 17, 19, 21, 27, 38, 39)
@@ -41,10 +41,11 @@ def main() -> None:
     kernel = _kernel()
     if kernel:
         kernel.prctl(_SUBREAPER, 1, 0, 0, 0)
-    home = _make_home(job)
-    code = _run(job, kernel)
-    if home:
-        _remove(home)
+    try:
+        code = _run(job, kernel)
+    finally:
+        if job["home"]:
+            remove_folder(job["home"])
     if code < 0:
         set_limits(RLIMIT_CORE=0)
         with suppress(OSError):  # SIGKILL has no handler
@@ -58,9 +59,11 @@ def _run(job: dict[str, Any], kernel: Any) -> int:
     if os.name == "posix":
         posix = {"start_new_session": True, "umask": 0o077, "preexec_fn": _restriction(job, kernel)}
     try:
+        if job["home"]:
+            Path(job["home"]).mkdir(0o700)
         program = subprocess.Popen(job["words"], stdin=subprocess.DEVNULL, cwd=job["cwd"], env=job["env"], **posix)
-    except OSError as error:
-        os.write(1, f"the program cannot be run: {error.strerror}\n".encode())
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        os.write(1, f"the program cannot be run: {getattr(error, 'strerror', None) or type(error).__name__}\n".encode())
         return _CANNOT_RUN
     threading.Thread(target=_end_with_input, args=(program,), daemon=True).start()
     if os.name != "posix":
@@ -114,23 +117,31 @@ def _children() -> Iterator[int]:
                 yield int(folder.name)
 
 
-def _make_home(job: dict[str, Any]) -> Path | None:
-    """Give the program an empty home that only this user can enter, unless it has one. Returns what is to be removed."""
-    if "HOME" in job["env"]:
-        return None
-    home = Path(job["temp"], f"agentkit-home-{os.urandom(8).hex()}")
-    home.mkdir(0o700)
-    job["env"]["HOME"] = str(home)
-    return home
-
-
-def _remove(folder: Path) -> None:
-    try:
+def remove_folder(path: str) -> None:
+    """Remove the folder and its content, including read-only folders, or the file or link that the program put in its place."""
+    folder = Path(path)
+    with suppress(OSError):
         folder.rmdir()
-    except OSError:  # the program has left something there
-        import shutil
+        return
+    import shutil
 
+    with suppress(OSError):
+        folder.unlink()  # the program has made it a file or a link
+    with suppress(RecursionError):  # about a thousand nested folders are left
         shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _make_writable(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_writable(folder: Path) -> None:
+    """Let this user change the folder and all folders in it. Links are not followed."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+        with os.scandir(folder) as entries:
+            inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in inner:
+            _make_writable(Path(path))
 
 
 def _kernel() -> Any:

@@ -10,7 +10,18 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["clip", "count", "decode", "ends_with_crlf", "line_start", "looks_binary", "mark_of", "nearest", "visible"]
+__all__ = [
+    "clip",
+    "count",
+    "decode",
+    "encoding_lost",
+    "ends_with_crlf",
+    "line_start",
+    "looks_binary",
+    "mark_of",
+    "nearest",
+    "visible",
+]
 
 _TEXT_CODECS = re.compile(
     r"ascii|utf-(8|16|32)([-_](sig|le|be))?|iso8859-\d+|latin-1|cp\d+|koi8-[rut]|mac-\w+|gbk?|gb2312|gb18030|hz|"
@@ -47,6 +58,8 @@ def clip(text: str, limit: int, *, around: int = 0) -> str:
 def visible(name: str) -> str:
     """The name with control characters, bidirectional overrides and other invisible characters as escapes.
 
+    Bytes that are not UTF-8 become U+FFFD.
+
     A name on disk may contain a line break and imitate the lines around it; escaped, it stays one name on one line.
     """
     if name.isascii() and name.isprintable():
@@ -59,6 +72,8 @@ def _is_invisible(char: str) -> bool:
 
 
 def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a name that is not UTF-8
+        return "\ufffd"
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
@@ -70,6 +85,17 @@ def mark_of(data: bytes) -> tuple[bytes, str]:
 def looks_binary(data: bytes) -> bool:
     """Whether these bytes are no text: a NUL byte near the start, and no mark of an encoding that has such bytes."""
     return b"\0" in data[:8192] and mark_of(data)[1] == "utf-8"
+
+
+def encoding_lost(data: bytes) -> str:
+    """Says what encoding is lost if UTF-8 text replaces this data; empty if none is lost."""
+    if looks_binary(data):
+        return "before, it was binary, or UTF-16 without a byte order mark"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(b"" if mark_of(data)[0] else data)  # a cut last character is no error
+    except UnicodeDecodeError:
+        return "before, it was not UTF-8, and its encoding is unknown"
+    return ""
 
 
 def decode(data: bytes, charset: str = "utf-8") -> tuple[str, str]:

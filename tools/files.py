@@ -21,7 +21,7 @@ from agentkit import ModelRetry, ToolRegistry
 from ._child import AT_ONCE
 from ._paths import Parts, Root
 from ._search import Budget, checked_glob, matches, search, walk
-from ._text import clip, count, decode, ends_with_crlf, line_start, looks_binary, mark_of, visible
+from ._text import clip, count, decode, encoding_lost, ends_with_crlf, line_start, looks_binary, mark_of, visible
 
 __all__ = ["file_tools"]
 
@@ -53,7 +53,7 @@ def file_tools(
     limits of one walk through folders; grep reads at most ten times `max_bytes` in all. `max_total_bytes`: a write that
     would make everything under the root larger than this is refused; None sets no limit.
 
-    Raises ValueError when the root is not a folder.
+    Raises ValueError when the root is not a folder, or `file_mode` is not between 0 and 0o777.
     """
     served = Root.of(root, hidden=hidden, mode=file_mode)
     files = _Files(served, max_bytes, max_chars, max_results, max_entries, max_total_bytes, seconds)
@@ -164,6 +164,8 @@ class _Files:
     def write_file(self, path: str, content: str, mode: Literal["create", "overwrite", "append"] = "create") -> str:
         """Write a text file. New files are UTF-8. A file keeps its byte order mark, and CR LF as its line ends.
 
+        No other encoding is kept: an overwritten file becomes UTF-8, and the result says so.
+
         Args:
             path: Path of the file, from the root folder. Folders that are missing are made.
             content: The text to write.
@@ -181,7 +183,9 @@ class _Files:
                     folder.append(name, data)
                 else:
                     folder.put(name, data, replace=mode == "overwrite")
-        return f"[{visible(path)}: {count(len(data), 'byte')} {'added' if mode == 'append' else 'written'}]"
+        lost = encoding_lost(before) if mode == "overwrite" else ""
+        done = "added" if mode == "append" else f"written as UTF-8; {lost}" if lost else "written"
+        return f"[{visible(path)}: {count(len(data), 'byte')} {done}]"
 
     def _budget(self) -> Budget:
         return Budget(self.seconds, self.max_entries)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import shutil
@@ -31,6 +32,7 @@ from typing import Any, cast
 from agentkit import ModelRetry, Tool, tool
 
 from ._child import child_command, child_environment
+from ._supervise import remove_folder
 from ._text import count, decode
 from ._threads import in_thread
 from ._words import split_command
@@ -39,6 +41,8 @@ __all__ = ["shell"]
 
 _RESERVED = 16
 """How much more address space than memory a process may have."""
+_REMOVAL = 30.0
+"""Max seconds that a call waits for the removal of its HOME."""
 
 
 def shell(
@@ -54,47 +58,88 @@ def shell(
 ) -> Tool[[str], Any]:
     """A tool `run_command` that runs one program of `allow`, and returns its exit code and output.
 
-    `allow`: names of programs ("ls") or the words that a command starts with ("git status"). No shell reads the
-    command: pipes, redirections, variables and the like are refused, wildcards are not expanded. The program gets no
-    input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty, private folder for
-    each call, so no settings of a user or of the folder `cwd` are read from it; `env` may name another one.
+    `allow`: names of programs ("ls") or the words that a command starts with ("git status"). A name with a slash
+    ("./run.sh") is a path from `cwd`; whoever can write that file chooses what runs. No shell reads the command: pipes,
+    redirections, variables and the like are refused, wildcards are not expanded.
+
+    The program gets no input, the folder `cwd`, and an environment of PATH, LANG, HOME and `env`. HOME is a new, empty,
+    private folder for each call, so no settings of a user or of the folder `cwd` are read from it. Where `env` names
+    another HOME, git still reads no settings from it and Python no packages, because GIT_CONFIG_GLOBAL and
+    PYTHONNOUSERSITE are set; `env` may set them otherwise.
 
     After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it:
     on Linux all of it, on other POSIX systems what stays in its process group, on Windows nothing but the program.
 
     `max_output`: bytes of output that are shown, half from its start and half from its end. On POSIX systems each process
     may use `timeout` seconds of processor time (rounded up) and write files of `max_file_bytes`, and new files are for
-    this user alone. On Linux each process may have `max_memory_bytes` of memory of its own, and 16 times as much address
-    space, which node, java and go reserve without using it. And this user may have `max_processes` more processes and
-    threads than when the call began. The kernel counts those in other containers, too, and does not count root's. On
-    Linux no program gains privileges: sudo does not work. None switches a limit off.
+    this user alone. On Linux each process may have `max_memory_bytes` of private memory, and 16 times as much address
+    space, which node, java and go reserve without using it. Shared memory (anonymous shared mappings, /dev/shm) does not
+    count as private memory, and the limit is for each process, not for their sum. To bound all memory, use a container.
 
-    Raises ValueError when `allow` has an empty entry, or `cwd` is not a folder. The module says what an allow-list does
-    not protect from.
+    This user may have `max_processes` more processes and threads than when the call began. The kernel counts those in
+    other containers, too, and does not count root's. On Linux no program gains privileges: sudo does not work. None
+    switches a limit off.
+
+    Raises ValueError when `allow` has an empty entry, `cwd` is not a folder, or a limit or `env` cannot be used. The module
+    says what an allow-list does not protect from.
     """
     prefixes = tuple(tuple(shlex.split(entry)) for entry in ([allow] if isinstance(allow, str) else allow))
     folder = Path(os.path.realpath(cwd))
     if not all(prefixes) or not folder.is_dir():
         raise ValueError(f"shell: an empty entry in allow={list(allow)!r}, or cwd={os.fspath(cwd)!r} is no folder")
-    limits = {
-        "RLIMIT_CPU": int(timeout) + 1,
-        "RLIMIT_FSIZE": max_file_bytes,
-        "RLIMIT_DATA": max_memory_bytes,
-        "RLIMIT_AS": max_memory_bytes and _RESERVED * max_memory_bytes,
-        "RLIMIT_NPROC": max_processes,
-    }
-    runner = _Runner(prefixes, folder, timeout, max_output, limits, {**_environment(), **(env or {})})
+    numbers = {"max_file_bytes": max_file_bytes, "max_memory_bytes": max_memory_bytes, "max_processes": max_processes}
+    limits = _limits(timeout, max_output, **numbers)
+    runner = _Runner(prefixes, folder, timeout, max_output, limits, _environment(env or {}))
     description = f"{_DESCRIPTION} Allowed: {', '.join(' '.join(prefix) for prefix in prefixes)}."
     labels: Any = {"destructive": True, "open_world": True, "sensitive": ("command",), "output": "untrusted"}
     made: Tool[[str], Any] = tool(runner.run_command, description=description, **labels)
     return made
 
 
-def _environment() -> dict[str, str]:
-    """What a program gets of this process's environment."""
+def _limits(timeout: float, max_output: int, **given: int | None) -> dict[str, int | None]:
+    """The limits of each process. Raises ValueError for a number with which every call would fail."""
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ValueError(f"shell: timeout is {timeout!r}; give seconds: a finite number above 0")
+    for name, number in {"max_output": max_output, **given}.items():
+        is_off = number is None and name in given
+        if not is_off and (not isinstance(number, int) or number < 0):
+            raise ValueError(f"shell: {name} is {number!r}; give a whole number from 0")
+    memory = given["max_memory_bytes"]
+    return {
+        "RLIMIT_CPU": int(timeout) + 1,
+        "RLIMIT_FSIZE": given["max_file_bytes"],
+        "RLIMIT_DATA": memory,
+        "RLIMIT_AS": memory and _RESERVED * memory,
+        "RLIMIT_NPROC": given["max_processes"],
+    }
+
+
+def _check_env(env: Mapping[str, str]) -> None:
+    """Raise ValueError for a variable that cannot be passed to a program. Its value may be a secret and is not shown."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name or not _can_be_passed(name):
+            raise ValueError(f"shell: env has the name {name!r}; give a text without '=' and NUL")
+        if not isinstance(value, str) or not _can_be_passed(value):
+            raise ValueError(f"shell: env[{name!r}] cannot be passed to a program; give a text without NUL")
+
+
+def _can_be_passed(text: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        return b"\0" not in os.fsencode(text)
+    return False
+
+
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a program gets: the `given` ones, and defaults for the others."""
+    _check_env(given)
     windows = ("SYSTEMROOT", "PATHEXT", "TEMP") if os.name == "nt" else ()
     defaults = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-    return {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
+    passed_on = {name: os.environ.get(name, defaults.get(name, "")) for name in (*defaults, *windows)}
+    return {**passed_on, **(_NO_SETTINGS if "HOME" in given else {}), **given}
+
+
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONNOUSERSITE": "1"}
+"""A HOME that is not empty may hold a .gitconfig or a usercustomize.py, which name programs to run."""
 
 
 _DESCRIPTION = (
@@ -118,7 +163,7 @@ class _Runner:
         Args:
             command: The program and its arguments; quote an argument that has blanks or special characters.
         """
-        job = await in_thread(lambda: self._job(self._checked(command)))
+        home, job = await in_thread(lambda: self._job(self._checked(command)))
         output = _Output(self.max_output)
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: output,
@@ -142,6 +187,8 @@ class _Runner:
                 with suppress(ProcessLookupError):
                     transport.kill()
                 transport.close()
+                if home:
+                    await _remove(home, output.exited)
         status = _status(transport.get_returncode()) if ended else f"killed: still running after {self.timeout:g} seconds"
         return f"[{status}; {count(output.total, 'byte')} of output]\n{output.text()}".rstrip("\n")
 
@@ -151,18 +198,24 @@ class _Runner:
         if not any(tuple(words[: len(prefix)]) == prefix for prefix in self.allow):
             names = ", ".join(" ".join(prefix) for prefix in self.allow)
             raise ModelRetry(f"{command[:200]!r} is not allowed; a command starts with one of: {names or 'nothing'}")
-        program = shutil.which(words[0], path=self.env["PATH"])
+        named = str(self.cwd / words[0]) if Path(words[0]).name != words[0] else words[0]
+        program = shutil.which(named, path=self.env["PATH"])
         if not program or not Path(program).is_absolute():
             raise ModelRetry(f"{words[0]!r} is allowed but not installed here; use another program")
         return [program, *words[1:]]
 
-    def _job(self, words: list[str]) -> bytes:
-        """What the supervisor is told; it goes through a pipe, since others can read a command line."""
+    def _job(self, words: list[str]) -> tuple[str, bytes]:
+        """The HOME folder of the call (empty if `env` names one), and the job for the supervisor.
+
+        The supervisor creates and removes the folder, so that it is removed even if this process is killed. The job goes
+        through a pipe, since other users can read a command line.
+        """
         import tempfile
 
-        temp = "" if "HOME" in self.env else tempfile.gettempdir()
-        job = {"words": words, "cwd": str(self.cwd), "env": {**self.env}, "limits": {**self.limits}, "temp": temp}
-        return json.dumps(job).encode() + b"\n"
+        home = "" if "HOME" in self.env else str(Path(tempfile.gettempdir(), f"agentkit-home-{os.urandom(8).hex()}"))
+        env = {**self.env, "HOME": home} if home else {**self.env}
+        job = {"words": words, "cwd": str(self.cwd), "env": env, "limits": {**self.limits}, "home": home}
+        return home, json.dumps(job).encode() + b"\n"
 
 
 class _Output(asyncio.SubprocessProtocol):
@@ -202,6 +255,13 @@ class _Output(asyncio.SubprocessProtocol):
 def _printable(data: bytes) -> str:
     text, note = decode(data)
     return "\n".join(filter(None, [note, text.replace("\0", "�")]))
+
+
+async def _remove(home: str, exited: asyncio.Future[None]) -> None:
+    """Remove the folder, in case the supervisor was killed before it could."""
+    await _within(1.0, exited)
+    with suppress(TimeoutError):  # the thread continues
+        await asyncio.wait_for(in_thread(lambda: remove_folder(home)), _REMOVAL)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

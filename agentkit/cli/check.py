@@ -66,7 +66,9 @@ def _summary(report: Report, console: Console) -> None:
         Text(f"\n{report.requests} requests, {usage.input_tokens:,} tokens in and {usage.output_tokens:,} out{spent}", "dim")
     )
     if report.sent_again:
-        console.print(Text(f"{report.sent_again} of them a second time, because the connection failed", "dim"))
+        console.print(
+            Text(f"{report.sent_again} of them a second time, because the connection failed or the reply was cut", "dim")
+        )
     if report.mark:
         console.print(Text(f"the server says what it is ({clean(report.mark)}): profile={report.profile.name!r}", "bold"))
     if not report.usage.requests:

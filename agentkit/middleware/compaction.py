@@ -21,8 +21,10 @@ from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from ..history import DropToolResults, History, repaired_history
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
 from ..model import Model, ModelReply, ModelRequest
+from ..names import wire_name
 from ..run.execute import render, shorten
 from ..run.middleware import Middleware, NextModelCall, NextToolCall
+from ..run.run import Scope
 from ..tools.context import RunContext
 from ..tools.tool import AnyTool, tool
 
@@ -170,8 +172,8 @@ class SpillOutputs(Middleware):
     A result of more than `max_chars` characters is written to a file in `folder`, which is created if it is missing. Only the
     current user can access the files, and they are never removed here. A file is named after the run and the call, so the same
     call writes the same file, also after a resume. The tool reads only outputs of its own run: other runs cannot read them, not
-    even the next run of the conversation. If a file cannot be written, the model gets the whole result, and a RuntimeWarning
-    says why.
+    even the next run of the conversation. The tool may have another name (`registry.prefix`), and its results are never written
+    to files. If a file cannot be written, the model gets the whole result, and a RuntimeWarning says why.
     """
 
     changes_requests = False
@@ -189,8 +191,8 @@ class SpillOutputs(Middleware):
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The value or, if it is long, its head and the name of the file with all of it."""
         value = await next(call)
-        text = value if call.name == self.tool.name else render(value)
-        if call.name == self.tool.name or len(text) <= self._max_chars:
+        readers = self._readers(ctx)
+        if call.name in readers or len(text := render(value)) <= self._max_chars:
             return value
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
@@ -198,10 +200,13 @@ class SpillOutputs(Middleware):
         except OSError as error:  # the call has taken effect, so its result must not be lost
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
             return text
-        return (
-            f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
-            f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
-        )
+        how = f", read on with {wire_name(readers[0])}(name={name!r}, start={self._head})" if readers else ""
+        return f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}{how}]"
+
+    def _readers(self, ctx: RunContext[Any]) -> list[str]:
+        """The names under which the run offers the reading tool. A registry may have renamed it."""
+        tools = ctx.scope.run.spec.tools if isinstance(ctx.scope, Scope) else [self.tool]
+        return [offered.name for offered in tools if offered.function == self.tool.function]
 
     def _read(self, ctx: RunContext[Any], name: str, start: int = 0, length: int = 10_000) -> str:
         """Read a part of a large result.
@@ -209,7 +214,7 @@ class SpillOutputs(Middleware):
         Args:
             name: The file that the result names.
             start: The first character, from 0.
-            length: How many characters, at most 20,000.
+            length: How many characters. A call returns a limited number; its last line says which.
         """
         file = self.folder / name
         of_this_run = re.fullmatch(rf"{_prefix(ctx.run_id)}-\d+\.txt", name)

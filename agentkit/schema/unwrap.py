@@ -24,8 +24,15 @@ _SEPARATOR = r"<[｜|]tool[▁_ ]sep[｜|]>"
 _INVOKE = re.compile(rf'<{_BARS}DSML{_BARS}invoke name="([^"<>]{{1,200}})(">\s*)')
 _CALLED = re.compile(rf"(?:function\s*{_SEPARATOR}\s*)?([^\s<>{{}}]{{1,200}})\s*({_SEPARATOR}\s*)?")
 """The tool's name before the object, in the markup of DeepSeek V4 and V3."""
-_PREFACE = re.compile(r"""(?:[^{}\[\]"'`“”‘’<>=|\\]|(?<=\w)['’](?=\w))+""")
-"""Words before an object, without brackets, quotes or signs of code."""
+_NAMING = (
+    "arguments? args? parameters? params? inputs? json object tools? functions? actions? calls? calling invocation"
+    " invoking tool_calls? function_calls? using a an the this these it following follows below for of to with in as and"
+    " here here's now i i'll i'm let let's me sure ok okay alright certainly course"
+    " voilà voici les paramètres hier die argumente aquí los argumentos parámetros"
+).replace(" ", "|")
+"""Words that only announce the arguments of a call."""
+_SPOKEN = re.compile(r"[^\s:：.。,，、!！*#`–—]+")
+_ENDS = (":", "：", ".", "。", "!", "！", "\n")
 _MAX_PREFACE = 2_000
 _ANY_SPACE = re.compile(r"\s+")
 
@@ -49,7 +56,7 @@ def unwrapped(text: str, name: str, keys: Iterable[str] | None, *, words: bool) 
     wrappers: dict[str, Callable[[str], str]] = {
         "thinking text": _without_thought,
         "special tokens": partial(_without_tokens, name=name),
-        "words before the object": partial(_without_words, keys=keys),
+        "words before the object": partial(_without_words, name=name, keys=keys),
         "code fence": _without_fence,
     }
     if not words:
@@ -103,29 +110,28 @@ def _after_name(text: str, at: int, name: str) -> int:
 
 
 @cache
-def _denial() -> re.Pattern[str]:
-    """Words that suggest that the call is not meant, or not this one. Only a few languages are covered."""
+def _preface() -> re.Pattern[str]:
+    """Words before an object that only name the call. "Is" counts only after another word: at the beginning it asks."""
     return re.compile(
-        r"\b(?:not|no|never|without|instead|rather|wrong|unlike|bad|old|earlier|previous\w*|last|example\w*|sample\w*|template\w*"
-        r"|draft\w*|placeholder\w*|invalid\w*|incorrect\w*|mistak\w*|error\w*|fail\w*|reject\w*|refus\w*|denied|cancel\w*|abort\w*"
-        r"|skip\w*|stop\w*|undo\w*|undone|revok\w*|revert\w*|ignor\w*|avoid\w*|if|would|could|might|nicht|kein\w*|statt|pas|sans"
-        r"|sin|нет|не)\b|n['’]t\b|[不别勿没無无]",
-        re.IGNORECASE,
+        rf"(?:(?<![\w'])(?:{_NAMING})(?![\w'])|(?<=\w )(?:is|are|am|will|sind)(?![\w'])"
+        r"|[参參引][数數]|函[数數]|工具|[调調]用|[输輸]入|以下是?|如下|[这這]是|好的|[的为為]|[\s\u00a0\u3000:：.。,，、!！*#–—-])++",
+        re.IGNORECASE | re.ASCII,
     )
 
 
-def _without_words(text: str, keys: Iterable[str] | None) -> str:
-    """The text from its first brace or fence on, if only meaningless words precede it."""
+def _without_words(text: str, name: str, keys: Iterable[str] | None) -> str:
+    """The text from its first brace or fence on, if the words before it only name the call. Any other word may deny it."""
     start = min((at for at in (text.find("{"), text.find("```")) if at > 0), default=0)
-    words = text[:start]
-    if start > _MAX_PREFACE or not _PREFACE.fullmatch(words) or _denial().search(words):
+    words = text[:start].rstrip(" \t\u00a0\u3000*")
+    if start > _MAX_PREFACE or not words.endswith(_ENDS):
         return text
-    if words.rstrip(" \t\u00a0")[-1:] not in (":", "\n"):
+    spoken = _SPOKEN.findall(words)
+    last = {plain_key("".join(spoken[-count:])) for count in (1, 2, 3)}
+    if not spoken or (len(spoken) == 1 if keys is None else not last.isdisjoint(map(plain_key, keys))):
         return text
-    each = words.replace(":", " ").split()
-    if not words[0].isalpha() or (len(each) == 1 if keys is None else plain_key(each[-1]) in map(plain_key, keys)):
-        return text
-    return text[start:]
+    own = "|".join(re.escape(one) for one in {name, wire_name(name)}) if name else r"(?!)"
+    words = re.sub(rf"(?a:(?<![\w.-])(`?)(?:{own})\1(?![\w-]))", " tool ", words)
+    return text[start:] if _preface().fullmatch(words.replace("’", "'")) else text
 
 
 def _without_fence(text: str) -> str:

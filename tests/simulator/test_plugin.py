@@ -146,6 +146,14 @@ def test_recording_is_asked_for_by_the_option_or_by_the_environment(
     pytester.runpytest_subprocess("--record-cassettes").assert_outcomes(passed=1)
 
 
+def test_the_option_may_be_given_twice(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\naddopts = --record-cassettes")
+    make_test(pytester, RECORDS, True)
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("--record-cassettes").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("--record-cassettes", "-n", "1", "--record-cassettes").assert_outcomes(passed=1)
+
+
 def test_a_projects_own_fixtures_win(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
         import pytest

@@ -9,9 +9,9 @@ import pytest
 
 from agentkit import Agent, Assistant, ChatModel, ModelSettings
 from agentkit import tool as make_tool
-from agentkit.testing import DeepSeekSimulator, call
+from agentkit.testing import DeepSeekSimulator, Reply, call
 
-from .helpers import CITY, OFF, USER, post, result, tool
+from .helpers import CITY, OFF, USER, body, client, post, result, tool
 
 CALL = Assistant("", "First the weather.", (call("get_weather", city="Paris"),))
 END = Assistant("Sunny.", "It has answered.")
@@ -139,10 +139,34 @@ def test_the_name_of_a_tool_message_is_not_documented() -> None:
     assert sim.warnings == ["`messages[tool].name` is not a documented field"]
 
 
-def test_a_refused_request_is_not_listed() -> None:
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,", "detail": "low", "format": "png"}}
+CHOICE = {"type": "function", "function": {"name": "get_weather", "strict": True}}
+
+
+def test_unknown_fields_inside_of_an_image_and_of_a_choice_are_listed() -> None:
+    sim = DeepSeekSimulator(["Hello."] * 2)
+    assert post(sim, messages=[{"role": "user", "content": [IMAGE]}]).status_code == 200
+    assert post(sim, tools=[tool()], tool_choice=CHOICE, **OFF).status_code == 200
+    assert sim.warnings == [
+        "`messages[user].content[].image_url.format` is not a documented field",
+        "`tool_choice.function.strict` is not a documented field",
+    ]
+
+
+def test_a_refused_request_is_listed_with_its_unknown_fields_only() -> None:
     sim = DeepSeekSimulator("echo")
     assert post(sim, n=2, temperature=3).status_code == 400
-    assert sim.warnings == []
+    assert post(sim, messages=None, message=[USER]).status_code == 422
+    assert sim.warnings == ["`n` is not a documented field", "`message` is not a documented field"]
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", [1], [[]], {"x": 1}, [{"x": 1}], [{"role": ["user"]}], [{"function": 1}]])
+@pytest.mark.parametrize("name", ["messages", "tools", "tool_choice", "thinking", "stream_options", "response_format"])
+def test_a_body_of_any_shape_is_noted_and_refused_or_answered(name: str, value: Any) -> None:
+    with DeepSeekSimulator("echo") as sim, client(sim) as http:
+        answer = http.post("/chat/completions", json={**body(), name: value})
+    assert answer.status_code in (200, 400, 422)
+    assert all(failure.type != "simulator_error" for failure in sim.errors)
 
 
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": CITY}}
@@ -173,3 +197,20 @@ def test_tool_choice_is_obeyed_when_asked(choice: Any, reply: Any, expected: lis
     assert calls(True) == expected
     scripted = {"Hello.": 0}.get(reply, 1) if isinstance(reply, str) else len(reply) if isinstance(reply, list) else 1
     assert len(calls(False)) == scripted
+
+
+@pytest.mark.parametrize(
+    ("choice", "reply", "reason"),
+    [
+        ("none", Reply([CALL.tool_calls[0]], "tool_calls"), "stop"),
+        ("none", Reply(CALL, "length"), "stop"),
+        ("required", Reply("Hello.", "stop"), "tool_calls"),
+        (NAMED, Reply(CALL, "stop"), "tool_calls"),
+        ("none", Reply("Hello.", "length"), "length"),
+        ("required", Reply(CALL, "stop"), "stop"),
+        ("auto", Reply(CALL, "stop"), "stop"),
+    ],
+)
+def test_a_finish_reason_is_kept_only_with_the_calls_that_it_was_given_for(choice: Any, reply: Reply, reason: str) -> None:
+    sim = DeepSeekSimulator([reply], obey_tool_choice=True)
+    assert post(sim, tools=[tool(), TIME], tool_choice=choice, **OFF).json()["choices"][0]["finish_reason"] == reason

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -336,3 +337,59 @@ def test_names_that_are_not_utf8_are_shown(tools: ToolRegistry, root: Path) -> N
     assert "�.txt" in tools["list_files"]()
     assert "�.txt" in tools["find_files"]("*.txt")
     assert "[searched 4 text files]" in tools["grep"]("one")
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["a\nb.txt", "a\u202eb.txt", "a\\nb.txt", "\x1b" * 100, "e\u2028/in\x7f", "e\\x/f"])
+def test_a_name_is_taken_back_as_it_is_shown(tools: ToolRegistry, root: Path, name: str) -> None:
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_text("found\n")
+    (path,) = [line for line in tools["find_files"]("**").splitlines() if "\\" in line]
+    assert tools["read_file"](path).splitlines()[1:] == ["found"]
+    assert tools["grep"]("found", path).splitlines()[0] == f"{path}:1: found"
+    tools["write_file"](path, "new", "overwrite")
+    assert (root / name).read_text() == "new"
+    with pytest.raises(ModelRetry, match="exists already"):
+        tools["write_file"](path, "new")
+    folder, _, listed = path.rpartition("/")
+    assert f"{listed} (3 bytes)" in tools["list_files"](folder or ".")
+    with pytest.raises(ModelRetry, match="is not a path from the root folder"):
+        tools["write_file"](f"{path}\\x", "new")
+
+
+@posix_only
+def test_names_that_are_shown_alike_are_not_opened(tools: ToolRegistry, root: Path) -> None:
+    for name in ("a\nb", "a\\nb"):
+        (root / name).write_text("x")
+    with pytest.raises(ModelRetry, match="may be any of 2 files, whose names look alike"):
+        tools["read_file"]("a\\nb")
+
+
+@posix_only
+def test_a_shown_name_opens_nothing_hidden_or_outside(tools: ToolRegistry, root: Path) -> None:
+    (root / ".e\nv").write_text("canary")
+    (root.parent / "out\nside").write_text("canary")
+    (root / "src" / "link\n").symlink_to(root.parent / "out\nside")
+    (root / "up").symlink_to(root.parent)
+    for path, words in (
+        (".e\\nv", "is not a path from the root folder"),
+        (".e\nv/x\\n", "control character"),
+        (".env/x\\n", "is hidden"),
+        ("src/link\\n", "leads out of the root"),
+        ("up/out\\nside", "leads out of the root"),
+        ("..\\out\\nside", "is not a path from the root folder"),
+        ("\\x2e\\x2e/secret", "is not a path from the root folder"),
+    ):
+        with pytest.raises(ModelRetry, match=words):
+            tools["read_file"](path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_that_is_not_unicode_is_taken_back_as_it_is_shown(tools: ToolRegistry, root: Path) -> None:
+    Path(os.fsdecode(os.fsencode(root) + b"/bad\xff.txt")).write_text("found\n")
+    assert tools["find_files"]("bad*") == "bad\ufffd.txt"
+    assert tools["read_file"]("bad\ufffd.txt").splitlines()[1:] == ["found"]
+    assert tools["grep"]("found", "bad\ufffd.txt").startswith("bad\ufffd.txt:1: found")
+    with pytest.raises(ModelRetry, match="nearest: bad\ufffd"):
+        tools["read_file"]("bad.txt")
+    assert tools["write_file"]("new\ufffd", "x") == "[new\ufffd: 1 byte written]"

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,12 @@ def test_what_is_made_is_for_this_user_alone_unless_said_otherwise(tools: ToolRe
     shared("shared/f", "x")
     shared("shared/g", "x", "append")
     assert [stat.S_IMODE((root / name).stat().st_mode) for name in ("shared", "shared/f", "shared/g")] == [0o755, 0o644, 0o644]
+
+
+@pytest.mark.parametrize("mode", ["600", -1, 0o1000, 0o4755, 600, 6.0, None])
+def test_what_is_no_mode_is_refused_when_the_tools_are_made(root: Path, mode: Any) -> None:
+    with pytest.raises(ValueError, match=r"file_mode is .*; give a number from 0 to 0o777, such as 0o600"):
+        file_tools(root, write=True, file_mode=mode)
 
 
 def test_appending_loses_nothing_of_what_others_append(tools: ToolRegistry, root: Path) -> None:
@@ -125,6 +132,26 @@ def test_an_unknown_encoding_is_neither_mixed_nor_destroyed(tools: ToolRegistry,
     assert (root / "f").read_bytes() == b"caf\xe9\nplain\n"
     tools["write_file"]("f", "né", "overwrite")
     assert (root / "f").read_text(encoding="utf-8") == "né"
+
+
+@pytest.mark.parametrize(
+    ("before", "note"),
+    [
+        ("café\n".encode("latin-1"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("漢字".encode("shift_jis"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("привет".encode("cp1251"), "before, it was not UTF-8, and its encoding is unknown"),
+        ("hi\n".encode("utf-16-le"), "before, it was binary, or UTF-16 without a byte order mark"),
+        ("hi\n".encode("utf-16-be"), "before, it was binary, or UTF-16 without a byte order mark"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "before, it was binary, or UTF-16 without a byte order mark"),
+        (b"", ""),
+        (b"x" + ("é" * 15).encode(), ""),  # of which 20 bytes are read, and one more
+    ],
+)
+def test_an_encoding_that_is_not_kept_is_told(root: Path, before: bytes, note: str) -> None:
+    write = file_tools(root, write=True, max_bytes=20)["write_file"]
+    (root / "f").write_bytes(before)
+    assert write("f", "é\n", "overwrite") == (f"[f: 3 bytes written as UTF-8; {note}]" if note else "[f: 3 bytes written]")
+    assert (root / "f").read_bytes() == "é\n".encode()
 
 
 def test_sizes_are_bounded_when_writing(root: Path) -> None:

@@ -17,6 +17,9 @@ import pytest
 from agentkit import ModelRetry
 from agentkit_tools import shell
 
+BASE = os.path.realpath(sys.executable)
+"""Python outside of its virtual environment, which would read no packages of HOME."""
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the programs of these tests are POSIX")
 
 
@@ -131,6 +134,18 @@ def test_no_settings_of_the_folder_are_taken_for_the_users(tmp_path: Path) -> No
     (tmp_path / ".gitconfig").write_text(f"[core]\n\tfsmonitor = touch {ran}; false\n")
     assert asyncio.run(shell(["git status"], cwd=tmp_path)("git status")).startswith("[exit code 0;")
     assert not ran.exists()
+
+
+def test_a_home_that_is_given_starts_no_programs(tmp_path: Path) -> None:
+    site = subprocess.run([BASE, "-m", "site", "--user-site"], env={"HOME": str(tmp_path)}, capture_output=True, check=False)
+    packages = Path(site.stdout.decode().strip())
+    packages.mkdir(parents=True)
+    (packages / "usercustomize.py").write_text("print('packages of HOME')\n")
+    (tmp_path / ".gitconfig").write_text("[alias]\n\thi = !echo settings of HOME\n")
+    commands = {"git hi": "settings of HOME", f"{BASE} -c ''": "packages of HOME"}
+    for env, is_read in (({}, False), ({"GIT_CONFIG_GLOBAL": f"{tmp_path}/.gitconfig", "PYTHONNOUSERSITE": ""}, True)):
+        made = shell([*commands], cwd=tmp_path, env={"HOME": str(tmp_path), **env})
+        assert [words in asyncio.run(made(command)) for command, words in commands.items()] == [is_read, is_read]
 
 
 @linux_only
@@ -264,6 +279,38 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         shell(["ls"], cwd=tmp_path / "missing")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout": float("inf")}, "timeout is inf; give seconds: a finite number above 0"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"timeout": None}, "timeout is None"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": "30"}, "timeout is '30'"),
+        ({"max_output": -1}, "max_output is -1; give a whole number from 0"),
+        ({"max_output": None}, "max_output is None"),
+        ({"max_file_bytes": "1"}, "max_file_bytes is '1'"),
+        ({"max_memory_bytes": 4e9}, "max_memory_bytes is 4000000000.0"),
+        ({"max_processes": -1}, "max_processes is -1"),
+        ({"env": {"KEY": "sec\0ret"}}, r"env\['KEY'\] cannot be passed to a program; give a text without NUL"),
+        ({"env": {"KEY": 5}}, r"env\['KEY'\] cannot be passed"),
+        ({"env": {"KEY": "\ud800"}}, r"env\['KEY'\] cannot be passed"),
+        ({"env": {"A\0": "x"}}, "env has the name 'A.x00'; give a text without '=' and NUL"),
+        ({"env": {"A=B": "x"}}, "env has the name 'A=B'"),
+        ({"env": {"": "x"}}, "env has the name ''"),
+        ({"env": {5: "x"}}, "env has the name 5"),
+    ],
+)
+def test_what_no_call_could_use_is_refused_when_the_tool_is_made(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as refused:
+        shell(["echo"], **options)
+    assert "sec" not in str(refused.value).replace("seconds", "")
+
+
+def test_a_limit_larger_than_the_system_knows_limits_nothing(tmp_path: Path) -> None:
+    assert python(tmp_path, "print('ran')", max_file_bytes=10**30, max_memory_bytes=10**30).endswith("\nran")
+
+
 def test_a_program_beside_the_agent_does_not_shadow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "echo").write_text("#!/bin/sh\necho evil\n")
@@ -271,6 +318,32 @@ def test_a_program_beside_the_agent_does_not_shadow(tmp_path: Path, monkeypatch:
     assert asyncio.run(shell(["echo"], cwd=tmp_path)("echo good")).endswith("\ngood")
     with pytest.raises(ModelRetry, match="not installed"):
         asyncio.run(shell(["echo"], cwd=tmp_path, env={"PATH": "."})("echo good"))
+
+
+@pytest.mark.parametrize("name", ["./run", "sub/run", "./sub/../run", "../beside/run"])
+def test_a_program_with_a_slash_is_a_path_from_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "beside").mkdir()
+    made = shell([name], cwd=folder)
+    with pytest.raises(ModelRetry, match="is allowed but not installed here"):
+        asyncio.run(made(name))
+    (folder / name).write_text("#!/bin/sh\necho ran $1\n")
+    with pytest.raises(ModelRetry, match="is allowed but not installed here"):
+        asyncio.run(made(name))
+    (folder / name).chmod(0o755)
+    assert asyncio.run(made(f"{name} here")) == "[exit code 0; 9 bytes of output]\nran here"
+    with pytest.raises(ModelRetry, match="is not allowed"):
+        asyncio.run(made("run"))
+
+
+@linux_only
+def test_shared_memory_does_not_count(tmp_path: Path) -> None:
+    """As the docs say. If this fails, the docs can promise more."""
+    code = "import mmap; shared = mmap.mmap(-1, 400_000_000); shared[399_999_999] = 1; print('mapped')"
+    assert python(tmp_path, code, max_memory_bytes=100_000_000).endswith("\nmapped")
+    code = code.replace("400_000_000", "400_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS")
+    assert "Cannot allocate memory" in python(tmp_path, code, max_memory_bytes=100_000_000)
 
 
 def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:

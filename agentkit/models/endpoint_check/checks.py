@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from .asking import MAX_TOKENS, Answer, Message, Server
+from .asking import MAX_TOKENS, Answer, Message, Server, matches
 from .findings import Finding, Verdict
 
 __all__ = ["CHECKS", "Check"]
@@ -31,7 +31,7 @@ _TIME: dict[str, Any] = {
 }
 _ASK_WEATHER = "What is the weather in Paris now? Use the tool."
 _LONG = "This line is here to fill the prompt, so that its beginning can be found in a cache. " * 60
-
+_CUT = "the answer was cut"
 
 Check: TypeAlias = Callable[[Server], Awaitable[Finding]]
 
@@ -45,22 +45,26 @@ async def _answers(server: Server) -> Finding:
     if not answer.parts:
         return Finding("answers", "broken", answer.error, settings)
     counted = bool(answer.parts.usage.input_tokens and answer.parts.usage.output_tokens)
+    if counted and answer.was_cut_before_it_began:
+        return Finding("answers", "unknown", _CUT, settings)
     verdict: Verdict = "yes" if answer.text.strip() and counted else "broken"
     return Finding("answers", verdict, f"{answer.text.strip()[:40]!r}; usage {'is' if counted else 'is not'} counted", settings)
 
 
 async def _streams(server: Server) -> Finding:
-    options = {"include_usage": True}
+    options: dict[str, Any] | None = {"include_usage": True}
     answer = await server.ask("Say hello in one word.", stream=True, stream_options=options)
     settings = {}
     if answer.status == 400:
-        settings = {"stream_usage": False} if server.profile.stream_usage else {}
+        settings, options = {"stream_usage": False} if server.profile.stream_usage else {}, None
         answer = await server.ask("Say hello in one word.", stream=True)
+    if answer.parts and not (answer.came_whole or answer.is_done):  # perhaps only this stream was cut after its finish reason
+        answer = await server.ask("Say hello in one word.", stream=True, stream_options=options)
     if not answer.parts:
         return Finding("streaming", "broken", answer.error, settings)
-    if len(answer.bodies) < 2:
+    if answer.came_whole:
         return Finding("streaming", "no", "the reply came whole; it is read all the same", settings)
-    done = answer.bodies[-1] == "[DONE]"
+    done = answer.is_done
     counted = bool(answer.parts.usage.output_tokens)
     detail = f"{len(answer.bodies) - done} chunks, {'with' if counted else 'no'} usage{'' if done else ', and no [DONE]'}"
     return Finding("streaming", "yes" if done and counted else "broken", detail, settings)
@@ -158,7 +162,8 @@ async def _calls_in_parallel(server: Server) -> Finding:
     has_own_index = len(set(indices)) == len(answer.calls)
     detail = "each with an index of its own" if has_own_index else "all at one index, told apart by their ids"
     whole = all(_is_json(call.arguments) for call in answer.calls)
-    return Finding("parallel calls", "yes" if whole else "broken", detail if whole else "their arguments are mixed up")
+    finding = Finding("parallel calls", "yes" if whole else "broken", detail if whole else "their arguments are mixed up")
+    return _unless_cut(answer, finding)
 
 
 async def _streams_arguments(server: Server) -> Finding:
@@ -168,7 +173,8 @@ async def _streams_arguments(server: Server) -> Finding:
     pieces = [piece for piece in _call_pieces(answer) if (piece.get("function") or {}).get("arguments")]
     whole = all(_is_json(call.arguments) for call in answer.calls)
     detail = f"in {len(pieces)} pieces" if len(pieces) > 1 else "in one piece"
-    return Finding("streamed arguments", "yes" if whole else "broken", detail if whole else "they are no JSON in the end")
+    finding = Finding("streamed arguments", "yes" if whole else "broken", detail if whole else "they are no JSON in the end")
+    return _unless_cut(answer, finding)
 
 
 def _call_pieces(answer: Answer) -> list[Any]:
@@ -176,6 +182,10 @@ def _call_pieces(answer: Answer) -> list[Any]:
         choice.get("delta") or {} for body in answer.bodies if isinstance(body, dict) for choice in body.get("choices") or ()
     ]
     return [piece for delta in deltas for piece in delta.get("tool_calls") or ()]
+
+
+def _unless_cut(answer: Answer, finding: Finding) -> Finding:
+    return Finding(finding.check, "unknown", _CUT) if answer.was_cut and finding.verdict != "yes" else finding
 
 
 def _is_json(text: str) -> bool:
@@ -192,8 +202,8 @@ async def _forces(server: Server, name: str, choice: Any) -> Finding:
     answer = await server.ask(prompt, tools=tools, tool_choice=choice)
     if not answer.parts:
         return Finding(name, "no", answer.error)
-    if not answer.calls and answer.parts.finish_reason == "length" and not answer.text.strip():
-        return Finding(name, "unknown", "the answer was cut before a call came")
+    if answer.was_cut_before_it_began:
+        return Finding(name, "unknown", _CUT)
     if not answer.calls:
         return Finding(name, "broken", "accepted, but not enforced; agentkit asks once more in words")
     if isinstance(choice, dict) and {call.name for call in answer.calls} != {choice["function"]["name"]}:
@@ -227,6 +237,8 @@ async def _obeys_none(server: Server) -> Finding:
     answer = await server.ask(_ASK_WEATHER, tools=[_WEATHER], tool_choice="none")
     if not answer.parts:
         return Finding("tool_choice none", "no", answer.error)
+    if answer.was_cut_before_it_began:
+        return Finding("tool_choice none", "unknown", _CUT)
     return Finding("tool_choice none", "broken" if answer.calls else "yes", "a call came" if answer.calls else "no call came")
 
 
@@ -235,7 +247,8 @@ async def _answers_json(server: Server) -> Finding:
     answer = await server.ask(prompt, response_format={"type": "json_object"})
     if not answer.parts:
         return Finding("JSON mode", "no", answer.error)
-    return Finding("JSON mode", "yes" if _is_json(answer.text) else "broken", f"{answer.text.strip()[:40]!r}")
+    verdict: Verdict = "yes" if _is_json(answer.text) else "broken"
+    return _unless_cut(answer, Finding("JSON mode", verdict, f"{answer.text.strip()[:40]!r}"))
 
 
 async def _takes_json_schema(server: Server) -> Finding:
@@ -246,23 +259,10 @@ async def _takes_json_schema(server: Server) -> Finding:
     )
     if not answer.parts:
         return Finding("JSON schema", "no", f"{answer.error}; agentkit does not need it")
-    if _matches(answer.text, "city"):
+    if matches(answer.text, "city"):
         return Finding("JSON schema", "yes", f"enforced: {answer.text.strip()[:40]!r}")
-    return Finding("JSON schema", "no", f"accepted, but not enforced: {answer.text.strip()[:40]!r}; agentkit does not need it")
-
-
-def _matches(text: str, *keys: str, **allowed: Sequence[str]) -> bool:
-    """Whether a text is a JSON object with exactly these keys, whose values are strings and among the allowed ones."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return (
-        isinstance(value, dict)
-        and {*value} == {*keys, *allowed}
-        and all(isinstance(item, str) for item in value.values())
-        and all(value[key] in values for key, values in allowed.items())
-    )
+    detail = f"accepted, but not enforced: {answer.text.strip()[:40]!r}; agentkit does not need it"
+    return _unless_cut(answer, Finding("JSON schema", "no", detail))
 
 
 _UNITS = ("c", "f")
@@ -287,13 +287,13 @@ async def _takes_strict(server: Server) -> Finding:
     answer = await server.ask(_KELVIN, tools=_with_unit(strict=True))
     if not answer.parts:
         return Finding(name, "no", answer.error, {"strict": False} if server.profile.strict else {})
-    if answer.calls and not _matches(answer.calls[0].arguments, "city", unit=_UNITS):
+    if answer.calls and not matches(answer.calls[0].arguments, "city", unit=_UNITS):
         detail = f"accepted, but not enforced: the arguments are {answer.calls[0].arguments[:60]}"
-        return Finding(name, "no", detail, {"strict": False} if server.profile.strict else {})
+        return _unless_cut(answer, Finding(name, "no", detail, {"strict": False} if server.profile.strict else {}))
     settings = {} if server.profile.strict else {"strict": True}
     if answer.calls:
         plain = await server.ask(_KELVIN, tools=_with_unit(strict=False))
-        if plain.calls and not _matches(plain.calls[0].arguments, "city", unit=_UNITS):
+        if plain.calls and not plain.was_cut and not matches(plain.calls[0].arguments, "city", unit=_UNITS):
             return Finding(name, "yes", "enforced: without it the model broke the schema; use @tool(strict=True)", settings)
     function = {**_WEATHER["function"], "parameters": {"type": "object", "properties": {"x": {}}}, "strict": True}
     loose = await server.ask(_KELVIN, tools=[{"type": "function", "function": function}])
@@ -317,16 +317,18 @@ async def _stops_at_max_tokens(server: Server) -> Finding:
     answer = await server.ask("Count from 1 to 200.", max_tokens=8)
     if not answer.parts:
         return Finding("max_tokens", "no", answer.error)
-    right = answer.parts.finish_reason == "length"
+    used, limit = answer.parts.usage.output_tokens, answer.max_tokens
     detail = f"finish_reason is {answer.parts.finish_reason!r}"
-    return Finding(
-        "max_tokens", "yes" if right else "broken", detail if right else f"{detail}: a cut answer passes for a whole one"
-    )
+    if answer.parts.finish_reason == "length":
+        return Finding("max_tokens", "yes", detail)
+    if used < limit:
+        return Finding("max_tokens", "unknown", f"{detail} after {used} tokens, before the limit of {limit}")
+    return Finding("max_tokens", "broken", f"{detail} after {used} tokens of {limit}: a cut answer passes for a whole one")
 
 
 CHECKS: tuple[tuple[Check, int, int], ...] = (
     (_answers, 2, 30),
-    (_streams, 2, 30),
+    (_streams, 3, 45),
     (_calls_tools, 1, 150),
     (_takes_results, 2, 400),
     (_echoes_thinking, 3, 650),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from ...errors import ModelError
+from ...errors import ModelError, StreamBroken
 from ...messages import Usage
 from ..chat import ChatModel
 from ..prices import cost_of
@@ -22,7 +22,7 @@ __all__ = ["check_endpoint", "estimate"]
 def estimate(model: ChatModel) -> tuple[int, Usage, float | None]:
     """Max requests, max tokens and max cost of all checks, with every answer at its max length.
 
-    Requests that are repeated after a failed connection are not included.
+    Requests that are repeated after a failed connection or a cut reply are not included.
     """
     requests = sum(count for _check, count, _tokens in CHECKS)
     usage = Usage(requests, sum(tokens for _check, _count, tokens in CHECKS), requests * MAX_TOKENS + 3 * MAX_TOKENS)
@@ -70,6 +70,9 @@ async def _checked(check: Check, server: Server, *, is_first: bool) -> Finding:
         return await check(server)
     except TemporaryFailure as error:
         return Finding(_name_of(check), "unknown", f"{error}; try again later")
+    except StreamBroken as error:
+        server.model.clean(error)
+        return Finding(_name_of(check), "broken", f"the reply was not whole, twice: {error}")
     except ModelError as error:
         server.model.clean(error)
         if is_first:

@@ -39,7 +39,7 @@ class Report:
     mark: str = ""
     """The server's mark that identified this profile, such as `server: llama.cpp`; empty if it is the model's own profile."""
     sent_again: int = 0
-    """Requests that were repeated because the connection failed."""
+    """Requests that were repeated because the connection failed or the reply was cut."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -36,8 +36,11 @@ class Completer:
             raise AgentError(f"the reply calls {names}, but the request offers no tools; give the agent its tools")
         if not thinking:
             message = replace(message, reasoning="")
+        given_reason = reply.finish_reason
         if self._obey_tool_choice:
-            message = _with_ids(_fitted_to_choice(message, request), number)
+            scripted, message = message.tool_calls, _with_ids(_fitted_to_choice(message, request), number)
+            if message.tool_calls != scripted:
+                given_reason = None
         budget = request.body.get("max_tokens") or _DEFAULT_MAX_TOKENS.get(request.effort, _THINKING_MAX_TOKENS)
         message, was_cut = cut_to(message, budget)
         scope = (request.body.get("user_id"), served_model, request.effort)
@@ -47,7 +50,7 @@ class Completer:
             id=str(UUID(fixed_id("completion", number, 32))),
             model=served_model,
             message=message,
-            finish_reason=reply.finish_reason or _natural_end(message, was_cut),
+            finish_reason=given_reason or _natural_end(message, was_cut),
             usage=usage_of(message, count_tokens(request.prompt), hit, thinking=thinking),
             thinking=thinking,
             calls=reply.calls,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from ...errors import AgentError
 from .completing import Completer, fixed_id
-from .notes import notes
+from .notes import fields_without_effect, unknown_fields
 from .replies import Answers, AnyReply, Cut, Failure, Hangup, Late, Raw, Reply
 from .request import CONTEXT_LENGTH, MODELS, Behaviour, Passback, SimRequest
 from .response import Response, cut, failed, late, raw, whole
@@ -50,7 +50,8 @@ class DeepSeekSimulator:
     `deserialize_status`: 422 or 400 for a body of the wrong shape; both have been seen.
     `models`: accepted model names, each with the model name in the answer.
     `refuse_strict_null`: refuse the type null in the schemas of strict functions; it is not documented.
-    `obey_tool_choice`: make replies obey `tool_choice`: drop calls, or call the function with simple arguments.
+    `obey_tool_choice`: make replies obey `tool_choice`: drop calls, or call the function with simple arguments. If
+    that changes the calls, a scripted finish reason is dropped.
     `keep_requests`: False stores no requests, for load tests.
 
     A mistake in the test itself is answered with status 400 and type "simulator_error", so that clients do not retry it.
@@ -82,7 +83,7 @@ class DeepSeekSimulator:
         self.errors: list[Failure] = []
         """All refusals because a request or the test's script was wrong. Scripted failures are not included."""
         self.warnings: list[str] = []
-        """Fields of requests that the API accepts but does not document, or that have no effect. Each line occurs once."""
+        """Undocumented fields of all requests, including refused ones, and fields without effect. Each line occurs once."""
         self._behaviour = Behaviour(
             usage_place=usage_place,
             keep_alive=keep_alive,
@@ -177,16 +178,20 @@ class DeepSeekSimulator:
         return failed(failure)
 
     def _completed(self, request: SimRequest, number: int) -> Response:
+        self._note(unknown_fields(request.body))
         wrong = refusal(request, self._behaviour) or self._thoughts.refusal(request, self._behaviour)
         if wrong:
             return self._refused(wrong)
-        self.warnings += [note for note in notes(request) if note not in self.warnings]
+        self._note(fields_without_effect(request))
         try:
             response = self._rendered(self._answer_to(request), request, number)
         except Exception as error:  # noqa: BLE001  the test's own function may raise anything, and the client must get an answer
             text = str(error) if isinstance(error, AgentError) else f"the answer raised {error!r}"
             return self._refused(Failure(400, f"simulator: {text}", type="simulator_error", code="simulator_error"))
         return late(response, self._behaviour.delay, after=0)
+
+    def _note(self, notes: Iterable[str]) -> None:
+        self.warnings += [note for note in dict.fromkeys(notes) if note not in self.warnings]
 
     def _rendered(self, reply: AnyReply, request: SimRequest, number: int) -> Response:
         match reply:
