@@ -19,8 +19,9 @@ from .._renamed import renamed
 from ..agent import Agent
 from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from ..history import DropToolResults, History, repaired_history
-from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from ..messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolCall, ToolResult, Usage, User, message_text
 from ..model import Model, ModelReply, ModelRequest
+from ..parts import ToolReturn
 from ..run.execute import render, shorten
 from ..run.middleware import Middleware, NextModelCall, NextToolCall
 from ..tools.context import RunContext
@@ -112,7 +113,7 @@ def _length(message: Message) -> int:
         case Assistant():
             return len(message.text) + sum(len(call.arguments) for call in message.tool_calls)
         case _:
-            return len(message.content)
+            return len(message_text(message)) + sum(part.tokens * BYTES_PER_TOKEN for part in message.parts)
 
 
 def _as_text(messages: Sequence[Message]) -> str:
@@ -126,7 +127,7 @@ def _as_text(messages: Sequence[Message]) -> str:
             case ToolResult():
                 lines.append(f"{message.name} returns: {shorten(message.content, _MAX_RESULT)}")
             case _:
-                lines.append(f"{message.role}: {message.content}")
+                lines.append(f"{message.role}: {message_text(message)}")
     return "\n\n".join(lines)
 
 
@@ -188,20 +189,23 @@ class SpillOutputs(Middleware):
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The value or, if it is long, its head and the name of the file with all of it."""
-        value = await next(call)
+        value = returned = await next(call)
+        if isinstance(value, ToolReturn):
+            value = value.text
         text = value if call.name == self.tool.name else render(value)
         if call.name == self.tool.name or len(text) <= self._max_chars:
-            return value
+            return returned
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
             await asyncio.to_thread(_write, self.folder / name, text)
         except OSError as error:  # the call has taken effect, so its result must not be lost
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
-            return text
-        return (
+            return returned
+        head = (
             f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}, "
             f"read on with {self.tool.name}(name={name!r}, start={self._head})]"
         )
+        return replace(returned, text=head) if isinstance(returned, ToolReturn) else head
 
     def _read(self, ctx: RunContext[Any], name: str, start: int = 0, length: int = 10_000) -> str:
         """Read a part of a large result.

@@ -27,7 +27,7 @@ from ..events import (
     dump_events,
     load_events,
 )
-from ..messages import Assistant, Message, Spending, ToolCall, Usage
+from ..messages import Assistant, Message, Spending, ToolCall, Usage, distinct_text
 from .fork import forked
 from .open_call import Counter, OpenCall
 
@@ -303,7 +303,7 @@ class RunState:
             name = event.call.name
             if event.outcome != "unknown":
                 self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
-            self._exchanges.add(name, answered.call.arguments, event.result.content)
+            self._exchanges.add(name, answered.call.arguments, distinct_text(event.result))
         if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}
