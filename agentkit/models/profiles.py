@@ -18,8 +18,9 @@ from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
 
 __all__ = [
-    "ANYFAST", "DASHSCOPE", "DEEPSEEK", "GENERIC", "GROQ", "LLAMA_CPP", "LM_STUDIO", "MINIMAX", "MISTRAL", "MOONSHOT", "OLLAMA",
-    "OPENAI", "OPENROUTER", "PROFILES", "SGLANG", "SILICONFLOW", "VLLM", "ZHIPU", "Profile", "find_profile", "profile_for", "profile_named",
+    "ANYFAST", "DASHSCOPE", "DEEPSEEK", "GENERIC", "GROQ", "LLAMA_CPP", "LM_STUDIO", "MINIMAX", "MISTRAL", "MOONSHOT",
+    "OLLAMA", "OPENAI", "OPENROUTER", "PROFILES", "SGLANG", "SILICONFLOW", "VLLM", "ZHIPU", "Profile", "find_profile",
+    "profile_for", "profile_named",
 ]  # fmt: skip
 
 

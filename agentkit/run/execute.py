@@ -218,13 +218,18 @@ class _Rendered(NamedTuple):
 
 
 def _rendered(value: Any) -> _Rendered:
-    """The value as text. A part, or a list of texts and parts, is text with its label, and the parts."""
+    """The value as text. A part, or a list of texts and parts, is text with its label, and the parts.
+
+    Raises TypeError for a part among other values, since its data would be sent as text.
+    """
     if isinstance(value, ToolReturn):
         return _Rendered(plain_text(value.text), False, tuple(value.parts), value.artifact)
     items = value if isinstance(value, list | tuple) else (value,)
     parts = tuple(item for item in items if isinstance(item, Part))
     if parts and all(isinstance(item, str | Part) for item in items):
         return _Rendered(plain_text(content_text(items)), False, parts)
+    if parts or (isinstance(value, dict) and any(isinstance(item, Part) for item in value.values())):
+        raise TypeError("the tool returned an image, audio or a file among other values; return ToolReturn(text, parts=[...])")
     return _Rendered(render(value), not isinstance(value, str))
 
 
