@@ -72,6 +72,7 @@ from .models.fallback import Fallback
 from .models.rate_limit import Limiter
 from .models.retry import Retry
 from .models.wrapper import ModelWrapper
+from .parts import Audio, File, Image, ToolReturn
 from .run.limits import Limits
 from .run.middleware import Middleware
 from .run.result import RunResult
@@ -97,6 +98,7 @@ __all__ = [
     "ApprovalGiven",
     "ApprovalRequired",
     "Assistant",
+    "Audio",
     "AuthError",
     "BadRequest",
     "CallJudged",
@@ -110,6 +112,8 @@ __all__ = [
     "EndpointWarning",
     "Event",
     "Fallback",
+    "File",
+    "Image",
     "InsecureServer",
     "InsufficientBalance",
     "KeepTurns",
@@ -171,6 +175,7 @@ __all__ = [
     "ToolProgress",
     "ToolRegistry",
     "ToolResult",
+    "ToolReturn",
     "ToolStarted",
     "Toolset",
     "Usage",

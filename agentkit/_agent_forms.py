@@ -10,6 +10,7 @@ from . import _sync as portal
 from ._agent_parts import RunOptions
 from ._typing import OutputT, T
 from .mapping import MapItem, MapRun
+from .parts import Content
 from .run.approvals import Approvals
 from .run.result import RunResult
 from .run.state import RunState
@@ -27,14 +28,16 @@ class AgentForms(Generic[OutputT]):
     resume: Any
 
     @overload
-    def run_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
+    def run_sync(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
     @overload
-    def run_sync(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
-    def run_sync(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
+    def run_sync(
+        self, prompt: Content | None = None, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    def run_sync(self, prompt: Content | None = None, **options: Any) -> RunResult[Any]:
         """`run` for sync code: scripts, threads, Jupyter cells, after a fork. Ctrl-C cancels the run."""
         return portal.run(self.run(prompt, **options))
 
-    def stream_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
+    def stream_sync(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> SyncRunStream[OutputT]:
         """`stream` for sync code: an iterator with `.result`, `.close()` and `with`. A `break` cancels the run."""
         return SyncRunStream(self.stream(prompt, **options))
 
@@ -48,7 +51,7 @@ class AgentForms(Generic[OutputT]):
         """`resume` for sync code."""
         return portal.run(self.resume(state, approvals, results, **options))
 
-    def stream_text(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> TextStream[OutputT]:
+    def stream_text(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> TextStream[OutputT]:
         """The text of the model's replies, piece by piece: `async for text in agent.stream_text("Hi"): ...`.
 
         It takes the arguments of `run`. The texts of two steps stand apart by an empty line. After a retry, what was given
@@ -57,7 +60,7 @@ class AgentForms(Generic[OutputT]):
         """
         return TextStream(self.stream(prompt, **options))
 
-    def stream_text_sync(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> SyncTextStream[OutputT]:
+    def stream_text_sync(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> SyncTextStream[OutputT]:
         """`stream_text` for sync code: `for text in agent.stream_text_sync("Hi"): print(text, end="")`."""
         return SyncTextStream(SyncRunStream(self.stream(prompt, **options)))
 

@@ -13,7 +13,7 @@ from ._per_run import OVERRIDES, Instructions, Tools
 from .errors import SettingsError, ToolDefinitionError
 from .history import History
 from .messages import Message
-from .model import Model, ModelInfo, ModelRequest, ModelSettings
+from .model import Model, ModelInfo, ModelRequest, ModelSettings, info_of
 from .models.retry import Retry
 from .policy import Policy
 from .run.journal import Log, TreeLog
@@ -28,8 +28,8 @@ from .tools.registry import ToolRegistry
 from .tools.tool import RunContext, Tool
 
 __all__ = [
-    "AgentParts", "RunOptions", "check_options", "check_parts", "check_price", "check_settings", "known_state", "model_of",
-    "owner", "several", "spec_of", "tool_names",
+    "AgentParts", "RunOptions", "check_messages", "check_options", "check_parts", "check_price",
+    "check_settings", "known_state", "model_of", "owner", "several", "spec_of", "tool_names",
 ]  # fmt: skip
 
 
@@ -164,6 +164,16 @@ def check_settings(info: ModelInfo, spec: AgentSpec) -> None:
     """Raise `SettingsError` if the model would refuse the settings, unless a middleware may change the request."""
     if not any(layer.changes_requests for layer in spec.middleware):
         info.check(ModelRequest((), spec.offered, spec.tool_choice, spec.settings))
+
+
+def check_messages(model: Model, spec: AgentSpec, messages: Sequence[Message]) -> None:
+    """Raise `SettingsError` if the model does not take an image, audio or a file in the messages of a new run.
+
+    A middleware or a view of the history may take them out, so with one of these, only the model itself checks.
+    """
+    is_sent = spec.history is None and not any(layer.changes_requests for layer in spec.middleware)
+    if is_sent and any(message.parts for message in messages):
+        info_of(model).check(ModelRequest(messages, spec.offered, spec.tool_choice, spec.settings))
 
 
 def check_price(info: ModelInfo, limits: Limits | None) -> None:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from .errors import SettingsError
 from .history import repaired_history
-from .messages import Message, System, User, checked, plain_text
+from .messages import Message, System, User, checked, checked_content, distinct_text
+from .parts import Content
 from .run.state import RunState
 from .tools.context import RunContext
 from .tools.registry import ToolLike, as_tools
@@ -36,18 +37,21 @@ class Conversation:
     prompt: str
 
     @classmethod
-    def of(cls, prompt: str | None, messages: Sequence[Message]) -> Conversation:
+    def of(cls, prompt: Content | None, messages: Sequence[Message]) -> Conversation:
         """Raises `SettingsError` for what is no prompt and no message, and where there is nothing to say."""
-        if prompt is not None and not isinstance(prompt, str):
-            raise SettingsError(f"the prompt is a {type(prompt).__name__}; allowed: text (messages= takes messages)")
+        if prompt is not None and not isinstance(prompt, str | list | tuple):
+            raise SettingsError(
+                f"the prompt is a {type(prompt).__name__}; allowed: text, or a list of texts, images, audio and files "
+                "(messages= takes messages)"
+            )
         try:
             history = repaired_history([checked(message) for message in messages])
         except (ValueError, TypeError) as error:
             raise SettingsError(f"messages: {error}") from None
         if prompt is None and not history:
             raise SettingsError("there is nothing to say: give a prompt, or messages")
-        new = () if prompt is None else (User(plain_text(prompt)),)
-        return cls(tuple(history), new, prompt or "")
+        new = () if prompt is None else (User(checked_content(prompt, "the prompt")),)
+        return cls(tuple(history), new, distinct_text(new[0]) if new else "")
 
     def after(self, instructions: str) -> tuple[tuple[Message, ...], int]:
         """The messages after these instructions, which replace those of the history, and the number of the first new one."""

@@ -12,6 +12,7 @@ from ._agent_forms import AgentForms
 from ._agent_parts import (
     AgentParts,
     RunOptions,
+    check_messages,
     check_options,
     check_parts,
     check_price,
@@ -41,6 +42,7 @@ from .history import History
 from .model import Model, ModelSettings, close, info_of
 from .models.retry import Retry
 from .models.run_identity import as_run
+from .parts import Content
 from .policy import Policy
 from .run.approvals import Approvals, answers
 from .run.copies import followed
@@ -173,15 +175,18 @@ class Agent(AgentForms[OutputT]):
         return f"Agent({self.model!r}, tools=[{', '.join(tool_names(self.spec.tools))}])"
 
     @overload
-    async def run(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
+    async def run(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
     @overload
-    async def run(self, prompt: str | None = None, *, output_type: type[T], **options: Unpack[RunOptions]) -> RunResult[T]: ...
-    async def run(self, prompt: str | None = None, **options: Any) -> RunResult[Any]:
+    async def run(
+        self, prompt: Content | None = None, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    async def run(self, prompt: Content | None = None, **options: Any) -> RunResult[Any]:
         """Run to the end and return the result.
 
-        `prompt` is the user's new message. `messages` is the conversation so far, such as the last result's `.messages`. It is
-        repaired where a server would refuse it, and its system message is replaced by this agent's instructions. `deps` is
-        what tools get as `ctx.deps`. `observers` get every event. `run_id` names the run (default: a new id).
+        `prompt` is the user's new message: text, or a list of texts, images, audio and files. `messages` is the conversation
+        so far, such as the last result's `.messages`. It is repaired where a server would refuse it, and its system message is
+        replaced by this agent's instructions. `deps` is what tools get as `ctx.deps`. `observers` get every event. `run_id`
+        names the run (default: a new id).
 
         `within` is the context of a tool that makes this run, and the tool's run becomes the parent. Spending counts in the
         parent too, and the parent's policies and limits on tokens and cost apply. The parent's observers get the events, and
@@ -197,7 +202,7 @@ class Agent(AgentForms[OutputT]):
         given = cast("RunOptions", options)
         return await self._run(self._conversation(prompt, given), given)
 
-    def stream(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
+    def stream(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> RunStream[OutputT]:
         """An asynchronous iterator over the events of a run. It takes the arguments of `run`."""
         conversation = self._conversation(prompt, options)
         return RunStream(lambda watcher: self._run(conversation, options, watcher))
@@ -267,7 +272,7 @@ class Agent(AgentForms[OutputT]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _conversation(self, prompt: str | None, options: RunOptions) -> Conversation:
+    def _conversation(self, prompt: Content | None, options: RunOptions) -> Conversation:
         check_options(options, self.deps_type)
         return Conversation.of(prompt, options.get("messages") or ())
 
@@ -287,6 +292,7 @@ class Agent(AgentForms[OutputT]):
 
     def _begin(self, conversation: Conversation, options: RunOptions) -> RunStarted:
         messages, new_from = conversation.after(self.spec.instructions)
+        check_messages(self.model, self.spec, messages)
         run_id, metadata = options.get("run_id") or "", options.get("metadata") or {}
         return RunStarted(run_id, messages, new_from, self.spec.name, self.fingerprint, owner(), metadata)
 

@@ -120,7 +120,7 @@ class ToolFinished(_Lasting):
     `is_json`: the result is JSON, and not just text. `outcome` is "unknown" if the call may or may not have taken effect: it
     timed out or was cancelled while it ran. `refused` is empty for a call that ran, and else says why the call was not run:
     "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (it failed too often before),
-    "ended", or the stop reason of a limit.
+    "ended", or the stop reason of a limit. `artifact` is the value of a `ToolReturn`, which the model does not see.
     """
 
     call: ToolCall
@@ -133,6 +133,7 @@ class ToolFinished(_Lasting):
     max_output: int | None = None
     is_json: bool = False
     outcome: Literal["known", "unknown", "not run"] = "known"
+    artifact: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

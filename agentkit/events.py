@@ -85,6 +85,8 @@ __all__ = [
 VERSION = 2
 """Version of the stored form. Version 1 had no `v`, and stored a call's arguments in each of its events."""
 
+_MAX_ARTIFACT = 1_000_000
+
 E = TypeVar("E")
 
 PASSING = (StepStarted, TextDelta, ReasoningDelta, ToolArgsDelta, ToolProgress, Retrying, ApprovalRequired, Nested)
@@ -116,7 +118,8 @@ def encode_event(event: LastingEvent) -> bytes:
 
     A call is stored as its id and name. Its arguments are stored in the `ModelReplied` and, if they were changed, in the event
     that changed them. If the model got a shortened result, only the whole result is stored. `.result` of a last event is not
-    stored.
+    stored. The data of an image, audio or a file is in the event that brings it, as base64 with its digest. An artifact is
+    stored if it consists of JSON values, and has at most a million characters.
     """
     kind = type(event)
     unstored: Any = _NOT_STORED.get(kind)
@@ -124,10 +127,24 @@ def encode_event(event: LastingEvent) -> bytes:
         unstored = {"call": {"opaque"}}
     elif kind is ToolFinished and event.output is not None and event.max_output is not None:  # type: ignore[union-attr]
         unstored = {**unstored, "result": {"call_id", "name", "role", "content"}}
-    has_messages = kind is RunStarted or kind is MessageAdded  # messages are distinguished by their roles, which are defaults
-    body = _dumped(kind.__name__, event, unstored, exclude_defaults=not has_messages)
+    # messages are distinguished by their roles, and parts by their types, which are defaults
+    is_whole = kind is RunStarted or kind is MessageAdded
+    if kind is ToolFinished:
+        is_whole = bool(event.result.parts)  # type: ignore[union-attr]
+        if event.artifact is not None and not _is_storable(event.artifact):  # type: ignore[union-attr]
+            unstored = {**unstored, "artifact": True}
+    body = _dumped(kind.__name__, event, unstored, exclude_defaults=not is_whole)
     head = f'{{"v":{VERSION},"type":"{kind.__name__}"'.encode()
     return head + (b"}" if body == b"{}" else b"," + body[1:])
+
+
+def _is_storable(artifact: Any) -> bool:
+    """Whether JSON gives the artifact back as it is, and it is not too long."""
+    try:
+        text = json.dumps(artifact, allow_nan=False)
+        return len(text) <= _MAX_ARTIFACT and bool(json.loads(text) == artifact)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _dumped(kind: str, event: Any, unstored: Any, *, exclude_defaults: bool) -> bytes:

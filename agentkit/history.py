@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ._renamed import renamed
 from .errors import SettingsError
-from .messages import Assistant, Message, System, ToolResult, User
+from .messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolResult, User
 
 __all__ = ["DropToolResults", "History", "KeepTurns", "mend", "repaired_history", "unique_ids"]
 
@@ -92,7 +92,7 @@ class DropToolResults:
 
     def __call__(self, messages: Sequence[Message], new_from: int) -> Sequence[Message]:
         """The messages, with notes in place of old results."""
-        whole = sum(len(m.content) for m in messages if isinstance(m, ToolResult))
+        whole = sum(_length(m) for m in messages if isinstance(m, ToolResult))
         if whole <= self.max_chars:
             return messages
         block = self.max_chars - self._min
@@ -103,10 +103,15 @@ class DropToolResults:
             if isinstance(message, ToolResult):
                 if seen >= until:
                     break
-                if len(message.content) > self.small:
-                    notes[index] = _note(message.call_id, message.name, len(message.content))
-                seen += len(message.content)
+                if _length(message) > self.small:
+                    notes[index] = _note(message.call_id, message.name, _length(message))
+                seen += _length(message)
         return [notes.get(index, message) for index, message in enumerate(messages)] if notes else messages
+
+
+def _length(result: ToolResult) -> int:
+    """The characters of a result. Its parts count as the text that would have as many tokens."""
+    return len(result.content) + sum(part.tokens * BYTES_PER_TOKEN for part in result.parts)
 
 
 @lru_cache(maxsize=4096)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
+
+from .errors import SettingsError
+from .parts import Audio, Content, File, Image, Part, checked_parts, content_text
 
 __all__ = [
     "BYTES_PER_TOKEN",
@@ -18,6 +22,8 @@ __all__ = [
     "User",
     "bytes_of",
     "checked",
+    "checked_content",
+    "distinct_text",
     "message_text",
     "plain_text",
     "shorten",
@@ -79,14 +85,28 @@ class System(_Encoded):
     content: str
     role: Literal["system"] = "system"
 
+    parts = ()
+
 
 @dataclass(frozen=True, slots=True)
 class User(_Encoded):
-    """A message of the user. `name` distinguishes several users if the server supports the field."""
+    """A message of the user: text, or a list of texts, images, audio and files, which becomes a tuple.
 
-    content: str
+    `name` distinguishes several users if the server supports the field.
+    """
+
+    content: Content
     name: str | None = None
     role: Literal["user"] = "user"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.content, list):
+            object.__setattr__(self, "content", tuple(self.content))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The images, audio and files of the message."""
+        return () if isinstance(self.content, str) else tuple(item for item in self.content if not isinstance(item, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +140,48 @@ class Assistant(_Encoded):
     opaque: str = field(default="", repr=False)
     origin: str = field(default="", repr=False)
 
+    parts = ()
+
+
+class _WithShown(_Encoded):
+    """Caches the message that shows the parts of tool results."""
+
+    __slots__ = ("_shown",)
+    _shown: tuple[Sequence[ToolResult], User]
+
 
 @dataclass(frozen=True, slots=True)
-class ToolResult(_Encoded):
-    """The answer to one tool call, as the model gets it."""
+class ToolResult(_WithShown):
+    """The answer to one tool call, as the model gets it. `parts` are sent after the results of all calls of the reply."""
 
     call_id: str
     name: str
     content: str
     is_error: bool = False
     role: Literal["tool"] = "tool"
+    parts: tuple[Part, ...] = ()
+
+    def shown_with(self, others: Sequence[ToolResult]) -> User:
+        """The message that shows the parts of this result and of the `others`. It is made once, so it is encoded once."""
+        try:
+            made_for, shown = self._shown
+            if len(made_for) == len(others) and all(a is b for a, b in zip(made_for, others, strict=True)):
+                return shown
+        except AttributeError:
+            pass
+        content: list[str | Part] = []
+        for result in (self, *others):
+            content += [f"[returned by the call {result.call_id} of {result.name}; the user did not write this]", *result.parts]
+        shown = User(tuple(content))
+        object.__setattr__(self, "_shown", (tuple(others), shown))
+        return shown
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
 
 _TEXTS: dict[type, tuple[str, ...]] = {
     System: ("content",),
-    User: ("content",),
+    User: (),
     Assistant: ("text", "reasoning", "opaque", "origin"),
     ToolResult: ("call_id", "name", "content"),
     ToolCall: ("id", "name", "arguments", "opaque"),
@@ -149,14 +194,36 @@ def checked(message: object) -> Message:
     if kind not in _TEXTS or kind is ToolCall:
         raise ValueError(f"{message!r:.80} is no message; allowed: System, User, Assistant and ToolResult")
     found: Any = _with_plain_texts(message)
-    if isinstance(found, User) and not isinstance(found.name, str | None):
-        raise ValueError(f"User.name is {found.name!r:.60}; allowed: text or None")
+    if isinstance(found, User):
+        return _checked_user(found)
+    if isinstance(found, ToolResult):
+        checked_parts(found.parts, "ToolResult.parts")
     if isinstance(found, Assistant):
         if not isinstance(found.tool_calls, tuple | list) or not all(type(call) is ToolCall for call in found.tool_calls):
             raise ValueError(f"Assistant.tool_calls is {found.tool_calls!r:.60}; allowed: a tuple of ToolCall")
         calls = tuple(_with_plain_texts(call) for call in found.tool_calls)
         found = found if calls == found.tool_calls else replace(found, tool_calls=calls)
     return cast("Message", found)
+
+
+def checked_content(content: object, what: str = "User.content") -> Content:
+    """The content of a user message, with its texts as `plain_text`, and a list as a tuple. Raises `SettingsError`."""
+    if isinstance(content, str):
+        return plain_text(content)
+    if not isinstance(content, list | tuple) or not content:
+        raise SettingsError(f"{what} is {content!r:.60}; allowed: text, or a list of texts, images, audio and files")
+    for item in content:
+        if not isinstance(item, str | Image | Audio | File):
+            raise SettingsError(f"{what} has {item!r:.60}; allowed: text, Image, Audio and File")
+    return tuple(plain_text(item) if isinstance(item, str) else item for item in content)
+
+
+def _checked_user(message: User) -> User:
+    if not isinstance(message.name, str | None):
+        raise ValueError(f"User.name is {message.name!r:.60}; allowed: text or None")
+    content = checked_content(message.content)
+    is_same = content is message.content or (type(content) is tuple and all(map(operator.is_, content, message.content)))
+    return message if is_same else replace(message, content=content)
 
 
 def _with_plain_texts(value: Any) -> Any:
@@ -221,13 +288,24 @@ class Spending:
 
 
 def message_text(message: Message) -> str:
-    """The text of a message. For a reply: its thinking text, its text and the arguments of its calls, joined."""
+    """The text of a message. For a reply: its thinking text, its text and the arguments of its calls, joined.
+
+    An image, audio or a file in a user's message is its label, such as `[image: a.png, 12 kB]`.
+    """
     if isinstance(message, Assistant):
         return "".join([message.reasoning, message.text, *(call.arguments for call in message.tool_calls)])
-    return message.content
+    content = message.content
+    return content if isinstance(content, str) else content_text(content)
+
+
+def distinct_text(message: User | ToolResult) -> str:
+    """A text that differs if the message's text or the data of its parts does."""
+    text = message_text(message)
+    return "\0".join([text, *(part.key for part in message.parts)]) if message.parts else text
 
 
 def bytes_of(message: Message) -> int:
-    """The number of bytes of a message's text in UTF-8."""
+    """The number of bytes of a message's text in UTF-8, and four for each estimated token of its parts."""
     text = message_text(message)
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+    size = len(text) if text.isascii() else len(text.encode(errors="replace"))
+    return size + sum(part.tokens for part in message.parts) * BYTES_PER_TOKEN if message.parts else size

@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
         "events",
         "model",
         "names",
+        "parts",
         "prices",
         "redact",
         "_moved",
@@ -45,17 +46,17 @@ LAYERS: list[set[str]] = [
 """From the lowest up. `__init__` is the public face, which only the edges may use."""
 
 PUBLIC = [
-    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "AuthError", "BadRequest", "CallJudged",
-    "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong", "EmptyReply",
-    "EndpointWarning", "Event", "Fallback", "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter",
-    "Limits", "LogFailed", "MapItem", "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo",
-    "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid",
-    "Overloaded", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext",
-    "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
-    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StreamBroken", "SyncRunStream",
-    "SyncTextStream", "System", "TextDelta", "TextStream",
-    "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
-    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
+    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "Audio", "AuthError", "BadRequest",
+    "CallJudged", "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong",
+    "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image", "InsecureServer", "InsufficientBalance",
+    "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem", "Message", "MessageAdded", "Middleware",
+    "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry",
+    "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "Profile", "RateLimited", "ReasoningDelta",
+    "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo", "RunPaused", "RunResult",
+    "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StopRun",
+    "StreamBroken", "SyncRunStream", "SyncTextStream", "System", "TextDelta", "TextStream", "TimedOut", "Tool",
+    "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished",
+    "ToolProgress", "ToolRegistry", "ToolResult", "ToolReturn", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
     "as_tool", "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 

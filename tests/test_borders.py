@@ -39,7 +39,7 @@ class Text(str):
         ({"run_id": 123}, "run_id is 123; allowed: a text that is not empty, or None"),
         ({"run_id": ""}, "run_id is ''"),
         ({"run_id": b"x"}, "run_id is b'x'"),
-        ({"messages": [User([{"type": "text", "text": "a"}])]}, "messages: User.content is "),  # type: ignore[arg-type]
+        ({"messages": [User([{"type": "text", "text": "a"}])]}, "messages: User.content has {'type': "),  # type: ignore[list-item]
         ({"messages": [User("a", 5)]}, "messages: User.name is 5"),  # type: ignore[arg-type]
         ({"messages": [System(None)]}, "messages: System.content is None"),  # type: ignore[arg-type]
         ({"messages": [User("a"), Assistant("x", None)]}, "messages: Assistant.reasoning is None"),  # type: ignore[arg-type]

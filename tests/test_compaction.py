@@ -41,6 +41,7 @@ from agentkit import (
     tool,
 )
 from agentkit.history import DropToolResults
+from agentkit.messages import message_text
 from agentkit.middleware import Middleware, NextModelCall
 from agentkit.middleware.cache_report import CacheReport
 from agentkit.middleware.compaction import ShortenOnOverflow, SpillOutputs, Summarise
@@ -185,7 +186,7 @@ def test_older_turns_become_a_summary_between_two_runs() -> None:
     assert summary.messages == [TURNS[0], ASKED, Assistant("They said first."), *TURNS[5:]]
     assert (summary.usage.input_tokens, summary.cost) == (50, 0.01)
     (asked,) = model.requests
-    (text,) = [message.content for message in asked.messages if isinstance(message, User)]
+    (text,) = [message_text(message) for message in asked.messages if isinstance(message, User)]
     assert 'assistant calls fetch {"n": 1}\n\nfetch returns: 1111\n\nassistant: One.' in text
     assert "second" not in text
     answer = Agent(ScriptedModel(["Four."])).run_sync("fourth", messages=summary.messages)
@@ -235,7 +236,7 @@ def test_what_does_not_fit_is_summarised_piece_by_piece() -> None:
 
     class Small(ScriptedModel):
         async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
-            (text,) = [message.content for message in request.messages if isinstance(message, User)]
+            (text,) = [message_text(message) for message in request.messages if isinstance(message, User)]
             if len(text) > 12_000:
                 raise ContextTooLong("HTTP 400: maximum context length is exceeded", status=400)
             seen.append(text)
@@ -253,7 +254,7 @@ def test_what_does_not_fit_is_summarised_piece_by_piece() -> None:
 def test_of_a_long_result_the_summary_reads_head_and_tail() -> None:
     model = ScriptedModel(["Short."])
     asyncio.run(Summarise(model, max_chars=100, keep=0)(transcript(100_000)))
-    (text,) = [message.content for message in model.requests[0].messages if isinstance(message, User)]
+    (text,) = [message_text(message) for message in model.requests[0].messages if isinstance(message, User)]
     assert len(text) < 5000 and "96,000 of 100,000 characters are left out here" in text
 
 

@@ -25,13 +25,18 @@ ANSWERS: dict[str, tuple[ToolCall | None, str]] = {
     "What is the weather in Paris?": (call("get_weather", city="Paris"), "It is {result}."),
     "Where is order A-17?": (call("find_order", number="A-17"), "Order A-17: {result}."),
     "Which is the largest city of Italy?": (None, '{{"name": "Rome", "inhabitants": 2749000}}'),
+    "What is this?": (None, "A red dot."),
+    "What is on the screen?": (call("screenshot"), "A red dot."),
     "Delete old.log": (call("delete_file", name="old.log"), "Done: {result}."),
 }
 
 
 def answer(request: SimRequest) -> Any:
-    prompt = next(m["content"] for m in reversed(request.messages) if m["role"] == "user")
+    asked = (m["content"] for m in reversed(request.messages) if m["role"] == "user")
+    prompt = next(p for content in asked if (p := content if isinstance(content, str) else content[0]["text"]) in ANSWERS)
     first, text = ANSWERS[prompt]
+    if request.turn and first and "returned by the call" in str(request.last["content"]):
+        return text
     if request.last["role"] == "tool":
         return text.format(result=request.last["content"])
     return first or text.format()

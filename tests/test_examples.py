@@ -137,3 +137,10 @@ def test_08_cached_model() -> None:
         assert len(simulator.requests) == 1
     assert printed[0].startswith("It scatters sunlight. (1 requests, ")
     assert printed[1] == "It scatters sunlight. (0 requests, 0 tokens)"
+
+
+def test_09_image(tmp_path: Path) -> None:
+    (tmp_path / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    with DeepSeekSimulator(["A dot."]) as simulator:
+        assert run("09_image.py", simulator, str(tmp_path / "dot.png")) == "A dot.\n"
+        assert [part["type"] for part in simulator.requests[0].last["content"]] == ["text", "image_url"]

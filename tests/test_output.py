@@ -36,6 +36,7 @@ from agentkit import (
     tool,
 )
 from agentkit.events import LastingEvent, ToolFinished
+from agentkit.messages import message_text
 from agentkit.model import ModelReply, ModelRequest
 from agentkit.models.scripted import ScriptItem, call
 from agentkit.run.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
@@ -263,7 +264,9 @@ def test_a_run_in_tool_mode_mends_a_wrong_answer() -> None:
     result = run(model, int)
     assert (result.output, result.stop_reason, result.steps) == (3, "answer", 3)
     corrected, refused = (request.messages[-1] for request in model.requests[1:])
-    assert isinstance(corrected, User) and corrected.content.startswith("Give your answer by calling the tool final_answer")
+    assert isinstance(corrected, User) and message_text(corrected).startswith(
+        "Give your answer by calling the tool final_answer"
+    )
     assert isinstance(refused, ToolResult) and refused.is_error and "answer: Input should be a valid integer" in refused.content
     assert isinstance(model.requests[0].messages[0], System)
 

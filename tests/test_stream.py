@@ -283,7 +283,7 @@ def test_leaving_a_stream_ends_its_run(leave: Any, model_type: Any) -> None:
             ends.append(event)
 
     class Watched(Agent[Any]):
-        def stream(self, prompt: str | None = None, **options: Any) -> Any:
+        def stream(self, prompt: Any = None, **options: Any) -> Any:
             return super().stream(prompt, observers=[watch])
 
     async def main() -> None:

@@ -19,9 +19,10 @@ from .._renamed import renamed
 from ..agent import Agent
 from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
 from ..history import DropToolResults, History, repaired_history
-from ..messages import Assistant, Message, System, ToolCall, ToolResult, Usage, User
+from ..messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolCall, ToolResult, Usage, User, message_text
 from ..model import Model, ModelReply, ModelRequest
 from ..names import wire_name
+from ..parts import ToolReturn
 from ..run.execute import render, shorten
 from ..run.middleware import Middleware, NextModelCall, NextToolCall
 from ..run.run import Scope
@@ -114,7 +115,7 @@ def _length(message: Message) -> int:
         case Assistant():
             return len(message.text) + sum(len(call.arguments) for call in message.tool_calls)
         case _:
-            return len(message.content)
+            return len(message_text(message)) + sum(part.tokens * BYTES_PER_TOKEN for part in message.parts)
 
 
 def _as_text(messages: Sequence[Message]) -> str:
@@ -128,7 +129,7 @@ def _as_text(messages: Sequence[Message]) -> str:
             case ToolResult():
                 lines.append(f"{message.name} returns: {shorten(message.content, _MAX_RESULT)}")
             case _:
-                lines.append(f"{message.role}: {message.content}")
+                lines.append(f"{message.role}: {message_text(message)}")
     return "\n\n".join(lines)
 
 
@@ -190,18 +191,21 @@ class SpillOutputs(Middleware):
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The value or, if it is long, its head and the name of the file with all of it."""
-        value = await next(call)
+        value = returned = await next(call)
         readers = self._readers(ctx)
+        if isinstance(value, ToolReturn):
+            value = value.text
         if call.name in readers or len(text := render(value)) <= self._max_chars:
-            return value
+            return returned
         name = f"{_prefix(ctx.run_id)}-{ctx.position}.txt"
         try:
             await asyncio.to_thread(_write, self.folder / name, text)
         except OSError as error:  # the call has taken effect, so its result must not be lost
             warnings.warn(f"the output of {call.name} is not written to {self.folder}: {error}", RuntimeWarning, stacklevel=2)
-            return text
+            return returned
         how = f", read on with {wire_name(readers[0])}(name={name!r}, start={self._head})" if readers else ""
-        return f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}{how}]"
+        head = f"{text[: self._head]}\n[... {self._head:,} of {len(text):,} characters; the whole is in {name}{how}]"
+        return replace(returned, text=head) if isinstance(returned, ToolReturn) else head
 
     def _readers(self, ctx: RunContext[Any]) -> list[str]:
         """The names under which the run offers the reading tool. A registry may have renamed it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from warnings import warn
 
 from .._threads import Threads
@@ -39,10 +39,11 @@ from .http.receive import ReplyBytes, read_refusal, read_reply
 from .http.transports import ClientTransport, Response
 from .loop_transports import LoopTransports
 from .offered import with_offered_calls
-from .profiles import Profile, find_profile, profile_named
+from .profiles import Profile, profile_for
 from .rate_limit import Limiter, Slot, limiter_for
 from .refusals import read_error
 from .replies import Parts, ReplyReader
+from .wire_parts import check_parts, estimated_excess
 
 if TYPE_CHECKING:
     import httpx
@@ -71,7 +72,8 @@ class ChatModel:
     a reply, decompressed. `price` is in US dollars per million tokens (input, output), and replaces the profile's. `limiter`
     paces the requests; by default, all models of the process with the same name, server and key share one. A key function, or a
     client that authenticates itself, counts as the key there. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`:
-    it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. Raises
+    it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. `parts` says
+    what to do with an image, audio or a file that the model does not take: refuse the request, or send its name. Raises
     `SettingsError` for a wrong base URL, key or header. A missing key is raised by the first call.
     """
 
@@ -89,28 +91,28 @@ class ChatModel:
         max_bytes: int = 64 * 2**20,
         price: tuple[float, float] | Price | None = None,
         limiter: Limiter | None = None,
+        parts: Literal["refuse", "placeholder"] = "refuse",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        parts = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
-        self._own_parts = [name for name, part in parts.items() if part is not None]
+        own = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
+        self._own_parts = [name for name, part in own.items() if part is not None]
         key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
-        del api_key, base_url, headers, parts  # the traceback of an error must not show them
+        del api_key, base_url, headers, own  # the traceback of an error must not show them
         for argument, given in (("model", Unseen(model)), ("base_url", address)):
             if given.reveal() is not None and not isinstance(given.reveal(), str):
                 raise SettingsError(f"{argument} is a {type(given.reveal()).__name__}; allowed: text or None")
         for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
             if number is not None and not (isinstance(number, int | float) and number > 0):
                 raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
+        if parts not in ("refuse", "placeholder"):
+            raise SettingsError(f"parts is {parts!r:.80}; allowed: refuse, placeholder")
+        self._placeholders = parts == "placeholder"
         defaults = ChatModel.__init__.__kwdefaults__ or {}
         self._arguments = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
-        if isinstance(profile, str):
-            profile = profile_named(profile)
-        if profile is not None and not isinstance(profile, Profile):
-            raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
         own_headers = checked_headers(given_headers)
         self.endpoint = endpoint_with(model, address, key, own_headers, client)
         self.name = self.endpoint.model
-        self.profile = profile or find_profile(self.endpoint.base_url, self.name)
+        self.profile = profile_for(self.name, self.endpoint.base_url, profile)
         if price is not None:
             self.profile = replace(self.profile, prices={"": (price_given(price),)}, price_note="")
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
@@ -174,6 +176,7 @@ class ChatModel:
     def check(self, request: ModelRequest) -> None:
         """Raise `SettingsError` if the request breaks a limit of the server. The message has field, value and allowed range."""
         wire.check(request, self.profile)
+        check_parts(request.messages, self.profile, self.name, placeholders=self._placeholders)
 
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """One whole reply. Raises `SettingsError` before sending, or a `ModelError` afterwards.
@@ -183,8 +186,8 @@ class ChatModel:
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
-        reader = self._reader(request, len(body))
-        slot = self.limiter.slot(len(body) // BYTES_PER_TOKEN)
+        size = len(body) - (estimated_excess(request.messages, self.profile) if wire.has_parts(request.messages) else 0)
+        reader, slot = self._reader(request, size), self.limiter.slot(size // BYTES_PER_TOKEN)
         try:
             parts = await self._paced(body, on_delta, reader, slot)
             message = parts.message
@@ -254,6 +257,8 @@ class ChatModel:
             kept = ModelRequest((), request.tools, request.tool_choice, request.settings)
             cached = self._heads[key] = (kept, wire.head(request, self.profile, self.name, stream=stream))
         messages = request.messages
+        if wire.has_parts(messages):
+            check_parts(messages, self.profile, self.name, placeholders=self._placeholders)
         if request.settings.response_format == "json_object":
             messages = wire.with_json_word(messages)
         return wire.body(cached[1], messages, self.profile, self._encode)

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from warnings import warn
 
 from ..errors import EndpointWarning, StreamBroken
-from ..messages import Assistant, ToolCall
+from ..messages import Assistant, ToolCall, message_text
 from ..model import ModelRequest
 from ..names import known_name, wire_name
 from .markup import MARK, BrokenMarkup, looks_like_a_call, read_markup
@@ -86,6 +86,6 @@ def _texts(request: ModelRequest) -> Iterator[str]:
             for call in message.tool_calls:
                 yield from (call.name, call.arguments, call.opaque)
         else:
-            yield message.content
+            yield message_text(message)
     for tool in request.tools:
         yield f"{tool.description} {json.dumps(dict(tool.parameters), default=str, ensure_ascii=False)}"

@@ -11,14 +11,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
+from ..parts import PartKind
 from ..schema.loosen import CAREFUL, SchemaRule
 from .endpoint import is_loopback
 from .finish import Ending
 from .prices import DEEPSEEK_FLASH, DEEPSEEK_PRO, Price
 
 __all__ = [
-    "ANYFAST", "DASHSCOPE", "DEEPSEEK", "GENERIC", "GROQ", "LLAMA_CPP", "LM_STUDIO", "MINIMAX", "MISTRAL", "MOONSHOT", "OLLAMA",
-    "OPENAI", "OPENROUTER", "PROFILES", "SGLANG", "SILICONFLOW", "VLLM", "ZHIPU", "Profile", "find_profile", "profile_named",
+    "ANYFAST", "DASHSCOPE", "DEEPSEEK", "GENERIC", "GROQ", "LLAMA_CPP", "LM_STUDIO", "MINIMAX", "MISTRAL", "MOONSHOT",
+    "OLLAMA", "OPENAI", "OPENROUTER", "PROFILES", "SGLANG", "SILICONFLOW", "VLLM", "ZHIPU", "Profile", "find_profile",
+    "profile_for", "profile_named",
 ]  # fmt: skip
 
 
@@ -85,6 +87,12 @@ class Profile:
     """Finish reasons that mean something else on this server than in finish.py, in the form that `finish.normal` returns."""
     opaque_back: bool = True
     """Whether unknown fields of replies are sent back to the server."""
+    parts: frozenset[PartKind] = frozenset({"image"})
+    """What the server takes in a user message besides text: "image", "audio", "file"."""
+    part_addresses: frozenset[PartKind] = frozenset({"image"})
+    """Which of them may be given by their address, and not only as data."""
+    model_parts: Mapping[str, frozenset[PartKind]] = field(default_factory=dict)
+    """`parts` by prefix of the model's name, where models differ; the longest match counts."""
     cost_in: tuple[str, ...] = ()
     """Path in the usage of a reply's cost in US dollars; empty if the server reports none. It wins over `prices`."""
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
@@ -98,6 +106,11 @@ class Profile:
         return self.prices[max(matches, key=len)] if matches else ()
 
 
+_NOTHING: frozenset[PartKind] = frozenset()
+_IMAGES: frozenset[PartKind] = frozenset({"image"})
+_SOUND: frozenset[PartKind] = frozenset({"image", "audio"})
+_ALL: frozenset[PartKind] = frozenset({"image", "audio", "file"})
+
 _DEEPSEEK: dict[str, Any] = {
     "thinking_default": True,
     "thinking_on": {"thinking": {"type": "enabled"}},
@@ -108,6 +121,8 @@ _DEEPSEEK: dict[str, Any] = {
     "user_field": "user_id",
     "markup_calls": True,
     "schema_rules": (),
+    "parts": _NOTHING,
+    "model_parts": {"deepseek-flash": _IMAGES, "deepseek-v4-flash-vision": _IMAGES},
 }
 
 _LIST_PRICES = {"deepseek-v4-flash": DEEPSEEK_FLASH, "deepseek-flash": DEEPSEEK_FLASH, "deepseek-v4-pro": DEEPSEEK_PRO}
@@ -144,6 +159,7 @@ OPENAI = Profile(
     stops=4,
     schema_rules=("root", "patterns", "tuples"),
     strict=True,
+    parts=_ALL,
 )
 
 OPENROUTER = Profile(
@@ -156,6 +172,8 @@ OPENROUTER = Profile(
     reasoning_back="reasoning",
     stops=4,
     cost_in=("cost",),
+    parts=_ALL,
+    part_addresses=frozenset({"image", "file"}),
 )
 
 MISTRAL = Profile(
@@ -175,6 +193,7 @@ _GRAMMARS: tuple[SchemaRule, ...] = ("root", "keywords", "patterns", "tuples", "
 
 VLLM = Profile(
     name="vllm",
+    parts=_SOUND,
     marks=("owned_by: vllm",),  # not GET /version: many other servers answer it in the same way
     reasoning_back="reasoning",
     markup_calls=True,
@@ -194,6 +213,7 @@ SGLANG = Profile(
 
 LLAMA_CPP = Profile(
     name="llama.cpp",
+    parts=_SOUND,
     marks=("server: llama.cpp", "owned_by: llamacpp", "GET /props: default_generation_settings"),
     reasoning_back="reasoning_content",
     forced_choice="required",
@@ -207,10 +227,17 @@ OLLAMA = Profile(
     marks=("owned_by: library", "GET /api/version: version"),
     effort_in=("reasoning_effort",),
     forced_choice="auto",
+    part_addresses=_NOTHING,
 )
-"""It ignores `tool_choice`."""
+"""It ignores `tool_choice`, and fetches no images."""
 
-LM_STUDIO = Profile(name="lmstudio", hosts=(":1234",), marks=("owned_by: organization_owner",), forced_choice="required")
+LM_STUDIO = Profile(
+    name="lmstudio",
+    hosts=(":1234",),
+    marks=("owned_by: organization_owner",),
+    forced_choice="required",
+    part_addresses=_NOTHING,
+)
 """It refuses a named tool choice."""
 
 DASHSCOPE = Profile(
@@ -233,6 +260,7 @@ MOONSHOT = Profile(
     reasoning_back="reasoning_content",
     forced_choice_while_thinking=False,
     temperature=1.0,
+    part_addresses=_NOTHING,
 )
 
 ZHIPU = Profile(
@@ -266,7 +294,12 @@ SILICONFLOW = Profile(
 )
 
 MINIMAX = Profile(
-    name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), models=("minimax",), think_tags=True, temperature=1.0
+    name="minimax",
+    hosts=("api.minimax.io", "api.minimaxi.com"),
+    models=("minimax",),
+    think_tags=True,
+    temperature=1.0,
+    parts=_NOTHING,
 )
 
 GENERIC = Profile(name="generic")
@@ -285,6 +318,17 @@ def profile_named(name: str) -> Profile:
         if profile.name == name:
             return profile
     raise SettingsError(f"profile is {name!r}; allowed: a Profile, or one of {', '.join(p.name for p in (*PROFILES, GENERIC))}")
+
+
+def profile_for(model: str, base_url: str, profile: Profile | str | None) -> Profile:
+    """The given profile, or the one with the given name, or the one that is found; with the `parts` of this model."""
+    if isinstance(profile, str):
+        profile = profile_named(profile)
+    if profile is not None and not isinstance(profile, Profile):
+        raise SettingsError(f"profile is {profile!r}; allowed: a Profile, or the name of one such as 'vllm'")
+    found, name = profile or find_profile(base_url, model), model.lower().rsplit("/", 1)[-1]
+    parts = found.model_parts.get(max(filter(name.startswith, found.model_parts), key=len, default=""), found.parts)
+    return found if parts == found.parts else replace(found, parts=parts)
 
 
 def find_profile(base_url: str, model: str) -> Profile:

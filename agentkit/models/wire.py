@@ -14,15 +14,16 @@ from typing import Any, assert_never
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import EndpointWarning, SettingsError
-from ..messages import Assistant, Message, System, ToolCall, ToolResult, User
+from ..messages import Assistant, Message, System, ToolCall, ToolResult, User, message_text
 from ..model import ModelRequest, ModelSettings, ToolSpec
 from ..names import nine_characters, wire_name
 from ..schema.loosen import SchemaRule, loosened
 from ..schema.parse import LONGEST_TEXT
 from ..schema.strict import NotStrict, strict_schema
-from .profiles import Profile
+from .profiles import GENERIC, Profile
+from .wire_parts import content_form, left_out, with_shown_parts
 
-__all__ = ["body", "check", "encode_message", "encoder", "head", "with_json_word"]
+__all__ = ["body", "check", "encode_message", "encoder", "has_parts", "head", "with_json_word"]
 
 _BRIDGE = Assistant("I have read the results.")
 _ASK_FOR_JSON = System("Answer with one JSON object.")
@@ -32,7 +33,7 @@ def encoder(profile: Profile) -> Callable[[Any], bytes]:
     """The function that encodes a message for this profile."""
     call_id = nine_characters if profile.nine_character_ids else None
     origin = profile.name if profile.opaque_back else None
-    return partial(encode_message, profile.reasoning_back, call_id=call_id, origin=origin)
+    return partial(encode_message, profile.reasoning_back, call_id=call_id, origin=origin, profile=profile)
 
 
 def encode_message(
@@ -41,16 +42,19 @@ def encode_message(
     *,
     call_id: Callable[[str], str] | None = None,
     origin: str | None = None,
+    profile: Profile = GENERIC,
 ) -> bytes:
     """One message as JSON bytes.
 
     `call_id` maps ids to ids that the server accepts. Opaque fields of a reply and its calls are included if they have this
     `origin`. `reasoning_back` names the field in which the thinking text is sent back. Every assistant message then has the
-    field, empty if there was no thinking: DeepSeek refuses a tool turn without it, and accepts an empty one.
+    field, empty if there was no thinking: DeepSeek refuses a tool turn without it, and accepts an empty one. `profile` says
+    which parts the server takes.
     """
     match message:
         case System() | User():
-            data: dict[str, Any] = {"role": message.role, "content": message.content}
+            content = message.content if isinstance(message.content, str) else content_form(message.content, profile)
+            data: dict[str, Any] = {"role": message.role, "content": content}
             if isinstance(message, User) and message.name:
                 data["name"] = message.name
         case Assistant():
@@ -63,8 +67,9 @@ def encode_message(
             if is_ours and message.opaque:
                 data |= from_json(message.opaque)
         case ToolResult():
+            content = left_out(message, profile) if message.parts else message.content
             answered = call_id(message.call_id) if call_id else message.call_id
-            data = {"role": "tool", "tool_call_id": answered, "content": message.content or "(no output)"}
+            data = {"role": "tool", "tool_call_id": answered, "content": content or "(no output)"}
         case _:
             assert_never(message)
     return _json(data)
@@ -224,9 +229,16 @@ def _check_thinking(settings: ModelSettings, profile: Profile) -> list[tuple[str
 
 def body(head_bytes: bytes, messages: Sequence[Message], profile: Profile, encode: Callable[[Any], bytes]) -> bytes:
     """The whole request body. A message that was already encoded for this profile is not encoded again."""
+    if has_parts(messages):
+        messages = list(with_shown_parts(messages, profile))
     if not profile.user_after_tool:
         messages = _bridged(messages)
     return head_bytes + b",".join([message.encoded(profile, encode) for message in messages]) + b"]}"
+
+
+def has_parts(messages: Sequence[Message]) -> bool:
+    """Whether a message has an image, audio or a file. This is asked for each request, so it must be fast."""
+    return any([message.parts for message in messages])  # noqa: C419  a list is faster here
 
 
 def _bridged(messages: Sequence[Message]) -> list[Message]:
@@ -244,7 +256,7 @@ def with_json_word(messages: Sequence[Message]) -> Sequence[Message]:
     Only the first message is checked, so that the result is the same at every step of a run.
     """
     first = messages[0] if messages else None
-    if isinstance(first, User) and "json" in first.content.lower():
+    if isinstance(first, User) and "json" in message_text(first).lower():
         return messages
     if isinstance(first, System):
         asking = _asking_for_json(first)

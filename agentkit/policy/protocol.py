@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from .._sync import is_being_cancelled
 from ..events import RunInfo
 from ..messages import Message, User
+from ..parts import content_text
 from ..redact import redacted_traceback
 from ..tools.tool import AnyTool
 
@@ -67,8 +68,8 @@ class JudgeContext:
 
     @property
     def user_messages(self) -> list[str]:
-        """The texts of the user's messages."""
-        return [message.content for message in self.messages if isinstance(message, User)]
+        """The texts of the user's messages, without names and contents of images and files: others may have made those."""
+        return [content_text(m.content, labels=False) for m in self.messages if isinstance(m, User)]
 
 
 class Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from dataclasses import fields, replace
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from ..events import (
     ApprovalGiven,
@@ -24,6 +25,7 @@ from ..events import (
 )
 from ..messages import Assistant, System, ToolCall, ToolResult, User
 from ..model import DeltaSink, info_of
+from ..parts import Part
 
 __all__ = ["Pieces", "Veil"]
 
@@ -33,7 +35,7 @@ _OUTSIDE_FIELDS: dict[type[Any], tuple[str, ...]] = {
     RunStarted: ("messages",),
     MessageAdded: ("message",),
     ModelReplied: ("message", "model", "finish_reason", "changed"),
-    ToolFinished: ("result", "error", "output"),
+    ToolFinished: ("result", "error", "output", "artifact"),
     ApprovalGiven: ("arguments",),
     ResultGiven: ("content",),
     RunFinished: ("error",),
@@ -45,6 +47,7 @@ _FIELDS: dict[type[Any], tuple[str, ...]] = {
     kind: tuple(field.name for field in fields(kind) if field.name != "role")
     for kind in (System, User, Assistant, ToolCall, ToolResult)
 }
+_IN_ADDRESS = ":/?#[]@!$&'()*+,;=%~"
 _MAX_DEPTH = 5
 """Max depth of lists and dicts that are searched. A tool may report any progress value, even one that contains itself."""
 
@@ -72,6 +75,8 @@ class Veil:
     def _finds(self, value: Any, depth: int = _MAX_DEPTH) -> bool:
         if isinstance(value, str):
             return any([hider.finds(value) for hider in self.hiders])  # noqa: C419  faster: there is one, as a rule
+        if isinstance(value, Part):
+            return any(map(self._finds, (value.name, value.address, _as_text(value))))
         if type(value) in (tuple, list):
             return depth > 0 and any([self._finds(item, depth - 1) for item in value])  # noqa: C419
         if type(value) is dict:
@@ -90,7 +95,20 @@ class Veil:
             return type(value)(self._hidden(item, depth - 1) for item in value)
         if type(value) is dict:
             return {self._hidden(name, depth - 1): self._hidden(item, depth - 1) for name, item in value.items()}
+        if isinstance(value, Part):
+            return self._part(value)
         return self._changed(value, _FIELDS[type(value)], depth - 1)
+
+    def _part(self, part: Part) -> Part:
+        name, address = self.hide(part.name), quote(self.hide(part.address), safe=_IN_ADDRESS)
+        if part.address:
+            return type(part)(name=name, address=address)
+        return type(part).from_bytes(self.hide(_as_text(part)).encode("latin-1"), part.media_type, name=name)
+
+
+def _as_text(part: Part) -> str:
+    """The bytes of a part as text, in which keys, which are ASCII, can be found."""
+    return part.data.decode("latin-1")
 
 
 class Pieces:

@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._threads import Threads
 from ..errors import ModelRetry, StopRun, Suspended, ToolArgumentsInvalid
 from ..messages import ToolCall, ToolResult, plain_text, shorten
 from ..names import nearest_names, wire_name
+from ..parts import Part, ToolReturn, content_text
 from ..redact import redact
 from ..redact.veil import Veil
 from ..schema import Arguments
@@ -43,6 +44,7 @@ class Outcome:
     crashed: bool = False
     """Whether the tool raised an exception that is not meant for the model."""
     is_json: bool = False
+    artifact: Any = None
     is_unknown: bool = False
     """Whether the tool may still be running, or may or may not have taken effect."""
     suspended: Suspended | None = None
@@ -106,11 +108,11 @@ async def execute(
     crashed = unknown = False
     try:
         value = await _through_middleware(context)
-        text, is_json = _rendered(value) if spec.middleware else value
-        text, repairs, tool = hide(text), tuple(context.repairs), spec.tools.get(call.name)
+        rendered = _rendered(value) if spec.middleware else value
+        text, repairs, tool = hide(rendered.text), tuple(context.repairs), spec.tools.get(call.name)
         content = shorten(text, tool.max_output if tool else None)
-        result = ToolResult(call.id, call.name, content)
-        return Outcome(result, None, repairs, None if content is text else text, is_json=is_json)
+        result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
+        return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
     except Suspended as suspended:
         return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
@@ -206,9 +208,29 @@ def describe_error(error: BaseException, hide: Callable[[str], str] = str) -> st
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
 
 
-def _rendered(value: Any) -> tuple[str, bool]:
-    """The value as text, and whether the text is JSON."""
-    return render(value), not isinstance(value, str)
+class _Rendered(NamedTuple):
+    """A tool's value as text for the model, and what goes beside it."""
+
+    text: str
+    is_json: bool
+    parts: tuple[Part, ...] = ()
+    artifact: Any = None
+
+
+def _rendered(value: Any) -> _Rendered:
+    """The value as text. A part, or a list of texts and parts, is text with its label, and the parts.
+
+    Raises TypeError for a part among other values, since its data would be sent as text.
+    """
+    if isinstance(value, ToolReturn):
+        return _Rendered(plain_text(value.text), False, tuple(value.parts), value.artifact)
+    items = value if isinstance(value, list | tuple) else (value,)
+    parts = tuple(item for item in items if isinstance(item, Part))
+    if parts and all(isinstance(item, str | Part) for item in items):
+        return _Rendered(plain_text(content_text(items)), False, parts)
+    if parts or (isinstance(value, dict) and any(isinstance(item, Part) for item in value.values())):
+        raise TypeError("the tool returned an image, audio or a file among other values; return ToolReturn(text, parts=[...])")
+    return _Rendered(render(value), not isinstance(value, str))
 
 
 def render(value: Any) -> str:

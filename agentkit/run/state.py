@@ -25,7 +25,7 @@ from ..events import (
     ToolStarted,
     UsageAdded,
 )
-from ..messages import Assistant, Message, Spending, ToolCall, Usage
+from ..messages import Assistant, Message, Spending, ToolCall, Usage, distinct_text
 from .open_call import Counter, OpenCall, check_pending
 from .stored import StoredRun
 
@@ -298,7 +298,7 @@ class RunState(StoredRun):
             name = event.call.name
             if event.outcome != "unknown":
                 self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
-            self._exchanges.add(name, answered.call.arguments, event.result.content)
+            self._exchanges.add(name, answered.call.arguments, distinct_text(event.result))
         if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}

@@ -152,6 +152,7 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
             max_output=tool.max_output if tool and outcome.whole is not None and not open_call.edited else None,
             is_json=outcome.is_json and not open_call.edited,
             outcome="unknown" if outcome.is_unknown else "known",
+            artifact=outcome.artifact,
         )
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typing_extensions
 
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
+from ..parts import Part, ToolReturn
 from .annotations import annotated_function, described_as, type_hints, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
@@ -265,6 +266,8 @@ def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
     from .generator import json_schema
 
     kind = result_type(fn)
+    if isinstance(kind, type) and issubclass(kind, Part | ToolReturn):
+        return {"type": "string"}
     try:
         return json_schema(TypeAdapter(Any if kind is None else kind), mode="serialization")
     except Exception as error:

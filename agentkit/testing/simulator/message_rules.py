@@ -8,7 +8,7 @@ from typing import Any
 from .replies import Failure
 from .request import Behaviour, SimRequest
 
-__all__ = ["assistants", "images", "needing_reasoning", "passback", "prefix", "tool_calls"]
+__all__ = ["assistants", "needing_reasoning", "parts", "passback", "prefix", "tool_calls"]
 
 PASSBACK = "The `reasoning_content` in the thinking mode must be passed back to the API."
 UNSET = "Invalid assistant message: content or tool_calls must be set"
@@ -16,6 +16,9 @@ ORPHAN = "Messages with role 'tool' must be a response to a preceding message wi
 _FOLLOWED = "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'"
 INSUFFICIENT = f"{_FOLLOWED}. (insufficient tool messages following tool_calls message)"
 NOT_PENDING = f"{_FOLLOWED}, The following tool_call_ids did not have response messages: "
+
+MAX_IMAGE = 32 * 2**20
+_KINDS = {"image_url": "image", "input_audio": "audio", "file": "file"}
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -76,18 +79,24 @@ def needing_reasoning(request: SimRequest, behaviour: Behaviour) -> list[tuple[i
     return spoken[-1:] if request.last["role"] == "tool" else []
 
 
-def images(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    """At most 600 images, only in user messages, and only for a model that accepts images. V4 Pro does not."""
-    sees = behaviour.models[request.body["model"]] != "deepseek-v4-pro"
-    count = 0
+def parts(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
+    """Images and the like are allowed only in user messages, and only for a model that takes them. V4 Pro takes text only.
+
+    At most 600 images, each with at most 32 MiB. The text for images is the server's, the others are ours.
+    """
+    taken = behaviour.parts if behaviour.models[request.body["model"]] != "deepseek-v4-pro" else ()
+    images = 0
     for message in request.messages:
-        parts = message.get("content")
-        found = [part for part in parts if part["type"] == "image_url"] if isinstance(parts, list) else []
-        if found and not (sees and message["role"] == "user"):
-            yield Failure(400, "Model do not support image input")
-        count += len(found)
-    if count > 600:
-        yield Failure(400, f"Too many images: {count}, at most 600 are allowed")
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            kind = _KINDS.get(part["type"], "")
+            if kind and not (kind in taken and message["role"] == "user"):
+                yield Failure(400, f"Model do not support {kind} input")
+            images += kind == "image"
+            if kind == "image" and len(part["image_url"]["url"]) * 3 // 4 > MAX_IMAGE:
+                yield Failure(400, f"Image too large, at most {MAX_IMAGE} bytes are allowed")
+    if images > 600:
+        yield Failure(400, f"Too many images: {images}, at most 600 are allowed")
 
 
 def prefix(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure]:

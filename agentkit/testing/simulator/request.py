@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ class Behaviour:
     models: Mapping[str, str] = field(default_factory=lambda: MODELS)
     refuse_strict_null: bool = False
     obey_tool_choice: bool = False
+    parts: Collection[str] = ("image", "file")
 
 
 class SimRequest:

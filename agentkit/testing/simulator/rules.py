@@ -58,7 +58,7 @@ def _effort_type(request: SimRequest, _behaviour: Behaviour) -> Iterator[Failure
 
 
 def _shape(request: SimRequest, behaviour: Behaviour) -> Iterator[Failure]:
-    yield from (_undeserialized(error, behaviour) for error in shape_errors(request.body))
+    yield from (_undeserialized(error, behaviour) for error in shape_errors(request.body, audio="audio" in behaviour.parts))
 
 
 def _undeserialized(error: str, behaviour: Behaviour) -> Failure:
@@ -192,7 +192,7 @@ _RULES: tuple[Rule, ...] = (
     message_rules.assistants,
     message_rules.tool_calls,
     message_rules.passback,
-    message_rules.images,
+    message_rules.parts,
     message_rules.prefix,
     _context,
 )

@@ -14,8 +14,9 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 Check = Callable[[Any], str | None]
 
 
-def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
-    """The deserializer's errors for `body`, without the opening words that they share."""
+def shape_errors(body: Mapping[str, Any], *, audio: bool = False) -> Iterator[str]:
+    """The deserializer's errors for `body`, without the opening words that they share. `audio`: the server takes audio."""
+    kinds = ("text", "image_url", "file", *(["input_audio"] if audio else []))
     for name in ("messages", "model"):
         if body.get(name) is None:
             yield f"missing field `{name}`"
@@ -24,7 +25,7 @@ def shape_errors(body: Mapping[str, Any]) -> Iterator[str]:
     if wrong := _optional(thinking.get("reasoning_effort"), _variant(*EFFORTS)):
         yield f"thinking.reasoning_effort: {wrong}"
     for index, message in enumerate(body["messages"]):
-        yield from _message(f"messages[{index}]", message)
+        yield from _message(f"messages[{index}]", message, kinds)
     for index, tool in enumerate(body.get("tools") or ()):
         yield from _tool(f"tools[{index}]", tool)
 
@@ -134,7 +135,7 @@ FIELDS: Mapping[str, Check] = {
 }
 
 
-def _message(at: str, message: Any) -> Iterator[str]:
+def _message(at: str, message: Any, kinds: tuple[str, ...]) -> Iterator[str]:
     if not isinstance(message, dict):
         yield f"{at}: {invalid_type(message, 'a map')}"
         return
@@ -145,7 +146,7 @@ def _message(at: str, message: Any) -> Iterator[str]:
         yield f"{at}.role: {wrong}"
     if role != "assistant" and message.get("content") is None:
         yield f"{at}: missing field `content`"
-    yield from _content(f"{at}.content", message.get("content"), parts=role != "tool")
+    yield from _content(f"{at}.content", message.get("content"), kinds if role != "tool" else ())
     if role == "tool" and message.get("tool_call_id") is None:
         yield f"{at}: missing field `tool_call_id`"
     for name in ("tool_call_id", "reasoning_content", "name"):
@@ -157,13 +158,13 @@ def _message(at: str, message: Any) -> Iterator[str]:
         yield from _call(f"{at}.tool_calls[{index}]", call)
 
 
-def _content(at: str, content: Any, *, parts: bool) -> Iterator[str]:
+def _content(at: str, content: Any, kinds: tuple[str, ...]) -> Iterator[str]:
     if content is None or isinstance(content, str):
         return
-    if not (parts and isinstance(content, list)):
-        yield f"{at}: {invalid_type(content, 'a string or a sequence' if parts else 'a string')}"
+    if not (kinds and isinstance(content, list)):
+        yield f"{at}: {invalid_type(content, 'a string or a sequence' if kinds else 'a string')}"
     for index, part in enumerate(content):
-        if wrong := _tagged("text", "image_url", "file")(part) or _part(part):
+        if wrong := _tagged(*kinds)(part) or _part(part):
             yield f"{at}[{index}]: {wrong}"
         detail = part["image_url"].get("detail") if isinstance(part.get("image_url"), dict) else None
         if wrong := _optional(detail, _variant("low", "high", "original", "auto")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from types import TracebackType
@@ -52,6 +52,8 @@ class DeepSeekSimulator:
     `refuse_strict_null`: refuse the type null in the schemas of strict functions; it is not documented.
     `obey_tool_choice`: make replies obey `tool_choice`: drop calls, or call the function with simple arguments. If
     that changes the calls, a scripted finish reason is dropped.
+    `parts`: what user messages may hold besides text. DeepSeek V4.1 takes images and files, and V4 Pro takes text only, as
+    do some resellers: `()`. With "audio", the simulator stands in for another vendor's server.
     `keep_requests`: False stores no requests, for load tests.
 
     A mistake in the test itself is answered with status 400 and type "simulator_error", so that clients do not retry it.
@@ -76,6 +78,7 @@ class DeepSeekSimulator:
         models: Mapping[str, str] = MODELS,
         refuse_strict_null: bool = False,
         obey_tool_choice: bool = False,
+        parts: Collection[Literal["image", "audio", "file"]] = ("image", "file"),
         keep_requests: bool = True,
     ) -> None:
         self.requests: list[SimRequest] = []
@@ -96,6 +99,7 @@ class DeepSeekSimulator:
             models=models,
             refuse_strict_null=refuse_strict_null,
             obey_tool_choice=obey_tool_choice,
+            parts=parts,
         )
         self._answer_to: Callable[[SimRequest], AnyReply] = answer_function(answers)
         self._keep_requests = keep_requests
