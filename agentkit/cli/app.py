@@ -20,14 +20,30 @@ EPILOG = (
 
 app = typer.Typer(
     name="agentkit",
-    help="Agents built on function calling. `agentkit demo` needs no key and no network.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"agentkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Agents built on function calling. `agentkit demo` needs no key and no network."""
+
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="What to do; - reads it from the standard input.")]
 Tools = Annotated[
