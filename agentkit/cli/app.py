@@ -176,6 +176,29 @@ def check_endpoint(
 
 
 @app.command()
+def simulator(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8765,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How it answers; a wrong name lists all. Else: a tool call, or an echo.")
+    ] = None,
+    context_length: Annotated[int | None, typer.Option(min=1, help="Its context window in tokens, for small models.")] = None,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
+    debug: Debug = False,
+) -> None:
+    """Serve a strict offline endpoint on this machine, so that `run` and `chat` can be tried without a key."""
+    with reported(debug=debug):
+        from .exits import Exit
+        from .screen import open_screen
+        from .simulate import serve_simulator
+
+        code: Exit = serve_simulator(
+            open_screen(), port=port, scenario=scenario, context_length=context_length, delay=delay
+        )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
 def demo(
     files: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Work on the files in DIR; a new DIR gets the demo's files.")

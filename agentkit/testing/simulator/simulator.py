@@ -51,6 +51,7 @@ class DeepSeekSimulator:
     `models`: accepted model names, each with the model name in the answer.
     `refuse_strict_null`: refuse the type null in the schemas of strict functions; it is not documented.
     `obey_tool_choice`: make replies obey `tool_choice`: drop calls, or call the function with simple arguments.
+    `port`: the port to listen on; 0 takes a free one.
     `keep_requests`: False stores no requests, for load tests.
 
     A mistake in the test itself is answered with status 400 and type "simulator_error", so that clients do not retry it.
@@ -76,6 +77,7 @@ class DeepSeekSimulator:
         refuse_strict_null: bool = False,
         obey_tool_choice: bool = False,
         keep_requests: bool = True,
+        port: int = 0,
     ) -> None:
         self.requests: list[SimRequest] = []
         """All chat requests in order of arrival, including refused ones."""
@@ -101,7 +103,7 @@ class DeepSeekSimulator:
         self._numbers = count(1)
         self._completer = Completer(obey_tool_choice=obey_tool_choice)
         self._thoughts = Thoughts()
-        self._server = LoopbackServer(self.respond)
+        self._server = LoopbackServer(self.respond, port)
 
     @property
     def base_url(self) -> str:
