@@ -51,7 +51,10 @@ Tools = Annotated[
 ]
 Files = Annotated[str | None, typer.Option(metavar="DIR", help="Let it read the files under DIR, and calculate.")]
 AgentName = Annotated[
-    str | None, typer.Option("--agent", "-a", metavar="MODULE:NAME", help="Your own agent; also file.py:name.")
+    str | None,
+    typer.Option(
+        "--agent", "-a", metavar="MODULE:NAME", help="Your own agent, or a function that makes it; also file.py:name."
+    ),
 ]
 ModelName = Annotated[str | None, typer.Option("--model", "-m", help="The model's name.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The server, such as http://localhost:8000/v1.")]
@@ -196,6 +199,19 @@ def simulator(
             open_screen(), port=port, scenario=scenario, context_length=context_length, delay=delay
         )  # fmt: skip
     raise typer.Exit(code)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="NAME", help="The project's name; a path for another place.")],
+    debug: Debug = False,
+) -> None:
+    """Make a small project: an agent, two tools, tests that run offline, and CI."""
+    with reported(debug=debug):
+        from .new import make_project
+        from .screen import open_screen
+
+        make_project(folder, open_screen())
 
 
 @app.command()
