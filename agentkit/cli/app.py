@@ -119,24 +119,27 @@ def chat(
     thinking: Thinking = None,
     effort: Effort = None,
     stream: Stream = None,
+    resume: Annotated[bool, typer.Option("--resume", "-r", help="Go on with the newest kept conversation.")] = False,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the conversation in a file (it does).")] = True,
     debug: Debug = False,
 ) -> None:
-    """Talk with an agent, line by line; it remembers what was said."""
+    """Talk with an agent; it remembers what was said."""
     with reported(debug=debug):
-        from .chat import HELP, Chat, typed_lines
-        from .render import LiveView
+        from .chat import BANNER
         from .screen import open_screen
-        from .session import AgentOptions, build_agent, is_terminal, terminal_approve
+        from .session import AgentOptions, is_terminal
+        from .start_chat import start_chat
+        from .typed import typed_messages
 
         screen = open_screen()
         options = AgentOptions(
             tools=tools or (), files=files, agent=agent, model=model, base_url=base_url, instructions=instructions,
             max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
         )  # fmt: skip
-        built = build_agent(options, terminal_approve(screen))
+        conversation = start_chat(options, screen, resume=resume, keep=keep)
         if is_terminal(sys.stdin):
-            screen.line(HELP, "dim")
-        code = Chat(built, screen, LiveView(screen)).talk(typed_lines(screen))
+            screen.line(BANNER, "dim")
+        code = conversation.talk(typed_messages(screen))
     raise typer.Exit(code)
 
 

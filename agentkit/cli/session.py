@@ -56,7 +56,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     changes: dict[str, Any] = {}
     if base is None or options.model or options.base_url:
         name = options.model or (info_of(base.model).name if base else "") or None
-        changes["model"] = ChatModel(name, base_url=options.base_url)
+        changes["model"] = ChatModel(name, base_url=options.base_url or _server_of(base))
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
         own = [item for item in base.spec.tools if item.name != base.spec.answering] if base else []
@@ -74,6 +74,12 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     if endpoint is not None:
         endpoint.require_key()
     return agent
+
+
+def _server_of(agent: Agent[Any] | None) -> str | None:
+    """The server of an agent's model, so that another model's name does not lead to another server."""
+    endpoint = getattr(agent.model, "endpoint", None) if agent else None
+    return getattr(endpoint, "base_url", None)
 
 
 def _with_cache_report(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
@@ -102,6 +108,11 @@ class Session:
             return self.wait_for(self._agent.run(prompt, messages=messages, observers=[view]))
         finally:
             view.close()
+
+    def switch(self, agent: Agent[Any]) -> None:
+        """Run further turns with this agent, and close the connections of the earlier one."""
+        before, self._agent = self._agent, agent
+        self.wait_for(before.aclose())
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine in this session's loop, and return its value."""
