@@ -59,7 +59,9 @@ AgentName = Annotated[
 ModelName = Annotated[str | None, typer.Option("--model", "-m", help="The model's name.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The server, such as http://localhost:8000/v1.")]
 Instructions = Annotated[str | None, typer.Option("--instructions", "-i", help="The system message.")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Most model calls of one run; 20 unless the agent says.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(min=1, help="Most model calls of one run before a last answer; 20 unless the agent says.")
+]
 Thinking = Annotated[bool | None, typer.Option("--thinking/--no-thinking", help="Let the model think first.")]
 Effort = Annotated[str | None, typer.Option(metavar="EFFORT", help="How hard it thinks: low, medium, high or max.")]
 Stream = Annotated[bool | None, typer.Option("--stream/--no-stream", help="Ask the server for a stream (it does).")]

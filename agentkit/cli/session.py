@@ -22,6 +22,7 @@ from ..run.middleware import Middleware
 from ..run.result import RunResult
 from ..run.spec import Approve
 from .approval import escaped, fresh_key, show_call
+from .fit_context import FitContext
 from .load import file_tools, load_agent, load_tools
 from .render import View
 from .screen import Screen
@@ -29,6 +30,9 @@ from .screen import Screen
 __all__ = ["AgentOptions", "Session", "build_agent", "is_terminal", "terminal_approve"]
 
 T = TypeVar("T")
+
+_MAX_REPEATS = 3
+"""Equal calls with equal results after which a new agent is asked for its answer. Weak models repeat them without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +67,12 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
         changes["tools"] = [*own, *extra]
     if options.instructions is not None:
         changes["instructions"] = options.instructions
-    if options.max_steps is not None:
-        changes["limits"] = replace(base.spec.limits if base else Limits(), steps=options.max_steps)
+    limits = base.spec.limits if base else Limits(repeats=_MAX_REPEATS, on_limit="answer")
+    changes["limits"] = limits if options.max_steps is None else replace(limits, steps=options.max_steps)
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)
-    changes["middleware"] = _with_cache_report(base.spec.middleware if base else ())
+    changes["middleware"] = _with_cache_report((FitContext(), *(base.spec.middleware if base else ())))
     agent = base.copy(**changes) if base else Agent(**changes)
     endpoint = getattr(agent.model, "endpoint", None)
     if endpoint is not None:
