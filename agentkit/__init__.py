@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from .models.scripted import ScriptedModel
     from .tools.adapters import as_tool
 
+    __version__: str
+
 __all__ = [
     "Agent",
     "AgentError",
@@ -201,8 +203,20 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _installed_version()
     if name not in _LATE:
         raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(_LATE[name], __name__), name)
+
+
+def _installed_version() -> str:
+    """The version of the installed package. "0+unknown" in a checkout that is only on the path, and not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("agentkit")
+    except PackageNotFoundError:
+        return "0+unknown"

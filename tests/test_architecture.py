@@ -41,7 +41,7 @@ LAYERS: list[set[str]] = [
     {"run"},
     {"_agent_forms", "_agent_parts", "_agent_tool", "_per_run", "agent", "mapping"},
     {"middleware", "web", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
-    {"mcp", "server", "evals", "cli"},
+    {"mcp", "server", "evals", "cli", "__main__"},
 ]
 """From the lowest up. `__init__` is the public face, which only the edges may use."""
 

@@ -1,4 +1,4 @@
-"""The command line: `agentkit run`, `chat`, `tools` and `demo`. It needs the extra `cli` (typer and rich)."""
+"""The program `agentkit`. It needs the extra `cli`."""
 
 from __future__ import annotations
 

@@ -20,14 +20,30 @@ EPILOG = (
 
 app = typer.Typer(
     name="agentkit",
-    help="Agents built on function calling. `agentkit demo` needs no key and no network.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"agentkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Agents built on function calling. `agentkit demo` needs no key and no network."""
+
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="What to do; - reads it from the standard input.")]
 Tools = Annotated[
@@ -35,12 +51,17 @@ Tools = Annotated[
 ]
 Files = Annotated[str | None, typer.Option(metavar="DIR", help="Let it read the files under DIR, and calculate.")]
 AgentName = Annotated[
-    str | None, typer.Option("--agent", "-a", metavar="MODULE:NAME", help="Your own agent; also file.py:name.")
+    str | None,
+    typer.Option(
+        "--agent", "-a", metavar="MODULE:NAME", help="Your own agent, or a function that makes it; also file.py:name."
+    ),
 ]
 ModelName = Annotated[str | None, typer.Option("--model", "-m", help="The model's name.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The server, such as http://localhost:8000/v1.")]
 Instructions = Annotated[str | None, typer.Option("--instructions", "-i", help="The system message.")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Most model calls of one run; 20 unless the agent says.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(min=1, help="Most model calls of one run before a last answer; 20 unless the agent says.")
+]
 Thinking = Annotated[bool | None, typer.Option("--thinking/--no-thinking", help="Let the model think first.")]
 Effort = Annotated[str | None, typer.Option(metavar="EFFORT", help="How hard it thinks: low, medium, high or max.")]
 Stream = Annotated[bool | None, typer.Option("--stream/--no-stream", help="Ask the server for a stream (it does).")]
@@ -100,24 +121,27 @@ def chat(
     thinking: Thinking = None,
     effort: Effort = None,
     stream: Stream = None,
+    resume: Annotated[bool, typer.Option("--resume", "-r", help="Go on with the newest kept conversation.")] = False,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the conversation in a file (it does).")] = True,
     debug: Debug = False,
 ) -> None:
-    """Talk with an agent, line by line; it remembers what was said."""
+    """Talk with an agent; it remembers what was said."""
     with reported(debug=debug):
-        from .chat import HELP, Chat, typed_lines
-        from .render import LiveView
+        from .chat import BANNER
         from .screen import open_screen
-        from .session import AgentOptions, build_agent, is_terminal, terminal_approve
+        from .session import AgentOptions, is_terminal
+        from .start_chat import start_chat
+        from .typed import typed_messages
 
         screen = open_screen()
         options = AgentOptions(
             tools=tools or (), files=files, agent=agent, model=model, base_url=base_url, instructions=instructions,
             max_steps=max_steps, thinking=thinking, effort=effort, stream=stream,
         )  # fmt: skip
-        built = build_agent(options, terminal_approve(screen))
+        conversation = start_chat(options, screen, resume=resume, keep=keep)
         if is_terminal(sys.stdin):
-            screen.line(HELP, "dim")
-        code = Chat(built, screen, LiveView(screen)).talk(typed_lines(screen))
+            screen.line(BANNER, "dim")
+        code = conversation.talk(typed_messages(screen))
     raise typer.Exit(code)
 
 
@@ -157,6 +181,42 @@ def check_endpoint(
 
         code: Exit = run_checks(model, base_url, console_for(sys.stdout), dry_run=dry_run, as_json=as_json)
     raise typer.Exit(code)
+
+
+@app.command()
+def simulator(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8765,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How it answers; a wrong name lists all. Else: a tool call, or an echo.")
+    ] = None,
+    context_length: Annotated[int | None, typer.Option(min=1, help="Its context window in tokens, for small models.")] = None,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
+    debug: Debug = False,
+) -> None:
+    """Serve a strict offline endpoint on this machine, so that `run` and `chat` can be tried without a key."""
+    with reported(debug=debug):
+        from .exits import Exit
+        from .screen import open_screen
+        from .simulate import serve_simulator
+
+        code: Exit = serve_simulator(
+            open_screen(), port=port, scenario=scenario, context_length=context_length, delay=delay
+        )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="NAME", help="The project's name; a path for another place.")],
+    debug: Debug = False,
+) -> None:
+    """Make a small project: an agent, two tools, tests that run offline, and CI."""
+    with reported(debug=debug):
+        from .new import make_project
+        from .screen import open_screen
+
+        make_project(folder, open_screen())
 
 
 @app.command()

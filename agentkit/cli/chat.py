@@ -2,94 +2,199 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..agent import Agent
 from ..errors import AgentError
-from ..messages import Message, Usage
-from ..run.result import RunResult
-from .exits import Exit, complain, exit_for
+from ..messages import User
+from ..model import info_of
+from .conversation import Conversation, Kept, read_conversation, write_conversation
+from .exits import Exit, UsageError, complain, exit_for
 from .render import View
 from .screen import Screen
-from .session import Session, is_terminal
-from .text import money, tokens
+from .session import Session
+from .show import labels
+from .text import money, one_line, tokens
 
-__all__ = ["HELP", "Chat", "typed_lines"]
+__all__ = ["BANNER", "COMMANDS", "HELP", "Chat"]
 
-HELP = "/exit or Ctrl-D ends the chat, /reset forgets the conversation, /help shows this. Ctrl-C stops an answer."
-_COMMAND = re.compile(r"/\w+")
+COMMANDS = {
+    "/help": "shows this",
+    "/reset": "forgets the conversation and begins another",
+    "/retry": "asks the last message again",
+    "/model": "shows the model; /model NAME goes on with another one",
+    "/tools": "lists the tools",
+    "/usage": "shows what the conversation took",
+    "/save": "says where the conversation is kept; /save FILE writes it there too",
+    "/load": "/load FILE goes on with a saved conversation",
+    "/exit": "ends the chat, as Ctrl-D does",
+}
+HELP = "\n".join([*(f"{name} {what}" for name, what in COMMANDS.items()), "Ctrl-C stops an answer"])
+BANNER = "/exit or Ctrl-D ends the chat, /reset forgets the conversation, /help lists the rest. Ctrl-C stops an answer."
+_COMMAND = re.compile(r"(/\w+)(?:\s+(\S.*))?", re.DOTALL)
+_WITH_ARGUMENT = {"/model", "/save", "/load"}
 
 
 class Chat:
-    """A conversation. Each line is a message, and the agent gets the conversation so far."""
+    """A conversation. Each message goes to the agent with the conversation so far.
 
-    def __init__(self, agent: Agent[Any], screen: Screen, view: View) -> None:
+    `rebuild` makes the agent for another model's name. `kept` is where the conversation is written after each turn.
+    """
+
+    def __init__(
+        self,
+        agent: Agent[Any],
+        screen: Screen,
+        view: View,
+        *,
+        rebuild: Callable[[str], Agent[Any]],
+        kept: Kept | None = None,
+        conversation: Conversation | None = None,
+    ) -> None:
         self._agent, self._screen, self._view = agent, screen, view
-        self._messages: Sequence[Message] = ()
-        self._turns = 0
-        self._usage = Usage()
-        self._cost: float | None = 0.0
+        self._rebuild, self._kept = rebuild, kept
+        self._conversation = conversation or Conversation()
+        self._failed: str | None = None
+        """The last message, if its turn failed: then it is not part of the conversation."""
 
     def talk(self, lines: Iterator[str]) -> Exit:
-        """Answer lines until they end or `/exit`. Returns the exit code of the last answer."""
+        """Answer messages until they end or `/exit`. Returns the exit code of the last answer."""
         code = Exit.ANSWER
         with Session(self._agent) as session:
             for line in lines:
                 message = line.strip()
                 if message in ("/exit", "/quit"):
                     break
-                if _COMMAND.fullmatch(message):
-                    self._command(message)
+                if (found := _COMMAND.fullmatch(message)) and (found[1] in COMMANDS or not found[2]):
+                    retried = self._command(session, found[1], found[2] or "")
+                    code = code if retried is None else retried
                 elif message:
                     code = self._turn(session, message)
         return code
 
-    def _command(self, name: str) -> None:
-        if name == "/reset":
-            self._messages, self._turns, self._usage, self._cost = (), 0, Usage(), 0.0
-            self._screen.line("a new conversation begins", "dim")
-        else:
-            self._screen.line(HELP if name == "/help" else f"there is no command {name}. {HELP}", "dim")
+    def _command(self, session: Session, name: str, argument: str) -> Exit | None:
+        """Do what a command says. Returns the exit code of the turn, if it led to one."""
+        if argument and name not in _WITH_ARGUMENT:
+            self._note(f"{name} takes nothing after it")
+            return None
+        try:
+            match name:
+                case "/retry":
+                    return self._retry(session)
+                case "/model":
+                    self._model(session, argument)
+                case "/save":
+                    self._save(argument)
+                case "/load":
+                    self._load(argument)
+                case _:
+                    self._plain_command(name)
+        except AgentError as error:
+            complain(error)
+        return None
+
+    def _plain_command(self, name: str) -> None:
+        match name:
+            case "/reset":
+                self._conversation, self._failed = Conversation(), None
+                if self._kept:
+                    self._kept.begin_another()
+                self._note("a new conversation begins")
+            case "/tools":
+                self._note("\n".join(f"{tool.name}: {labels(tool)}" for tool in self._agent.tools) or "there are no tools")
+            case "/usage":
+                self._note(self._usage())
+            case _:
+                self._note(HELP if name == "/help" else f"there is no command {name}\n{HELP}")
+
+    def _note(self, text: str) -> None:
+        self._screen.line(text, "dim")
+
+    def _retry(self, session: Session) -> Exit | None:
+        failed, last = self._failed, self._conversation.before_last()
+        if failed is not None:
+            return self._turn(session, failed)
+        if last is None:
+            self._note("there is no message to ask again")
+            return None
+        earlier, message = last
+        self._note(f"again: {one_line(message, self._screen.width - 10)}")
+        before, self._conversation = self._conversation, replace(self._conversation, messages=earlier)
+        code = self._turn(session, message)
+        if self._failed is not None:  # the earlier answer is better than none
+            self._conversation = replace(self._conversation, messages=before.messages)
+        return code
+
+    def _model(self, session: Session, name: str) -> None:
+        if name:
+            self._agent = self._rebuild(name)
+            session.switch(self._agent)
+        server = getattr(getattr(self._agent.model, "endpoint", None), "base_url", "")
+        self._note(f"model: {info_of(self._agent.model).name}{f' at {server}' if server else ''}")
+
+    def _save(self, name: str) -> None:
+        if not name:
+            path = self._kept.path if self._kept else None
+            self._note(f"kept in {path}" if path else "nothing is kept so far; /save FILE writes the conversation")
+            return
+        path = Path(name).expanduser()
+        if path.exists():
+            read_conversation(path)  # anything else is not overwritten
+        try:
+            write_conversation(path, self._conversation)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+        self._note(f"saved in {path}")
+
+    def _load(self, name: str) -> None:
+        if not name:
+            raise UsageError("/load needs a file: /load FILE")
+        self._conversation, self._failed = read_conversation(Path(name).expanduser()), None
+        if self._kept:
+            self._kept.begin_another()
+        self.show_loaded()
+
+    def show_loaded(self) -> None:
+        """Say how far the conversation is, with the last message of the user."""
+        last = self._conversation.before_last()
+        said = sum(isinstance(message, User) for message in self._conversation.messages)
+        ending = f", the last: {one_line(last[1], max(self._screen.width - 50, 20))}" if last else ""
+        self._note(f"a conversation with {said} {'message' if said == 1 else 'messages'} of yours{ending}")
 
     def _turn(self, session: Session, message: str) -> Exit:
         try:
-            session.turn(message, self._view, self._messages)
+            session.turn(message, self._view, self._conversation.messages)
             code = None
         except (AgentError, KeyboardInterrupt) as error:
             code = complain(error)
         result = self._view.result
-        if result is not None:
-            self._count(result)
-        if code is not None and code is not Exit.INTERRUPTED:
-            return code
+        failed = code is not None and code is not Exit.INTERRUPTED
+        self._failed = message if failed else None
         if result is not None:  # an interrupted turn counts too
-            self._messages = result.messages
-        return code or (exit_for(result) if result else Exit.FAILED)
+            self._conversation = self._conversation.after(result, failed=failed)
+            if self._conversation.turns > 1:
+                self._note(self._usage())
+        if not failed:
+            self._keep()
+        return code if code is not None else exit_for(result) if result else Exit.FAILED
 
-    def _count(self, result: RunResult[Any]) -> None:
-        self._turns += 1
-        self._usage += result.usage
-        self._cost = None if self._cost is None or result.cost is None else self._cost + result.cost
-        if self._turns > 1:
-            cost = money(self._cost, result.price_note)
-            self._screen.line(f"conversation: {self._turns} turns · {tokens(self._usage)} · {cost}", "dim")
+    def _usage(self) -> str:
+        now = self._conversation
+        note = self._view.result.price_note if self._view.result else ""
+        lost = f" · about {tokens(now.uncounted)} not counted by the server" if now.uncounted.total_tokens else ""
+        turns = f"{now.turns} turn{'' if now.turns == 1 else 's'}"
+        return f"conversation: {turns} · {tokens(now.usage)} · {money(now.cost, note)}{lost}"
 
-
-def typed_lines(screen: Screen) -> Iterator[str]:
-    """Lines from the terminal, with a prompt and readline editing, or lines from a pipe or file."""
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-        yield from sys.stdin or ()
-        return
-    with contextlib.suppress(ImportError):  # not on Windows, where the console edits lines itself
-        import readline  # noqa: F401
-    while True:
-        screen.line()
-        try:
-            yield input("you> ")
-        except EOFError:
-            screen.line()
+    def _keep(self) -> None:
+        if self._kept is None:
             return
+        self._conversation = replace(self._conversation, model=info_of(self._agent.model).name)
+        try:
+            self._kept.write(self._conversation)
+        except OSError as error:
+            self._kept = None
+            self._screen.line(f"! the conversation is not kept: {error}", "yellow")

@@ -124,7 +124,7 @@ def _program() -> str:
     """The command that started this program, so that users can copy the lines."""
     if shutil.which("agentkit"):
         return "agentkit"
-    return sys.argv[0] if Path(sys.argv[0]).stem == "agentkit" else "python -m agentkit.cli"
+    return sys.argv[0] if Path(sys.argv[0]).stem == "agentkit" else "python -m agentkit"
 
 
 def _what_next(screen: Screen) -> None:

@@ -7,12 +7,13 @@ import importlib.util
 import inspect
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..agent import Agent
+from ..errors import AgentError
 from ..tools.registry import ToolRegistry
 from ..tools.tool import AnyTool, Tool
 from .exits import UsageError
@@ -37,17 +38,35 @@ def load_tools(sources: Sequence[str]) -> list[AnyTool]:
 
 
 def load_agent(source: str) -> Agent[Any]:
-    """The agent at `module:name` or `file.py:name`. Raises `UsageError` if there is none."""
+    """The agent at `module:name` or `file.py:name`, or the one that the function of this name returns.
+
+    Raises `UsageError` if there is none.
+    """
     path, colon, name = source.rpartition(":")
     if not colon or not path or not name:
         raise UsageError(f"--agent {source}: write it as module:name or file.py:name, for example my_agents.py:agent")
     module = _load(path)
     found = vars(module).get(name)
+    if inspect.isfunction(found):
+        found = _called(found, source)
     if isinstance(found, Agent):
         return found
     agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]
     what = f"{name} in {path} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{path} has no {name}"
     raise UsageError(f"--agent {source}: {what}; its agents: {', '.join(agents) or 'none'}")
+
+
+def _called(function: Callable[[], Any], source: str) -> Any:
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UsageError(f"--agent {source}: the function must do without arguments; {error}") from error
+    try:
+        return function()
+    except (AgentError, OSError):
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise UsageError(f"--agent {source} raised {type(error).__name__}: {error}") from error
 
 
 def file_tools(folder: str) -> list[AnyTool]:

@@ -28,7 +28,7 @@ from ..events import (
 from ..messages import ToolCall
 from ..run.result import RunResult
 from .screen import Screen
-from .text import clean, duration, one_line, shown_call, summary
+from .text import clean, duration, one_line, shown_call, summary, uncounted
 
 __all__ = ["AnswerOnly", "JsonLines", "LiveView", "View", "shown_output"]
 
@@ -174,6 +174,8 @@ class LiveView:
             self._note(f"stopped at the limit of {event.stop_reason.removeprefix('limit:')}; this is not a whole answer")
         self._screen.line()
         self._screen.line(self._summarize(result, self._clock() - self._began), "dim")
+        if lost := uncounted(result):
+            self._screen.line(lost, "dim")
         misses = result.cache_misses
         for miss in misses[:_MAX_MISSES]:
             self._note(str(miss))
@@ -250,6 +252,7 @@ def _result_data(result: RunResult[Any], error: str | None, seconds: float) -> d
         "error": error,
         "steps": result.steps,
         "usage": result.usage,
+        "uncounted": result.uncounted,
         "cost": result.cost,
         "price_note": result.price_note,
         "cache_misses": [str(miss) for miss in result.cache_misses],

@@ -22,6 +22,7 @@ from ..run.middleware import Middleware
 from ..run.result import RunResult
 from ..run.spec import Approve
 from .approval import escaped, fresh_key, show_call
+from .fit_context import FitContext
 from .load import file_tools, load_agent, load_tools
 from .render import View
 from .screen import Screen
@@ -29,6 +30,9 @@ from .screen import Screen
 __all__ = ["AgentOptions", "Session", "build_agent", "is_terminal", "terminal_approve"]
 
 T = TypeVar("T")
+
+_MAX_REPEATS = 3
+"""Equal calls with equal results after which a new agent is asked for its answer. Weak models repeat them without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +60,30 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
     changes: dict[str, Any] = {}
     if base is None or options.model or options.base_url:
         name = options.model or (info_of(base.model).name if base else "") or None
-        changes["model"] = ChatModel(name, base_url=options.base_url)
+        changes["model"] = ChatModel(name, base_url=options.base_url or _server_of(base))
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
         own = [item for item in base.spec.tools if item.name != base.spec.answering] if base else []
         changes["tools"] = [*own, *extra]
     if options.instructions is not None:
         changes["instructions"] = options.instructions
-    if options.max_steps is not None:
-        changes["limits"] = replace(base.spec.limits if base else Limits(), steps=options.max_steps)
+    limits = base.spec.limits if base else Limits(repeats=_MAX_REPEATS, on_limit="answer")
+    changes["limits"] = limits if options.max_steps is None else replace(limits, steps=options.max_steps)
     if approve is not None and (base is None or base.spec.approve is None):
         changes["approve"] = approve
     changes["settings"] = _settings(options, base)
-    changes["middleware"] = _with_cache_report(base.spec.middleware if base else ())
+    changes["middleware"] = _with_cache_report((FitContext(), *(base.spec.middleware if base else ())))
     agent = base.copy(**changes) if base else Agent(**changes)
     endpoint = getattr(agent.model, "endpoint", None)
     if endpoint is not None:
         endpoint.require_key()
     return agent
+
+
+def _server_of(agent: Agent[Any] | None) -> str | None:
+    """The server of an agent's model, so that another model's name does not lead to another server."""
+    endpoint = getattr(agent.model, "endpoint", None) if agent else None
+    return getattr(endpoint, "base_url", None)
 
 
 def _with_cache_report(middleware: tuple[Middleware, ...]) -> tuple[Middleware, ...]:
@@ -102,6 +112,11 @@ class Session:
             return self.wait_for(self._agent.run(prompt, messages=messages, observers=[view]))
         finally:
             view.close()
+
+    def switch(self, agent: Agent[Any]) -> None:
+        """Run further turns with this agent, and close the connections of the earlier one."""
+        before, self._agent = self._agent, agent
+        self.wait_for(before.aclose())
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine in this session's loop, and return its value."""

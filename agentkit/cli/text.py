@@ -10,7 +10,7 @@ from ..messages import ToolCall, Usage
 from ..run.result import RunResult
 from .approval import escaped
 
-__all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens"]
+__all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens", "uncounted"]
 
 _HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (ESC begins terminal commands), marks that change the direction of text, and lone surrogates."""
@@ -78,6 +78,15 @@ def summary(result: RunResult[Any], seconds: float) -> str:
     calls = result.usage.tool_calls
     counts = f"{_count(result.steps, 'step')} · {_count(calls, 'tool call')}"
     return f"{counts} · {tokens(result.usage)} · {money(result.cost, result.price_note)} · {duration(seconds)}"
+
+
+def uncounted(result: RunResult[Any]) -> str:
+    """The estimated usage that the server did not count, such as that of a cancelled answer, in one line; empty for none."""
+    if not result.uncounted.total_tokens:
+        return ""
+    more = None if result.cost is None else result.state.known_cost - result.cost
+    price = f" · {money(more, result.price_note)}" if more else ""
+    return f"and about {tokens(result.uncounted)}{price}, which the server did not count"
 
 
 def _count(number: int, word: str) -> str:

@@ -7,6 +7,8 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,3 +99,34 @@ def read_until(source: IO[bytes] | int, wanted: str, seconds: float = 20.0) -> s
             break
         got += piece
     return got.decode()
+
+
+@contextmanager
+def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [*COMMAND, *args]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextmanager
+def on_a_terminal(
+    *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The command on a pseudo-terminal, and our end of it."""
+    ours, theirs = os.openpty()
+    given = environment(TERM="xterm", COLUMNS="120", LINES="40", **(env or {}))
+    try:
+        running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
+        os.close(theirs)
+        with running:
+            try:
+                yield running, ours
+            finally:
+                running.kill()
+    finally:
+        os.close(ours)

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +15,13 @@ import pytest
 
 from agentkit.testing import DeepSeekSimulator, Late, SimRequest, call
 
-from .helpers import COMMAND, environment, process, read_until, script, tools_file
+from .helpers import COMMAND, environment, on_a_terminal, process, read_until, script, started, tools_file
 
 termios = pytest.importorskip("termios")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX signals and pseudo-terminals")
 
 MISSING = "import sys; sys.modules[{name!r}] = None\nfrom agentkit.cli import main\nsys.argv = ['agentkit', 'demo']\nmain()\n"
 SECRET_TITLE = "\x1b]0;owned\x07[bold]x[/bold]"
-
-
-@contextmanager
-def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [*COMMAND, *args]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
-
-
-@contextmanager
-def on_a_terminal(
-    *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command on a pseudo-terminal, and our end of it."""
-    ours, theirs = os.openpty()
-    given = environment(TERM="xterm", COLUMNS="120", LINES="40", **(env or {}))
-    try:
-        running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
-        os.close(theirs)
-        with running:
-            try:
-                yield running, ours
-            finally:
-                running.kill()
-    finally:
-        os.close(ours)
 
 
 @pytest.mark.parametrize("name", ["typer", "rich"])

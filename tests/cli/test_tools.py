@@ -27,13 +27,13 @@ def test_the_table_has_parameters_with_type_need_and_description_and_the_labels(
         "parameter type required description",
         "city string yes Name of the city.",
         "unit 'c' | 'f' no: 'c'",
-        "read_only · open_world · output=untrusted · timeout 5 s",
+        "only reads · reaches outside systems · its result is not trusted · given up after 5 s",
         "",
         "delete_file",
         "Delete a file.",
         "parameter type required description",
         "name string yes",
-        "destructive · open_world · output=untrusted · needs an approval",
+        "may write (not labelled) · needs an approval · its result is not trusted",
         "",
     ]
 
@@ -42,6 +42,69 @@ def test_json_is_the_schemas_in_the_form_of_the_api(tmp_path: Path) -> None:
     file = tools_file(tmp_path)
     result = cli("tools", file, "--json")
     assert json.loads(result.stdout) == [tool.schema() for tool in load_tools([file])]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "may write (not labelled)"),
+        ("read_only=True", "only reads · reaches outside systems"),
+        ("read_only=True, open_world=False", "only reads · reaches nothing outside"),
+        ("destructive=False", "writes, destroys nothing · reaches outside systems"),
+        ("open_world=False", "may write and destroy · reaches nothing outside"),
+        ("idempotent=True", "may write and destroy · may be repeated · reaches outside systems"),
+        ("sensitive=('x',)", "may write (not labelled) · chooses a destination with x"),
+        ("approval=lambda x: True", "may write (not labelled) · may need an approval"),
+    ],
+)
+def test_the_labels_are_plain_words(tmp_path: Path, options: str, words: str) -> None:
+    source = f"from agentkit import tool\n@tool({options})\ndef f(x: str) -> str:\n    'F.'\n    return x\n"
+    assert cli("tools", tools_file(tmp_path, source)).stdout.splitlines()[-2] == f"  {words} · its result is not trusted"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("output='trusted'", "its result is trusted"),
+        ("trusted_fields=('id',)", "its result is not trusted · but trusted are id"),
+        ("sequential=True", "its result is not trusted · runs alone"),
+        ("parallel=True", "its result is not trusted · runs beside other calls"),
+        ("strict=True", "its result is not trusted · the server enforces the schema"),
+    ],
+)
+def test_how_a_tool_is_run_is_said_too(tmp_path: Path, options: str, words: str) -> None:
+    source = f"from agentkit import tool\n@tool({options})\ndef f(x: str) -> str:\n    'F.'\n    return x\n"
+    assert cli("tools", tools_file(tmp_path, source)).stdout.splitlines()[-2] == f"  may write (not labelled) · {words}"
+
+
+NESTED = '''
+from typing import Annotated
+from pydantic import BaseModel, Field
+from agentkit import tool
+
+
+class Stop(BaseModel):
+    city: str
+    nights: Annotated[int, Field(ge=1, le=14)] = 1
+
+
+@tool(returns=True)
+def book(stops: list[Stop], budget: Annotated[float, Field(gt=0)]) -> list[int]:
+    """Book a journey.
+
+    Returns:
+        The numbers of the bookings.
+    """
+    return []
+'''
+
+
+def test_what_the_model_sees_has_nested_parameters_their_limits_and_the_result(tmp_path: Path) -> None:
+    shown = cli("tools", tools_file(tmp_path, NESTED)).stdout
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert {"stops list[Stop] yes", "budget number, > 0 yes", "Stop type required description"} <= {*rows}
+    assert "nights integer, >= 1, <= 14 no: 1" in rows
+    assert "The JSON Schema of the result" in shown and "The numbers of the bookings." in " ".join(shown.split())
 
 
 def test_descriptions_are_neither_markup_nor_control_codes(tmp_path: Path) -> None:

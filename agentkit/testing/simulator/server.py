@@ -23,10 +23,10 @@ _TURNS_TO_CONNECT = 5
 
 
 class LoopbackServer:
-    """Serves `respond` on a free port of 127.0.0.1 between `start` and `stop`."""
+    """Serves `respond` on a port of 127.0.0.1 between `start` and `stop`. Port 0 takes a free one."""
 
-    def __init__(self, respond: Respond) -> None:
-        self._respond = respond
+    def __init__(self, respond: Respond, port: int = 0) -> None:
+        self._respond, self._wanted_port = respond, port
         self._running: tuple[Thread, asyncio.AbstractEventLoop, asyncio.Event, int] | None = None
 
     @property
@@ -43,7 +43,7 @@ class LoopbackServer:
         ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
         thread = Thread(target=lambda: asyncio.run(self._serve(ready)), name="deepseek-simulator", daemon=True)
         thread.start()
-        self._running = (thread, *ready.result())
+        self._running = (thread, *ready.result())  # raises OSError if the port is taken
 
     def stop(self) -> None:
         """Close the port and every connection. Returns when all are closed."""
@@ -58,7 +58,9 @@ class LoopbackServer:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         connections: set[_Connection] = set()
         try:
-            server = await loop.create_server(lambda: _Connection(self._respond, connections), "127.0.0.1", 0, backlog=4096)
+            server = await loop.create_server(
+                lambda: _Connection(self._respond, connections), "127.0.0.1", self._wanted_port, backlog=4096
+            )
         except OSError as error:
             ready.set_exception(error)
             return

@@ -54,6 +54,7 @@ class DeepSeekSimulator:
     that changes the calls, a scripted finish reason is dropped.
     `parts`: what user messages may hold besides text. DeepSeek V4.1 takes images and files, and V4 Pro takes text only, as
     do some resellers: `()`. With "audio", the simulator stands in for another vendor's server.
+    `port`: the port to listen on; 0 takes a free one.
     `keep_requests`: False stores no requests, for load tests.
 
     A mistake in the test itself is answered with status 400 and type "simulator_error", so that clients do not retry it.
@@ -80,6 +81,7 @@ class DeepSeekSimulator:
         obey_tool_choice: bool = False,
         parts: Collection[Literal["image", "audio", "file"]] = ("image", "file"),
         keep_requests: bool = True,
+        port: int = 0,
     ) -> None:
         self.requests: list[SimRequest] = []
         """All chat requests in order of arrival, including refused ones."""
@@ -106,7 +108,7 @@ class DeepSeekSimulator:
         self._numbers = count(1)
         self._completer = Completer(obey_tool_choice=obey_tool_choice)
         self._thoughts = Thoughts()
-        self._server = LoopbackServer(self.respond)
+        self._server = LoopbackServer(self.respond, port)
 
     @property
     def base_url(self) -> str:

@@ -1,0 +1,7 @@
+"""`python -m agentkit` is the program `agentkit`."""
+
+from __future__ import annotations
+
+from .cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""Conversations of the chat as files, so that a later chat can continue them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..messages import Message, Usage, User
+from ..run.result import RunResult
+from .exits import UsageError
+
+__all__ = ["Conversation", "Kept", "chats_folder", "read_conversation", "write_conversation"]
+
+_VERSION = 1
+_MAX_KEPT = 100
+"""Conversations that are kept. The oldest are removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What was said so far, and what it took."""
+
+    messages: tuple[Message, ...] = ()
+    turns: int = 0
+    usage: Usage = field(default_factory=Usage)
+    uncounted: Usage = field(default_factory=Usage)
+    """Estimated usage that the server did not count, such as that of answers that were cancelled."""
+    cost: float | None = 0.0
+    model: str = ""
+
+    def after(self, result: RunResult[Any], *, failed: bool = False) -> Conversation:
+        """The conversation after a turn. A turn that failed counts, but its messages are left out."""
+        cost = None if self.cost is None or result.cost is None else self.cost + result.cost
+        messages = self.messages if failed else tuple(result.messages)
+        usage, uncounted = self.usage + result.usage, self.uncounted + result.uncounted
+        return Conversation(messages, self.turns + 1, usage, uncounted, cost, self.model)
+
+    def before_last(self) -> tuple[tuple[Message, ...], str] | None:
+        """The messages before the last message of the user, and its text. None if there is none."""
+        places = [place for place, message in enumerate(self.messages) if isinstance(message, User)]
+        if not places:
+            return None
+        last = self.messages[places[-1]]
+        return self.messages[: places[-1]], last.content if isinstance(last, User) else ""
+
+
+def write_conversation(path: Path, conversation: Conversation) -> None:
+    """Write the file whole or not at all. Only the current user can read it. Raises OSError."""
+    from pydantic_core import to_jsonable_python
+
+    data = {"agentkit_chat": _VERSION, **{name: getattr(conversation, name) for name in Conversation.__slots__}}
+    text = json.dumps(to_jsonable_python(data), ensure_ascii=True, indent=1)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def read_conversation(path: Path) -> Conversation:
+    """The conversation in a file. Raises `UsageError` if it cannot be read, or holds something else."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError):
+        data = None
+    version = data.pop("agentkit_chat", None) if isinstance(data, dict) else None
+    if type(version) is not int:
+        raise UsageError(f"{path} is no conversation of agentkit chat")
+    if version > _VERSION:
+        raise UsageError(f"{path} was written by a newer agentkit, in version {version}; this one reads up to {_VERSION}")
+    try:
+        return TypeAdapter(Conversation).validate_python(data)
+    except ValidationError as error:
+        raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
+
+
+class Kept:
+    """Where this chat is kept: a file of its own that is written after each turn."""
+
+    def __init__(self, folder: Path, path: Path | None = None) -> None:
+        self._folder, self.path = folder, path
+
+    @classmethod
+    def newest(cls, folder: Path) -> Kept:
+        """The chat that was written last. Raises `UsageError` if there is none."""
+        path = next(_by_age(folder), None)
+        if path is None:
+            raise UsageError(f"there is no earlier chat to resume in {folder}")
+        return cls(folder, path)
+
+    def begin_another(self) -> None:
+        """Let the next conversation have a file of its own, so that this one stays as it is."""
+        self.path = None
+
+    def write(self, conversation: Conversation) -> None:
+        """Write the conversation, and remove the oldest files. Raises OSError."""
+        if self.path is None:
+            self._folder.mkdir(0o700, parents=True, exist_ok=True)
+            self.path = self._folder / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S-%f}.json"
+        write_conversation(self.path, conversation)
+        for old in [*_by_age(self._folder)][_MAX_KEPT:]:
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+
+def _by_age(folder: Path) -> Iterator[Path]:
+    """The conversations of a folder, the newest first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.glob("[!.]*.json"):
+            with contextlib.suppress(OSError):  # another chat may remove it
+                found.append((path.stat().st_mtime_ns, path.name, path))
+    return (path for *_, path in sorted(found, reverse=True))
+
+
+def chats_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """The folder of kept chats: below XDG_STATE_HOME, or LOCALAPPDATA on Windows, or ~/.local/state."""
+    base = env.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME", "")
+    if base and Path(base).is_absolute():
+        return Path(base) / "agentkit" / "chats"
+    try:
+        return Path.home() / ".local" / "state" / "agentkit" / "chats"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"agentkit-{os.getpid()}" / "chats"
