@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..messages import Message, Usage, User
+from ..messages import Message, Usage, User, message_text
 from ..run.result import RunResult
 from .exits import UsageError
 
@@ -49,7 +49,7 @@ class Conversation:
         if not places:
             return None
         last = self.messages[places[-1]]
-        return self.messages[: places[-1]], last.content if isinstance(last, User) else ""
+        return self.messages[: places[-1]], message_text(last)
 
 
 def write_conversation(path: Path, conversation: Conversation) -> None:
