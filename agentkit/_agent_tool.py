@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 from ._agent_parts import RunOptions
 from .errors import LogFailed, ModelRetry, Suspended
 from .events import LastingEvent
-from .messages import Assistant, ToolResult
+from .messages import Assistant, Message, ToolResult
 from .run.fingerprint import digest
 from .run.result import RunResult
 from .run.run import Scope
@@ -16,32 +17,39 @@ from .run.state import RunState
 from .tools.context import RunContext
 from .tools.tool import AnyTool, tool
 
-__all__ = ["run_id_of", "scope_of", "tool_of"]
+__all__ = ["answer_inside", "run_id_of", "scope_of", "tool_of"]
 
 
 def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
     """The tool `name`, whose calls are child runs of the agent (an `Agent`, whose module imports this one)."""
 
     async def run_agent(ctx: RunContext[Any], task: str) -> Any:
-        result = await _run_inside(agent, task, ctx)
-        if result.stop_reason == "answer" or _is_last_answer(result):
-            return result.output
-        text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
-        raise ModelRetry(f"the agent {name} gave no answer: {result.stop_reason}{text}")
+        return await answer_inside(agent, ctx, task)
 
     vars(run_agent)["is_run"] = True
     return tool(run_agent, name=name, description=description, **options)
 
 
-async def _run_inside(agent: Any, task: str, ctx: RunContext[Any]) -> RunResult[Any]:
+async def answer_inside(agent: Any, ctx: RunContext[Any], prompt: str | None, messages: Sequence[Message] = ()) -> Any:
+    """The output of the child run of the call. A child run that ends without an answer is an error for the model."""
+    result = await _run_inside(agent, ctx, prompt, messages)
+    if result.stop_reason == "answer" or _is_last_answer(result):
+        return result.output
+    text = f"; its last words: {result.output}" if isinstance(result.output, str) and result.output else ""
+    raise ModelRetry(f"the agent {agent.name or ctx.call.name} gave no answer: {result.stop_reason}{text}")
+
+
+async def _run_inside(agent: Any, ctx: RunContext[Any], prompt: str | None, messages: Sequence[Message]) -> RunResult[Any]:
     """Start the child run of the call, or continue it. Raises `Suspended` if the child run pauses or is left."""
     scope = scope_of(ctx)
     inner = scope.inner if scope else None
     options = RunOptions(deps=ctx.deps, within=ctx, log=inner.log if inner else None)
     try:
         known = await inner.state() if inner else RunState()
-        conversation = agent._conversation(task, options)
-        options["run_id"] = known.run_id or (inner.run_id if inner else run_id_of(agent.name, task, options))
+        if messages and not known.events:
+            options["messages"] = messages
+        conversation = agent._conversation(prompt, options) if not known.events else None
+        options["run_id"] = known.run_id or (inner.run_id if inner else run_id_of(agent.name, prompt or "", options))
         agent = await agent._for_run(options, known if known.events else None)
         if inner and known.events:
             first: list[LastingEvent] = [agent._resumed(known), *inner.answers]

@@ -54,7 +54,7 @@ def _nothing_ran() -> None:
 
 
 @tool
-def pay(to: str) -> str:
+async def pay(to: str) -> str:
     """Pay."""
     RAN[to] += 1
     return f"paid {to}"
