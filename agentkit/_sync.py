@@ -56,6 +56,8 @@ class _Portal:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
             await self.loop.shutdown_asyncgens()
+            for _ in range(3):  # a transport that was closed needs another turn of the loop to close its socket
+                await asyncio.sleep(0)
             self._ended = True
             self.loop.stop()
 

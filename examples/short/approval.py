@@ -1,0 +1,11 @@
+from agentkit import Agent, tool
+
+
+@tool(approval=True)
+def pay(amount: int) -> str:
+    return f"paid {amount}"
+
+
+agent = Agent(tools=[pay])
+paused = agent.run_sync("Pay 7 euros.")
+print(agent.resume_sync(paused.state, {call.id: input(f"{call.arguments}? ") == "y" for call in paused.pending}).output)
