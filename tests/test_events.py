@@ -22,6 +22,7 @@ from agentkit import (
     MessageAdded,
     ModelReplied,
     ModelSettings,
+    ResultGiven,
     RunFinished,
     RunPaused,
     RunResumed,
@@ -49,6 +50,7 @@ CALL = ToolCall("a", "f", '{"x": ')
 TRANSCRIPT = (System("s"), User("u", "ann"), Assistant("t", "r", (CALL,)), ToolResult("a", "f", "3", True), Assistant("done"))
 LASTING: list[LastingEvent] = [
     RunStarted("r1", TRANSCRIPT, 2),
+    RunStarted("r1", (), metadata={"a": [1, None]}),
     MessageAdded(User("mend it"), "output"),
     ModelReplied(Assistant("x", "y", (CALL,)), Usage(1, 2, 3, 4, 5, 6), "tool_calls", "m", 0.25, 1.5),
     ModelReplied(Assistant("\u2028 \U0001f600 \x00"), Usage()),
@@ -60,6 +62,9 @@ LASTING: list[LastingEvent] = [
     CallJudged("a", "ask", '{"x": 1}', "f needs an approval"),
     CallJudged("a", "deny", None, "not here", "ReadOnly"),
     CallSuspended("a", "r1:0", (CALL,), ({"type": "RunStarted", "run_id": "r1:0", "messages": []},)),
+    CallSuspended("a", "r1:0", (CALL,), (), ("a",)),
+    ResultGiven("a", '{"x": "\U0001f600"}', is_json=True),
+    ResultGiven("a", "error: closed", is_error=True),
     RunPaused((CALL,)),
     RunResumed("ann", {"tools": "1"}, "host:1", 2),
     RunFinished("error", "boom"),

@@ -34,7 +34,7 @@ def test_an_earlier_name_is_taken_with_a_warning(make: Any, options: dict[str, A
     assert getattr(made, new) == value
     with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
         assert getattr(made, old) == value
-    with pytest.raises(TypeError, match=f"{old} is the old name of {new}"):
+    with pytest.raises(TypeError, match=f"{old} is the earlier name of {new}"):
         make(**{**options, old: value, new: value})
 
 

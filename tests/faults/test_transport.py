@@ -141,7 +141,7 @@ def test_connect_refused_then_up(fault: Fault, watched: bool) -> None:
 
 def test_connect_timeout(fault: Fault, watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fault("transport connect_timeout")
-    monkeypatch.setattr(chat, "_CONNECT", 0.1)
+    monkeypatch.setattr(chat, "_CONNECT_TIMEOUT", 0.1)
     if sys.platform != "linux":
         pytest.skip("a full queue of connections drops new ones on Linux only")
     with socket.socket() as full:
