@@ -21,13 +21,16 @@ from agentkit import (
     AgentError,
     Assistant,
     Audio,
+    BadRequest,
     ChatModel,
+    Fallback,
     File,
     Image,
     Limiter,
     Limits,
     Message,
     Middleware,
+    ModelRequest,
     Profile,
     RunState,
     ScriptedModel,
@@ -49,7 +52,7 @@ from agentkit.models.wire_parts import check_parts
 from agentkit.parts import IMAGE_TOKENS, MAX_PART_BYTES, Content, Part
 from agentkit.policy import Allow, JudgeContext, JudgedCall, Policy, Verdict
 from agentkit.run.journal import JsonLinesLog
-from agentkit.testing import Cassette, DeepSeekSimulator, SimRequest, call
+from agentkit.testing import Cassette, DeepSeekSimulator, Failure, SimRequest, call
 from tests.kit import How, Simulate, reloaded, tool_texts
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
@@ -685,6 +688,40 @@ def test_a_cassette_has_images_too(simulate: Simulate, tmp_path: Path) -> None:
         asyncio.run(ask(Cassette(path), Image.from_bytes(JPEG)))
 
 
+def test_every_beginning_of_a_run_with_parts_can_go_on(simulate: Simulate) -> None:
+    whole = Agent(ScriptedModel([[call("look", n=1), call("look", n=2)], call("photo"), "Done."]), tools=[look, photo])
+    events = whole.run_sync(["Go", CAT]).state.events
+    for until in range(1, len(events)):
+        state = reloaded(RunState.replay(events[:until]))
+        sim = simulate(lambda request: "Done." if request.turn == 2 else [call("look", n=n) for n in range(2)])
+        result = Agent(seeing(sim), tools=[look, photo]).resume_sync(state)
+        assert result.output == "Done." and all(m.parts for m in result.messages if isinstance(m, ToolResult))
+
+
+def test_a_fallback_encodes_parts_for_each_model_and_refuses_what_one_of_them_does_not_take(simulate: Simulate) -> None:
+    sees, reads = simulate([call("look", n=1), Failure(status=503)] * 3), simulate(["Done."] * 3, parts=())
+    blind = ChatModel("deepseek-v4-flash", base_url=reads.base_url)
+    model = Fallback(seeing(sees), blind, retry=None)
+    with pytest.raises(SettingsError, match="deepseek-v4-flash on deepseek takes text only"):
+        Agent(model).run_sync([CAT])
+    assert Agent(model, tools=[look]).run_sync("Go").output == "Done."
+    assert [part["type"] for part in sees.requests[1].last["content"]] == ["text", "image_url"]
+    assert "left out, as this model does not take it" in reads.requests[0].last["content"]
+
+
+def test_a_server_whose_model_has_no_eyes_is_asked_once() -> None:
+    for message in ("image input is not supported - hint: you may need to provide the mmproj", "Unsupported content part type"):
+        with DeepSeekSimulator([Failure(status=500, message=message), "x"]) as sim, pytest.raises(BadRequest, match=message):
+            Agent(seeing(sim)).run_sync(["What?", CAT])
+        assert len(sim.requests) == 1
+
+
+def test_a_model_with_placeholders_can_be_pickled() -> None:
+    model = ChatModel("deepseek-v4-flash", base_url="http://localhost:1/v1", parts="placeholder")
+    for same in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        same.check(ModelRequest([User([CAT])]))
+
+
 # ---- the simulator
 
 
@@ -735,5 +772,12 @@ def test_the_simulator_counts_an_image_as_a_thousand_tokens_and_caches_it() -> N
 def test_a_message_with_other_content_is_refused(content: Any) -> None:
     with pytest.raises(SettingsError, match=r"messages: User.content"):
         Agent(ScriptedModel(["x"])).run_sync("x", messages=[User(content)])
+    calls: list[Message] = [
+        User("x"),
+        Assistant(tool_calls=(ToolCall("a", "f"),)),
+        ToolResult("a", "f", "x", parts=wrong([CAT])),
+    ]
+    (kept,) = [m for m in Agent(ScriptedModel(["x"])).run_sync("x", messages=calls).messages if isinstance(m, ToolResult)]
+    assert kept.parts == (CAT,)
     with pytest.raises(SettingsError, match=r"messages: ToolResult.parts has 3"):
         Agent(ScriptedModel(["x"])).run_sync("x", messages=[System("s"), ToolResult("a", "f", "x", parts=(3,))])  # type: ignore[arg-type]
