@@ -26,15 +26,16 @@ from agentkit import (
     Fallback,
     File,
     Image,
-    Limiter,
     Limits,
     Message,
     Middleware,
     ModelRequest,
+    ModelSettings,
     Profile,
     RunState,
     ScriptedModel,
     SettingsError,
+    StreamBroken,
     System,
     ToolCall,
     ToolFinished,
@@ -45,14 +46,14 @@ from agentkit import (
 )
 from agentkit.events import decode_event, dump_event, encode_event, load_event
 from agentkit.history import DropToolResults, KeepTurns
-from agentkit.messages import BYTES_PER_TOKEN, bytes_of, distinct_text, message_text
+from agentkit.messages import BYTES_PER_TOKEN, Spending, bytes_of, distinct_text, message_text
 from agentkit.middleware.compaction import SpillOutputs, Summarise
 from agentkit.models import profiles, wire
 from agentkit.models.wire_parts import check_parts
 from agentkit.parts import IMAGE_TOKENS, MAX_PART_BYTES, Content, Part
 from agentkit.policy import Allow, JudgeContext, JudgedCall, Policy, Verdict
 from agentkit.run.journal import JsonLinesLog
-from agentkit.testing import Cassette, DeepSeekSimulator, Failure, SimRequest, call
+from agentkit.testing import Cassette, Cut, DeepSeekSimulator, Failure, SimRequest, call
 from tests.kit import How, Simulate, reloaded, tool_texts
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
@@ -351,8 +352,6 @@ def test_texts_of_a_list_are_plain_and_empty_ones_are_not_sent() -> None:
 
 def test_the_word_json_may_stand_beside_an_image(simulate: Simulate) -> None:
     sim = simulate(['{"a": 1}'])
-    from agentkit import ModelSettings
-
     agent = Agent(seeing(sim), settings=ModelSettings(response_format="json_object"))
     assert agent.run_sync(["As JSON, what is this?", CAT]).output == '{"a": 1}'
 
@@ -516,7 +515,7 @@ def test_an_artifact_is_for_observers_only(how: How, simulate: Simulate, layers:
     ],
     ids=lambda value: repr(value)[:20],
 )
-@pytest.mark.parametrize("parts", [(), (CAT,)], ids=["text", "image"])
+@pytest.mark.parametrize("parts", [(), (CAT, REPORT, SOUND)], ids=["text", "parts"])
 def test_an_artifact_is_stored_if_json_can_hold_it(artifact: Any, stored: bool, parts: tuple[Part, ...]) -> None:
     made = ToolFinished(ToolCall("a", "f"), ToolResult("a", "f", "x", parts=parts), artifact=artifact)
     read = decode_event(encode_event(made))
@@ -587,13 +586,12 @@ def test_estimates_know_parts() -> None:
     assert Agent(ScriptedModel(["x"]), limits=roomy).run_sync([large]).stop_reason == "answer"
 
 
-def test_the_data_of_an_image_does_not_count_as_text_against_the_rate_limit(simulate: Simulate) -> None:
-    sim = simulate(["x", "y"])
-    limiter = Limiter(tokens_per_minute=100_000)
-    agent = Agent(seeing(sim, limiter=limiter))
-    result = agent.run_sync([Image.from_bytes(PNG + bytes(3_000_000))])
-    assert agent.run_sync("again", messages=result.messages).output == "y"
-    assert result.usage.input_tokens < 2 * IMAGE_TOKENS
+def test_the_data_of_an_image_does_not_count_as_text_where_the_server_does_not_count(simulate: Simulate) -> None:
+    sim = simulate([Cut("A cat in the grass.", after=3)])
+    with pytest.raises(StreamBroken) as caught:
+        Agent(seeing(sim), retry=None, settings=ModelSettings(stream=True)).run_sync([Image.from_bytes(PNG + bytes(3_000_000))])
+    estimated: Spending = vars(caught.value)["estimated"]
+    assert IMAGE_TOKENS <= estimated.usage.input_tokens < IMAGE_TOKENS + 200
 
 
 @pytest.mark.parametrize(
