@@ -515,7 +515,7 @@ def test_an_artifact_is_for_observers_only(how: How, simulate: Simulate, layers:
     ],
     ids=lambda value: repr(value)[:20],
 )
-@pytest.mark.parametrize("parts", [(), (CAT, REPORT, SOUND)], ids=["text", "parts"])
+@pytest.mark.parametrize("parts", [(), (CAT, LINK, File.from_bytes(PNG))], ids=["text", "parts"])
 def test_an_artifact_is_stored_if_json_can_hold_it(artifact: Any, stored: bool, parts: tuple[Part, ...]) -> None:
     made = ToolFinished(ToolCall("a", "f"), ToolResult("a", "f", "x", parts=parts), artifact=artifact)
     read = decode_event(encode_event(made))
