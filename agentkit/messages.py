@@ -197,7 +197,8 @@ def checked(message: object) -> Message:
     if isinstance(found, User):
         return _checked_user(found)
     if isinstance(found, ToolResult):
-        checked_parts(found.parts, "ToolResult.parts")
+        parts = checked_parts(found.parts, "ToolResult.parts")
+        found = found if parts is found.parts else replace(found, parts=parts)
     if isinstance(found, Assistant):
         if not isinstance(found.tool_calls, tuple | list) or not all(type(call) is ToolCall for call in found.tool_calls):
             raise ValueError(f"Assistant.tool_calls is {found.tool_calls!r:.60}; allowed: a tuple of ToolCall")

@@ -256,7 +256,7 @@ class ToolReturn:
 
 def checked_parts(parts: object, what: str) -> tuple[Part, ...]:
     """The parts as a tuple. Raises `SettingsError`, which begins with `what`, for anything else."""
-    found = tuple(parts) if isinstance(parts, Iterable) and not isinstance(parts, str | bytes) else (parts,)
+    found = tuple(parts) if isinstance(parts, Iterable) and not isinstance(parts, str | bytes) else (parts,)  # a tuple is kept
     for part in found:
         if not isinstance(part, Part):
             raise SettingsError(f"{what} has {part!r:.60}; allowed: Image, Audio and File")

@@ -186,7 +186,7 @@ class ChatModel:
         self.endpoint.require_key()
         stream = self._streams(request, on_delta) if request.settings.stream is None else request.settings.stream
         body = self._body(request, stream)
-        size = len(body) - (estimated_excess(request.messages, self.profile) if wire.has_parts(request.messages) else 0)
+        size = len(body) - (estimated_excess(request.messages, self.profile) if isinstance(body, wire.WithParts) else 0)
         reader, slot = self._reader(request, size), self.limiter.slot(size // BYTES_PER_TOKEN)
         try:
             parts = await self._paced(body, on_delta, reader, slot)
@@ -257,11 +257,12 @@ class ChatModel:
             kept = ModelRequest((), request.tools, request.tool_choice, request.settings)
             cached = self._heads[key] = (kept, wire.head(request, self.profile, self.name, stream=stream))
         messages = request.messages
-        if wire.has_parts(messages):
-            check_parts(messages, self.profile, self.name, placeholders=self._placeholders)
         if request.settings.response_format == "json_object":
             messages = wire.with_json_word(messages)
-        return wire.body(cached[1], messages, self.profile, self._encode)
+        body = wire.body(cached[1], messages, self.profile, self._encode)
+        if isinstance(body, wire.WithParts):
+            check_parts(messages, self.profile, self.name, placeholders=self._placeholders)
+        return body
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, slot: Slot) -> Parts:
         if slot.waited >= _SLOW_WAIT:

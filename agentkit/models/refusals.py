@@ -64,8 +64,10 @@ _QUOTA_CODES = frozenset(
 """Codes of a 429 that means an empty account: OpenAI, Moonshot, Zhipu."""
 _RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error"})
 """Codes of a 413 that means a rate limit: Groq, for a request with more tokens than it allows per minute."""
-_TEMPLATE_TEXTS = re.compile(r"jinja|chat template|chat_template")
-"""Texts of a 500 that means a bad request: llama.cpp's template does not accept the messages."""
+_TEMPLATE_TEXTS = re.compile(
+    r"jinja|chat template|chat_template|(image|audio) input is not supported|unsupported content part type"
+)
+"""Texts of a 500 that means a bad request: llama.cpp's template does not accept the messages, or its model takes text only."""
 _MODEL_FAULTS = frozenset({"tool_use_failed"})
 """Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not parse."""
 _STATUS_OF_TYPE = {

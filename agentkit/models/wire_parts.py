@@ -75,10 +75,10 @@ def _audio_format(media_type: str) -> str:
 
 
 def left_out(result: ToolResult, profile: Profile) -> str:
-    """The text of a tool result, with a note on each part that the server does not take."""
+    """The text of a tool result, with a note on the parts that the server does not take."""
     labels = [part.label for part in result.parts if not takes(profile, part)]
     note = f"[left out, as this model does not take it: {' '.join(labels)}]" if labels else ""
-    return "\n".join(filter(None, (result.content, note)))
+    return "\n".join(filter(None, (result.content, note))) or "(no output)"
 
 
 def with_shown_parts(messages: Iterable[Message], profile: Profile) -> Iterator[Message]:
