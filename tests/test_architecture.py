@@ -60,7 +60,19 @@ PUBLIC = [
     "as_tool", "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 
-HEAVY = ["pydantic", "httpx", "tenacity", "docstring_parser", "typer", "rich", "starlette", "uvicorn", "openai", "pytest"]
+HEAVY = [
+    "pydantic",
+    "httpx",
+    "tenacity",
+    "docstring_parser",
+    "typer",
+    "rich",
+    "prompt_toolkit",
+    "starlette",
+    "uvicorn",
+    "openai",
+    "pytest",
+]
 
 
 def module_name(path: Path) -> str:

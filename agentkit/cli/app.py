@@ -127,11 +127,12 @@ def chat(
 ) -> None:
     """Talk with an agent; it remembers what was said."""
     with reported(debug=debug):
-        from .chat import BANNER
+        from .chat import BANNER, COMMANDS
+        from .conversation import history_file
         from .screen import open_screen
         from .session import AgentOptions, is_terminal
         from .start_chat import start_chat
-        from .typed import typed_messages
+        from .typed import Typed
 
         screen = open_screen()
         options = AgentOptions(
@@ -141,7 +142,8 @@ def chat(
         conversation = start_chat(options, screen, resume=resume, keep=keep)
         if is_terminal(sys.stdin):
             screen.line(BANNER, "dim")
-        code = conversation.talk(typed_messages(screen))
+        typed = Typed(screen, COMMANDS, history_file() if keep else None)
+        code = conversation.talk(typed, typed.interrupted)
     raise typer.Exit(code)
 
 

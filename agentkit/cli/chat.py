@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,15 @@ COMMANDS = {
     "/load": "/load FILE goes on with a saved conversation",
     "/exit": "ends the chat, as Ctrl-D does",
 }
-HELP = "\n".join([*(f"{name} {what}" for name, what in COMMANDS.items()), "Ctrl-C stops an answer"])
+HELP = "\n".join(
+    [
+        *(f"{name} {what}" for name, what in COMMANDS.items()),
+        "Ctrl-C clears the line or stops an answer; twice, it ends the chat",
+    ]
+)
 BANNER = "/exit or Ctrl-D ends the chat, /reset forgets the conversation, /help lists the rest. Ctrl-C stops an answer."
-_COMMAND = re.compile(r"(/\w+)(?:\s+(\S.*))?", re.DOTALL)
+_COMMAND = re.compile(r"(/\w+)(?:[^\S\n]+(\S.*))?")
+"""A command is one line. A text of several lines, such as a paste, never is one."""
 _WITH_ARGUMENT = {"/model", "/save", "/load"}
 
 
@@ -61,8 +67,11 @@ class Chat:
         self._failed: str | None = None
         """The last message, if its turn failed: then it is not part of the conversation."""
 
-    def talk(self, lines: Iterator[str]) -> Exit:
-        """Answer messages until they end or `/exit`. Returns the exit code of the last answer."""
+    def talk(self, lines: Iterable[str], on_interrupted: Callable[[], None] = lambda: None) -> Exit:
+        """Answer messages until they end or `/exit`. Returns the exit code of the last answer.
+
+        `on_interrupted` is called when Ctrl-C has stopped an answer.
+        """
         code = Exit.ANSWER
         with Session(self._agent) as session:
             for line in lines:
@@ -74,6 +83,8 @@ class Chat:
                     code = code if retried is None else retried
                 elif message:
                     code = self._turn(session, message)
+                    if code is Exit.INTERRUPTED:
+                        on_interrupted()
         return code
 
     def _command(self, session: Session, name: str, argument: str) -> Exit | None:

@@ -17,7 +17,7 @@ from ..messages import Message, Usage, User, message_text
 from ..run.result import RunResult
 from .exits import UsageError
 
-__all__ = ["Conversation", "Kept", "chats_folder", "read_conversation", "write_conversation"]
+__all__ = ["Conversation", "Kept", "chats_folder", "history_file", "read_conversation", "write_conversation"]
 
 _VERSION = 1
 _MAX_KEPT = 100
@@ -127,6 +127,11 @@ def _by_age(folder: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # another chat may remove it
                 found.append((path.stat().st_mtime_ns, path.name, path))
     return (path for *_, path in sorted(found, reverse=True))
+
+
+def history_file() -> Path:
+    """The file of what was typed in chats."""
+    return chats_folder().parent / "history"
 
 
 def chats_folder(env: Mapping[str, str] = os.environ) -> Path:

@@ -12,6 +12,7 @@ from rich.status import Status
 from rich.text import Text
 
 from .text import clean
+from .wrap import Wrapper
 
 __all__ = ["PlainScreen", "Screen", "TerminalScreen", "console_for", "is_plain", "open_screen"]
 
@@ -87,6 +88,7 @@ class TerminalScreen:
         self._console = console
         self._in_line = False
         self._status: Status | None = None
+        self._wrapper, self._style = Wrapper(), ""
 
     @property
     def width(self) -> int:
@@ -94,12 +96,19 @@ class TerminalScreen:
         return self._console.width
 
     def write(self, text: str, style: str = "") -> None:
-        """Write text; the terminal breaks the lines."""
+        """Write text. Lines break between words, and a word is shown when it is whole."""
         self.stop_waiting()
+        if style != self._style:
+            self._print(self._wrapper.rest(self.width))
+            self._style = style
         shown = clean(text)
         if shown:
-            self._console.print(Text(shown, style), end="", soft_wrap=True)
+            self._print(self._wrapper.add(shown, self.width))
             self._in_line = not shown.endswith("\n")
+
+    def _print(self, shown: str) -> None:
+        if shown:
+            self._console.print(Text(shown, self._style), end="", soft_wrap=True)
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write a line of its own."""
@@ -109,7 +118,7 @@ class TerminalScreen:
     def end_line(self) -> None:
         """Go to a new line, unless one has just begun."""
         if self._in_line:
-            self.write("\n")
+            self.write("\n", self._style)
 
     def wait(self, message: str) -> None:
         """Show a spinner on a line of its own."""

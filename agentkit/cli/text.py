@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from rich.cells import cell_len, chop_cells
+
 from ..messages import ToolCall, Usage
 from ..run.result import RunResult
 from .approval import escaped
@@ -24,12 +26,13 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, length: int) -> str:
-    """The text in one clean line of at most `length` characters. A longer text is cut, with a note of its length."""
+    """The text in one clean line of at most `length` columns. A longer text is cut, with a note of its length."""
     line = clean(" ".join(text[: 20 * length].split()))
-    if len(line) <= length and len(text) <= 20 * length:
+    if cell_len(line) <= length and len(text) <= 20 * length:
         return line
     note = f"… ({len(text):,} characters)"
-    return line[: max(0, length - len(note))] + note
+    room = length - len(note)
+    return (chop_cells(line, room)[0] if room > 1 and line else "") + note
 
 
 def shown_call(call: ToolCall, length: int = 100) -> str:

@@ -119,7 +119,7 @@ def on_a_terminal(
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The command on a pseudo-terminal, and our end of it."""
     ours, theirs = os.openpty()
-    given = environment(TERM="xterm", COLUMNS="120", LINES="40", **(env or {}))
+    given = environment(**{"TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(env or {})})
     try:
         running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
         os.close(theirs)

@@ -1,0 +1,50 @@
+"""Breaks streamed text into lines between words, by the columns that a terminal needs for it."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len
+
+__all__ = ["Wrapper"]
+
+_PIECE = re.compile(r"\n|[^\S\n]+|[^\s\u1100-\U0010ffff]+|\S")
+"""A line feed, blanks, a word, or one wide character. Lines may break on both sides of a wide one, as of Chinese text."""
+
+
+class Wrapper:
+    """Wraps text that comes in pieces. The last word of a piece is held back, since the next piece may continue it."""
+
+    def __init__(self) -> None:
+        self._column = 0
+        self._blanks = ""
+        self._word = ""
+
+    def add(self, text: str, width: int) -> str:
+        """The text to write now, with line feeds where the next word would not fit."""
+        pieces = _PIECE.findall(self._word + text)
+        self._word = ""
+        if pieces and not pieces[-1].isspace() and cell_len(pieces[-1]) < width:
+            self._word = pieces.pop()
+        return "".join(self._placed(piece, width) for piece in pieces)
+
+    def rest(self, width: int) -> str:
+        """What was held back."""
+        word, self._word = self._word, ""
+        return self._placed(word, width) if word else ""
+
+    def _placed(self, piece: str, width: int) -> str:
+        if piece == "\n":
+            self._column, self._blanks = 0, ""
+            return piece
+        if piece.isspace():
+            self._blanks += piece.expandtabs(4)
+            return ""
+        blanks, self._blanks = self._blanks, ""
+        needed = cell_len(piece)
+        if self._column and self._column + len(blanks) + needed > width:
+            self._column = needed
+            return f"\n{piece}"
+        self._column += len(blanks) + needed
+        self._column = self._column % width if self._column > width else self._column  # a word longer than a line
+        return blanks + piece
