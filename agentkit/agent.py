@@ -72,14 +72,17 @@ _OWN = ("_parts", "_depends_on_run", "model", "deps_type", "spec", "fingerprint"
 class Agent(AgentForms[OutputT]):
     """A model, tools and instructions. It can be run any number of times, also concurrently.
 
-    `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `tools` are tools,
-    functions or registries. `output_type` is `str` or any type that pydantic can validate. `tool_choice` is "auto", "none",
-    "required" or a tool's name; a forced choice becomes "auto" after the first call. `output_retries` is how often an invalid
-    answer is sent back to the model. `approve` is asked about calls that need an approval; without it, the run pauses.
-    `history` is a view of long transcripts, such as `KeepTurns(20)`. `middleware` wraps model calls and tool calls, the first
-    one outermost. `policy` judges each call before it runs. `observers` get the events of all runs. `name` is recorded in the
-    events. `clock` gives their time, in seconds since 1970. `retry=None` disables retries. Raises `ToolDefinitionError` or
-    `SettingsError` for parts that cannot work.
+    `model` is a model's name (its server and key come from the environment), a `ChatModel`, or any `Model`. `instructions` are
+    text, a function of the run's context, or a list of these. `tools` are tools, functions, registries and toolsets, or one
+    function of the context that gives them. `output_type` is `str`, any type that pydantic can validate, several in a list, or
+    a function. `tool_choice` is "auto", "none", "required" or a tool's name; a forced choice becomes "auto" after the first
+    call. `settings` are sent with each model call. `limits` bound each run; the default is `Limits()`. `retry` is how failed
+    model calls are retried, None for not at all. `approve` is asked about calls that need an approval; without it, the run
+    pauses. `history` is a view of long transcripts, such as `KeepTurns(20)`. `middleware` wraps model calls and tool calls, the
+    first one outermost. `output_retries` is how often an invalid answer is sent back to the model. `deps_type` is the class
+    that the `deps` of each run must have. `name` is recorded in the events. `description` says what the agent is for, in words
+    for another agent. `policy` judges each call before it runs. `observers` get the events of all runs. `clock` gives their
+    time, in seconds since 1970. Raises `ToolDefinitionError` or `SettingsError` for parts that cannot work.
     """
 
     @overload
@@ -192,8 +195,11 @@ class Agent(AgentForms[OutputT]):
         parent too, and the parent's policies and limits on tokens and cost apply. The parent's observers get the events, and
         its `approve` is asked if this agent has none. Without a `run_id`, the run is named after the call and the prompt.
 
-        `log` stores each event before anything that depends on it happens. When `leave.is_set()`, the calls in flight end, and
+        `log` stores each event before anything that depends on it happens. When `leave` is set (`leave.is_set()`), the calls in flight end, and
         the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue the run.
+
+        `model`, `tools`, `instructions`, `settings`, `limits` and `output_type` replace the agent's own for this run. `metadata` is
+        recorded with the run: a dict that JSON can hold.
 
         A run that ends at a limit or pauses for an approval returns a result with a `stop_reason`. Raises a `ModelError` if the
         model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with
