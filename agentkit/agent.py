@@ -195,11 +195,11 @@ class Agent(AgentForms[OutputT]):
         parent too, and the parent's policies and limits on tokens and cost apply. The parent's observers get the events, and
         its `approve` is asked if this agent has none. Without a `run_id`, the run is named after the call and the prompt.
 
-        `log` stores each event before anything that depends on it happens. When `leave` is set (`leave.is_set()`), the calls in flight end, and
-        the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue the run.
+        `log` stores each event before anything that depends on it happens. When `leave` is set (`leave.is_set()`), the calls in
+        flight end, and the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue it.
 
-        `model`, `tools`, `instructions`, `settings`, `limits` and `output_type` replace the agent's own for this run. `metadata` is
-        recorded with the run: a dict that JSON can hold.
+        `model`, `tools`, `instructions`, `settings`, `limits` and `output_type` replace the agent's own for this run.
+        `metadata` is recorded with the run: a dict that JSON can hold.
 
         A run that ends at a limit or pauses for an approval returns a result with a `stop_reason`. Raises a `ModelError` if the
         model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with

@@ -667,3 +667,25 @@ def test_a_result_that_json_cannot_hold_is_refused_where_it_is_asked_for() -> No
     assert tool(opened).name == "opened"
     with pytest.raises(ToolDefinitionError, match="opened: its result cannot be described"):
         tool(opened, returns=True)
+
+
+def test_registries_are_filtered_renamed_and_prefixed() -> None:
+    @tool(read_only=True)
+    def read() -> str:
+        """Read."""
+        return "read"
+
+    @tool
+    def write() -> str:
+        """Write."""
+        return "written"
+
+    registry = ToolRegistry([read, write])
+    assert [item.name for item in registry.filtered(lambda item: item.read_only)] == ["read"]
+    assert [item.name for item in registry.renamed({"read": "look"})] == ["look", "write"]
+    assert [item.name for item in registry.prefixed("f_")] == ["f_read", "f_write"]
+    assert [item.name for item in registry] == ["read", "write"], "the first is as it was"
+    with pytest.raises(KeyError, match="no tool 'gone'"):
+        registry.renamed({"gone": "x"})
+    with pytest.raises(ToolDefinitionError, match="two tools are called 'write'"):
+        registry.renamed({"read": "write"})

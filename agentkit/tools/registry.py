@@ -78,6 +78,23 @@ class ToolRegistry:
         """A registry with only these tools. Raises KeyError for a name that is not in this registry."""
         return ToolRegistry([self[name] for name in names])
 
+    def filtered(self, keep: Callable[[AnyTool], object]) -> ToolRegistry:
+        """A registry of the tools for which `keep(tool)` is true: `registry.filtered(lambda tool: tool.read_only)`."""
+        return ToolRegistry([item for item in self if keep(item)])
+
+    def renamed(self, names: Mapping[str, str]) -> ToolRegistry:
+        """A registry with some tools under other names: `registry.renamed({"search": "web_search"})`.
+
+        Raises KeyError for a name that is not here.
+        """
+        for name in names:
+            _ = self[name]
+        return ToolRegistry([replace(item, name=names.get(item.name, item.name)) for item in self])
+
+    def prefixed(self, prefix: str) -> ToolRegistry:
+        """A registry of the same tools under longer names: `registry.prefixed("w_")`."""
+        return self.prefix(prefix)
+
     def prefix(self, prefix: str) -> ToolRegistry:
         """A registry of the same tools with a prefix before their names: `registry.prefix("w_")`."""
         return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
