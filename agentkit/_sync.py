@@ -15,12 +15,23 @@ from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Blocking", "Caller", "caller", "finish", "is_being_cancelled", "may_wait", "run"]
+__all__ = ["Blocking", "Caller", "caller", "check_loop", "finish", "is_being_cancelled", "may_wait", "run"]
 
 T = TypeVar("T")
 
 # a wait without a timeout cannot be interrupted by Ctrl-C on Windows
 _POLL = 0.1 if sys.platform == "win32" else None
+
+
+def check_loop() -> None:
+    """Raise RuntimeError, with the remedy, where no event loop of asyncio runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "agentkit runs on asyncio, and no asyncio loop is running here. In sync code call run_sync; under trio call "
+            "`await anyio.to_thread.run_sync(agent.run_sync, prompt)`"
+        ) from None
 
 
 class _Portal:

@@ -35,6 +35,7 @@ from ._per_run import (
     parts_for,
     tools_of,
 )
+from ._sync import check_loop
 from ._typing import OutputT, T
 from .errors import SettingsError
 from .events import LastingEvent, RunResumed, RunStarted
@@ -311,6 +312,7 @@ class Agent(AgentForms[OutputT]):
         *,
         leaves_with_parent: bool = False,
     ) -> RunResult[OutputT]:
+        check_loop()
         observers = (*(options.get("observers") or ()), *((watcher,) if watcher else ()))
         first = tuple(first)
         run_id = first[0].run_id if isinstance(first[0], RunStarted) else state.run_id

@@ -12,6 +12,7 @@ from agentkit import (
     Agent,
     Assistant,
     AuthError,
+    BadRequest,
     ChatModel,
     LimitReached,
     Limits,
@@ -38,7 +39,7 @@ from agentkit import (
     tool,
 )
 from agentkit.models.profiles import DEEPSEEK
-from agentkit.testing import Failure, call
+from agentkit.testing import DeepSeekSimulator, Failure, call
 from tests.kit import How, Simulate, tool_texts
 
 NO_WAIT = Retry(first=0, longest=0)
@@ -563,3 +564,25 @@ def test_a_sync_stream_has_a_result_and_can_be_closed() -> None:
     next(left)
     left.close()
     assert next(left, None) is None
+
+
+def test_a_run_without_a_loop_of_asyncio_says_what_to_do() -> None:
+    """As trio drives a coroutine: without a running loop of asyncio."""
+    running = Agent(ScriptedModel(["Hi."])).run("go")
+    with pytest.raises(RuntimeError, match=r"under trio call .*to_thread\.run_sync\(agent\.run_sync, prompt\)"):
+        running.send(None)
+
+
+def test_an_error_of_a_server_names_what_was_asked() -> None:
+    with DeepSeekSimulator([Failure(400)]) as sim:
+        with pytest.raises(BadRequest) as caught:
+            Agent(ChatModel(base_url=sim.base_url)).run_sync("go")
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"asked: POST {sim.base_url}/chat/completions, model deepseek-v4-flash, request id ")
+
+
+def test_an_invalid_answer_is_shown_to_the_developer() -> None:
+    agent = Agent(ScriptedModel(["it is seven"] * 3), output_type=int)
+    with pytest.raises(OutputInvalid, match="The model wrote: it is seven") as caught:
+        agent.run_sync("go")
+    assert caught.value.text == "it is seven"

@@ -273,7 +273,7 @@ class ChatModel:
             reply = ReplyBytes(response, self._max_bytes, self.endpoint.url, slot.renew)
             if not 200 <= response.status_code < 300:
                 body = await read_refusal(reply)
-                raise _refused(response.status_code, body, response.headers, self._clock, self.endpoint.url)
+                raise _refused(response, body, self._clock, self.endpoint.url, self.name)
             slot.answered()
             parts = await read_reply(reply, on_delta, reader)
             used = parts.usage
@@ -325,7 +325,8 @@ def _accepted(parts: Parts, base_url: str) -> Parts:
     raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
 
 
-def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callable[[], datetime], url: str) -> ModelError:
+def _refused(response: Response, body: bytes, clock: Callable[[], datetime], url: str, model: str) -> ModelError:
+    status, headers = response.status_code, response.headers
     if 300 <= status < 400:
         target = ascii(redact(headers.get("location", "nowhere")))[1:-1][:300]  # it is the server's text
         return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
@@ -335,6 +336,8 @@ def _refused(status: int, body: bytes, headers: Mapping[str, str], clock: Callab
             "" if _VERSION.search(url) or "model" in str(error).lower() else "; most servers want a base_url that ends in /v1"
         )
         error.args = (f"{error} (asked: POST {url}{hint})",)
+    request_id = f", request id {error.request_id}" if error.request_id else ""
+    error.add_note(f"asked: POST {url}, model {model}{request_id}")
     return error
 
 

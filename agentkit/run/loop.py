@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from ..errors import ModelRetry, OutputInvalid, StopRun
 from ..events import LastingEvent, ModelReplied, ToolFinished
-from ..messages import Assistant, Message, ToolResult, User
+from ..messages import ToolResult, User
 from ..schema.parse import LONG_TEXT
 from ..tools.values import is_async
 from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
@@ -60,7 +60,7 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
             return _ask(state, spec, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
     answering = spec.output.tool
     if answering and state.failures.get(answering.name, 0) > spec.output_retries:
-        return _invalid(state.messages[-1])
+        return _invalid(state)
     if state.limit:
         unanswered = isinstance(state.messages[-1], User)
         return AskModel(_last_choice(spec)) if unanswered else Finish(state.limit)
@@ -167,14 +167,16 @@ def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
         return Finish("limit:max_tokens")
     if state.corrections.get("output", 0) < spec.output_retries:
         return _ask(state, spec, User(feedback), "output")
-    return _invalid(state.messages[-1], feedback)
+    return _invalid(state, feedback)
 
 
-def _invalid(last: Message, feedback: str = "") -> Finish:
-    """The end of a run whose answer was invalid too often. `last` is the answer, or the result of its call."""
-    text = last.text if isinstance(last, Assistant) else ""
+def _invalid(state: RunState, feedback: str = "") -> Finish:
+    """The end of a run whose answer was invalid too often."""
+    last, reply = state.messages[-1], state.last_reply
     why = feedback or (last.content if isinstance(last, ToolResult) else "")
-    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}", text))
+    text = reply.text or "".join(call.arguments for call in reply.tool_calls) if reply else ""
+    wrote = f"\nThe model wrote: {text[:1000]}" if text else ""
+    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}{wrote}", text))
 
 
 def _choice_unmet(state: RunState, spec: AgentSpec) -> bool:
