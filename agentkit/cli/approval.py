@@ -38,21 +38,21 @@ _INVISIBLE = frozenset(
 )
 
 
-def show_call(name: str, arguments: Mapping[str, Any], width: int = 100) -> str:
+def show_call(name: str, arguments: Mapping[str, Any], width: int = 100, *, whole: bool = False) -> str:
     """A call as lines for a terminal: its name, then each argument as JSON, the longest first.
 
     So short arguments, such as most commands and paths, are right above the question. Characters that are invisible or change
     how others look are shown as JSON escapes, also in names. A line longer than `width` continues below, indented, so that no
-    text can look like a line of its own. A long value is cut in the middle, with a count.
+    text can look like a line of its own. A long value is cut in the middle, with a count, except with `whole`.
     """
     lines = [f"? {_name(name)}"]
     texts = sorted(((_name(key), _json(value)) for key, value in arguments.items()), key=lambda item: -len(item[1]))
-    rest = texts[: max(0, len(texts) - _MAX_LINES)]
+    rest = [] if whole else texts[: max(0, len(texts) - _MAX_LINES)]
     if rest:
         joined = ", ".join(f"{key}: {text}" for key, text in rest)
         lines.append(f"    and {len(rest):,} more arguments: {_cut(joined, _MAX_SHOWN)}")
         texts = texts[len(rest) :]
-    room = max(_MIN_SHOWN, min(_MAX_SHOWN, _MAX_SHOWN_TOTAL // max(1, len(texts))))
+    room = sys.maxsize if whole else max(_MIN_SHOWN, min(_MAX_SHOWN, _MAX_SHOWN_TOTAL // max(1, len(texts))))
     lines += [f"    {key}: {_cut(text, room)}" for key, text in texts]
     if not arguments:
         lines.append("    no arguments")

@@ -137,7 +137,7 @@ def terminal_approve(screen: Screen) -> Approve | None:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return None
 
-    async def ask(call: ToolCall, reason: str = "") -> bool:
+    async def ask(call: ToolCall, reason: str = "") -> bool | dict[str, str]:
         # async, so that it is called in the main thread; blocking the loop is intended
         return _approved(screen, call, reason)
 
@@ -149,14 +149,17 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool:
+def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool | dict[str, str]:
     """Show the call and ask. Only the single key y approves, pressed at a terminal after the question is shown."""
     screen.stop_waiting()
     if reason:
         screen.line(f"! {escaped(reason[:300])}", "yellow")
-    screen.line(show_call(call.name, _arguments(call), screen.width), "bold yellow")
+    if is_terminal(sys.stdin):
+        screen.line("y runs this call, w shows the whole of it, r refuses with a reason, any other key refuses", "dim")
     with _interruptible():
-        key = fresh_key("  run this call? [y/N] ")
+        key = _key_for(screen, call)
+        if key in ("r", "R"):
+            return _refusal()
     approved = key in ("y", "Y")
     answer = "yes" if approved else "no"
     if key is None:
@@ -165,6 +168,27 @@ def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool:
         answer = "no: that was more than one key, as of a paste; only the key y approves"
     print(answer)  # noqa: T201
     return approved
+
+
+def _key_for(screen: Screen, call: ToolCall) -> str | None:
+    """The key pressed at the question, after the whole call was shown if that was asked for."""
+    whole = False
+    while True:
+        screen.line(show_call(call.name, _arguments(call), screen.width, whole=whole), "bold yellow")
+        key = fresh_key("  run this call? [y/N] ")
+        if key not in ("w", "W") or whole:
+            return key
+        print("all of it:")  # noqa: T201
+        whole = True
+
+
+def _refusal() -> bool | dict[str, str]:
+    """A refusal with the reason that the user types, which the model reads."""
+    try:
+        why = input("no, because: ").strip()
+    except EOFError:
+        why = ""
+    return {"deny": why} if why else False
 
 
 def _arguments(call: ToolCall) -> Mapping[str, Any]:

@@ -43,13 +43,13 @@ def test_its_agent_runs_from_the_command_line(tmp_path: Path) -> None:
 
 def test_what_it_writes_is_well_formed_and_formatted(tmp_path: Path) -> None:
     project = made(tmp_path)
+    texts = [file.read_text(encoding="utf-8") for file in project.rglob("*") if file.is_file()]
+    assert not any(word in text for text in texts for word in ("PACKAGE", "PROJECT", "REQUIREMENT"))
     assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"] == "text-helper"
     for file in project.rglob("*.py"):
         ast.parse(file.read_text(encoding="utf-8"))
-    texts = [file.read_text(encoding="utf-8") for file in project.rglob("*") if file.is_file()]
-    assert not any(word in text for text in texts for word in ("PACKAGE", "PROJECT", "REQUIREMENT"))
-    assert process("-m", "ruff", "format", "--check", ".", command=(sys.executable,), cwd=project).returncode == 0
-    assert process("-m", "ruff", "check", ".", command=(sys.executable,), cwd=project).returncode == 0
+    assert process("-m", "ruff", "format", "--no-cache", "--check", ".", command=(sys.executable,), cwd=project).returncode == 0
+    assert process("-m", "ruff", "check", "--no-cache", ".", command=(sys.executable,), cwd=project).returncode == 0
 
 
 def test_it_installs_this_agentkit_and_not_that_of_the_index(tmp_path: Path) -> None:

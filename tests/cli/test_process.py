@@ -146,6 +146,37 @@ def test_only_the_key_y_approves(tmp_path: Path, answer: str, result: str) -> No
     assert simulator.requests[1].last["content"].startswith(result)
 
 
+def test_a_refusal_may_have_a_reason_which_the_model_reads(tmp_path: Path) -> None:
+    with (
+        DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
+        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
+    ):
+        read_until(terminal, QUESTION)
+        os.write(terminal, b"r")
+        read_until(terminal, "no, because: ")
+        os.write(terminal, b"it is still needed\n")
+        read_until(terminal, "Done.")
+        assert running.wait() == 0
+    assert simulator.requests[1].last["content"] == "error: not run: the call was not approved: it is still needed"
+
+
+@pytest.mark.parametrize(("answer", "result"), [("y", "deleted "), ("w", "error: not run"), ("\n", "error: not run")])
+def test_the_whole_call_can_be_shown_before_the_answer(tmp_path: Path, answer: str, result: str) -> None:
+    name = "".join(f"{number}," for number in range(1000))
+    with (
+        DeepSeekSimulator(script(call("delete_file", name=name), "Done.")) as simulator,
+        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
+    ):
+        assert "characters are left out here" in "".join(read_until(terminal, QUESTION).split("\r\n        "))
+        os.write(terminal, b"w")
+        shown = read_until(terminal, QUESTION)
+        os.write(terminal, answer.encode())
+        read_until(terminal, "Done.")
+        assert running.wait() == 0
+    assert f'"{name}"' in "".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split("\r\n        "))
+    assert simulator.requests[1].last["content"].startswith(result)
+
+
 def test_what_was_typed_before_the_question_is_no_answer(tmp_path: Path) -> None:
     has_typed = threading.Event()
 
