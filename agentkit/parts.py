@@ -33,7 +33,7 @@ IMAGE_TOKENS = 1_024
 """Estimated tokens of an image, whatever its size: DeepSeek's maximum. Other servers count 85 to about 2,000."""
 _MAX_ADDRESS = 8_192
 _MAX_NAME = 200
-_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f/]+\S*", re.IGNORECASE)
+_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f/?#@]+([/?#]\S*)?", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+")
 _DATA = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,(.*)", re.IGNORECASE | re.DOTALL)
 _BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"avif": "image/avif", b"M4A ": "audio/mp4"}
@@ -142,7 +142,7 @@ class _Part:
     def data(self) -> bytes:
         """The bytes; empty for a part with an address."""
         try:
-            return base64.b64decode(self.base64, validate=True)
+            return binascii.a2b_base64(self.base64, strict_mode=True)
         except (binascii.Error, ValueError):
             raise SettingsError(f"{self._what}: its data is not base64") from None
 
@@ -179,11 +179,15 @@ class _Part:
 
     def _check_address(self) -> None:
         if self.sha256 or len(self.address) > _MAX_ADDRESS or not _ADDRESS.fullmatch(self.address):
-            raise SettingsError(f"{self._what}: the address is {self.address!r:.80}; allowed: http:// or https:// and a host")
+            raise SettingsError(
+                f"{self._what}: the address is {self.address!r:.80}; allowed: http:// or https:// and a host (no password)"
+            )
 
     def _checked_type(self, data: bytes) -> str:
         given = self.media_type.partition(";")[0].strip().lower()
         found = media_type_of(data) or _SAME.get(given, given) or _BY_SUFFIX.get(PurePath(self.name.lower()).suffix[1:], "")
+        if not found and self.kind == "file" and _is_text(data):
+            found = "text/plain"
         if not found:
             raise SettingsError(f"{self._what}: its media type is not known; give it, as in from_bytes(data, 'image/png')")
         if not _MEDIA_TYPE.fullmatch(found):
@@ -279,6 +283,13 @@ def media_type_of(data: bytes) -> str:
     if start[4:8] == b"ftyp":
         return _BRANDS.get(start[8:12], "")
     return next((kind for signature, kind in _SIGNATURES if start.startswith(signature)), "")
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _one_line(name: str) -> str:

@@ -102,6 +102,7 @@ def wrong(value: object) -> Any:
         (File, b"BMW, 3\n", {"name": "cars.csv"}, "text/csv"),  # not a bitmap
         (File, b"ID3, decision trees", {"name": "a.txt"}, "text/plain"),
         (File, PNG, {}, "image/png"),
+        (File, "if x: é".encode(), {"name": "a.py"}, "text/plain"),
         (File, b"PK\x03\x04", {"media_type": "application/zip"}, "application/zip"),
     ],
 )
@@ -136,6 +137,8 @@ def test_the_media_type_comes_from_the_data_else_from_the_caller_else_from_the_n
         (lambda: Image.url("https://"), "the address is 'https://'"),
         (lambda: Image.url("https:///cat.png"), "the address is 'https:///cat.png'"),
         (lambda: Image.url("https://a b/"), "the address is "),
+        (lambda: Image.url("https://user:word@a/"), r"allowed: http:// or https:// and a host \(no password\)"),
+        (lambda: File.from_bytes(b"\0\1", name="a.bin"), "File 'a.bin': its media type is not known"),
         (lambda: Image.url("https://a/\nX: y"), "the address is "),
         (lambda: Image.url("https://a/" + "b" * 9000), "the address is "),
         (lambda: Image.url(wrong(b"https://a/")), "address is b'https://a/'; allowed: text"),
