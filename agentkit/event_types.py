@@ -14,7 +14,7 @@ from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
 __all__ = [
     "ApprovalGiven", "ApprovalRequired", "CallJudged", "CallSuspended", "Delta", "Event", "LastingEvent",
-    "MessageAdded", "ModelReplied", "Nested", "PassingEvent", "ReasoningDelta", "ResultGiven", "Retrying",
+    "MessageAdded", "ModelReplied", "Nested", "PartialOutput", "PassingEvent", "ReasoningDelta", "ResultGiven", "Retrying",
     "RunFinished", "RunInfo", "RunPaused", "RunResumed", "RunStarted", "StepStarted", "TextDelta", "ToolArgsDelta",
     "ToolFinished", "ToolProgress", "ToolStarted", "UsageAdded",
 ]  # fmt: skip
@@ -241,6 +241,16 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialOutput:
+    """The typed answer as far as it has come: a JSON value, not validated yet. Only what is whole is in it, except for keys.
+
+    It comes when the answer has grown by about a tenth, so not after each piece.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     """A piece of the thinking text."""
 
@@ -327,5 +337,5 @@ LastingEvent: TypeAlias = (
     | RunFinished
 )
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta | Retrying
-PassingEvent: TypeAlias = "StepStarted | Delta | ToolProgress | ApprovalRequired | Nested"
+PassingEvent: TypeAlias = "StepStarted | Delta | PartialOutput | ToolProgress | ApprovalRequired | Nested"
 Event: TypeAlias = "LastingEvent | PassingEvent"

@@ -22,6 +22,7 @@ from .event_types import (
     MessageAdded,
     ModelReplied,
     Nested,
+    PartialOutput,
     PassingEvent,
     ReasoningDelta,
     ResultGiven,
@@ -56,6 +57,7 @@ __all__ = [
     "MessageAdded",
     "ModelReplied",
     "Nested",
+    "PartialOutput",
     "PassingEvent",
     "ReasoningDelta",
     "ResultGiven",
@@ -89,7 +91,17 @@ _MAX_ARTIFACT = 1_000_000
 
 E = TypeVar("E")
 
-PASSING = (StepStarted, TextDelta, ReasoningDelta, ToolArgsDelta, ToolProgress, Retrying, ApprovalRequired, Nested)
+PASSING = (
+    StepStarted,
+    PartialOutput,
+    TextDelta,
+    ReasoningDelta,
+    ToolArgsDelta,
+    ToolProgress,
+    Retrying,
+    ApprovalRequired,
+    Nested,
+)
 """The kinds of passing events."""
 _LASTING = {kind.__name__: kind for kind in LastingEvent.__args__}
 _NOT_STORED: dict[type[Any], Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,20 +11,24 @@ from pydantic import BaseModel
 
 from agentkit import (
     Agent,
+    ModelInfo,
     ModelReply,
     ModelRequest,
     ModelRetry,
     OutputInvalid,
+    PartialOutput,
     RunContext,
     RunFinished,
     RunState,
     ScriptedModel,
     SettingsError,
     StopRun,
+    TextDelta,
     ToolDefinitionError,
     guardrail,
     tool,
 )
+from agentkit.run.partial import PartialAnswer
 from agentkit.testing import call
 from tests.kit import How, reloaded, tool_texts
 
@@ -261,3 +266,51 @@ def test_a_tool_may_stop_the_run(how: How, sync: bool) -> None:
     result = how(Agent(ScriptedModel([[call("hang_up"), call("look")], "never"]), tools=[made, look]), "go")
     assert (result.stop_reason, result.output) == ("agent:hung_up", "Goodbye.")
     assert len(tool_texts(result)) == 2, "every call has an answer"
+
+
+# --- the answer while it is written ------------------------------------------------------------------------------------------
+
+
+class Town(BaseModel):
+    name: str
+    streets: list[str]
+
+
+def partials(agent: Agent[Any]) -> list[Any]:
+    return [event.value for event in agent.stream_sync("go") if isinstance(event, PartialOutput)]
+
+
+@pytest.mark.parametrize("mode", ["tool", "json_object"])
+def test_the_answer_is_shown_as_it_grows(mode: Any) -> None:
+    town = {"name": "Rome", "streets": [f"Via {n}" for n in range(30)]}
+    script: list[Any] = [call("final_answer", **town) if mode == "tool" else json.dumps(town)]
+    model = ScriptedModel(script)
+    model.info = ModelInfo(output_mode=mode)  # type: ignore[attr-defined]
+    seen = partials(Agent(model, output_type=Town))
+    assert len(seen) > 5 and seen[0] in ({"name": "Rome"}, {"name": "Rome", "streets": []})
+    for value in seen:
+        assert value["name"] == "Rome" and value.get("streets", []) == town["streets"][: len(value.get("streets", []))]
+
+
+def test_an_answer_that_is_no_object_is_shown_as_it_is() -> None:
+    seen = partials(Agent(ScriptedModel([call("final_answer", answer=[*range(40)])]), output_type=list[int]))
+    assert seen and all(value == [*range(len(value))] for value in seen)
+
+
+def test_a_text_answer_and_who_wants_no_pieces_have_no_partial_outputs() -> None:
+    assert partials(Agent(ScriptedModel(["text " * 20]))) == []
+    seen: list[Any] = []
+    Agent(ScriptedModel([call("final_answer", name="Rome", streets=["a"] * 20)]), output_type=Town).run_sync("go")
+    assert seen == []
+
+
+def test_a_long_answer_is_read_in_linear_time() -> None:
+    def characters(length: int) -> int:
+        partial, read = PartialAnswer(None, is_object=False), 0
+        for _ in range(length // 10):
+            before = partial._next
+            partial.after(TextDelta("0123456789"))
+            read += partial._size if partial._next != before else 0
+        return read
+
+    assert characters(200_000) < 12 * characters(20_000)

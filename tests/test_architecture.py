@@ -51,13 +51,13 @@ PUBLIC = [
     "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image", "InsecureServer", "InsufficientBalance",
     "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem", "Message", "MessageAdded", "Middleware",
     "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry",
-    "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "Profile", "RateLimited", "ReasoningDelta",
-    "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo", "RunPaused", "RunResult",
-    "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StopRun",
-    "StreamBroken", "SyncRunStream", "SyncTextStream", "System", "TextDelta", "TextStream", "TimedOut", "Tool",
-    "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished",
-    "ToolProgress", "ToolRegistry", "ToolResult", "ToolReturn", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User",
-    "as_tool", "guardrail", "load_messages", "tool",
+    "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "PartialOutput", "Profile", "RateLimited",
+    "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo",
+    "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError",
+    "StepStarted", "StopRun", "StreamBroken", "SyncRunStream", "SyncTextStream", "System", "TextDelta", "TextStream",
+    "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
+    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolReturn", "ToolStarted", "Toolset", "Usage",
+    "UsageAdded", "User", "as_tool", "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 
 HEAVY = [

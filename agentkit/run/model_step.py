@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from .._sync import Blocking, may_wait
-from ..events import Delta, MessageAdded, ModelReplied, Retrying, StepStarted, UsageAdded
+from ..events import Delta, MessageAdded, ModelReplied, PartialOutput, Retrying, StepStarted, UsageAdded
 from ..history import repaired_history, unique_ids
 from ..messages import Assistant, Message, Spending, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
@@ -21,6 +21,8 @@ from .decisions import AskModel
 from .ledger import CallBudget
 from .limits import prompt_estimate
 from .observers import required_arguments
+from .output import JsonOutput, ToolOutput
+from .partial import PartialAnswer
 from .run import Run, Scope
 
 __all__ = ["Leaving", "ModelSteps"]
@@ -50,7 +52,7 @@ class ModelSteps:
         choice = ask.tool_choice if spec.offered else "auto"
         request = ModelRequest(messages, spec.offered, choice, spec.settings, run_id=state.run_id)
         started = time.perf_counter()
-        self._step = step = _Step()
+        self._step = step = _Step(partial=self._partial())
         try:
             reply = await self._reply(request)
             answer = _answer_of(reply, spec.model)
@@ -63,6 +65,12 @@ class ModelSteps:
         counted = step.take(reply)
         counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
         await self._end_step(step, ModelReplied(message, *counts, *reply.prefix, counted.price_note))
+
+    def _partial(self) -> PartialAnswer | None:
+        output = self.run.spec.output
+        if not isinstance(output, ToolOutput | JsonOutput) or not self.run.observers.want_deltas:
+            return None
+        return PartialAnswer(output.tool.name if output.tool else None, is_object=output.is_object)
 
     async def _reply(self, request: ModelRequest) -> ModelReply:
         inner: Any = self._ask
@@ -125,8 +133,13 @@ class ModelSteps:
             check_limits(failed)
 
     def _show(self, delta: Delta) -> Awaitable[None]:
-        notifying = self.run.observers.notify(delta)
+        answer = self._step.partial.after(delta) if self._step.partial else None
+        notifying = self._notify_both(delta, answer) if answer else self.run.observers.notify(delta)
         return _as_callback(notifying) if may_wait() else notifying  # `ChatModel` marks its callbacks itself
+
+    async def _notify_both(self, delta: Delta, partial_output: PartialOutput) -> None:
+        await self.run.observers.notify(delta)
+        await self.run.emit(partial_output)
 
     async def _end_step(self, step: _Step, *replied: ModelReplied) -> None:
         """Record what the step spent: on the reply that was used, if any, and on other requests."""
@@ -165,6 +178,7 @@ class _Step:
     """Replies of the model: several if a middleware sent several requests."""
     estimated: list[Spending] = field(default_factory=list)
     has_ended: bool = False
+    partial: PartialAnswer | None = None
 
     def take(self, reply: ModelReply) -> ModelReply:
         """Remove and return the model's reply that the middleware's reply is based on; its counts are recorded.

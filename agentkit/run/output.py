@@ -115,20 +115,20 @@ class _Typed:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
         self.takes_text = str in typing.get_args(output_type)
         """Whether a plain text is an answer: for `City | str`."""
-        self._is_object = validator.schema.get("type") == "object"
-        self.validator = replace(validator if self._is_object else one_key("answer", output_type), subject="answer")
+        self.is_object = validator.schema.get("type") == "object"
+        self.validator = replace(validator if self.is_object else one_key("answer", output_type), subject="answer")
 
     def validate(self, data: str) -> Any:
         """The value of a JSON text. Raises `ToolArgumentsInvalid`, which says what does not fit the schema."""
         value, _ = self.validator.parse(data, FINAL_ANSWER, words=False)
-        return value if self._is_object else value["answer"]
+        return value if self.is_object else value["answer"]
 
     def read_text(self, text: str) -> Any:
         """The value of a text that is JSON, or JSON in one fence. If the type is not an object, a bare value is valid too."""
         try:
             return self.validate(text)
         except ToolArgumentsInvalid:
-            if self._is_object:
+            if self.is_object:
                 raise
             bare = text.strip()
             if (fence := _FENCE.match(bare)) and bare.endswith("```"):
@@ -157,6 +157,7 @@ class ToolOutput:
 
     def __init__(self, output_type: Any) -> None:
         self._typed = _Typed(output_type)
+        self.is_object = self._typed.is_object
 
     @cached_property
     def tool(self) -> AnyTool:
@@ -294,6 +295,7 @@ class JsonOutput:
 
     def __init__(self, output_type: Any) -> None:
         self._typed = _Typed(output_type)
+        self.is_object = self._typed.is_object
 
     @property
     def instructions(self) -> str:
