@@ -192,7 +192,17 @@ __all__ = [
 ]
 
 _moved.install()
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # the program decides what is logged
+
+
+def _quiet(_record: logging.LogRecord) -> bool:
+    """With the first record, add the handler of a library, which prints nothing: the program decides what is logged."""
+    logger = logging.getLogger(__name__)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return True
+
+
+logging.getLogger(__name__).addFilter(_quiet)  # not the handler: an import attaches none
 
 _LATE = {
     "MapItem": ".mapping",

@@ -74,7 +74,13 @@ def tools_file(folder: Path, source: str = TOOLS, name: str = "my_tools.py") -> 
 def environment(**extra: str) -> dict[str, str]:
     """This process's environment without what tells agentkit, or rich, what to do."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONIOENCODING": "utf-8", **extra}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "PYTHONIOENCODING": "utf-8",
+        "PYTEST_ADDOPTS": "",
+        **extra,
+    }
 
 
 def process(*args: str, command: tuple[str, ...] = COMMAND, **options: Any) -> subprocess.CompletedProcess[str]:
