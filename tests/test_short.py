@@ -95,6 +95,7 @@ def test_the_offline_test_passes_without_a_server(tmp_path: Path) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(SHORT), os.environ.get("PYTHONPATH", "")]),
         "AGENTKIT_API_KEY": "test",
+        "PYTEST_ADDOPTS": "",
     }
     with DeepSeekSimulator(weather) as simulator:  # the module that it imports runs its own program
         env["AGENTKIT_BASE_URL"] = simulator.base_url
