@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, Unpack, overload
 
@@ -73,6 +73,7 @@ class AgentForms(Generic[OutputT]):
         as_completed: bool = False,
         out: str | Path | None = None,
         progress: bool = False,
+        on_item: Callable[[MapItem[OutputT]], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> MapRun[OutputT]:
         """Run over many inputs, at most `concurrency` at a time. An input is what `run` takes as its prompt.
@@ -81,7 +82,8 @@ class AgentForms(Generic[OutputT]):
         gives them one by one, with `as_completed=True` as they end. An input may come from an endless iterator: only as many
         are taken as run. With `on_error="keep"` the error of a run is in its item, and the others go on; with "raise" it is
         raised and the others are cancelled. `out` is a file that gets one line of JSON for each run when it ends.
-        `progress=True` shows a bar on a terminal (with rich). `options` are those of `run`, for every run.
+        `progress=True` shows a bar on a terminal (with rich).
+        `on_item` is called with each item when its run ends. `options` are those of `run`, for every run.
         """
 
         async def run(given: Any) -> RunResult[OutputT]:
@@ -89,7 +91,14 @@ class AgentForms(Generic[OutputT]):
             return result
 
         return MapRun(
-            run, inputs, concurrency=concurrency, on_error=on_error, as_completed=as_completed, out=out, progress=progress
+            run,
+            inputs,
+            concurrency=concurrency,
+            on_error=on_error,
+            as_completed=as_completed,
+            out=out,
+            progress=progress,
+            on_item=on_item,
         )
 
     def map_sync(self, inputs: Iterable[Any], **options: Any) -> list[MapItem[OutputT]]:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar, Unpack, cast, overload
 
 from ._agent_forms import AgentForms
@@ -137,6 +138,11 @@ class Agent(AgentForms[OutputT]):
         if unknown:
             raise SettingsError(f"an agent has no {', '.join(unknown)}; it has: {', '.join(self._parts)}")
         return _made_of(type(self), {**self._all_parts, **changes}, self._more)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The constructor's arguments, as `copy` takes them."""
+        return MappingProxyType(self._parts)
 
     @property
     def name(self) -> str:

@@ -11,10 +11,11 @@ from typing import Any, Generic, Literal
 
 from ._typing import OutputT
 from .errors import SettingsError
+from .redact import redact
 from .run.ending import json_value
 from .run.result import RunResult
 
-__all__ = ["MapItem", "MapRun"]
+__all__ = ["MapItem", "MapRun", "line_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class MapRun(Generic[OutputT]):
         as_completed: bool,
         out: str | Path | None,
         progress: bool,
+        on_item: Callable[[MapItem[OutputT]], object] | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
             raise SettingsError(f"concurrency is {concurrency!r}; allowed: a whole number of at least 1")
@@ -56,6 +58,7 @@ class MapRun(Generic[OutputT]):
             raise SettingsError(f"inputs is {inputs!r:.80}; allowed: an iterable of prompts")
         self._run, self._inputs, self._concurrency = run, inputs, concurrency
         self._on_error, self._as_completed, self._out, self._progress = on_error, as_completed, out, progress
+        self._on_item = on_item
 
     def __await__(self) -> Generator[Any, None, list[MapItem[OutputT]]]:
         return self._list().__await__()
@@ -108,18 +111,24 @@ class MapRun(Generic[OutputT]):
             return MapItem(index, given, None, error)
 
     def _write(self, item: MapItem[OutputT]) -> None:
-        """One line of JSON in `out`, written when the run has ended."""
-        if self._out is None:
-            return
-        result, error = item.result, item.error
-        line = {"index": item.index, "input": json_value(item.input)}
-        if result is not None:
-            line |= {"output": json_value(result.output), "stop_reason": result.stop_reason, "run_id": result.run_id}
-            line |= {"cost": result.cost, "tokens": result.usage.total_tokens}
-        if error is not None:
-            line["error"] = f"{type(error).__name__}: {error}"
-        with Path(self._out).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        """One line of JSON in `out`, and the call of `on_item`, when the run has ended."""
+        if self._out is not None:
+            with Path(self._out).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line_of(item), ensure_ascii=False) + "\n")
+        if self._on_item is not None:
+            self._on_item(item)
+
+
+def line_of(item: MapItem[Any]) -> dict[str, Any]:
+    """The item as JSON can hold it: a line of `out`."""
+    line = {"index": item.index, "input": json_value(item.input)}
+    if item.result is not None:
+        result = item.result
+        line |= {"output": json_value(result.output), "stop_reason": result.stop_reason, "run_id": result.run_id}
+        line |= {"cost": result.cost, "tokens": result.usage.total_tokens}
+    if item.error is not None:
+        line["error"] = redact(f"{type(item.error).__name__}: {item.error}")
+    return line
 
 
 class _Bar:

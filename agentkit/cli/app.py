@@ -147,6 +147,34 @@ def chat(
     raise typer.Exit(code)
 
 
+@app.command("map", epilog="Exit codes: 0 all have an answer; 1 some have none; 2 wrong usage; 130 interrupted.")
+def map_inputs(
+    inputs: Annotated[str, typer.Argument(metavar="FILE", help="One input a line: JSON in .jsonl, else text; - is stdin.")],
+    *,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Append the results here.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Runs at a time.")] = 8,
+    tools: Tools = None,
+    agent: AgentName = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    instructions: Instructions = None,
+    max_steps: MaxSteps = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run an agent on each line of a file. Each result is a line of JSON, written when its run ends."""
+    with reported(debug=debug):
+        from .map_inputs import map_file, read_inputs
+        from .session import AgentOptions, build_agent
+
+        read = read_inputs(inputs)
+        options = AgentOptions(
+            tools=tools or (), agent=agent, model=model, base_url=base_url, instructions=instructions, max_steps=max_steps
+        )
+        code = map_file(build_agent(options), read, out=out, concurrency=concurrency, quiet=quiet)
+    raise typer.Exit(code)
+
+
 @app.command("tools")
 def list_tools(
     sources: Annotated[list[str], typer.Argument(metavar="FILE|MODULE...", help="Where the tools are.")],

@@ -43,7 +43,12 @@ def exit_for(result: RunResult[Any]) -> Exit:
     reason = result.stop_reason
     if reason.startswith("limit:"):
         return Exit.LIMIT
-    return {"answer": Exit.ANSWER, "pending_approval": Exit.APPROVAL, "cancelled": Exit.INTERRUPTED}.get(reason, Exit.FAILED)
+    return {
+        "answer": Exit.ANSWER,
+        "pending_approval": Exit.APPROVAL,
+        "pending_result": Exit.APPROVAL,
+        "cancelled": Exit.INTERRUPTED,
+    }.get(reason, Exit.FAILED)
 
 
 def complain(error: BaseException) -> Exit:

@@ -63,8 +63,7 @@ def build_agent(options: AgentOptions, approve: Approve | None = None) -> Agent[
         changes["model"] = ChatModel(name, base_url=options.base_url or _server_of(base))
     extra = [*load_tools(options.tools), *(file_tools(options.files) if options.files else ())]
     if extra:
-        own = [item for item in base.spec.tools if item.name != base.spec.answering] if base else []
-        changes["tools"] = [*own, *extra]
+        changes["tools"] = [*(base.parts["tools"] if base else []), *extra]
     if options.instructions is not None:
         changes["instructions"] = options.instructions
     limits = base.spec.limits if base else Limits(repeats=_MAX_REPEATS, on_limit="answer")
