@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Unpack, overload
 from . import _sync as portal
 from ._agent_parts import RunOptions
 from ._typing import OutputT, T
+from .errors import SettingsError
 from .mapping import MapItem, MapRun
 from .parts import Content
 from .run.approvals import Approvals
@@ -85,6 +86,13 @@ class AgentForms(Generic[OutputT]):
         `progress=True` shows a bar on a terminal (with rich).
         `on_item` is called with each item when its run ends. `options` are those of `run`, for every run.
         """
+
+        for name in ("run_id", "log"):
+            if options.get(name) is not None:
+                raise SettingsError(f"{name} is of one run, and map makes many")
+        for name in ("observers", "messages"):
+            if isinstance(options.get(name), Iterable):  # it may be a generator, and is read for each run
+                options[name] = tuple(options[name])  # type: ignore[literal-required]
 
         async def run(given: Any) -> RunResult[OutputT]:
             result: RunResult[OutputT] = await self.run(given, **options)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import NoneType
 from typing import Any, TypedDict, cast
 
-from ._per_run import OVERRIDES, Instructions, Tools
+from ._per_run import OVERRIDES, Instructions, Tools, depends_on_run
 from .errors import SettingsError, ToolDefinitionError
 from .history import History
 from .messages import Message
@@ -133,8 +133,11 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
     tools = [item for item in parts["tools"] if isinstance(item, Tool) and item.enabled is not False]
     registry = _with_answer(ToolRegistry(tools), output)
     texts = [part for part in parts["instructions"] if isinstance(part, str)]
+    added = (
+        [] if any(output.instructions in text for text in texts) else [output.instructions]
+    )  # those of a resumed run have it
     names, tool_choice, retry = tool_names(registry), parts["tool_choice"], parts["retry"]
-    if tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
+    if not depends_on_run(parts) and tool_choice not in ("auto", "none", *(["required"] if names else []), *names):
         raise ToolDefinitionError(f"tool_choice {tool_choice!r} fits no tool; there are: {', '.join(names) or 'none'}")
     same = (
         "output_retries",
@@ -150,7 +153,7 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
         model=retry.wrap(model) if retry else model,
         tools=registry,
         offered=tuple(item.spec for item in registry),
-        instructions="\n\n".join(part for part in (*texts, output.instructions) if part),
+        instructions="\n\n".join(part for part in (*texts, *added) if part),
         settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
         limits=parts["limits"] or Limits(),
         price=info.price,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from .parts import Content
 from .run.state import RunState
 from .tools.context import RunContext
 from .tools.registry import ToolLike, as_tools
+from .tools.tool import AnyTool
 from .tools.toolset import Toolset, is_asked_once, is_enabled
 
 __all__ = ["OVERRIDES", "Conversation", "Instructions", "Tools", "depends_on_run", "instructions_of", "parts_for", "tools_of"]
@@ -89,18 +90,22 @@ async def parts_for(parts: Mapping[str, Any], ctx: RunContext[Any], known: RunSt
 
     The instructions of a run that continues were rendered when it began: its system message has them.
     """
-    tools: list[Any] = []
-    for item in parts["tools"]:
-        if isinstance(item, Toolset):
-            item = await item.tools(ctx)
-        elif not await is_enabled(item.enabled, ctx):
-            continue
-        tools += as_tools(item)
+    tools = [item async for item in _offered(parts["tools"], ctx)]
     if known is None:
         texts = [await _rendered(part, ctx) for part in parts["instructions"]]
     else:
         texts = [message.content for message in known.messages[:1] if isinstance(message, System)]
     return {**parts, "tools": tuple(tools), "instructions": tuple(texts)}
+
+
+async def _offered(items: Iterable[Any], ctx: RunContext[Any]) -> AsyncIterator[AnyTool]:
+    """The tools that this run offers: those that are enabled, with what toolsets give in their place."""
+    for item in items:
+        if isinstance(item, Toolset):
+            async for inner in _offered(as_tools(await item.tools(ctx)), ctx):
+                yield inner
+        elif await is_enabled(item.enabled, ctx):
+            yield item
 
 
 async def _rendered(part: Any, ctx: RunContext[Any]) -> str:

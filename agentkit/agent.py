@@ -242,6 +242,8 @@ class Agent(AgentForms[OutputT]):
         if options.get("messages"):
             raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
         known = await known_state(state, options.get("log"))
+        if options.get("instructions") is not None:
+            raise SettingsError("instructions cannot be given to a run that goes on; they were recorded when it began")
         agent = await self._for_run(options, known)
         given = answers(approvals or {}, known, agent.spec.tools)
         outside = given_results(results or {}, known)
@@ -296,7 +298,8 @@ class Agent(AgentForms[OutputT]):
 
     async def _for_run(self, options: RunOptions, known: RunState | None = None) -> Agent[Any]:
         """The agent for one run: with the parts that are given for it, and with what its instructions and tools say."""
-        given = {name: options.pop(name) for name in OVERRIDES if name in options}  # type: ignore[misc]
+        popped = {name: options.pop(name) for name in OVERRIDES if name in options}  # type: ignore[misc]
+        given = {name: part for name, part in popped.items() if part is not None}
         agent = self.copy(**given) if given else self
         if not agent._depends_on_run:
             return agent

@@ -116,7 +116,8 @@ class ToolFinished(_Lasting):
     """A tool call was answered.
 
     `error` is the full text of the error, without secrets; the model does not see it. `repairs` lists the repairs made in the
-    text of the arguments. `output` is the whole result, if the model got only its head and tail (`max_output` characters).
+    text of the arguments. `output` is the whole result, if the model got only its head and tail (`max_output` characters), or
+    with a note in front because the arguments were given with an approval.
     `is_json`: the result is JSON, and not just text. `outcome` is "unknown" if the call may or may not have taken effect: it
     timed out or was cancelled while it ran. `refused` is empty for a call that ran, and else says why the call was not run:
     "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (it failed too often before),

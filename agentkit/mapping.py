@@ -59,11 +59,14 @@ class MapRun(Generic[OutputT]):
         self._run, self._inputs, self._concurrency = run, inputs, concurrency
         self._on_error, self._as_completed, self._out, self._progress = on_error, as_completed, out, progress
         self._on_item = on_item
+        if out is not None:
+            Path(out).open("a", encoding="utf-8").close()  # if it fails, then before the first run
 
     def __await__(self) -> Generator[Any, None, list[MapItem[OutputT]]]:
         return self._list().__await__()
 
     async def _list(self) -> list[MapItem[OutputT]]:
+        self._as_completed = True  # none waits for an earlier one
         return sorted([item async for item in self], key=lambda item: item.index)
 
     async def __aiter__(self) -> AsyncIterator[MapItem[OutputT]]:
@@ -83,13 +86,9 @@ class MapRun(Generic[OutputT]):
                 if not running:
                     return
                 ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in sorted(ended, key=running.__getitem__):
+                self._take(sorted(ended, key=running.__getitem__), ready, bar)
+                for task in ended:
                     del running[task]
-                    item = task.result()
-                    self._write(item)
-                    if bar:
-                        bar.advance(item)
-                    ready[item.index] = item
                 while ready and (self._as_completed or next_index in ready):
                     yield ready.pop(next(iter(ready)) if self._as_completed else next_index)
                     next_index += 1
@@ -100,6 +99,18 @@ class MapRun(Generic[OutputT]):
                 task.cancel()
             if running:
                 await asyncio.wait(running)
+
+    def _take(self, ended: list[asyncio.Task[MapItem[OutputT]]], ready: dict[int, MapItem[OutputT]], bar: _Bar | None) -> None:
+        """Write the items of these runs. Then raise the first error, if there is one: what has ended is not lost for it."""
+        failed = [error for task in ended if (error := task.exception()) is not None]
+        for task in ended:
+            if task.exception() is None:
+                item = ready[task.result().index] = task.result()
+                self._write(item)
+                if bar:
+                    bar.advance(item)
+        if failed:
+            raise failed[0]
 
     async def _one(self, index: int, given: Any) -> MapItem[OutputT]:
         try:
@@ -114,7 +125,7 @@ class MapRun(Generic[OutputT]):
         """One line of JSON in `out`, and the call of `on_item`, when the run has ended."""
         if self._out is not None:
             with Path(self._out).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line_of(item), ensure_ascii=False) + "\n")
+                file.write(json.dumps(line_of(item)) + "\n")
         if self._on_item is not None:
             self._on_item(item)
 

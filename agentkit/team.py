@@ -15,7 +15,7 @@ from .agent import Agent
 from .errors import AgentError, SettingsError, ToolDefinitionError
 from .events import RunFinished, RunStarted
 from .history import repaired_history
-from .messages import Assistant, Message, ToolCall
+from .messages import Assistant, Message, System, ToolCall
 from .model import ModelReply, ModelRequest
 from .run.ledger import CallBudget
 from .run.limits import Limits
@@ -61,7 +61,8 @@ def _conversation(ctx: RunContext[Any], filter: MessageFilter | None) -> list[Me
     messages = list(scope.run.state.messages) if scope else []
     while messages and isinstance(messages[-1], Assistant) and messages[-1].tool_calls:
         messages.pop()
-    kept = repaired_history(list(filter(messages)) if filter else messages)
+    chosen = filter(messages) if filter else messages
+    kept = repaired_history([message for message in chosen if not isinstance(message, System)])
     if not kept:
         raise SettingsError("there is no conversation to hand over: the filter of a handoff left no message")
     return kept

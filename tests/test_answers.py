@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from agentkit import (
     Agent,
+    Assistant,
+    Limits,
     ModelInfo,
     ModelReply,
     ModelRequest,
@@ -314,3 +316,87 @@ def test_a_long_answer_is_read_in_linear_time() -> None:
         return read
 
     assert characters(200_000) < 12 * characters(20_000)
+
+
+# --- answers that come in other ways -----------------------------------------------------------------------------------------
+
+
+FINAL: list[Any] = [call("report", title="NO WAY")]
+ANSWERS: list[Any] = [call("final_answer", answer="x"), call("final_answer", answer="NO")]
+
+
+@pytest.mark.parametrize("script", [[FINAL], [ANSWERS]])
+def test_a_guardrail_of_the_output_sees_final_tools_and_every_final_answer(script: Any) -> None:
+    seen: list[str] = []
+
+    @guardrail("output")
+    def refuse(text: str) -> str | None:
+        seen.append(text)
+        return "shouted" if "NO" in text else None
+
+    typed: dict[str, Any] = {"output_type": list[str]} if script[0][0].name == "final_answer" else {}
+    result = Agent(ScriptedModel(script), tools=[report], middleware=[refuse], **typed).run_sync("go")
+    assert (result.stop_reason, result.output) == ("guardrail:refuse", None) and seen
+
+
+def test_a_guardrail_sees_the_text_that_a_limit_would_leave() -> None:
+    @guardrail("output")
+    def refuse(text: str) -> str | None:
+        return "secret" if "secret" in text else None
+
+    script: list[Any] = [ModelReply(Assistant("the secret is 7", "", (call("look"),))), "never"]
+    result = Agent(ScriptedModel(script), tools=[look], middleware=[refuse], limits=Limits(steps=1)).run_sync("go")
+    assert result.stop_reason == "guardrail:refuse" and result.output is None
+
+
+def test_the_newest_message_of_the_user_is_checked_wherever_it_stands() -> None:
+    first = Agent(ScriptedModel([call("look"), "ok"]), tools=[look]).run_sync("4111")
+    result = Agent(ScriptedModel(["ok"]), middleware=[no_cards]).run_sync(messages=first.messages[:3])
+    assert result.stop_reason == "guardrail:no_cards"
+
+
+def test_a_validator_checks_the_result_of_a_final_tool() -> None:
+    agent = Agent(ScriptedModel([call("report", title="tea"), call("report", title="Tea")]), tools=[report])
+
+    @agent.output_validator
+    def capital(value: dict[str, str]) -> dict[str, str]:
+        if value["title"].islower():
+            raise ModelRetry("write it with a capital")
+        return value
+
+    output: Any = agent.run_sync("go").output
+    assert output == {"title": "Tea"}
+
+
+def test_the_result_of_a_final_tool_has_the_type_of_the_output() -> None:
+    @tool(final=True)
+    def capital() -> City:
+        """Give the capital."""
+        return City(name="Rome", inhabitants=1)
+
+    result = Agent(ScriptedModel([call("capital")]), tools=[capital], output_type=City).run_sync("go")
+    assert result.output == City(name="Rome", inhabitants=1)
+
+
+def test_of_two_final_results_the_first_in_call_order_is_the_answer() -> None:
+    @tool(final=True)
+    async def later(n: int) -> str:
+        """Answer."""
+        for _ in range(20 - n):
+            await asyncio.sleep(0)
+        return f"answer {n}"
+
+    assert Agent(ScriptedModel([[call("later", n=1), call("later", n=2)]]), tools=[later]).run_sync("go").output == "answer 1"
+
+
+def test_an_approval_with_other_arguments_leaves_no_note_in_the_answer() -> None:
+    @tool(final=True, approval=True)
+    def pay(total: int) -> dict[str, int]:
+        """Pay."""
+        return {"paid": total}
+
+    paused = Agent(ScriptedModel([call("pay", total=9)]), tools=[pay]).run_sync("go")
+    result = Agent(ScriptedModel([]), tools=[pay]).resume_sync(paused.state, {paused.pending[0].id: {"args": {"total": 3}}})
+    output: Any = result.output
+    assert output == {"paid": 3}
+    assert reloaded(result.state).events == result.state.events

@@ -290,3 +290,45 @@ def test_a_progress_bar_is_shown_on_a_terminal_only() -> None:
     code = "from agentkit import Agent, ScriptedModel\nAgent(ScriptedModel(['a', 'b'])).map_sync(['x', 'y'], progress=True)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr.strip()) == ("", "")
+
+
+def test_the_text_of_a_model_that_streams_nothing_comes_whole() -> None:
+    class Whole:
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            return ModelReply(Assistant("All at once."))
+
+    assert list(Agent(Whole()).stream_text_sync("go")) == ["All at once."]
+
+
+def test_a_list_waits_for_no_order() -> None:
+    gate, ended = asyncio.Event(), list[str]()
+
+    class Gated:
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            said = str(getattr(request.messages[-1], "content", ""))
+            if said == "0":
+                await gate.wait()
+            ended.append(said)
+            if len(ended) == 9:
+                gate.set()
+            return ModelReply(Assistant(said))
+
+    items = Agent(Gated()).map_sync([str(n) for n in range(10)], concurrency=2)
+    assert [item.output for item in items] == [str(n) for n in range(10)] and ended[-1] == "0"
+
+
+def test_options_that_can_be_read_once_are_for_all_runs_and_those_of_one_run_are_refused(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    echo().map_sync(["a", "b"], observers=(one for one in [seen.append]), messages=iter(()))
+    assert sum(type(event).__name__ == "RunStarted" for event in seen) == 2
+    for name in ("run_id", "log"):
+        with pytest.raises(SettingsError, match=f"{name} is of one run"):
+            echo().map_sync(["a"], **{name: "x"})
+    with pytest.raises(OSError, match="No such file"):
+        echo().map_sync(["a"], out=tmp_path / "no" / "out.jsonl")
+
+
+def test_halves_of_characters_are_written_too(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    items = echo().map_sync(["a \ud800"], out=out)
+    assert items[0].error is None and json.loads(out.read_text())["index"] == 0

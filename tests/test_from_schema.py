@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from agentkit import (
     Tool,
     ToolArgumentsInvalid,
     ToolDefinitionError,
+    ToolReturn,
     as_tool,
     tool,
 )
@@ -305,3 +307,32 @@ def test_every_prefix_of_the_events_goes_on() -> None:
         if result.pending:
             result = agent.resume_sync(result.state, results={waits.id: "ok" for waits in result.pending})
         assert result.output == "Done.", until
+
+
+def forecast(arguments: dict[str, Any]) -> str:
+    return f"sun in {arguments['city']}"
+
+
+def test_a_tool_of_a_schema_is_pickled_with_its_schema() -> None:
+    made = Tool.from_schema("forecast", "The forecast.", CITY, forecast, read_only=True)
+    other = pickle.loads(pickle.dumps(made))
+    assert other.schema() == made.schema() and other.read_only
+    assert tool_texts(Agent(ScriptedModel([call("forecast", city="Rome"), "end"]), tools=[other]).run_sync("go")) == [
+        "sun in Rome"
+    ]
+
+
+def test_the_flags_of_another_librarys_tool_are_kept() -> None:
+    shape = {"name": "x", "description": "X.", "params_json_schema": {"type": "object"}, "on_invoke_tool": on_invoke_tool}
+    made = as_tool(SimpleNamespace(**shape, needs_approval=True, is_enabled=False))
+    assert (made.approval, made.enabled, made.final) == (True, False, False)
+    assert as_tool(SimpleNamespace(**shape, return_direct=True)).final
+    with pytest.raises(ToolDefinitionError, match="enabled by a function of its own library"):
+        as_tool(SimpleNamespace(**shape, is_enabled=lambda ctx, agent: True))
+    assert as_tool(SimpleNamespace(**shape, is_enabled=print), enabled=True).enabled is True
+
+
+def test_a_part_is_no_result_of_an_outside_tool() -> None:
+    paused = clicker(call("click", on="buy")).run_sync("go")
+    with pytest.raises(SettingsError, match="holds a part"):
+        clicker().resume_sync(paused.state, results={paused.pending[0].id: ToolReturn("x")})

@@ -14,6 +14,7 @@ from agentkit import (
     Limits,
     ModelSettings,
     RunContext,
+    RunResumed,
     RunStarted,
     ScriptedModel,
     SettingsError,
@@ -272,3 +273,41 @@ def test_what_an_agent_says_of_itself() -> None:
         Agent(ScriptedModel([])).as_tool()
     with pytest.raises(SettingsError, match="description is 7"):
         Agent(ScriptedModel([]), description=7)  # type: ignore[call-overload]
+
+
+def test_enabled_holds_for_what_a_toolset_gives_and_toolsets_may_hold_toolsets() -> None:
+    admin = tool(delete.function, name="delete", enabled=lambda ctx: ctx.deps.is_admin)
+    model = ScriptedModel(["Done.", "Done."])
+    agent = Agent(model, tools=[Toolset(lambda ctx: [look, Toolset(lambda ctx: [admin])])])
+    agent.run_sync("go", deps=User("Ann"))
+    agent.run_sync("go", deps=User("Bob", is_admin=True))
+    assert names_sent(model) == [["look"], ["look", "delete"]]
+
+
+def test_a_forced_choice_may_be_of_a_tool_that_a_toolset_gives() -> None:
+    model = ScriptedModel([call("look"), "Done."])
+    Agent(model, tools=lambda ctx: [look], tool_choice="look").run_sync("go")
+    assert [request.tool_choice for request in model.requests] == ["look", "auto"]
+    with pytest.raises(ToolDefinitionError, match="tool_choice 'gone' fits no tool"):
+        Agent(model, tools=lambda ctx: [look], tool_choice="gone").run_sync("go")
+
+
+def test_none_for_one_run_is_nothing_given() -> None:
+    agent = Agent(ScriptedModel([call("look"), call("look"), "never"]), tools=[look], limits=Limits(steps=2))
+    assert agent.run_sync("go", limits=None, model=None, tools=None, settings=None).stop_reason == "limit:steps"  # type: ignore[call-overload]
+
+
+def test_instructions_cannot_be_given_to_a_run_that_goes_on() -> None:
+    state = Agent(ScriptedModel(["Hi."])).run_sync("go").state
+    with pytest.raises(SettingsError, match="they were recorded when it began"):
+        Agent(ScriptedModel(["Hi."])).resume_sync(state, instructions="new")
+
+
+def test_a_resumed_run_has_the_fingerprint_of_its_beginning() -> None:
+    pay = tool(delete.function, name="pay", approval=True)
+    agent = Agent(ScriptedModel([call("pay")]), tools=[pay], instructions=lambda: "Help.", output_type=int)
+    paused = agent.run_sync("go")
+    other = agent.copy(model=ScriptedModel([call("final_answer", answer=1)]))
+    result = other.resume_sync(paused.state, {paused.pending[0].id: True})
+    prints = [event.fingerprint["instructions"] for event in result.events if isinstance(event, RunStarted | RunResumed)]
+    assert len(prints) == 2 and len(set(prints)) == 1

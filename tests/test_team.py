@@ -161,3 +161,13 @@ def test_errors_are_kept_or_cancel_the_others() -> None:
     assert kept[0].output == "ok" and isinstance(kept[1], LookupError)
     with pytest.raises(SettingsError, match="on_error is 'skip'"):
         asyncio.run(gather(on_error="skip"))  # type: ignore[arg-type]
+
+
+def test_the_other_agent_without_instructions_has_not_those_of_the_first() -> None:
+    other = Agent(ScriptedModel(["ok"]), name="refunds")
+    triage(other).run_sync("money")
+    assert "Sort." not in str(other.model.requests[0].messages)  # type: ignore[attr-defined]
+
+
+def test_the_text_of_a_handoff_is_in_the_text_stream() -> None:
+    assert "".join(triage(refunds("You get it back.")).stream_text_sync("money")) == "You get it back."

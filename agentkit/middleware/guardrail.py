@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ..errors import SettingsError, StopRun
-from ..messages import Assistant, User, message_text
+from ..messages import Assistant, Message, ToolCall, User, message_text
 from ..model import ModelReply, ModelRequest
-from ..run.middleware import Middleware, NextModelCall
+from ..run.execute import render
+from ..run.middleware import Middleware, NextModelCall, NextToolCall
+from ..run.run import Scope
 from ..tools.context import RunContext
 
 __all__ = ["Check", "Guardrail", "guardrail"]
@@ -23,8 +25,9 @@ class Guardrail(Middleware):
     """Stops a run whose input or answer a check refuses: the `stop_reason` is "guardrail:NAME", and there is no output.
 
     An "input" check gets the text of the user's newest message. It runs beside the first model call, which is cancelled when
-    the check refuses; no tool has run then. An "output" check gets the text of each reply that calls no tool, or the arguments
-    of the final answer, before the run ends with it. The reason is in `RunFinished.error`. An error of a check ends the run.
+    the check refuses; no tool has run then. An "output" check gets the text of each reply, the arguments of the final answer,
+    and the result of a `final` tool, before the run ends with it. The reason is in `RunFinished.error`. An error of a check
+    ends the run.
     """
 
     changes_requests = False
@@ -47,11 +50,12 @@ class Guardrail(Middleware):
             if (text := _answer_in(reply.message)) is not None:
                 await self._judge(text, ctx)
             return reply
-        if ctx.position or not isinstance(request.messages[-1], User):  # it was checked with the first step
+        newest = _newest_user(request.messages)
+        if ctx.position or newest is None:  # it was checked with the first step
             return await next(request)
         asking = asyncio.ensure_future(next(request))
         try:
-            await self._judge(message_text(request.messages[-1]), ctx)
+            await self._judge(message_text(newest), ctx)
             return await asking
         finally:
             if not asking.done():
@@ -59,6 +63,15 @@ class Guardrail(Middleware):
                 await asyncio.wait([asking])
             elif not asking.cancelled():
                 asking.exception()  # retrieved: the check has stopped the run
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
+        """The tool call. The result of a `final` tool, such as a hand-off, is an answer too, and is checked as one."""
+        value = await next(call)
+        if self.on == "output" and isinstance(ctx.scope, Scope):
+            tool = ctx.scope.run.spec.tools.get(call.name)
+            if tool is not None and tool.final:
+                await self._judge(value if isinstance(value, str) else render(value), ctx)
+        return value
 
     async def _judge(self, text: str, ctx: RunContext[Any]) -> None:
         why = self.check(text, ctx) if self._takes_context else self.check(text)
@@ -76,7 +89,10 @@ def guardrail(on: Literal["input", "output"], name: str = "") -> Callable[[Check
 
 
 def _answer_in(message: Assistant) -> str | None:
-    calls = [call for call in message.tool_calls if call.name == "final_answer"]
-    if calls:
-        return calls[0].arguments
-    return None if message.tool_calls else message.text
+    """What may become the answer: the arguments of its tool, or the text, which is the answer of a run that a limit ends."""
+    calls = [call.arguments for call in message.tool_calls if call.name == "final_answer"]
+    return "\n".join([message.text, *calls]).strip() or None
+
+
+def _newest_user(messages: Sequence[Message]) -> User | None:
+    return next((message for message in reversed(messages) if isinstance(message, User)), None)

@@ -19,7 +19,7 @@ from .judging import ask_approval, judge
 from .ledger import OverBudget
 from .model_step import Leaving, ModelSteps
 from .observers import required_arguments
-from .output import Answer, TextOutput, Wrong
+from .output import Answer, JsonOutput, TextOutput, ToolOutput, Wrong
 from .result import RunResult
 from .run import Run
 from .spec import AgentSpec, OutputValidator
@@ -48,8 +48,7 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
     """
     if state.open_calls:
         return _decide_calls(state, spec)
-    answer = answer or _final_result(state, spec)
-    if answer is None and spec.output.is_due(state):
+    if answer is None and (_final_result(state, spec) is not None or spec.output.is_due(state)):
         return ReadAnswer()
     match answer:
         case Answer(value) if not _choice_unmet(state, spec):
@@ -68,18 +67,24 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
 
 
 def _final_result(state: RunState, spec: AgentSpec) -> Answer | None:
-    """The result of a `final` tool, if one of the last reply's calls has succeeded."""
+    """The result of a `final` tool, if one of the last reply's calls has succeeded: of several, the first in call order."""
     if not spec.has_final_tools or not isinstance(state.messages[-1], ToolResult):
         return None
+    found: dict[str, ToolFinished] = {}
     for event in reversed(state.events):
         if isinstance(event, ModelReplied):
-            return None
+            called = [found[call.id] for call in event.message.tool_calls if call.id in found]
+            return _value_of(called[0]) if called else None
         if isinstance(event, ToolFinished) and not event.result.is_error:
             tool = spec.tools.get(event.call.name)
             if tool is not None and tool.final:
-                text = event.output if event.output is not None else event.result.content
-                return Answer(json.loads(text) if event.is_json else text)
+                found[event.call.id] = event
     return None
+
+
+def _value_of(final: ToolFinished) -> Answer:
+    text = final.output if final.output is not None else final.result.content
+    return Answer(json.loads(text) if final.is_json else text)
 
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
@@ -290,6 +295,8 @@ async def _validated(run: Run, validator: OutputValidator, value: Any) -> Any:
 async def _parse_answer(run: Run) -> Answer | Wrong | None:
     """The answer in the state, read. A long answer is read in a worker thread."""
     reply, output = run.state.last_reply, run.spec.output
+    if (final := _final_result(run.state, run.spec)) is not None:
+        return output.fitting(final) if isinstance(output, ToolOutput | JsonOutput) else final
     size = len(reply.text) + sum(len(call.arguments) for call in reply.tool_calls) if reply else 0
     if size <= LONG_TEXT or isinstance(output, TextOutput):
         return output.read(run.state)

@@ -140,6 +140,18 @@ class _Typed:
             raise
 
 
+class _Fitting:
+    """Reads the result of a `final` tool as an answer of the type, if it is one."""
+
+    _typed: _Typed
+
+    def fitting(self, final: Answer) -> Answer:
+        """The answer as a value of the type; as it is, if it is none."""
+        with contextlib.suppress(ToolArgumentsInvalid, TypeError, ValueError):
+            return Answer(self._typed.read_text(json.dumps(final.value)))
+        return final
+
+
 class _Accepted(Signature):
     """The arguments of the call are the keys of the answer. The function gets the whole answer as one argument."""
 
@@ -149,7 +161,7 @@ class _Accepted(Signature):
         return Arguments({"answer": value}, repairs)
 
 
-class ToolOutput:
+class ToolOutput(_Fitting):
     """The answer is the argument of a call of the tool `final_answer`. A text that is valid JSON of the type counts too."""
 
     response_format = None
@@ -287,7 +299,7 @@ class _Recorded:
         return functools.wraps(function)(call_async if is_async else call_sync)
 
 
-class JsonOutput:
+class JsonOutput(_Fitting):
     """The answer is a text that is one JSON object. The system message has the schema."""
 
     tool = None

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import SettingsError
 from ..events import ResultGiven
 from ..messages import plain_text
+from ..parts import Audio, File, Image, ToolReturn
 from .execute import describe_error, render
 from .state import RunState
 
@@ -29,6 +30,9 @@ def given_results(results: Mapping[str, Any], state: RunState) -> list[ResultGiv
         if isinstance(value, BaseException):
             found.append(ResultGiven(call_id, plain_text(f"error: {describe_error(value)}"), is_error=True))
             continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(item, Image | Audio | File | ToolReturn) for item in values):
+            raise SettingsError(f"results[{call_id!r}] holds a part; a result is text, or a value that JSON can hold")
         try:
             found.append(ResultGiven(call_id, render(value), is_json=not isinstance(value, str)))
         except TypeError as error:

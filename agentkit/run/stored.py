@@ -33,7 +33,7 @@ class StoredRun:
 
     def dumps(self) -> str:
         """The run as JSON text."""
-        return json.dumps(self.to_json(), ensure_ascii=False)
+        return json.dumps(self.to_json())
 
     @classmethod
     def loads(cls, text: str) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Generic
 
 from .._typing import OutputT
-from ..events import Event, ModelReplied, Retrying, TextDelta
+from ..events import Event, ModelReplied, Retrying, RunFinished, TextDelta
 from .result import RunResult
 from .stream import RunStream, SyncRunStream
 
@@ -17,7 +17,7 @@ class _Text:
     """The new text of each event. After a retry, the text that was shown before is not given again."""
 
     def __init__(self) -> None:
-        self._shown, self._again, self._needs_break = "", "", False
+        self._shown, self._again, self._needs_break, self._last = "", "", False, ""
 
     def of(self, event: Event) -> str:
         """What to show now; often nothing."""
@@ -25,9 +25,15 @@ class _Text:
             self._again = ""
             return ""
         if isinstance(event, ModelReplied):  # the text of the next step stands apart
-            self._needs_break = self._needs_break or bool(self._shown)
+            rest = event.message.text if not self._shown else ""  # a model, or a cache, that gave it in one piece
+            self._last = event.message.text
+            found = self._with_break(rest)
+            self._needs_break = self._needs_break or bool(self._shown or rest)
             self._shown = self._again = ""
-            return ""
+            return found
+        if isinstance(event, RunFinished) and event.result is not None:  # the answer of a hand-off, or of a final tool
+            output = event.result.output
+            return self._with_break(output) if isinstance(output, str) and output != self._last else ""
         if not isinstance(event, TextDelta) or not event.text:
             return ""
         self._again += event.text
@@ -35,9 +41,12 @@ class _Text:
             return ""
         new = self._again.removeprefix(self._shown) if self._again.startswith(self._shown) else "\n" + self._again
         self._shown = self._again
-        if self._needs_break:
-            new, self._needs_break = "\n\n" + new, False
-        return new
+        return self._with_break(new)
+
+    def _with_break(self, text: str) -> str:
+        if text and self._needs_break:
+            text, self._needs_break = "\n\n" + text, False
+        return text
 
 
 class TextStream(Generic[OutputT]):

@@ -76,6 +76,9 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     repaired = tool is not None and isinstance(arguments, Arguments) and bool(arguments.repairs)
     if repaired and tool and isinstance(arguments, Arguments):
         call = replace(call, arguments=tool.completed_arguments(arguments))
+    if tool is not None and tool.is_outside and isinstance(arguments, Arguments):
+        await run.record(ToolStarted(call, open_call.position, repaired), CallSuspended(call.id, ""))
+        return
     child = _child_run(run, open_call)  # before `ToolStarted` clears it
     suspension = (CallSuspended(call.id, child.run_id),) if child and child.log else ()
     await run.record(ToolStarted(call, open_call.position, repaired), *suspension)
@@ -138,8 +141,9 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
         return
     if outcome.crashed:
         log.warning("the tool %s failed in run %s (call %s)\n%s", call.name, run.state.run_id, call.id, outcome.error)
-    result, tool = outcome.result, run.spec.tools.get(call.name)
+    result, tool, whole = outcome.result, run.spec.tools.get(call.name), outcome.whole
     if open_call.edited:
+        whole = result.content if whole is None else whole  # without the note for the model
         result = replace(result, content=RUN_WITH.format(call.arguments) + result.content)
     await run.record(
         ToolFinished(
@@ -148,9 +152,9 @@ async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, 
             seconds,
             outcome.error,
             outcome.repairs,
-            outcome.whole,
-            max_output=tool.max_output if tool and outcome.whole is not None and not open_call.edited else None,
-            is_json=outcome.is_json and not open_call.edited,
+            whole,
+            max_output=tool.max_output if tool and whole is not None and not open_call.edited else None,
+            is_json=outcome.is_json,
             outcome="unknown" if outcome.is_unknown else "known",
             artifact=outcome.artifact,
         )

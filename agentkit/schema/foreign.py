@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
 from .node import is_of_type, key_of
@@ -28,6 +28,8 @@ _MAX_STEPS = 200_000
 
 class _OneDict(Signature):
     """The function gets all arguments as one dict and, if it takes two parameters, the context."""
+
+    is_of_function: ClassVar = False
 
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         values = json.loads(json.dumps(dict(arguments.values)))  # its own: the function may change them

@@ -10,7 +10,7 @@ import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typing_extensions
 
@@ -46,6 +46,9 @@ class Signature:
     `description` is the docstring without its sections. `validator` has the JSON Schema of the arguments, which refuses unknown
     keys unless the function takes `**kwargs`. `context` maps the parameters that the framework fills to their classes.
     """
+
+    is_of_function: ClassVar = True
+    """Whether it was read from a Python function, and not given as a schema."""
 
     description: str
     validator: Validator

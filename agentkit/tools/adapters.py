@@ -23,6 +23,14 @@ def as_tool(source: Any, **options: Any) -> AnyTool:
     """
     name = options.pop("name", getattr(source, "name", None))
     description = options.pop("description", None) or getattr(source, "description", "") or ""
+    if getattr(source, "return_direct", False):
+        options.setdefault("final", True)
+    if getattr(source, "needs_approval", False):  # a function of its own is asked nothing: every call waits
+        options.setdefault("approval", True)
+    if (enabled := getattr(source, "is_enabled", True)) is not True and "enabled" not in options:
+        if enabled is not False:
+            raise ToolDefinitionError(f"the tool {name!r} is enabled by a function of its own library; give enabled= instead")
+        options["enabled"] = False
     if callable(getattr(source, "on_invoke_tool", None)) and hasattr(source, "params_json_schema"):
         return Tool.from_schema(str(name), description, source.params_json_schema, _openai_call(source), **options)
     if callable(getattr(source, "ainvoke", None)) and hasattr(source, "args_schema"):

@@ -103,6 +103,9 @@ class Tool(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickled by its name, like a function, if its module has it under that name; else by its function and options."""
+        options = {name: getattr(self, name) for name in ToolOptions.__annotations__}
+        if not self.signature.is_of_function:
+            return _unpickled_schema, (self.parameters, self.function, options)
         found = _module_tool(self.function)
         if found is self:
             return str(found.__qualname__)  # type: ignore[attr-defined]
@@ -206,12 +209,18 @@ class Tool(Generic[P, R]):
         async def wait(arguments: dict[str, Any]) -> Any:
             raise Suspended
 
+        vars(wait)["is_outside"] = True
         return Tool.from_schema(name, description, parameters, wait, **options)
 
     @property
     def is_run(self) -> bool:
         """Whether a call of the tool is a child run, which can continue after a crash if it has a log of its own."""
         return getattr(self.function, "is_run", False)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether somebody else carries its calls out; see `Tool.outside`."""
+        return getattr(self.function, "is_outside", False)
 
     @property
     def may_repeat(self) -> bool:
@@ -298,6 +307,10 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     target = fn.func if isinstance(fn, functools.partial) else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def _unpickled_schema(parameters: Any, call: Any, options: dict[str, Any]) -> AnyTool:
+    return Tool.from_schema(options.pop("name"), options.pop("description"), parameters, call, **options)
 
 
 def _unpickled(source: Any, options: Any) -> AnyTool:
