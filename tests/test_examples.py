@@ -144,3 +144,27 @@ def test_09_image(tmp_path: Path) -> None:
     with DeepSeekSimulator(["A dot."]) as simulator:
         assert run("09_image.py", simulator, str(tmp_path / "dot.png")) == "A dot.\n"
         assert [part["type"] for part in simulator.requests[0].last["content"]] == ["text", "image_url"]
+
+
+def test_10_planner_and_workers() -> None:
+    def answers(request: SimRequest) -> Any:
+        role = str(request.messages[0]["content"])
+        if role.startswith("Split"):
+            return call("final_answer", answer=["The Forum", "Food"])
+        if role.startswith("Do the task"):
+            return f"All about {request.last['content']}."
+        return f"{str(request.last['content']).count('All about')} notes."
+
+    with DeepSeekSimulator(answers) as simulator:
+        assert run("10_planner_and_workers.py", simulator, "Rome?") == "2 notes.\n"
+
+
+def test_11_router() -> None:
+    def answers(request: SimRequest) -> Any:
+        if "Hand over" in str(request.messages[0]["content"]):
+            return call("transfer_to_orders")
+        return f"It is {request.last['content']}." if request.turn else call("find_order", number="A-17")
+
+    with DeepSeekSimulator(answers) as simulator:
+        assert run("11_router.py", simulator, "Where is my order A-17?") == "It is shipped on Monday.\n"
+        assert run("11_router.py", simulator, "My card is 4111 1111 1111 1111.") == "stopped: guardrail:no_cards\n"
