@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal
@@ -66,10 +66,13 @@ class MapRun(Generic[OutputT]):
         return self._list().__await__()
 
     async def _list(self) -> list[MapItem[OutputT]]:
-        self._as_completed = True  # none waits for an earlier one
-        return sorted([item async for item in self], key=lambda item: item.index)
+        items = [item async for item in self._items(as_completed=True)]  # none waits for an earlier one
+        return sorted(items, key=lambda item: item.index)
 
-    async def __aiter__(self) -> AsyncIterator[MapItem[OutputT]]:
+    def __aiter__(self) -> AsyncIterator[MapItem[OutputT]]:
+        return self._items(as_completed=self._as_completed)
+
+    async def _items(self, *, as_completed: bool) -> AsyncGenerator[MapItem[OutputT], None]:
         """The items: in the order of the inputs, or with `as_completed` as their runs end. Leaving the loop cancels the others.
 
         At most `concurrency` inputs are taken ahead of what was given, so that an endless iterator can be mapped over.
@@ -89,8 +92,8 @@ class MapRun(Generic[OutputT]):
                 self._take(sorted(ended, key=running.__getitem__), ready, bar)
                 for task in ended:
                     del running[task]
-                while ready and (self._as_completed or next_index in ready):
-                    yield ready.pop(next(iter(ready)) if self._as_completed else next_index)
+                while ready and (as_completed or next_index in ready):
+                    yield ready.pop(next(iter(ready)) if as_completed else next_index)
                     next_index += 1
         finally:
             if bar:

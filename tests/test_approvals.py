@@ -485,3 +485,32 @@ def test_a_middleware_that_calls_again_gives_the_arguments_anew() -> None:
 
     Agent(ScriptedModel([call("add", items=[1]), "Done."]), tools=[add], middleware=[Again()]).run_sync("go")
     assert seen == [[1], [1]]
+
+
+class Parcel(BaseModel):
+    weight: int
+    express: bool = True
+
+
+def test_an_approval_shows_the_defaults_inside_models() -> None:
+    ran: list[Any] = []
+
+    @tool(approval=True)
+    def ship(parcels: list[Parcel], to: Parcel | None = None) -> str:
+        """Ship."""
+        ran.append(parcels)
+        return "shipped"
+
+    script: list[Any] = [call("ship", parcels=[{"weight": 1}, {"weight": 2, "express": False}])]
+    paused = Agent(ScriptedModel(script), tools=[ship]).run_sync("go")
+    shown = json.loads(paused.pending[0].arguments)
+    assert shown == {"parcels": [{"weight": 1, "express": True}, {"weight": 2, "express": False}], "to": None}
+    Agent(ScriptedModel(["Done."]), tools=[ship]).resume_sync(paused.state, {paused.pending[0].id: True})
+    assert ran == [[Parcel(weight=1), Parcel(weight=2, express=False)]]
+    changed = paused.state.to_json()
+    for event in changed["events"]:
+        event.pop("digests", None)
+        if event["type"] == "CallJudged":
+            event["arguments"] = event["arguments"].replace('"weight": 1', '"weight": 9')
+    with pytest.raises(SettingsError, match="is not the one that the model made"):
+        Agent(ScriptedModel(["Done."]), tools=[ship]).resume_sync(changed, {paused.pending[0].id: True})

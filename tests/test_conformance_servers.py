@@ -341,6 +341,19 @@ class NoRules(DeepSeekSimulator):
         return super().respond(method, path, headers, json.dumps({k: v for k, v in given.items() if v is not None}).encode())
 
 
+def strict_finding(*answers: Any) -> Any:
+    """What the check of strict functions finds at a server that takes any schema, and answers with these."""
+    sim = NoRules(lambda request: "", models={"some-model": "some-model"})
+
+    def answer(request: SimRequest) -> Any:
+        for function, strict in zip(request.tools, sim.strict, strict=True):
+            function["strict"] = strict
+        return strictly(*answers)(request)
+
+    sim._answer_to = answer
+    return found(checked(Around(sim), profile=GENERIC), "strict functions")
+
+
 @pytest.mark.parametrize(
     ("answers", "verdict", "says", "settings"),
     [
@@ -358,15 +371,7 @@ class NoRules(DeepSeekSimulator):
 def test_strict_functions_that_are_accepted_may_not_be_enforced(
     answers: tuple[Any, Any, Any], verdict: str, says: str, settings: dict[str, Any]
 ) -> None:
-    sim = NoRules(lambda request: "", models={"some-model": "some-model"})
-
-    def answer(request: SimRequest) -> Any:
-        for function, strict in zip(request.tools, sim.strict, strict=True):
-            function["strict"] = strict
-        return strictly(*answers)(request)
-
-    sim._answer_to = answer
-    finding = found(checked(Around(sim), profile=GENERIC), "strict functions")
+    finding = strict_finding(*answers)
     assert (finding.verdict, finding.settings) == (verdict, settings), finding
     assert says in finding.detail
 
@@ -423,13 +428,5 @@ def test_an_answer_that_is_cut_while_the_model_thinks_says_nothing(reason: str) 
 def test_a_cut_call_is_no_proof_of_what_is_enforced(cut: str) -> None:
     half = Reply(ToolCall("", "get_weather", '{"city": "Paris", "un'), "length")
     answers = (half, KELVIN, KELVIN) if cut == "strict" else (CELSIUS, half, CELSIUS)
-    sim = NoRules(lambda request: "", models={"some-model": "some-model"})
-
-    def answer(request: SimRequest) -> Any:
-        for function, strict in zip(request.tools, sim.strict, strict=True):
-            function["strict"] = strict
-        return strictly(*answers)(request)
-
-    sim._answer_to = answer
-    finding = found(checked(Around(sim), profile=GENERIC), "strict functions")
+    finding = strict_finding(*answers)
     assert (finding.verdict, finding.settings) == ("unknown", {}), finding

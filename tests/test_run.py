@@ -154,9 +154,9 @@ def test_an_observer_that_raises_is_dropped_and_the_run_goes_on(how: How, kind: 
 
     agent = Agent(ScriptedModel([call("reports"), "Done."]), tools=[reports])
     assert how(agent, "go", observers=[failing, other]).output == "Done."
-    assert isinstance(failing[-1], kind), "it is told of nothing more"
+    assert isinstance(failing[-1], kind), "it gets no more events"
     assert isinstance(other[-1], RunFinished)
-    (record,) = [record for record in caplog.records if "is told of nothing more" in record.message]
+    (record,) = [record for record in caplog.records if "gets no more events" in record.message]
     assert "Traceback" in record.message and "disk full" in record.message
 
 

@@ -13,6 +13,7 @@ from ..events import ApprovalGiven
 from ..messages import ToolCall
 from ..tools.registry import ToolRegistry
 from ..tools.tool import AnyTool
+from ..tools.values import completes
 from .state import RunState
 
 __all__ = ["Answer", "Approvals", "answer_of", "answers", "question"]
@@ -94,7 +95,7 @@ def _check_shown(shown: ToolCall, made: ToolCall | None, tool: AnyTool) -> None:
     """Raise if the call that was shown is not the one that the model made: a stored state may have been changed."""
     try:
         known = json.loads(shown.arguments)
-        same = made is not None and made.name == shown.name and tool.parse(made.arguments).given.items() <= known.items()
+        same = made is not None and made.name == shown.name and completes(known, dict(tool.parse(made.arguments).given))
     except (ValueError, AttributeError):  # not JSON, arguments that do not fit, or not an object
         same = False
     if not same:

@@ -182,7 +182,7 @@ class Observers:
         if one.strict or isinstance(error, AssertionError) or not isinstance(error, Exception):
             self.raised = self.raised or error
         else:
-            log.warning("the observer %.80r failed, and is told of nothing more\n%s", one.observer, redacted_traceback(error))
+            log.warning("the observer %.80r failed, and gets no more events\n%s", one.observer, redacted_traceback(error))
 
     def _drop(self, one: _Attached) -> None:
         self._attached = tuple(other for other in self._attached if other is not one)

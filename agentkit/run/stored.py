@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from ..events import Event, LastingEvent, dump_events, load_events
+from ..events import LastingEvent, dump_events, load_events
 from ..messages import Message
 from .fork import forked
 
@@ -22,10 +21,7 @@ class StoredRun:
     messages: list[Message]
     open_calls: Any
 
-    @classmethod
-    def replay(cls, events: Iterable[Event]) -> Self:
-        """The state after these events."""
-        raise NotImplementedError
+    replay: ClassVar[Any]
 
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-able data: its events, and the version of the format."""
@@ -43,7 +39,8 @@ class StoredRun:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The state of `to_json`'s data. Raises ValueError for a newer version, and for events that do not fit."""
-        return cls.replay(load_events(data))
+        state: Self = cls.replay(load_events(data))
+        return state
 
     def save(self, path: str | Path) -> None:
         """Write the run to a file, as JSON. A crash leaves the earlier file or the new one; only its owner can read it.
@@ -74,7 +71,7 @@ class StoredRun:
         count in the other. Raises ValueError if `until` leaves no event, for this run's own id, and if a call continues in a
         log of its own, which has one owner.
         """
-        fork = type(self).replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
+        fork: Self = type(self).replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
         if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
             raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
         return fork

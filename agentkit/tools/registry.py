@@ -93,11 +93,11 @@ class ToolRegistry:
 
     def prefixed(self, prefix: str) -> ToolRegistry:
         """A registry of the same tools under longer names: `registry.prefixed("w_")`."""
-        return self.prefix(prefix)
+        return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
 
     def prefix(self, prefix: str) -> ToolRegistry:
-        """A registry of the same tools with a prefix before their names: `registry.prefix("w_")`."""
-        return ToolRegistry([replace(item, name=prefix + item.name) for item in self])
+        """The earlier name of `prefixed`."""
+        return self.prefixed(prefix)
 
     def __or__(self, other: ToolLike) -> ToolRegistry:
         """The tools of both."""

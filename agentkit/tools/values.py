@@ -13,7 +13,7 @@ from ..errors import ToolArgumentsInvalid
 from ..schema import Arguments
 from .context import RunContext
 
-__all__ = ["async_value", "completed_call", "copied", "is_async", "sync_value"]
+__all__ = ["async_value", "completed_call", "completes", "copied", "is_async", "sync_value"]
 
 
 def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> str:
@@ -24,15 +24,48 @@ def completed_call(arguments: Arguments, parse: Callable[[str], Arguments]) -> s
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     given, full = arguments.given, {**arguments.given}
-    for name in arguments.values.keys() - given.keys() if given.keys() <= arguments.values.keys() else ():
+    nested = {**given}
+    for name, value in arguments.values.items() if given.keys() <= arguments.values.keys() else ():
         with contextlib.suppress(PydanticSerializationError, ValueError):
-            full[name] = to_jsonable_python(arguments.values[name], by_alias=True)
-    with contextlib.suppress(ToolArgumentsInvalid, ValueError):
-        ordered = {name: full[name] for name in (*given, *(n for n in arguments.values if n in full))}
-        text = json.dumps(ordered, ensure_ascii=False, allow_nan=False)
-        if parse(text).values == arguments.values:
+            if name not in given:
+                nested[name] = full[name] = to_jsonable_python(value, by_alias=True)
+            elif isinstance(given[name], dict | list):
+                nested[name] = _with_defaults(given[name], to_jsonable_python(value, by_alias=True))
+    for completed in (nested, full) if nested != full else (full,):
+        if (text := _same_call(completed, arguments, parse)) is not None:
             return text
     return json.dumps(dict(given), ensure_ascii=False)
+
+
+def _same_call(full: dict[str, Any], arguments: Arguments, parse: Callable[[str], Arguments]) -> str | None:
+    """The completed arguments as text, given ones first; None if they would not parse to the same values."""
+    names = (*arguments.given, *(name for name in arguments.values if name in full and name not in arguments.given))
+    with contextlib.suppress(ToolArgumentsInvalid, ValueError):
+        text = json.dumps({name: full[name] for name in names}, ensure_ascii=False, allow_nan=False)
+        if parse(text).values == arguments.values:
+            return text
+    return None
+
+
+def _with_defaults(given: Any, dumped: Any) -> Any:
+    """What the model gave, with the keys that only the validated value has: the defaults inside models."""
+    if isinstance(given, dict) and isinstance(dumped, dict):
+        return {
+            **{key: _with_defaults(item, dumped.get(key)) for key, item in given.items()},
+            **{key: item for key, item in dumped.items() if key not in given},
+        }
+    if isinstance(given, list) and isinstance(dumped, list) and len(given) == len(dumped):
+        return [_with_defaults(item, other) for item, other in zip(given, dumped, strict=True)]
+    return given
+
+
+def completes(full: Any, given: Any) -> bool:
+    """Whether `full` is what the model gave, with defaults added."""
+    if isinstance(full, dict) and isinstance(given, dict):
+        return all(key in full and completes(full[key], item) for key, item in given.items())
+    if isinstance(full, list) and isinstance(given, list):
+        return len(full) == len(given) and all(completes(*pair) for pair in zip(full, given, strict=True))
+    return bool(full == given)
 
 
 def copied(values: Mapping[str, Any]) -> dict[str, Any]:
