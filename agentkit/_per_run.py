@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ._dataclass import frozen_dataclass
 from .errors import SettingsError
 from .history import repaired_history
 from .messages import Message, System, User, checked, checked_content, distinct_text
@@ -29,7 +29,7 @@ Tools: TypeAlias = "ToolLike | Callable[[RunContext[Any]], Any]"
 """What `tools=` takes: tools, functions, registries and toolsets, or one function of the context that gives them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Conversation:
     """What a run begins with: earlier messages, checked and repaired, and the user's new one."""
 

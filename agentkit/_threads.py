@@ -1,7 +1,8 @@
 """Worker threads for the sync functions of one run.
 
 asyncio's own executor has only cores + 4 threads, so twenty blocked tools would queue in it. At exit, it makes the interpreter
-wait for a hung tool. The threads here are daemon threads that belong to one run and end with it.
+wait for a hung tool. The threads here are daemon threads. A run has its threads for itself until it ends. Then other runs use
+them, since starting a thread costs as much as a step.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import contextlib
 import contextvars
 import heapq
+import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeAlias, TypeVar
 
 from ._sync import Caller, caller
@@ -21,10 +24,13 @@ __all__ = ["Threads"]
 
 T = TypeVar("T")
 _Inbox: TypeAlias = "SimpleQueue[Callable[[], None] | None]"
+_KEPT = 5.0
+"""Seconds that a spare thread waits for the next run."""
+_MAX_SPARE = 32
 
 
 class Threads:
-    """A pool with as many threads as functions run concurrently. Idle threads are kept for later functions until `close`.
+    """The threads of one run: as many as functions run concurrently. It keeps idle threads until `close`.
 
     The oldest idle thread is used first, so functions that run one after another all run in the same thread. The pool is not
     thread-safe: use it from one event loop at a time.
@@ -81,7 +87,7 @@ class Threads:
             raise
 
     def close(self) -> None:
-        """End idle threads now, and each other thread when its function has returned."""
+        """Give the threads back: idle threads now, and each other thread when its function has returned."""
         self._closed = True
         while self._idle:
             self._idle.pop()[1].put(None)
@@ -93,9 +99,7 @@ class Threads:
         if self._idle:
             return heapq.heappop(self._idle)
         self._started += 1
-        inbox: _Inbox = SimpleQueue()
-        threading.Thread(target=_work, args=(inbox,), name="agentkit-tool", daemon=True).start()
-        return self._started, inbox
+        return self._started, _spare.take()
 
     def _give_back(self, number: int, inbox: _Inbox) -> None:
         if self._closed:
@@ -104,10 +108,44 @@ class Threads:
             heapq.heappush(self._idle, (number, inbox))
 
 
-def _work(inbox: _Inbox) -> None:
-    """Run the jobs of an inbox until None comes. It does not reference the `Threads`, which can be garbage-collected."""
+class _Spare:
+    """Threads that no run has. A few are kept for some seconds."""
+
+    def __init__(self) -> None:
+        self.inboxes: deque[_Inbox] = deque()
+
+    def take(self) -> _Inbox:
+        """The inbox of a thread: the spare one that was used last, or a new one."""
+        try:
+            return self.inboxes.pop()
+        except IndexError:
+            inbox: _Inbox = SimpleQueue()
+            threading.Thread(target=_work, args=(inbox, self.inboxes), name="agentkit-tool", daemon=True).start()
+            return inbox
+
+
+def _work(inbox: _Inbox, spare: deque[_Inbox]) -> None:
+    """Run the jobs of an inbox. After None, which ends a run, the thread is spare for a while."""
     job = inbox.get()
-    while job is not None:
-        job()
-        job = None  # so that what it references is freed while this thread waits
-        job = inbox.get()
+    while True:
+        while job is not None:
+            job()
+            job = None  # so that what it references is freed while this thread waits
+            job = inbox.get()
+        if len(spare) >= _MAX_SPARE:
+            return
+        spare.append(inbox)
+        try:
+            job = inbox.get(timeout=_KEPT)
+        except Empty:
+            try:
+                spare.remove(inbox)
+            except ValueError:  # a run has just taken it, and its job is on the way
+                job = inbox.get()
+            else:
+                return
+
+
+_spare = _Spare()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_spare.inboxes.clear)  # the threads are in the parent

@@ -7,9 +7,10 @@ stored, and are not even created without an observer. `agentkit.events` has all 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
+from ._dataclass import frozen_dataclass
 from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Lasting:
     """Base of lasting events. `at` is the time of the event in seconds since 1970, or 0 if it was not recorded."""
 
@@ -29,7 +30,7 @@ class _Lasting:
     at: float = field(default=0.0, compare=False, kw_only=True, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunStarted(_Lasting):
     """The run begins with this transcript. Messages before `new_from` were passed in as history.
 
@@ -47,7 +48,7 @@ class RunStarted(_Lasting):
     """What the program gave with `run(..., metadata=)`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class MessageAdded(_Lasting):
     """The loop itself adds a message for the model: what is wrong with its answer, or that a limit was reached.
 
@@ -58,7 +59,7 @@ class MessageAdded(_Lasting):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ModelReplied(_Lasting):
     """A model call ended with a whole reply. `cost` is in US dollars, None if the price is unknown.
 
@@ -83,7 +84,7 @@ class ModelReplied(_Lasting):
     """Whose prices the cost is based on, if not the server's own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolStarted(_Lasting):
     """A tool call is about to run. `position` counts the calls of the run from 0 and does not change on a resume.
 
@@ -96,7 +97,7 @@ class ToolStarted(_Lasting):
     repaired: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class UsageAdded(_Lasting):
     """Usage that counts in the run, but belongs to none of its `ModelReplied` events.
 
@@ -111,7 +112,7 @@ class UsageAdded(_Lasting):
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolFinished(_Lasting):
     """A tool call was answered.
 
@@ -137,7 +138,7 @@ class ToolFinished(_Lasting):
     artifact: Any = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class CallJudged(_Lasting):
     """A call was judged: it may run ("allow"), may not run ("deny"), or needs an approval ("ask").
 
@@ -152,7 +153,7 @@ class CallJudged(_Lasting):
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class CallSuspended(_Lasting):
     """A started call waits for its child run `run_id`, which has paused with these `events` so far.
 
@@ -168,7 +169,7 @@ class CallSuspended(_Lasting):
     outside: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ResultGiven(_Lasting):
     """The result of a call of an outside tool was given to `resume`: the text for the model, or an error."""
 
@@ -178,7 +179,7 @@ class ResultGiven(_Lasting):
     is_json: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ApprovalGiven(_Lasting):
     """An approval was answered: run the call, refuse it, or run it with other `arguments` (JSON text).
 
@@ -192,7 +193,7 @@ class ApprovalGiven(_Lasting):
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunPaused(_Lasting):
     """The run waits for approvals. As the last event of a stream, it has `.result`.
 
@@ -204,7 +205,7 @@ class RunPaused(_Lasting):
     result: Any = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunResumed(_Lasting):
     """The run continues, in this or another process, with this agent. `attempt` counts the start and all resumes."""
 
@@ -214,7 +215,7 @@ class RunResumed(_Lasting):
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunFinished(_Lasting):
     """The run is over. `stop_reason` is "answer", "limit:<which>", "cancelled" or "error".
 
@@ -227,21 +228,21 @@ class RunFinished(_Lasting):
     result: Any = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class StepStarted:
     """Model call number `step` (from 1) is about to be sent."""
 
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class TextDelta:
     """A piece of the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class PartialOutput:
     """The typed answer as far as it has come: a JSON value, not validated yet. Only what is whole is in it, except for keys.
 
@@ -251,14 +252,14 @@ class PartialOutput:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ReasoningDelta:
     """A piece of the thinking text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolArgsDelta:
     """A piece of a call's arguments. `index` is the call's position in the reply; `name` is known from the first piece on."""
 
@@ -267,7 +268,7 @@ class ToolArgsDelta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolProgress:
     """A report of a running tool, made with `RunContext.progress`."""
 
@@ -277,7 +278,7 @@ class ToolProgress:
     """Number of earlier reports that observers did not get, because the tool reported faster than they could take them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Retrying:
     """The model call failed and is retried after `wait` seconds. Drop the deltas of this step shown so far."""
 
@@ -286,7 +287,7 @@ class Retrying:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ApprovalRequired:
     """A call waits for an approval."""
 
@@ -294,7 +295,7 @@ class ApprovalRequired:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunInfo:
     """Identifies the run of an event: its id, its agent's name, its parent's id, and its depth (0 without a parent)."""
 
@@ -304,7 +305,7 @@ class RunInfo:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Nested:
     """An event of the child run `run`, whose `parent` is the id of its parent run."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 from typing import Protocol
 
+from ._dataclass import frozen_dataclass
 from ._renamed import renamed
 from .errors import SettingsError
 from .messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolResult, User
@@ -30,7 +31,7 @@ class History(Protocol):
 
 
 @renamed(most="max_turns", least="min_turns")
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class KeepTurns:
     """Sends at most `max_turns` turns. A turn is a user message and all messages up to the next user message.
 
@@ -65,7 +66,7 @@ class KeepTurns:
 
 
 @renamed(most="max_chars", least="min_chars")
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class DropToolResults:
     """Sends the newest tool results whole, and replaces older ones by a note of one line.
 

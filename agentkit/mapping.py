@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal
 
+from ._dataclass import frozen_dataclass
 from ._typing import OutputT
 from .errors import SettingsError
 from .redact import redact
@@ -18,7 +18,7 @@ from .run.result import RunResult
 __all__ = ["MapItem", "MapRun", "line_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class MapItem(Generic[OutputT]):
     """One input, and what came of it: a `result`, or with `on_error="keep"` the `error` that ended its run."""
 

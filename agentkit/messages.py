@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias, cast
 
+from ._dataclass import frozen_dataclass
 from .errors import SettingsError
 from .parts import Audio, Content, File, Image, Part, checked_parts, content_text
 
@@ -78,7 +79,7 @@ class _Encoded:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class System(_Encoded):
     """The instructions at the beginning of a conversation."""
 
@@ -88,7 +89,7 @@ class System(_Encoded):
     parts = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class User(_Encoded):
     """A message of the user: text, or a list of texts, images, audio and files, which becomes a tuple.
 
@@ -109,7 +110,7 @@ class User(_Encoded):
         return () if isinstance(self.content, str) else tuple(item for item in self.content if not isinstance(item, str))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolCall:
     """A tool call that the model makes. `arguments` is the JSON text exactly as the model wrote it.
 
@@ -124,7 +125,7 @@ class ToolCall:
     opaque: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Assistant(_Encoded):
     """One whole reply of the model. `reasoning` is its thinking text, exactly as received.
 
@@ -150,7 +151,7 @@ class _WithShown(_Encoded):
     _shown: tuple[Sequence[ToolResult], User]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolResult(_WithShown):
     """The answer to one tool call, as the model gets it. `parts` are sent after the results of all calls of the reply."""
 
@@ -231,6 +232,8 @@ def _with_plain_texts(value: Any) -> Any:
     changed = {}
     for name in _TEXTS[type(value)]:
         text = getattr(value, name)
+        if text.__class__ is str and text.isascii():
+            continue
         if not isinstance(text, str):
             raise ValueError(f"{type(value).__name__}.{name} is {text!r:.60}; allowed: text")
         if (plain := plain_text(text)) is not text:
@@ -238,7 +241,7 @@ def _with_plain_texts(value: Any) -> Any:
     return replace(value, **changed) if changed else value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Usage:
     """Counts of one model call or, added up, of a run. Tokens are the server's own numbers, or 0 if it reports none.
 
@@ -275,7 +278,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Spending:
     """Usage and cost of model calls. `cost` is in US dollars, None if a price is unknown."""
 

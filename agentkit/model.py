@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
+from ._dataclass import frozen_dataclass
 from .errors import SettingsError
 from .events import Delta, Retrying
 from .messages import Assistant, Message, Spending, Usage
@@ -41,7 +42,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,512}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ModelSettings:
     """Settings of every model call of an agent. None means that the setting is not sent and the server decides.
 
@@ -139,7 +140,7 @@ class _Formed:
     _form: tuple[object, dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolSpec(_Formed):
     """A tool as the model sees it: name, description and the JSON Schema of its arguments."""
 
@@ -161,7 +162,7 @@ class ToolSpec(_Formed):
         return form
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ModelRequest:
     """One model call: the whole transcript, the tools, and how to choose among them.
 
@@ -192,7 +193,7 @@ class PromptPrefix(NamedTuple):
     """What changed in the beginning of the prompt; empty if the prompt only grew."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ModelReply:
     """A whole reply.
 
@@ -245,7 +246,7 @@ def _open() -> float:
     return 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ModelInfo:
     """A model's description of itself. The defaults suit a model without one."""
 

@@ -6,11 +6,12 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from ._dataclass import frozen_dataclass
 from .errors import SettingsError
 
 __all__ = [
@@ -70,7 +71,7 @@ _BY_SUFFIX = {
 _SAME = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav", "audio/wave": "audio/wav"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Part:
     """Base of the parts. A part has either data, or the address from which the server fetches it.
 
@@ -199,7 +200,7 @@ class _Part:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Image(_Part):
     """An image in a message: `Image.from_path("a.png")`, `Image.from_bytes(data)`, `Image.url("https://...")`."""
 
@@ -207,7 +208,7 @@ class Image(_Part):
     type: Literal["image"] = "image"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Audio(_Part):
     """Sound in a message: `Audio.from_path("a.wav")`. Most servers that take it take WAV and MP3, and no addresses."""
 
@@ -220,7 +221,7 @@ class Audio(_Part):
         return max(IMAGE_TOKENS if self.address else 1, self.size // 1_600)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class File(_Part):
     """A document in a message: `File.from_path("report.pdf")`. Servers that take files take PDF, some take other types too."""
 
@@ -239,7 +240,7 @@ Content: TypeAlias = str | Sequence[str | Image | Audio | File]
 """What a user message holds: text, or a list of texts and parts in the order in which the model reads them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ToolReturn:
     """What a tool may return instead of a value: text for the model, parts for the model, and a value that it does not see.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ._dataclass import frozen_dataclass
 from .errors import SettingsError
 from .messages import Usage
 
@@ -15,7 +15,7 @@ __all__ = ["Price", "cost_of", "price_given"]
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Price:
     """Prices in US dollars per million tokens, in force since `since`. In peak hours they are multiplied by `peak`.
 

@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
         "_renamed",
         "_sync",
         "_threads",
+        "_dataclass",
         "_typing",
     },
     {"schema", "history"},

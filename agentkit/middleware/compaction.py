@@ -10,11 +10,12 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from .._dataclass import frozen_dataclass
 from .._renamed import renamed
 from ..agent import Agent
 from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
@@ -43,7 +44,7 @@ _REQUEST = User("Summarise our conversation so far.")
 """The summary is the answer to this message: some servers require alternating user and assistant messages."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Summary:
     """A shortened conversation, for the next run's `messages=`, and the usage and cost of the summary."""
 
@@ -53,7 +54,7 @@ class Summary:
 
 
 @renamed(most="max_chars", at_once="chunk_chars")
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Summarise:
     """Between two runs, lets a model summarise all turns except for the last `keep`.
 

@@ -265,19 +265,20 @@ class ChatModel:
         return body
 
     async def _exchange(self, body: bytes, on_delta: DeltaSink | None, reader: ReplyReader, slot: Slot) -> Parts:
+        url = self.endpoint.url
         if slot.waited >= _SLOW_WAIT:
-            log.info("%s: a request waited %.1f s for its slot", self.endpoint.url, slot.waited)
-        log.debug("POST %s: model %s, %d bytes", self.endpoint.url, self.name, len(body))
+            log.info("%s: a request waited %.1f s for its slot", url, slot.waited)
+        log.debug("POST %s: model %s, %d bytes", url, self.name, len(body))
         response = await self.send(body)
         try:
-            reply = ReplyBytes(response, self._max_bytes, self.endpoint.url, slot.renew)
+            reply = ReplyBytes(response, self._max_bytes, url, slot.renew)
             if not 200 <= response.status_code < 300:
                 body = await read_refusal(reply)
-                raise _refused(response, body, self._clock, self.endpoint.url, self.name)
+                raise _refused(response, body, self._clock, url, self.name)
             slot.answered()
             parts = await read_reply(reply, on_delta, reader)
             used = parts.usage
-            log.debug("%s: %s, %d and %d tokens", self.endpoint.url, parts.finish_reason, used.input_tokens, used.output_tokens)
+            log.debug("%s: %s, %d and %d tokens", url, parts.finish_reason, used.input_tokens, used.output_tokens)
             return parts
         finally:
             await response.aclose()

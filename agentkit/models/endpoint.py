@@ -7,10 +7,11 @@ import inspect
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from .._dataclass import frozen_dataclass
 from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..errors import AuthError, MissingKey, ModelError, SettingsError
@@ -29,7 +30,7 @@ _KEY = re.compile(r"(?![\"'`])[\x21-\x7e]+(?<![\"'`])")
 KeyFunction: TypeAlias = Callable[[], "str | Awaitable[str]"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Endpoint:
     """A server, a model on it, and the key that was issued for that server; None on loopback or if none was found."""
 

@@ -43,6 +43,8 @@ class Rates:
 
     def wait(self, tokens: int, now: float) -> float:
         """Seconds until a request of so many tokens may be sent."""
+        if self._requests is self._tokens:  # both are None, as a rule
+            return 0.0
         for_requests = self._requests.wait(1, now) if self._requests else 0.0
         return max(for_requests, self._tokens.wait(tokens, now) if self._tokens else 0.0)
 

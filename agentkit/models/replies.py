@@ -7,9 +7,9 @@ accepts all known forms. Calls, usage, finish reasons and errors have modules of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .._dataclass import frozen_dataclass
 from ..errors import StreamBroken
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import BYTES_PER_TOKEN, Assistant, Usage
@@ -36,7 +36,7 @@ _NORMAL_ENDINGS = ("stop", "tool_calls")
 Piece: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Parts:
     """The content of a whole reply.
 

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .._dataclass import frozen_dataclass
 from ..errors import CircuitOpen, ModelError, SettingsError, kind_of
 from ..events import Retrying
 from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, info_of
@@ -30,7 +31,7 @@ def is_transient(error: ModelError) -> bool:
     return error.retryable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Retry:
     """How often, and after which waits, a failed model call is retried with the same request.
 

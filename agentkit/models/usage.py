@@ -41,13 +41,13 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
         return Usage(requests=1)
     prompt = _mapping(usage, "prompt_tokens_details", "input_tokens_details")
     answer = _mapping(usage, "completion_tokens_details", "output_tokens_details")
-    prompt_tokens, answered = count(_first(usage, "prompt_tokens", "input_tokens")), answer_tokens(usage)
-    cached = count(_first(prompt, "cached_tokens"))
-    cached = cached or count(_first(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"))
+    prompt_tokens, answered = _count_of(usage, "prompt_tokens", "input_tokens"), answer_tokens(usage)
+    cached = _count_of(prompt, "cached_tokens")
+    cached = cached or _count_of(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
     if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic counts without the cache
         prompt_tokens += count(usage["cache_read_input_tokens"]) + count(usage.get("cache_creation_input_tokens"))
     separate = max(0, count(usage.get("total_tokens")) - prompt_tokens - answered) if prompt_tokens else 0
-    thought = count(_first(answer, "reasoning_tokens") or usage.get("reasoning_tokens"))
+    thought = count(answer.get("reasoning_tokens") or usage.get("reasoning_tokens"))
     if cached > prompt_tokens:  # the server counts the prompt without its cached part
         prompt_tokens, separate = prompt_tokens + separate, 0
     if thought > answered:
@@ -63,7 +63,7 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
 
 def answer_tokens(usage: Mapping[str, Any] | None) -> int:
     """The tokens of the answer, without thinking that is counted separately."""
-    return count(_first(usage, *_ANSWER)) if usage else 0
+    return _count_of(usage, *_ANSWER) if usage else 0
 
 
 def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
@@ -77,6 +77,8 @@ def reported_cost(usage: Mapping[str, Any] | None, path: Sequence[str]) -> float
 
 def count(value: Any) -> int:
     """The value as a whole number of at least 0; 0 for anything else."""
+    if not value:
+        return 0
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -84,12 +86,12 @@ def count(value: Any) -> int:
     return number if 0 <= number <= _MAX_COUNT else 0
 
 
-def _first(data: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields whose value is not zero or empty."""
+def _count_of(data: Mapping[str, Any], *names: str) -> int:
+    """The count in the first of these fields whose value is not zero or empty."""
     for name in names:
         if value := data.get(name):
-            return value
-    return None
+            return value if value.__class__ is int and 0 < value <= _MAX_COUNT else count(value)
+    return 0
 
 
 def _mapping(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

@@ -6,10 +6,10 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from .._dataclass import frozen_dataclass
 from .._sync import is_being_cancelled
 from ..events import RunInfo
 from ..messages import Message, User
@@ -22,19 +22,19 @@ __all__ = ["AllOf", "Allow", "AnyOf", "Ask", "Deny", "JudgeContext", "JudgedCall
 log = logging.getLogger("agentkit")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Allow:
     """The call may run."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Ask:
     """The call needs an approval. The reason is shown to the approver."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Deny:
     """The call may not run. The model gets the reason, and the run goes on."""
 
@@ -45,7 +45,7 @@ Verdict: TypeAlias = Allow | Ask | Deny
 _STRICTNESS: dict[type[Verdict], int] = {Allow: 0, Ask: 1, Deny: 2}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class JudgedCall:
     """The call to judge. `args` are the validated arguments as the tool gets them, in immutable containers.
 
@@ -58,7 +58,7 @@ class JudgedCall:
     tool: AnyTool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class JudgeContext:
     """What a policy may know of the run: its id and agent, its `deps`, and its transcript so far."""
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
+from .._dataclass import frozen_dataclass
 from .key_forms import compiled, is_random
 
 __all__ = ["hide_named"]
@@ -95,7 +95,7 @@ _ANNOTATION = r"[A-Z][\w.]*[ ]{1,3}[=|]"
 _LOCATION = r"https?://|arn:|[/~]|\.{1,2}/|[A-Za-z]:\\"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Name:
     word: str
     kind: Literal["strong", "weak"]
@@ -105,7 +105,7 @@ class _Name:
     """Whether the name is a command's option, `--name`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Value:
     seen: str
     """The beginning of the value."""

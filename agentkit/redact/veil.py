@@ -66,22 +66,18 @@ class Veil:
 
     def over(self, event: E) -> E:
         """The event without the keys; the same object if it contains none."""
-        names = _OUTSIDE_FIELDS.get(type(event)) if self.hiders else None
-        if names is None or not any(self._finds(getattr(event, name)) for name in names):
+        names = _OUTSIDE_FIELDS.get(type(event)) if any(self.hiders) else None
+        if names is None or not self._finds([getattr(event, name) for name in names], _MAX_DEPTH + 1):
             return event
         changed: E = self._changed(event, names)
         return changed
 
-    def _finds(self, value: Any, depth: int = _MAX_DEPTH) -> bool:
-        if isinstance(value, str):
-            return any([hider.finds(value) for hider in self.hiders])  # noqa: C419  faster: there is one, as a rule
-        if isinstance(value, Part):
-            return any(map(self._finds, (value.name, value.address, _as_text(value))))
-        if type(value) in (tuple, list):
-            return depth > 0 and any([self._finds(item, depth - 1) for item in value])  # noqa: C419
-        if type(value) is dict:
-            return depth > 0 and any(self._finds(item, depth - 1) for pair in value.items() for item in pair)
-        return any([self._finds(getattr(value, name), depth - 1) for name in _FIELDS.get(type(value), ())])  # noqa: C419
+    def _finds(self, value: Any, depth: int) -> bool:
+        """Whether a text in the value contains a key. All its texts are searched as one, since most are short."""
+        texts: list[str] = []
+        _collect(value, depth, texts)
+        whole = "\0".join(texts)
+        return any([hider.finds(whole) for hider in self.hiders])  # noqa: C419  faster: there is one, as a rule
 
     def _changed(self, value: Any, names: Iterable[str], depth: int = _MAX_DEPTH) -> Any:
         return replace(value, **{name: self._hidden(getattr(value, name), depth) for name in names})
@@ -104,6 +100,25 @@ class Veil:
         if part.address:
             return type(part)(name=name, address=address)
         return type(part).from_bytes(self.hide(_as_text(part)).encode("latin-1"), part.media_type, name=name)
+
+
+def _collect(value: Any, depth: int, texts: list[str]) -> None:
+    """Add the texts in the value to `texts`."""
+    kind = type(value)
+    if isinstance(value, str):
+        texts.append(value)
+    elif depth > 0 and kind in _FIELDS:
+        for name in _FIELDS[kind]:
+            if inner := getattr(value, name):  # most fields are a text, or empty
+                texts.append(inner) if inner.__class__ is str else _collect(inner, depth - 1, texts)
+    elif depth > 0 and kind in (tuple, list):
+        for item in value:
+            _collect(item, depth - 1, texts)
+    elif depth > 0 and kind is dict:
+        for pair in value.items():
+            _collect(pair, depth, texts)
+    elif isinstance(value, Part):
+        texts += value.name, value.address, _as_text(value)
 
 
 def _as_text(part: Part) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .._dataclass import frozen_dataclass
 from ..errors import AgentError
 from ..messages import Message, ToolCall
 from .state import OpenCall
@@ -12,7 +12,7 @@ from .state import OpenCall
 __all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class AskModel:
     """Call the model. A `prompt` is added to the transcript first, for this `reason`."""
 
@@ -21,19 +21,19 @@ class AskModel:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Judge:
     """Decide whether these calls may run or need an approval."""
 
     calls: list[OpenCall]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ReadAnswer:
     """Read the model's answer, which may call validators of the program, and decide again with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunTools:
     """Answer these calls: run them or, with a `refusal`, tell the model why they are not run (`refused` is its short name)."""
 
@@ -42,7 +42,7 @@ class RunTools:
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Pause:
     """Wait until these calls are approved or refused, and until the results of the calls `outside` are given."""
 
@@ -50,7 +50,7 @@ class Pause:
     outside: tuple[ToolCall, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Finish:
     """End the run with this output, or raise this error."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._dataclass import frozen_dataclass
 from .._threads import Threads
 from ..errors import ModelRetry, StopRun, Suspended, ToolArgumentsInvalid
 from ..messages import ToolCall, ToolResult, plain_text, shorten
@@ -31,7 +32,7 @@ _MAX_MESSAGE = 500
 """Max characters of an exception's message that the model gets."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Outcome:
     """The outcome of a call: the message for the model, the full error (which the model does not see), and the repairs made
     in the text of its arguments."""

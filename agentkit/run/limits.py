@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from itertools import takewhile
 from math import inf
 from typing import Literal
 
+from .._dataclass import frozen_dataclass
 from .._renamed import renamed
 from ..errors import SettingsError
 from ..messages import BYTES_PER_TOKEN, Assistant, Message, Spending, Usage, bytes_of
@@ -19,7 +20,7 @@ __all__ = ["Limits", "prompt_estimate"]
 
 
 @renamed(max_steps="steps", calls_at_once="concurrent_calls")
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Limits:
     """Limits of one run. None means no limit. A limit is checked before the call that would break it.
 
@@ -59,7 +60,7 @@ class Limits:
     "raise": `LimitReached` is raised."""
 
     def __post_init__(self) -> None:
-        for name in Limits.__slots__[:-1]:
+        for name in [item.name for item in fields(Limits) if item.name != "on_limit"]:
             value, minimum = getattr(self, name), 1 if name in ("calls_per_reply", "concurrent_calls", "refusals") else 0
             kind = int | float if name in ("cost", "seconds") else int
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not minimum <= value < inf):

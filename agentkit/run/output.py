@@ -9,10 +9,11 @@ import json
 import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from .._dataclass import frozen_dataclass
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
 from ..messages import Assistant, ToolResult
 from ..schema import Arguments, Signature, brief, one_key, result_schema, result_type, yields
@@ -29,14 +30,14 @@ _GIVE = "Give the final answer to the user. Call it once, when the answer is com
 _FENCE = re.compile(r"```(?:json)?[ \t\r]*\n", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Answer:
     """A valid answer of the model, and its value."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Wrong:
     """An answer that does not fit. `feedback` tells the model what to correct."""
 
@@ -79,7 +80,7 @@ def _final_text(state: RunState) -> Assistant | None:
     return last if is_answer else None  # type: ignore[return-value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class TextOutput:
     """The answer is the text of the first reply without tool calls."""
 

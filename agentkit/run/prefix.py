@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from .._dataclass import frozen_dataclass
 from ..events import Event, ModelReplied
 from ..messages import Message, bytes_of, message_text
 from ..model import ModelRequest
@@ -20,7 +21,7 @@ _CONTEXT = 8192
 """Bytes on both sides of a change that are searched for secrets: more than a private key has."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class CacheMiss:
     """A step that read fewer tokens from the cache than the previous prompt had."""
 

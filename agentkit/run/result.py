@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+from .._dataclass import frozen_dataclass
 from .._typing import OutputT
 from ..events import LastingEvent, ToolFinished
 from ..messages import Message, ToolCall, Usage
@@ -16,7 +16,7 @@ from .state import RunState
 __all__ = ["RunResult"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunResult(Generic[OutputT]):
     """The result of a run.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
+from .._dataclass import frozen_dataclass
 from .._threads import Threads
 from ..errors import AgentError, ToolArgumentsInvalid
 from ..events import ApprovalGiven, Event, LastingEvent, ResultGiven, RunInfo
@@ -32,7 +33,7 @@ class Leave(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Attachments:
     """Options and observers of one run."""
 
@@ -118,7 +119,7 @@ class Run:
         self.threads.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ChildRun:
     """The child run of a call, which can continue where it was: from a log of its own, or from the `events` of its pause."""
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .._dataclass import frozen_dataclass
+
 __all__ = ["Docstring", "read_docstring"]
 
 _PARAMETERS = {
@@ -38,7 +40,7 @@ class Docstring:
     returns: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Block:
     """Lines that belong together, and their style, which is empty for plain text."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from .._dataclass import frozen_dataclass
 from ..errors import ToolArgumentsInvalid
 from ..names import wire_name
 from ..redact import redact
@@ -39,7 +40,7 @@ _MAX_PROBLEMS = 5
 """Max problems of one call in an explanation."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Validator:
     """An object's JSON Schema with its strict validation. `subject` is the name of the text in messages."""
 

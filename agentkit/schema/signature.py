@@ -9,11 +9,12 @@ import typing
 import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typing_extensions
 
+from .._dataclass import frozen_dataclass
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
 from ..parts import Part, ToolReturn
 from .annotations import annotated_function, described_as, type_hints, without_factory
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema", "result_type", "yields"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Arguments:
     """Validated arguments by parameter name; entries of `**kwargs` by their own names."""
 
@@ -39,7 +40,7 @@ class Arguments:
     """The JSON object that was validated: the model's own, repaired, and without defaults."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Signature:
     """A function as a model sees it.
 

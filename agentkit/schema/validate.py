@@ -9,7 +9,6 @@ import dataclasses
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, time, timedelta
 from enum import Enum
 from functools import lru_cache
@@ -17,6 +16,7 @@ from itertools import islice
 from numbers import Number
 from typing import Any
 
+from .._dataclass import frozen_dataclass
 from .node import Node, Nodes, key_of
 from .paths import Path, child, format_path, preview
 from .repair import BareWord, LongNumber
@@ -158,7 +158,7 @@ def count_comparisons(value: Any, nodes: Nodes) -> int:
 # --- pydantic's result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Rules:
     """How the types behind a schema treat keys and numbers."""
 

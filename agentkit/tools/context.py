@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Protocol, TypeVar
 
+from .._dataclass import frozen_dataclass
 from ..events import digest_of
 from ..messages import ToolCall
 
@@ -21,7 +22,7 @@ class CallScope(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class RunContext(Generic[DepsT]):
     """What a tool may know of the run that calls it. The framework fills a parameter that is annotated with it.
 

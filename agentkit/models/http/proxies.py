@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
+
+from ..._dataclass import frozen_dataclass
 
 __all__ = ["Proxy", "proxy_for"]
 
@@ -15,7 +17,7 @@ _Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 _PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Proxy:
     """A proxy. Its URL may contain a password; `str()` gives it without one."""
 
