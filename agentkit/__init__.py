@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import _moved
 from .agent import Agent
 from .errors import (
+    AgentChanged,
     AgentError,
     AuthError,
     BadRequest,
@@ -32,8 +33,11 @@ from .errors import (
     Overloaded,
     RateLimited,
     ReplyTooLarge,
+    RunBusy,
+    RunExists,
     SettingsError,
     StopRun,
+    StoreError,
     StreamBroken,
     TimedOut,
     ToolArgumentsInvalid,
@@ -97,6 +101,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "AgentChanged",
     "AgentError",
     "ApprovalGiven",
     "ApprovalRequired",
@@ -149,7 +154,9 @@ __all__ = [
     "ResultGiven",
     "Retry",
     "Retrying",
+    "RunBusy",
     "RunContext",
+    "RunExists",
     "RunFinished",
     "RunInfo",
     "RunPaused",
@@ -162,6 +169,7 @@ __all__ = [
     "SettingsError",
     "StepStarted",
     "StopRun",
+    "StoreError",
     "StreamBroken",
     "SyncRunStream",
     "SyncTextStream",

@@ -15,7 +15,7 @@ from .parts import Content
 from .run.approvals import Approvals
 from .run.result import RunResult
 from .run.state import RunState
-from .run.stream import SyncRunStream
+from .run.stream import RunStream, SyncRunStream
 from .run.text_stream import SyncTextStream, TextStream
 
 __all__ = ["AgentForms"]
@@ -27,6 +27,7 @@ class AgentForms(Generic[OutputT]):
     run: Any
     stream: Any
     resume: Any
+    _resume: Any
 
     @overload
     def run_sync(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> RunResult[OutputT]: ...
@@ -44,13 +45,33 @@ class AgentForms(Generic[OutputT]):
 
     def resume_sync(
         self,
-        state: RunState | dict[str, Any] | None = None,
+        state: RunState | dict[str, Any] | str | None = None,
         approvals: Approvals | None = None,
         results: Mapping[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """`resume` for sync code."""
         return portal.run(self.resume(state, approvals, results, **options))
+
+    def resume_stream(
+        self,
+        state: RunState | dict[str, Any] | str | None = None,
+        approvals: Approvals | None = None,
+        results: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunStream[OutputT]:
+        """An asynchronous iterator over the further events of a run. It takes the arguments of `resume`."""
+        return RunStream(lambda watcher: self._resume(state, approvals, results, options, watcher))
+
+    def resume_stream_sync(
+        self,
+        state: RunState | dict[str, Any] | str | None = None,
+        approvals: Approvals | None = None,
+        results: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> SyncRunStream[OutputT]:
+        """`resume_stream` for sync code."""
+        return SyncRunStream(self.resume_stream(state, approvals, results, **options))
 
     def stream_text(self, prompt: Content | None = None, **options: Unpack[RunOptions]) -> TextStream[OutputT]:
         """The text of the model's replies, piece by piece: `async for text in agent.stream_text("Hi"): ...`.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from ._per_run import OVERRIDES, Instructions, Tools, depends_on_run
 from .errors import SettingsError, ToolDefinitionError
@@ -24,6 +24,7 @@ from .run.output import Output, output_of
 from .run.run import Leave
 from .run.spec import AgentSpec, Approve
 from .run.state import RunState
+from .run.storing import RunStore
 from .tools.registry import ToolRegistry
 from .tools.tool import RunContext, Tool
 
@@ -43,6 +44,10 @@ class RunOptions(TypedDict, total=False):
     within: RunContext[Any] | None
     log: Log | None
     leave: Leave | None
+    store: RunStore | None
+    session: str | None
+    session_busy: Literal["wait", "fail"]
+    allow_changed: bool
     metadata: Mapping[str, Any] | None
     model: str | Model | None
     tools: Tools
@@ -206,6 +211,11 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
     log, leave = options.get("log"), options.get("leave")
     if log is not None and not (hasattr(log, "append") and hasattr(log, "load")):
         raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
+    store = options.get("store")
+    if store is not None and not hasattr(store, "reopen"):
+        raise SettingsError(f"store is {store!r:.80}; allowed: what open_store() of agentkit.store gives, or None")
+    if store is None and options.get("session") is not None:
+        raise SettingsError("session is a conversation in a store: give store= too, or messages= without a store")
     if leave is not None and not hasattr(leave, "is_set"):
         raise SettingsError(f"leave is {leave!r:.80}; allowed: an Event, or anything with `is_set()`, or None")
     _check_metadata(options.get("metadata"))

@@ -18,7 +18,6 @@ from ._agent_parts import (
     check_parts,
     check_price,
     check_settings,
-    known_state,
     model_of,
     owner,
     several,
@@ -36,6 +35,7 @@ from ._per_run import (
     parts_for,
     tools_of,
 )
+from ._stored import Given, go_on, run_stored
 from ._sync import check_loop
 from ._typing import OutputT, T
 from .errors import SettingsError
@@ -46,14 +46,13 @@ from .models.retry import Retry
 from .models.run_identity import as_run
 from .parts import Content
 from .policy import Policy
-from .run.approvals import Approvals, answers
+from .run.approvals import Approvals
 from .run.copies import followed
 from .run.fingerprint import fingerprint_of
 from .run.limits import Limits
 from .run.loop import drive
 from .run.middleware import Middleware
 from .run.observers import Observer
-from .run.outside import given_results
 from .run.result import RunResult
 from .run.run import Attachments, Run
 from .run.spec import Approve, OutputValidator
@@ -222,7 +221,7 @@ class Agent(AgentForms[OutputT]):
 
     async def resume(
         self,
-        state: RunState | dict[str, Any] | None = None,
+        state: RunState | dict[str, Any] | str | None = None,
         approvals: Approvals | None = None,
         results: Mapping[str, Any] | None = None,
         **options: Unpack[RunOptions],
@@ -238,16 +237,7 @@ class Agent(AgentForms[OutputT]):
         Raises `SettingsError` for an answer of an unknown form, and for a call that does not wait or that the model did not
         make. It also raises it if the `log` and the state have different events.
         """
-        check_options(options, self.deps_type)
-        if options.get("messages"):
-            raise SettingsError("messages cannot be given to a run that goes on; its transcript is in its state")
-        known = await known_state(state, options.get("log"))
-        if options.get("instructions") is not None:
-            raise SettingsError("instructions cannot be given to a run that goes on; they were recorded when it began")
-        agent = await self._for_run(options, known)
-        given = answers(approvals or {}, known, agent.spec.tools)
-        outside = given_results(results or {}, known)
-        return await agent._drive(known, [agent._resumed(known), *given, *outside], options)
+        return await self._resume(state, approvals, results, options)
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -265,6 +255,12 @@ class Agent(AgentForms[OutputT]):
         """
 
         return tool_of(self, name or self.name, description or self.description, options)
+
+    async def _resume(
+        self, state: Any, approvals: Any, results: Any, options: RunOptions, watcher: Observer | None = None
+    ) -> RunResult[Any]:
+        check_options(options, self.deps_type)
+        return await go_on(self, state, Given(approvals or {}, results or {}), options, watcher)
 
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
@@ -292,6 +288,8 @@ class Agent(AgentForms[OutputT]):
         return Conversation.of(prompt, options.get("messages") or ())
 
     async def _run(self, conversation: Conversation, options: RunOptions, watcher: Observer | None = None) -> RunResult[Any]:
+        if options.get("store") is not None:
+            return await run_stored(self, conversation, options, watcher)
         options["run_id"] = run_id_of(self.name, conversation.prompt, options)
         agent = await self._for_run(options)
         return await agent._drive(RunState(), [agent._begin(conversation, options)], options, watcher)

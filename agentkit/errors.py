@@ -8,6 +8,10 @@
     ├── MissingKey               no API key for the chosen server
     ├── LimitReached             a limit was reached and the agent was asked to raise
     ├── LogFailed                the log of a run failed to store an event
+    ├── StoreError               a store cannot be read or written, or has no such run
+    │   ├── RunExists            there is a run of this id
+    │   └── RunBusy              another process drives the run, or another run has the session
+    ├── AgentChanged             the agent is not the one that began the run
     ├── OutputInvalid            the final answer does not fit `output_type`, after all correction attempts
     └── ModelError               the model call failed
         ├── BadRequest           400, 404, 413, 422: the request is wrong; the same request would fail again
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AgentChanged",
     "AgentError",
     "AuthError",
     "BadRequest",
@@ -56,8 +61,11 @@ __all__ = [
     "Overloaded",
     "RateLimited",
     "ReplyTooLarge",
+    "RunBusy",
+    "RunExists",
     "SettingsError",
     "StopRun",
+    "StoreError",
     "StreamBroken",
     "Suspended",
     "TimedOut",
@@ -150,6 +158,34 @@ class LogFailed(AgentError):
 
     `state` is the state that the log has. The log's own error is the `__cause__`. Continue with `agent.resume(log=...)`.
     """
+
+
+class StoreError(AgentError):
+    """A store cannot be read or written, or it has no such run. The database's own error, if any, is the `__cause__`."""
+
+
+class RunExists(StoreError):
+    """There is a run of this id in the store."""
+
+
+class RunBusy(StoreError):
+    """Another process drives the run, or another run of the session has not ended.
+
+    `ends_soon`: that run is under way, so waiting for it may help.
+    """
+
+    ends_soon = False
+
+
+class AgentChanged(AgentError):
+    """The agent is not the one that began the run. `changed` names the parts that differ, as in `Agent.fingerprint`.
+
+    `resume(..., allow_changed=True)` goes on nevertheless.
+    """
+
+    def __init__(self, message: str, changed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.changed = changed
 
 
 class OutputInvalid(AgentError):

@@ -53,7 +53,7 @@ def clean_environment() -> Iterator[None]:
     """No key, server, model or proxy of a developer reaches a test, nor the processes that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
-            if name.startswith(SETTINGS) or name.upper() in PROXIES:
+            if (name.startswith(SETTINGS) and not name.startswith("AGENTKIT_TEST_")) or name.upper() in PROXIES:
                 patch.delenv(name)
         yield
 

@@ -40,25 +40,25 @@ LAYERS: list[set[str]] = [
     {"tools", "models"},
     {"policy"},
     {"run"},
-    {"_agent_forms", "_agent_parts", "_agent_tool", "_per_run", "agent", "mapping"},
+    {"_agent_forms", "_agent_parts", "_agent_tool", "_per_run", "_stored", "agent", "mapping"},
     {"middleware", "web", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "evals", "cli", "__main__"},
 ]
 """From the lowest up. `__init__` is the public face, which only the edges may use."""
 
 PUBLIC = [
-    "Agent", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "Audio", "AuthError", "BadRequest",
-    "CallJudged", "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered", "ContextTooLong",
-    "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image", "InsecureServer", "InsufficientBalance",
-    "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem", "Message", "MessageAdded", "Middleware",
-    "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply", "ModelRequest", "ModelRetry",
-    "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "PartialOutput", "Profile", "RateLimited",
-    "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunContext", "RunFinished", "RunInfo",
-    "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream", "ScriptedModel", "SettingsError",
-    "StepStarted", "StopRun", "StreamBroken", "SyncRunStream", "SyncTextStream", "System", "TextDelta", "TextStream",
-    "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning",
-    "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult", "ToolReturn", "ToolStarted", "Toolset", "Usage",
-    "UsageAdded", "User", "as_tool", "guardrail", "load_messages", "tool",
+    "Agent", "AgentChanged", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "Audio", "AuthError",
+    "BadRequest", "CallJudged", "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered",
+    "ContextTooLong", "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image", "InsecureServer",
+    "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem", "Message",
+    "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply",
+    "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "PartialOutput",
+    "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunBusy", "RunContext",
+    "RunExists", "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
+    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StoreError", "StreamBroken", "SyncRunStream",
+    "SyncTextStream", "System", "TextDelta", "TextStream", "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid",
+    "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult",
+    "ToolReturn", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User", "as_tool", "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 
 HEAVY = [

@@ -15,9 +15,10 @@ from .execute import describe_error
 from .output import TextOutput
 from .result import RunResult
 from .run import Run
+from .state import RunState
 from .tool_step import answer_of
 
-__all__ = ["abandon", "finish", "json_value", "left", "limit_text", "pause"]
+__all__ = ["abandon", "closing_answers", "finish", "json_value", "left", "limit_text", "pause"]
 
 NOT_RUN = "not run: the run ended before this call"
 GIVEN_UP = "outcome unknown: the run ended while this call was running; it may or may not have taken effect"
@@ -33,7 +34,7 @@ async def pause(run: Run, calls: tuple[ToolCall, ...]) -> RunResult[Any]:
 async def finish(run: Run, end: Finish) -> RunResult[Any]:
     """End the run: answer the open calls, then return the result or raise the error."""
     is_limit = end.stop_reason.startswith("limit:")
-    answers = _closing_answers(run, end.stop_reason if is_limit else "ended")
+    answers = closing_answers(run.state, end.stop_reason if is_limit else "ended")
     output = _text_so_far(run) if end.output is None and (is_limit or end.error) else end.output
     result: RunResult[Any] = RunResult(output, run.state)
     error: AgentError | None = end.error
@@ -71,18 +72,17 @@ async def _end_with_error(run: Run, stop_reason: str, error: BaseException) -> N
     text = None if stop_reason == "cancelled" else describe_error(error)
     last = RunFinished(stop_reason, text, RunResult(_text_so_far(run), run.state))
     try:
-        await run.record(*_closing_answers(run, "ended"), last)
+        await run.record(*closing_answers(run.state, "ended"), last)
     except asyncio.CancelledError:  # a second one: recorded events are still stored and observed
         await run.journal.flush()
         raise
 
 
-def _closing_answers(run: Run, refused: str) -> list[ToolFinished]:
+def closing_answers(state: RunState, refused: str) -> list[ToolFinished]:
     """Answers to the calls that are still open when the run ends."""
     not_run = limit_text(refused) if refused.startswith("limit:") else NOT_RUN
     return [
-        answer_of(call.call, GIVEN_UP if call.started else not_run, refused, unknown=call.started)
-        for call in run.state.open_calls
+        answer_of(call.call, GIVEN_UP if call.started else not_run, refused, unknown=call.started) for call in state.open_calls
     ]
 
 

@@ -1,0 +1,183 @@
+"""Runs in a store: how an agent begins one, and goes on with one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._agent_parts import known_state
+from ._dataclass import frozen_dataclass
+from ._per_run import Conversation
+from .errors import AgentChanged, RunBusy, SettingsError, StoreError
+from .events import RunResumed, RunStarted
+from .history import repaired_history
+from .run.approvals import answers
+from .run.observers import Observer
+from .run.outside import given_results
+from .run.result import RunResult
+from .run.state import RunState
+
+if TYPE_CHECKING:
+    from ._agent_parts import RunOptions
+    from .run.run import Leave
+    from .run.storing import StoredDrive
+
+__all__ = ["Given", "go_on", "run_stored"]
+
+T = TypeVar("T")
+_MAX_WAIT = 60.0
+"""Seconds that a run waits for the run of its session that has not ended."""
+
+
+class _Leave:
+    """Is set if the program's own flag is, or if another process has the run."""
+
+    def __init__(self, own: Leave | None, drive: StoredDrive) -> None:
+        self._own, self._drive = own, drive
+
+    def is_set(self) -> bool:
+        return self._drive.is_set() or (self._own is not None and self._own.is_set())
+
+
+def _taken(options: RunOptions) -> tuple[Any, str | None, str]:
+    """The store options, taken out of the run's options. Raises `SettingsError` for those that cannot go together."""
+    store, session, busy = options.pop("store", None), options.pop("session", None), options.pop("session_busy", "wait")
+    if options.get("log") is not None:
+        raise SettingsError("log and store: a store has the log of the run; give one of them")
+    if options.get("within") is not None:
+        raise SettingsError("within and store: a child run is stored with its parent, which has the store")
+    if session is not None and options.get("messages"):
+        raise SettingsError("session and messages: the session has the messages; give one of them")
+    if session is not None and not (isinstance(session, str) and session):
+        raise SettingsError(f"session is {session!r:.80}; allowed: a text that is not empty, or None")
+    if busy not in ("wait", "fail"):
+        raise SettingsError(f"session_busy is {busy!r:.80}; allowed: wait, fail")
+    return store, session, busy
+
+
+async def run_stored(agent: Any, conversation: Conversation, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
+    """A new run in the store that the options name."""
+    store, session, busy = _taken(options)
+    run_id = options.get("run_id") or os.urandom(16).hex()
+    drive = await _begun(store, run_id, session, 0.0 if busy == "fail" else _MAX_WAIT)
+    if drive.history:
+        conversation = replace(conversation, history=tuple(repaired_history(list(drive.history))))
+    options["run_id"], options["log"] = run_id, drive.log
+    options["leave"] = _Leave(options.get("leave"), drive)
+    return await _driven(drive, lambda: agent._run(conversation, options, watcher))
+
+
+@frozen_dataclass
+class Given:
+    """Answers to the calls that a run waits for, as `resume` takes them."""
+
+    approvals: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+
+async def go_on(agent: Any, state: object, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
+    """Go on with a run: from its state, its log, or a store."""
+    for name, where in (("messages", "its transcript is in its state"), ("instructions", "they were recorded when it began")):
+        if options.get(name):
+            raise SettingsError(f"{name} cannot be given to a run that goes on; {where}")
+    if options.get("store") is not None:
+        return await _resume_stored(agent, state, given, options, watcher)
+    if isinstance(state, str):
+        raise SettingsError(
+            f"resume of the run {state[:80]!r}: give store=, where the run is, or a state (RunState.loads(text))"
+        )
+    known = await known_state(state, options.get("log"))  # type: ignore[arg-type]
+    return await _resume(agent, known, given, options, watcher)
+
+
+async def _resume(agent: Any, known: RunState, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
+    agent = await agent._for_run(options, known)
+    if not options.pop("allow_changed", True):
+        _check_unchanged(known, agent)
+    first = [*answers(given.approvals, known, agent.spec.tools), *given_results(given.results, known)]
+    result: RunResult[Any] = await agent._drive(known, [agent._resumed(known), *first], options, watcher)
+    return result
+
+
+async def _resume_stored(
+    agent: Any, run_id: object, given: Given, options: RunOptions, watcher: Observer | None
+) -> RunResult[Any]:
+    """Go on with a run in the store. Answers that were given through the store count as well, and before those given here."""
+    store, session, _busy = _taken(options)
+    if not isinstance(run_id, str) or not run_id:
+        raise SettingsError(f"with store=, resume takes the run's id, not {type(run_id).__name__}")
+    if session is not None:
+        raise SettingsError("session cannot be given to a run that goes on; it began with its own")
+    options["allow_changed"] = options.get("allow_changed", False)
+    drive: StoredDrive = await _in_thread(lambda: store.reopen(run_id))
+    options["log"], options["leave"] = drive.log, _Leave(options.get("leave"), drive)
+
+    async def go_on() -> RunResult[Any]:
+        known = RunState.replay(await drive.log.load())
+        if not known.events:
+            raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
+        approvals = _with_stored(given.approvals, drive.answers.get("approval", {}), known.waiting)
+        results = _with_stored(given.results, drive.answers.get("result", {}), known.outside)
+        return await _resume(agent, known, Given(approvals, results), options, watcher)
+
+    return await _driven(drive, go_on)
+
+
+def _with_stored(given: Mapping[str, Any], stored: Mapping[str, Any], waiting: list[Any]) -> dict[str, Any]:
+    for call_id, answer in given.items():
+        if call_id in stored and stored[call_id] != answer:
+            raise StoreError(f"the call {call_id!r} was answered before, with {stored[call_id]!r:.80}; that answer counts")
+    return {**{call.id: stored[call.id] for call in waiting if call.id in stored}, **given}
+
+
+async def _begun(store: Any, run_id: str, session: str | None, max_wait: float) -> StoredDrive:
+    """A new drive. It waits for the session's other run if that is under way."""
+    until, pause = time.monotonic() + max_wait, 0.05
+    while True:
+        try:
+            drive: StoredDrive = await _in_thread(lambda: store.begin(run_id, session=session))
+            return drive
+        except RunBusy as error:
+            if not error.ends_soon or time.monotonic() > until:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(1.0, 2 * pause)
+
+
+async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]:
+    result = await drive.run(work)
+    if result is not None:
+        found: RunResult[Any] = result
+        return found
+    return RunResult(None, RunState.replay(await drive.log.load()))
+
+
+async def _in_thread(call: Callable[[], Any]) -> Any:
+    """The drive that a blocking call gives. If the caller is cancelled meanwhile, it is given back."""
+    task = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await (await task).run(_nothing)
+        raise
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _check_unchanged(known: RunState, agent: Any) -> None:
+    """Raise `AgentChanged` if the agent is not the one that drove the run last."""
+    last = next((event for event in reversed(known.events) if isinstance(event, RunStarted | RunResumed)), None)
+    before, now = dict(last.fingerprint) if last else {}, agent.fingerprint
+    changed = tuple(name for name in now if name in before and before[name] != now[name])
+    if changed:
+        raise AgentChanged(
+            f"run {known.run_id!r} began with another agent; changed: {', '.join(changed)}. Go on with the agent that began it,"
+            " or with allow_changed=True",
+            changed,
+        )

@@ -1,0 +1,72 @@
+"""What the stores need of a database's driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from .._threads import Threads
+from ..errors import SettingsError
+from ..events import LastingEvent
+
+__all__ = ["ENDED", "Cursor", "Database", "Driven", "check_name"]
+
+T = TypeVar("T")
+
+ENDED = ("finished", "failed", "cancelled")
+"""The statuses of a run that has ended."""
+
+
+class Cursor(Protocol):
+    """What both drivers' cursors have."""
+
+    rowcount: int
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        ...
+
+
+class Database(Protocol):
+    """A connection inside a transaction. Parameters are `?`."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
+        """Run one statement."""
+        ...
+
+
+class Driven(Protocol):
+    """What a drive needs of its store. `SqlStore` documents it."""
+
+    lease: float
+
+    async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
+        """Do this work in a transaction."""
+        ...
+
+    @property
+    def append_rows(self) -> Callable[..., bool]:
+        """Store events of a drive."""
+        ...
+
+    def events(self, run_id: str) -> list[LastingEvent]:
+        """The events of a run."""
+        ...
+
+    def renew(self, run_id: str, owner: str) -> tuple[bool, bool]:
+        """Renew the lease."""
+        ...
+
+    def release(self, run_id: str, owner: str) -> None:
+        """Give the run back."""
+        ...
+
+
+def check_name(what: str, value: object) -> None:
+    """Raise `SettingsError` unless the value is a text that is not empty, has no NUL and at most 500 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or "\0" in value:
+        raise SettingsError(f"{what} is {value!r:.80}; allowed: a text of 1 to 500 characters")

@@ -1,0 +1,274 @@
+"""What is done with stored runs from outside: listing, answers, cancelling, forking, and the queue."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypeAlias
+
+from .._dataclass import frozen_dataclass
+from ..errors import SettingsError, StoreError
+from ..events import LastingEvent, RunFinished, dump_events
+from ..run.ending import closing_answers
+from ..run.result import RunResult
+from ..run.state import RunState
+from .database import ENDED, Database, check_name
+from .drive import StoreLog, new_owner
+from .queue import Queue
+from .rows import encoded
+from .sessions import Session
+
+__all__ = ["Management", "StoredRun"]
+
+Answered: TypeAlias = Literal["done", "same"]
+_COLUMNS = (
+    "run_id, status, stop_reason, steps, output, usage, cost, uncertain, created, updated,"
+    " error, pending, queue, agent, session, parent_id, next_seq"
+)
+
+
+@frozen_dataclass
+class StoredRun:
+    """A run in a store. `status` is queued, running, paused, finished, failed or cancelled. Times are seconds since 1970.
+
+    `pending` are the calls that it waits for: `id`, `name`, `arguments` (JSON text) and `kind`, "approval" or "result".
+    `uncertain` are its calls that may or may not have taken effect: `call_id` and `tool`. While a run goes on, `usage`, `cost`
+    and `uncertain` are those of its last pause.
+    """
+
+    run_id: str
+    status: str
+    stop_reason: str | None
+    steps: int
+    output: Any
+    usage: Mapping[str, int]
+    cost: float | None
+    uncertain: tuple[Mapping[str, str], ...]
+    created: float
+    updated: float
+    error: str | None = None
+    pending: tuple[Mapping[str, str], ...] = ()
+    queue: str | None = None
+    agent: str | None = None
+    session: str | None = None
+    parent: str | None = None
+    events: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as JSON-able data."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+class Management(Queue):
+    """Blocking and thread-safe calls, which take milliseconds. In an event loop, make them with `asyncio.to_thread`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections. The store can still be used; it opens others then."""
+
+    def session(self, name: str) -> Session:
+        """The conversation of this name. It need not exist."""
+        check_name("session", name)
+        return Session(self, name)
+
+    def sessions(self) -> list[str]:
+        """The names of all conversations, the newest first."""
+        with self.reading() as db:
+            rows = db.execute("SELECT session FROM agentkit_sessions ORDER BY updated DESC, session").fetchall()
+        return [name for (name,) in rows]
+
+    def runs(self, *, status: str | None = None, children: bool = False, limit: int | None = None) -> list[StoredRun]:
+        """The runs, the newest first. Child runs are left out without `children`."""
+        where = ["1 = 1", *(["status = ?"] if status else []), *([] if children else ["parent_id IS NULL"])]
+        with self.reading() as db:
+            rows = db.execute(
+                f"SELECT {_COLUMNS} FROM agentkit_runs WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
+                (*([status] if status else []), 2**31 - 1 if limit is None else limit),
+            ).fetchall()
+        return [_stored(row) for row in rows]
+
+    def get(self, run_id: str) -> StoredRun:
+        """The run with this id. Raises `StoreError` if there is none."""
+        with self.reading() as db:
+            row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"there is no run {run_id!r} in {self}")
+        return _stored(row)
+
+    def state(self, run_id: str) -> RunState:
+        """The state of a run, folded from its events. Raises `StoreError` if there is no such run, or it has not begun."""
+        events = self.events(run_id)
+        if not events:
+            raise StoreError(f"run {run_id!r} has no events yet; it is {self.get(run_id).status}")
+        return RunState.replay(events)
+
+    def approve(self, run_id: str, call_id: str, answer: bool | Mapping[str, Any] = True) -> Answered:
+        """Answer a call that waits for an approval, as `approvals` of `Agent.resume` does. The first answer counts.
+
+        Returns "done", or "same" if the same answer was given before. A run of a queue goes on when all calls that it waits for
+        are answered; any other run, with `agent.resume(run_id, store=store)`. Raises `StoreError` if the call has another
+        answer, or does not wait.
+        """
+        if not isinstance(answer, bool | Mapping):
+            raise SettingsError(f'the answer is {answer!r:.80}; allowed: True, False, {{"deny": "why"}}, {{"args": {{...}}}}')
+        return self._answer(run_id, call_id, "approval", json.dumps(answer))
+
+    def answer(self, run_id: str, call_id: str, value: Any) -> Answered:
+        """Give the result of a call of an outside tool, a value that JSON can hold. Otherwise as `approve`."""
+        try:
+            return self._answer(run_id, call_id, "result", json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"the result of {call_id} is {value!r:.80}; allowed: what JSON can hold ({error})") from None
+
+    def _answer(self, run_id: str, call_id: str, kind: str, text: str) -> Answered:
+        with self.transaction() as db:
+            self._check_waiting(db, run_id, call_id, kind)
+            new = db.execute(
+                f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})"
+                " ON CONFLICT (run_id, call_id) DO NOTHING",
+                (run_id, call_id, kind, text),
+            ).rowcount
+            if not new:
+                (first,) = db.execute(
+                    "SELECT answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)
+                ).fetchone()
+                if json.loads(first) == json.loads(text):
+                    return "same"
+                raise StoreError(
+                    f"the call {call_id!r} of run {run_id!r} was answered before, with {first}; that answer counts"
+                )
+            pending = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()[0]
+            if pending is not None and self._is_answered(db, run_id, pending):
+                db.execute("UPDATE agentkit_runs SET status = 'queued' WHERE run_id = ? AND status = 'paused'", (run_id,))
+        return "done"
+
+    def _check_waiting(self, db: Database, run_id: str, call_id: str, kind: str) -> None:
+        """Raise unless this call waits, or may be about to: a run that has just asked pauses a moment later."""
+        row = db.execute("SELECT status, pending FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"there is no run {run_id!r} in {self}")
+        known = db.execute("SELECT kind FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)).fetchone()
+        status, pending = row[0], json.loads(row[1]) if row[1] else []
+        if known is not None and known[0] == kind:
+            return
+        if status in ENDED:
+            raise StoreError(f"too late: run {run_id!r} has ended; it is {status}")
+        waiting = {call["id"]: call["kind"] for call in pending}
+        if waiting.get(call_id, kind) != kind:
+            raise StoreError(f"the call {call_id!r} waits for {_A[waiting[call_id]]}, not for {_A[kind]}")
+        is_made = (
+            status == "running"
+            and db.execute(
+                "SELECT 1 FROM agentkit_events WHERE run_id = ? AND data LIKE ? ESCAPE '!'",
+                (run_id, f"%{_escaped(json.dumps(call_id.split('/')[0]))}%"),
+            ).fetchone()
+        )
+        if call_id not in waiting and not is_made:
+            listed = ", ".join(waiting) or "none"
+            raise StoreError(f"no call {call_id!r} of run {run_id!r} waits; waiting: {listed} (the run is {status})")
+
+    def cancel(self, run_id: str) -> Literal["done", "asked", "same"]:
+        """Cancel a run. "done": it is cancelled. "asked": the process that drives it ends it. "same": it was cancelled before.
+
+        Raises `StoreError` if there is no such run, or it has ended otherwise.
+        """
+        owner = new_owner()
+        with self.transaction() as db:
+            row = db.execute(
+                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, next_seq, parent_id FROM agentkit_runs"
+                " WHERE run_id = ?",
+                (run_id,),
+            ).fetchone()
+            if row is None:
+                raise StoreError(f"there is no run {run_id!r} in {self}")
+            status, is_driven, next_seq, parent_id = row
+            if parent_id is not None:
+                raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; cancel that one")
+            if status == "cancelled":
+                return "same"
+            if status in ENDED:
+                raise StoreError(f"too late: run {run_id!r} has ended; it is {status}")
+            if is_driven:
+                db.execute("UPDATE agentkit_runs SET cancelled = 1 WHERE run_id = ?", (run_id,))
+                return "asked"
+            if next_seq == 0:
+                ended = f"UPDATE agentkit_runs SET status = 'cancelled', stop_reason = 'cancelled', updated = {self.now}"
+                db.execute(f"{ended} WHERE run_id = ?", (run_id,))
+                return "done"
+        self._end_cancelled(run_id, owner)
+        return "done"
+
+    def _end_cancelled(self, run_id: str, owner: str) -> None:
+        """Write the end of a run that nobody drives."""
+        drive = self.reopen(run_id, owner=owner)
+        try:
+            state = RunState.replay(self.events(run_id))
+            seq = len(state.events)
+            events: list[LastingEvent] = [*closing_answers(state, "ended")]
+            for event in events:
+                state.apply(event)
+            last = RunFinished("cancelled", result=RunResult(None, state))
+            state.apply(last)
+            events.append(last)
+            with self.transaction() as db:
+                rows = [encoded(event) for event in events]
+                self.append_rows(db, StoreLog(drive, run_id), seq, events, rows=rows)
+        finally:
+            self.release(run_id, owner)
+
+    def fork(self, run_id: str, *, at: int, new_id: str | None = None) -> str:
+        """A new run with the events before number `at` (from 0) of this one. Returns its id. Its calls have new keys.
+
+        The new run is not of a queue and not of a session. Raises ValueError if a call of those events goes on in a child run,
+        and `RunExists`.
+        """
+        events = self.state(run_id).events
+        if not 0 < at <= len(events):
+            raise SettingsError(f"run {run_id!r} has {len(events)} events; at is {at}; allowed: 1 to {len(events)}")
+        fork = RunState.replay(events).fork(until=at, run_id=new_id)
+        drive = self.begin(fork.run_id)
+        try:
+            with self.transaction() as db:
+                rows = [encoded(event) for event in fork.events]
+                self.append_rows(db, StoreLog(drive, fork.run_id), 0, fork.events, rows=rows)
+                db.execute(
+                    "UPDATE agentkit_runs SET agent = (SELECT o.agent FROM agentkit_runs AS o WHERE o.run_id = ?)"
+                    " WHERE run_id = ?",
+                    (run_id, fork.run_id),
+                )
+        finally:
+            self.release(fork.run_id, drive.owner)
+        return fork.run_id
+
+    def prune(self, *, older_than: float) -> int:
+        """Delete the runs that ended more than `older_than` seconds ago, with their child runs. Returns how many runs.
+
+        The conversations of sessions stay.
+        """
+        with self.transaction() as db:
+            ended = f"status IN ('finished', 'failed', 'cancelled') AND updated < {self.now} - ? AND parent_id IS NULL"
+            roots = db.execute(f"SELECT run_id FROM agentkit_runs WHERE {ended}", (older_than,)).fetchall()
+            for (root,) in roots:
+                self.delete_tree(db, root)
+            self.drop_blobs(db)
+        return len(roots)
+
+    def export(self, run_id: str) -> dict[str, Any]:
+        """The events of a run as `RunState.to_json` gives them."""
+        return dump_events(self.events(run_id))
+
+
+_A = {"approval": "an approval", "result": "a result"}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+def _stored(row: Any) -> StoredRun:
+    values = dict(zip((item.name for item in fields(StoredRun)), row, strict=True))
+    for name, empty in (("output", None), ("usage", {}), ("uncertain", []), ("pending", [])):
+        values[name] = json.loads(values[name]) if values[name] else empty
+    return StoredRun(**{**values, "uncertain": tuple(values["uncertain"]), "pending": tuple(values["pending"])})

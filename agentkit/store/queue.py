@@ -1,0 +1,155 @@
+"""The queue of a store: runs that were submitted, for workers to drive."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from .._dataclass import frozen_dataclass
+from ..errors import RunExists, SettingsError
+from .database import ENDED, Database, check_name
+from .drive import Drive
+from .sql import SqlStore
+
+__all__ = ["Claimed", "Queue"]
+
+MAX_DRIVES = 10
+"""Times that a run is tried without storing an event. Then it has failed: something ends its workers before they begin."""
+
+
+@frozen_dataclass
+class Claimed:
+    """A run of a queue that a worker has claimed. It is the `store=` of its drive, which has the claim already."""
+
+    store: SqlStore
+    owner: str
+    run_id: str
+    agent: str
+    task: str
+    deps: Any
+    has_begun: bool
+    drives: int
+
+    def begin(self, run_id: str, *, session: str | None = None) -> Drive:
+        """Drive the claimed run from its beginning."""
+        return self.store.reopen(run_id, owner=self.owner)
+
+    def reopen(self, run_id: str) -> Drive:
+        """Drive the claimed run on."""
+        return self.store.reopen(run_id, owner=self.owner)
+
+
+class Queue(SqlStore):
+    """Blocking and thread-safe calls."""
+
+    skip_locked = ""
+    """What makes a `SELECT` lock its rows and pass over those that another worker has locked."""
+
+    def submit(
+        self,
+        task: str,
+        *,
+        agent: str,
+        run_id: str | None = None,
+        queue: str = "default",
+        session: str | None = None,
+        deps: Any = None,
+        priority: int = 0,
+        at: float | None = None,
+    ) -> str:
+        """Queue a run for a worker, and return its id. The same `run_id` twice is one run.
+
+        `agent` is the name by which workers know the agent, such as `module:attribute`. `deps` is what JSON can hold; the
+        worker makes the run's `deps` of it. A higher `priority` is driven sooner. `at` is the time before which it does not
+        begin, in seconds since 1970. Raises `RunExists` if the id has another task or agent.
+        """
+        run_id = run_id or os.urandom(16).hex()
+        for what, value in (("run_id", run_id), ("agent", agent), ("queue", queue), ("session", session or "-")):
+            check_name(what, value)
+        if not isinstance(task, str) or not task.strip():
+            raise SettingsError(f"task is {task!r:.80}; allowed: a text that is not empty")
+        try:
+            stored_deps = json.dumps(deps, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"deps is {deps!r:.80}; allowed: what JSON can hold ({error})") from None
+        with self.transaction() as db:
+            made = db.execute(
+                "INSERT INTO agentkit_runs"
+                " (run_id, root_id, session, status, queue, agent, task, deps, priority, run_at, created, updated)"
+                f" VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
+                (run_id, run_id, session, queue, agent, task, stored_deps, priority, at),
+            )
+            if not made.rowcount:
+                known = db.execute("SELECT task, agent FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+                if tuple(known) != (task, agent):
+                    raise RunExists(f"there is a run {run_id!r} with another task or agent; choose another run_id")
+        return run_id
+
+    def claim(self, queue: str, owner: str) -> Claimed | None:
+        """The next run that is due: queued, or with a lease that is over. None if there is none."""
+        with self.transaction() as db:
+            while (row := self._due(db, queue)) is not None:
+                run_id, agent, task, deps, next_seq, drives = row
+                if drives < MAX_DRIVES:
+                    break
+                self._give_up(db, run_id, drives)
+            else:
+                return None
+            db.execute(
+                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = drives + 1,"
+                f" updated = {self.now} WHERE run_id = ?",
+                (owner, self.lease, run_id),
+            )
+        return Claimed(self, owner, run_id, agent, task, json.loads(deps), next_seq > 0, drives + 1)
+
+    def _due(self, db: Database, queue: str) -> Any:
+        ended = ", ".join(f"'{status}'" for status in ENDED)
+        return db.execute(
+            "SELECT run_id, agent, task, deps, next_seq, drives FROM agentkit_runs AS r"
+            " WHERE queue = ? AND status IN ('queued', 'running') AND parent_id IS NULL"
+            f" AND (owner IS NULL OR lease_until < {self.now}) AND (run_at IS NULL OR run_at <= {self.now})"
+            " AND NOT EXISTS (SELECT 1 FROM agentkit_sessions AS s JOIN agentkit_runs AS h ON h.run_id = s.run_id"
+            f" WHERE s.session = r.session AND h.run_id <> r.run_id AND h.status NOT IN ({ended}))"
+            f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
+            (queue,),
+        ).fetchone()
+
+    def _give_up(self, db: Database, run_id: str, drives: int) -> None:
+        db.execute(
+            "UPDATE agentkit_runs SET status = 'failed', stop_reason = 'error', owner = NULL, lease_until = NULL,"
+            f" error = COALESCE(error, ?), updated = {self.now} WHERE run_id = ?",
+            (f"given up: {drives} workers ended before they had stored anything", run_id),
+        )
+
+    def defer(self, run_id: str, owner: str, seconds: float, error: str) -> None:
+        """Give a run back that this worker could not drive. It is due again after so many seconds; after ten times it fails."""
+        with self.transaction() as db:
+            db.execute(
+                f"UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, run_at = {self.now} + ?, error = ?,"
+                f" updated = {self.now}, status = CASE WHEN drives >= ? THEN 'failed' ELSE 'queued' END,"
+                " stop_reason = CASE WHEN drives >= ? THEN 'error' ELSE NULL END WHERE run_id = ? AND owner = ?",
+                (seconds, error, MAX_DRIVES, MAX_DRIVES, run_id, owner),
+            )
+
+    def refuse_answers(self, run_id: str, owner: str, error: str) -> None:
+        """Forget the answers to the calls that a run waits for, which do not fit them; it waits on, and `error` says why."""
+        with self.transaction() as db:
+            row = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ? AND owner = ?", (run_id, owner)).fetchone()
+            for call in json.loads(row[0] or "[]") if row else ():
+                db.execute("DELETE FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"]))
+            db.execute(
+                "UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, status = 'paused', error = ?"
+                " WHERE run_id = ? AND owner = ?",
+                (error, run_id, owner),
+            )
+
+    def is_idle(self, queue: str) -> bool:
+        """Whether no run of the queue is due or driven."""
+        with self.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM agentkit_runs WHERE queue = ? AND status IN ('queued', 'running')"
+                f" AND (run_at IS NULL OR run_at <= {self.now}) LIMIT 1",
+                (queue,),
+            ).fetchone()
+        return row is None

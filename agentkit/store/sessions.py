@@ -1,0 +1,66 @@
+"""Conversations that go on over several runs."""
+
+from __future__ import annotations
+
+from ..errors import RunBusy, SettingsError
+from ..messages import Message
+from .database import ENDED, check_name
+from .sql import SqlStore
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A conversation in a store: `agent.run("...", store=store, session=name)` goes on with it.
+
+    The messages of a run are added when it ends, if the model has answered at least once.
+    """
+
+    def __init__(self, store: SqlStore, name: str) -> None:
+        self._store, self.name = store, name
+
+    def __repr__(self) -> str:
+        return f"Session({self.name!r})"
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far, without instructions; empty if there is none."""
+        with self._store.reading() as db:
+            return self._store._session_messages(db, self.name)
+
+    def fork(self, name: str, *, length: int | None = None) -> Session:
+        """A new conversation that begins with the first `length` messages of this one (None: all).
+
+        Raises `SettingsError` if there is a conversation of the new name.
+        """
+        check_name("session", name)
+        store = self._store
+        with store.transaction() as db:
+            made = db.execute(
+                f"INSERT INTO agentkit_sessions (session, created, updated) VALUES (?, {store.now}, {store.now})"
+                " ON CONFLICT (session) DO NOTHING",
+                (name,),
+            )
+            if not made.rowcount:
+                raise SettingsError(f"there is a session {name!r} already; choose another name")
+            copied = db.execute(
+                "INSERT INTO agentkit_session_messages (session, position, data)"
+                " SELECT ?, position, data FROM agentkit_session_messages WHERE session = ? AND position < ?",
+                (name, self.name, 2**31 - 1 if length is None else length),
+            ).rowcount
+            db.execute("UPDATE agentkit_sessions SET length = ? WHERE session = ?", (copied, name))
+        return Session(store, name)
+
+    def delete(self) -> None:
+        """Delete the conversation and all of its runs. Raises `RunBusy` if one of them has not ended."""
+        store = self._store
+        with store.transaction() as db:
+            runs = db.execute("SELECT run_id, status FROM agentkit_runs WHERE session = ?", (self.name,)).fetchall()
+            for run_id, status in runs:
+                if status not in ENDED:
+                    raise RunBusy(f"run {run_id!r} of the session {self.name!r} has not ended; it is {status}")
+            for run_id, _ in runs:
+                store.delete_tree(db, run_id)
+            db.execute("DELETE FROM agentkit_session_messages WHERE session = ?", (self.name,))
+            db.execute("DELETE FROM agentkit_sessions WHERE session = ?", (self.name,))
+            store.drop_blobs(db)

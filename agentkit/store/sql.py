@@ -1,0 +1,293 @@
+"""What both stores do, in SQL that both databases understand."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._threads import Threads
+from ..errors import RunBusy, RunExists, StoreError
+from ..events import LastingEvent, ModelReplied, RunFinished, RunPaused, RunResumed, RunStarted
+from ..run.state import RunState
+from .database import Database
+from .drive import Drive, new_owner
+from .rows import Row, decoded
+from .session_rows import SessionRows
+
+if TYPE_CHECKING:
+    from .drive import StoreLog
+
+__all__ = ["Database", "SqlStore"]
+
+T = TypeVar("T")
+
+
+class SqlStore(SessionRows):
+    """Stored runs in a database: driving them. `Management` has what is done with them from outside."""
+
+    lease = 30.0
+    """Seconds for which a process has a run without renewing it. The database's clock counts."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Database]:
+        """A connection in a transaction that may write. It is committed at the end, or rolled back by an exception."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Database]:
+        """A connection that reads one snapshot and locks nothing."""
+
+    async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
+        """Do this work in a transaction."""
+
+        def transact() -> T:
+            with self.transaction() as db:
+                return work(db)
+
+        return await threads.run(transact)
+
+    # --- driving a run
+
+    def begin(self, run_id: str, *, session: str | None = None, owner: str | None = None) -> Drive:
+        """Make a new run, and drive it.
+
+        Raises `RunExists` if there is a run of this id, and `RunBusy` if another run of the session has not ended.
+        """
+        owner = owner or new_owner()
+        with self.transaction() as db:
+            made = db.execute(
+                f"INSERT INTO agentkit_runs (run_id, root_id, session, status, owner, lease_until, created, updated)"
+                f" VALUES (?, ?, ?, 'running', ?, {self.now} + ?, {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
+                (run_id, run_id, session, owner, self.lease),
+            )
+            if not made.rowcount:
+                raise RunExists(_exists(run_id, self._status(db, run_id)))
+            history = self._enter_session(db, session, run_id) if session else []
+        return Drive(self, run_id, owner, session=session, history=history)
+
+    def reopen(self, run_id: str, *, owner: str | None = None) -> Drive:
+        """Drive a run of the store. Raises `StoreError` if there is none, and `RunBusy` if another process drives it."""
+        owner = owner or new_owner()
+        with self.transaction() as db:
+            taken = db.execute(
+                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, updated = {self.now},"
+                " cancelled = CASE WHEN status IN ('running', 'queued') THEN cancelled ELSE 0 END,"
+                " status = CASE WHEN status = 'queued' THEN 'running' ELSE status END"
+                f" WHERE run_id = ? AND parent_id IS NULL AND (owner IS NULL OR owner = ? OR lease_until < {self.now})",
+                (owner, self.lease, run_id, owner),
+            )
+            row = db.execute(
+                f"SELECT status, session, owner, lease_until - {self.now}, parent_id, session_to, cancelled"
+                " FROM agentkit_runs WHERE run_id = ?",
+                (run_id,),
+            ).fetchone()
+            if row is None:
+                raise StoreError(f"there is no run {run_id!r} in {self}")
+            if row[4] is not None:
+                raise StoreError(f"{run_id!r} is a child run of {row[4]!r}; resume that one, which drives it on")
+            if not taken.rowcount:
+                raise RunBusy(f"run {run_id!r} is driven by {row[2]}, whose lease ends in {max(0.0, row[3]):.0f} s")
+            session = row[1] if row[1] and self._is_latest(db, row[1], row[5]) else None
+            history = self._enter_session(db, session, run_id) if session else []
+            answers = db.execute("SELECT kind, call_id, answer FROM agentkit_answers WHERE run_id = ?", (run_id,)).fetchall()
+        given: dict[str, dict[str, Any]] = {"approval": {}, "result": {}}
+        for kind, call_id, answer in answers:
+            given[kind][call_id] = json.loads(answer)
+        drive = Drive(self, run_id, owner, session=session, history=history, answers=given)
+        drive.is_cancelled = bool(row[6])
+        return drive
+
+    def renew(self, run_id: str, owner: str) -> tuple[bool, bool]:
+        """Renew the lease. Returns whether this owner still has the run, and whether it is to be cancelled."""
+        with self.transaction() as db:
+            kept = db.execute(
+                f"UPDATE agentkit_runs SET lease_until = {self.now} + ? WHERE run_id = ? AND owner = ? RETURNING cancelled",
+                (self.lease, run_id, owner),
+            ).fetchone()
+        return kept is not None, bool(kept and kept[0])
+
+    def release(self, run_id: str, owner: str) -> None:
+        """Give the run back. A run of a queue that has not ended is queued again; one that has not begun is forgotten."""
+        with self.transaction() as db:
+            db.execute(
+                "DELETE FROM agentkit_runs WHERE run_id = ? AND owner = ? AND next_seq = 0 AND queue IS NULL", (run_id, owner)
+            )
+            db.execute(
+                "UPDATE agentkit_runs SET owner = NULL, lease_until = NULL,"
+                " status = CASE WHEN status = 'running' AND queue IS NOT NULL THEN 'queued' ELSE status END"
+                " WHERE run_id = ? AND owner = ?",
+                (run_id, owner),
+            )
+
+    def append_rows(
+        self,
+        db: Database,
+        log: StoreLog,
+        seq: int,
+        events: Sequence[LastingEvent],
+        *,
+        rows: Sequence[Row],
+        history: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Store these events of a drive. Returns whether the run is to be cancelled. Raises `RunBusy` if the run was lost."""
+        if seq == 0 and log.parent_id is not None:
+            db.execute(
+                f"INSERT INTO agentkit_runs (run_id, parent_id, root_id, status, created, updated)"
+                f" VALUES (?, ?, ?, 'running', {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
+                (log.run_id, log.parent_id, log.root_id),
+            )
+        changes = _changes(events)
+        if history is not None:
+            changes["history"] = json.dumps(history)
+        if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
+            changes["status"] = "queued"
+        columns = "".join(f", {name} = ?" for name in changes)
+        advanced = db.execute(
+            f"UPDATE agentkit_runs SET next_seq = ?, drives = 0, updated = {self.now}, steps = steps + ?{columns}"
+            " WHERE run_id = ? AND next_seq = ?"
+            " AND (SELECT root.owner FROM agentkit_runs AS root WHERE root.run_id = agentkit_runs.root_id) = ?"
+            " RETURNING cancelled",
+            (
+                seq + len(rows),
+                sum(isinstance(event, ModelReplied) for event in events),
+                *changes.values(),
+                log.run_id,
+                seq,
+                log.owner,
+            ),
+        ).fetchone()
+        if advanced is None and self._is_stored(db, log, seq, rows):
+            return False
+        if advanced is None:
+            raise RunBusy(self._why_lost(db, log, seq))
+        for number, row in enumerate(rows, seq):
+            db.execute("INSERT INTO agentkit_events (run_id, seq, data) VALUES (?, ?, ?)", (log.run_id, number, row.data))
+            self._put_blobs(db, log.run_id, number, row)
+        if log.session and isinstance(events[-1], RunFinished):
+            self._leave_session(db, log, events[-1])
+        return bool(advanced[0])
+
+    def _is_stored(self, db: Database, log: StoreLog, seq: int, rows: Sequence[Row]) -> bool:
+        """Whether this drive has stored exactly these rows already: the server went away before it could confirm them."""
+        stored = db.execute(
+            "SELECT e.data FROM agentkit_events AS e JOIN agentkit_runs AS r ON r.run_id = ? AND r.owner = ?"
+            " WHERE e.run_id = ? AND e.seq >= ? ORDER BY e.seq",
+            (log.root_id, log.owner, log.run_id, seq),
+        ).fetchall()
+        return bool(rows) and [data for (data,) in stored] == [row.data for row in rows]
+
+    def _put_blobs(self, db: Database, run_id: str, seq: int, row: Row) -> None:
+        for blob in row.blobs:  # the update locks the row, so that no `prune` takes it away
+            db.execute(
+                "INSERT INTO agentkit_blobs (hash, data) VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash",
+                (blob.hash, blob.data),
+            )
+            db.execute(
+                "INSERT INTO agentkit_event_blobs (run_id, seq, path, hash) VALUES (?, ?, ?, ?)",
+                (run_id, seq, blob.path, blob.hash),
+            )
+
+    def _is_answered(self, db: Database, run_id: str, pending: str) -> bool:
+        """Whether all calls that a run waits for have an answer, and a worker can go on with it."""
+        return all(
+            db.execute("SELECT 1 FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"])).fetchone()
+            for call in json.loads(pending)
+        ) and bool(db.execute("SELECT 1 FROM agentkit_runs WHERE run_id = ? AND queue IS NOT NULL", (run_id,)).fetchone())
+
+    def _why_lost(self, db: Database, log: StoreLog, seq: int) -> str:
+        row = db.execute("SELECT next_seq, owner FROM agentkit_runs WHERE run_id = ?", (log.run_id,)).fetchone()
+        if row is None:
+            return f"run {log.run_id!r} is not in the store any more"
+        root = db.execute("SELECT owner FROM agentkit_runs WHERE run_id = ?", (log.root_id,)).fetchone()
+        now = root[0] if root else None
+        if now != log.owner:
+            return f"run {log.run_id!r} is not driven by {log.owner} any more, but by {now or 'nobody'}"
+        return f"event {seq} of run {log.run_id!r}, which has {row[0]} events: another process drives it"
+
+    # --- deleting
+
+    def delete_tree(self, db: Database, root: str) -> None:
+        """Delete a run and its child runs."""
+        tree = "(SELECT run_id FROM agentkit_runs WHERE root_id = ?)"
+        for table in ("agentkit_events", "agentkit_event_blobs", "agentkit_answers"):
+            db.execute(f"DELETE FROM {table} WHERE run_id IN {tree}", (root,))
+        db.execute("DELETE FROM agentkit_runs WHERE root_id = ?", (root,))
+
+    def drop_blobs(self, db: Database) -> None:
+        """Delete the large values that no event has any more."""
+        db.execute("DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)")
+
+    # --- reading
+
+    def events(self, run_id: str) -> list[LastingEvent]:
+        """The events of a run, in order; none for a run that is not there. Raises ValueError for what cannot be read."""
+        with self.reading() as db:
+            return self._events(db, run_id)
+
+    def _events(self, db: Database, run_id: str) -> list[LastingEvent]:
+        rows = db.execute("SELECT seq, data FROM agentkit_events WHERE run_id = ? ORDER BY seq", (run_id,)).fetchall()
+        large: dict[int, list[tuple[str, str]]] = {}
+        for seq, path, text in db.execute(
+            "SELECT e.seq, e.path, b.data FROM agentkit_event_blobs AS e JOIN agentkit_blobs AS b ON b.hash = e.hash"
+            " WHERE e.run_id = ?",
+            (run_id,),
+        ).fetchall():
+            large.setdefault(seq, []).append((path, text))
+        if [seq for seq, _ in rows] != list(range(len(rows))):
+            raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
+        found = [decoded(data, large.get(seq, ())) for seq, data in rows]
+        if found and isinstance(found[0], RunStarted):
+            found[0] = self._with_history(db, run_id, found[0])
+        return found
+
+    def _with_history(self, db: Database, run_id: str, first: RunStarted) -> RunStarted:
+        from dataclasses import replace
+
+        row = db.execute("SELECT session, history FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None or row[1] is None:
+            return first
+        at, length = json.loads(row[1])["at"], json.loads(row[1])["length"]
+        history = self._session_messages(db, row[0], length)
+        if len(history) < length:
+            raise ValueError(f"run {run_id!r} goes on with the session {row[0]!r}, whose messages were deleted")
+        return replace(first, messages=(*first.messages[:at], *history, *first.messages[at:]))
+
+    def _status(self, db: Database, run_id: str) -> str:
+        row = db.execute("SELECT status FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        return str(row[0]) if row else "gone"
+
+
+def _exists(run_id: str, status: str) -> str:
+    return f"there is a run {run_id!r} in the store, which is {status}: resume it, or choose another run_id"
+
+
+def _changes(events: Sequence[LastingEvent]) -> dict[str, Any]:
+    """What these events change in the row of their run."""
+    changes: dict[str, Any] = {}
+    for event in events:
+        match event:
+            case RunStarted() | RunResumed():
+                changes |= {"status": "running", "stop_reason": None, "error": None, "pending": None, "output": None}
+            case RunPaused():
+                outside = {call.id for call in event.result.state.outside} if event.result else set()
+                calls = [
+                    {"id": c.id, "name": c.name, "arguments": c.arguments, "kind": "result" if c.id in outside else "approval"}
+                    for c in event.pending
+                ]
+                changes |= {"status": "paused", "pending": json.dumps(calls), **_summary(event.result)}
+            case RunFinished():
+                status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
+                ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
+                changes |= {**ended, "output": json.dumps(event.output), **_summary(event.result)}
+    return changes
+
+
+def _summary(result: Any) -> dict[str, Any]:
+    if result is None:
+        return {}
+    state: RunState = result.state
+    usage = {name: getattr(state.usage, name) for name in state.usage.__dataclass_fields__}
+    uncertain = [{"call_id": call.id, "tool": call.name} for call in state.uncertain]
+    return {"usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}
