@@ -11,13 +11,17 @@ from .sessions import Session
 from .sqlite import SQLiteStore
 
 if TYPE_CHECKING:
+    from .dbos_worker import DBOSWorker
     from .postgres import PostgresStore
+    from .shared_rate import SharedRate
     from .worker import Worker
 
 __all__ = [
-    "AgentChanged", "PostgresStore", "RunBusy", "RunExists", "SQLiteStore", "Session", "Store", "StoreError", "StoredRun",
-    "Worker", "open_store",
+    "AgentChanged", "DBOSWorker", "PostgresStore", "RunBusy", "RunExists", "SQLiteStore", "Session", "SharedRate", "Store",
+    "StoreError", "StoredRun", "Worker", "open_store",
 ]  # fmt: skip
+
+_LATE = {"PostgresStore": "postgres", "Worker": "worker", "DBOSWorker": "dbos_worker", "SharedRate": "shared_rate"}
 
 
 def open_store(address: str, *, lease: float = 30.0) -> Store:
@@ -47,12 +51,8 @@ def open_store(address: str, *, lease: float = 30.0) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "PostgresStore":
-        from .postgres import PostgresStore
+    if name in _LATE:
+        from importlib import import_module
 
-        return PostgresStore
-    if name == "Worker":
-        from .worker import Worker
-
-        return Worker
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

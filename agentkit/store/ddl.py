@@ -40,6 +40,7 @@ CREATE TABLE agentkit_sessions (
 CREATE TABLE agentkit_session_messages (
     session TEXT NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (session, position)
 );
+CREATE TABLE agentkit_rates (name TEXT PRIMARY KEY, full_at DOUBLE PRECISION NOT NULL);
 CREATE TABLE agentkit_agents (digest TEXT PRIMARY KEY, data TEXT NOT NULL);
 """
 

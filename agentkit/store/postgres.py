@@ -45,16 +45,16 @@ class PostgresStore(Management):
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, address: str, *, lease: float = 30.0, connections: int = 8) -> None:
-        self._address, self.lease, self.connections = address, lease, connections
+        self.address, self.lease, self.connections = address, lease, connections
         self._pool: tuple[int, ConnectionPool[Any]] | None = None
         self._lock = threading.Lock()
         _prepare(self)
 
     def __repr__(self) -> str:
-        return f"PostgresStore({redact(self._address)!r})"
+        return f"PostgresStore({redact(self.address)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _store_at, (self._address, self.lease, self.connections)
+        return _store_at, (self.address, self.lease, self.connections)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
@@ -104,7 +104,7 @@ class PostgresStore(Management):
 
     def _new_pool(self) -> ConnectionPool[Any]:
         pool: ConnectionPool[Any] = ConnectionPool(
-            self._address,
+            self.address,
             min_size=0,
             max_size=self.connections,
             timeout=_MAX_OUTAGE,

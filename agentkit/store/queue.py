@@ -7,13 +7,14 @@ import os
 from typing import Any
 
 from .._dataclass import frozen_dataclass
-from ..errors import RunExists, SettingsError
+from ..errors import RunBusy, RunExists, SettingsError
 from .database import ENDED, Database, check_name
 from .drive import Drive
 from .sql import SqlStore
 
 __all__ = ["Claimed", "Queue"]
 
+_LISTED = ", ".join(f"'{status}'" for status in ENDED)
 MAX_DRIVES = 10
 """Times that a run is tried without storing an event. Then it has failed: something ends its workers before they begin."""
 
@@ -86,16 +87,21 @@ class Queue(SqlStore):
                     raise RunExists(f"there is a run {run_id!r} with another task or agent; choose another run_id")
         return run_id
 
-    def claim(self, queue: str, owner: str) -> Claimed | None:
-        """The next run that is due: queued, or with a lease that is over. None if there is none."""
+    def claim(self, queue: str, owner: str, run_id: str | None = None) -> Claimed | None:
+        """The next run that is due: queued, or with a lease that is over; None if there is none. `run_id`: only this one."""
         with self.transaction() as db:
-            while (row := self._due(db, queue)) is not None:
-                run_id, agent, task, deps, next_seq, drives = row
+            while (row := self._due(db, queue, run_id)) is not None:
+                run_id, agent, task, deps, next_seq, drives, session = row
                 if drives < MAX_DRIVES:
                     break
                 self._give_up(db, run_id, drives)
             else:
                 return None
+            if session is not None:
+                try:
+                    self.take_session(db, session, run_id)
+                except RunBusy:  # another worker was faster; the next claim passes over this run
+                    return None
             db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = drives + 1,"
                 f" updated = {self.now} WHERE run_id = ?",
@@ -103,17 +109,34 @@ class Queue(SqlStore):
             )
         return Claimed(self, owner, run_id, agent, task, json.loads(deps), next_seq > 0, drives + 1)
 
-    def _due(self, db: Database, queue: str) -> Any:
-        ended = ", ".join(f"'{status}'" for status in ENDED)
+    def _due(self, db: Database, queue: str, run_id: str | None) -> Any:
+        only, given = ("AND run_id = ?", (run_id,)) if run_id else ("", ())
         return db.execute(
-            "SELECT run_id, agent, task, deps, next_seq, drives FROM agentkit_runs AS r"
-            " WHERE queue = ? AND status IN ('queued', 'running') AND parent_id IS NULL"
+            f"SELECT run_id, agent, task, deps, next_seq, drives, session {self._where_due} {only}"
+            f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
+            (queue, *given),
+        ).fetchone()
+
+    def due(self, queue: str, limit: int) -> list[tuple[str, int, str]]:
+        """The next runs that are due: the id, the priority, and a text that differs each time that it becomes due anew."""
+        with self.reading() as db:
+            rows = db.execute(
+                f"SELECT run_id, priority, next_seq, drives, {self.now} {self._where_due}"
+                " ORDER BY priority DESC, created, run_id LIMIT ?",
+                (queue, limit),
+            ).fetchall()
+        return [(run_id, priority, f"{seq}.{drives}.{int(now / self.lease)}") for run_id, priority, seq, drives, now in rows]
+
+    @property
+    def _where_due(self) -> str:
+        return (
+            "FROM agentkit_runs AS r WHERE queue = ? AND status IN ('queued', 'running') AND parent_id IS NULL"
             f" AND (owner IS NULL OR lease_until < {self.now}) AND (run_at IS NULL OR run_at <= {self.now})"
             " AND NOT EXISTS (SELECT 1 FROM agentkit_sessions AS s JOIN agentkit_runs AS h ON h.run_id = s.run_id"
-            f" WHERE s.session = r.session AND h.run_id <> r.run_id AND h.status NOT IN ({ended}))"
-            f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
-            (queue,),
-        ).fetchone()
+            f" WHERE s.session = r.session AND h.run_id <> r.run_id AND h.status NOT IN ({_LISTED}))"
+            " AND NOT EXISTS (SELECT 1 FROM agentkit_runs AS e WHERE e.session = r.session AND e.queue IS NOT NULL"
+            f" AND e.status NOT IN ({_LISTED}) AND (e.created, e.run_id) < (r.created, r.run_id))"
+        )
 
     def _give_up(self, db: Database, run_id: str, drives: int) -> None:
         db.execute(
@@ -128,20 +151,19 @@ class Queue(SqlStore):
             db.execute(
                 f"UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, run_at = {self.now} + ?, error = ?,"
                 f" updated = {self.now}, status = CASE WHEN drives >= ? THEN 'failed' ELSE 'queued' END,"
-                " stop_reason = CASE WHEN drives >= ? THEN 'error' ELSE NULL END WHERE run_id = ? AND owner = ?",
+                " stop_reason = CASE WHEN drives >= ? THEN 'error' ELSE NULL END"
+                f" WHERE run_id = ? AND (owner = ? OR owner IS NULL) AND status NOT IN ({_LISTED})",
                 (seconds, error, MAX_DRIVES, MAX_DRIVES, run_id, owner),
             )
 
-    def refuse_answers(self, run_id: str, owner: str, error: str) -> None:
+    def refuse_answers(self, run_id: str, error: str) -> None:
         """Forget the answers to the calls that a run waits for, which do not fit them; it waits on, and `error` says why."""
         with self.transaction() as db:
-            row = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ? AND owner = ?", (run_id, owner)).fetchone()
+            row = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ? AND owner IS NULL", (run_id,)).fetchone()
             for call in json.loads(row[0] or "[]") if row else ():
                 db.execute("DELETE FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"]))
             db.execute(
-                "UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, status = 'paused', error = ?"
-                " WHERE run_id = ? AND owner = ?",
-                (error, run_id, owner),
+                "UPDATE agentkit_runs SET status = 'paused', error = ? WHERE run_id = ? AND owner IS NULL", (error, run_id)
             )
 
     def is_idle(self, queue: str) -> bool:

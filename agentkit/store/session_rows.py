@@ -31,6 +31,18 @@ class SessionRows:
 
     def _enter_session(self, db: Database, session: str, run_id: str) -> list[Any]:
         """Give the session to this run, and return its messages. Raises `RunBusy` if another run has it."""
+        self.take_session(db, session, run_id)
+        db.execute(
+            "UPDATE agentkit_runs SET"
+            " session_from = (SELECT s.length FROM agentkit_sessions AS s WHERE s.session = agentkit_runs.session),"
+            " session_to = (SELECT s.length FROM agentkit_sessions AS s WHERE s.session = agentkit_runs.session)"
+            " WHERE run_id = ? AND session_from IS NULL",
+            (run_id,),
+        )
+        return self._session_messages(db, session)
+
+    def take_session(self, db: Database, session: str, run_id: str) -> None:
+        """Give the session to this run. Raises `RunBusy` if another run has it."""
         db.execute(
             f"INSERT INTO agentkit_sessions (session, created, updated) VALUES (?, {self.now}, {self.now})"
             " ON CONFLICT (session) DO UPDATE SET session = excluded.session",  # which locks the row
@@ -48,19 +60,11 @@ class SessionRows:
             error.ends_soon = bool(holder[2]) or holder[1] == "queued"
             raise error
         db.execute("UPDATE agentkit_sessions SET run_id = ? WHERE session = ?", (run_id, session))
-        db.execute(
-            "UPDATE agentkit_runs SET"
-            " session_from = (SELECT s.length FROM agentkit_sessions AS s WHERE s.session = agentkit_runs.session),"
-            " session_to = (SELECT s.length FROM agentkit_sessions AS s WHERE s.session = agentkit_runs.session)"
-            " WHERE run_id = ? AND session_from IS NULL",
-            (run_id,),
-        )
-        return self._session_messages(db, session)
 
     def _is_latest(self, db: Database, session: str, session_to: int | None) -> bool:
         """Whether no other run has added to the session since. Else the run goes on without it."""
         row = db.execute("SELECT length FROM agentkit_sessions WHERE session = ?", (session,)).fetchone()
-        return row is not None and (session_to is None or row[0] == session_to)
+        return row is None or session_to is None or row[0] == session_to
 
     def _leave_session(self, db: Database, log: StoreLog, last: RunFinished) -> None:
         """Add the messages of a run that has ended, if the model said anything in it; after a resume, only the further ones."""

@@ -106,7 +106,7 @@ class Worker:
 
     async def drive(self, claimed: Claimed) -> None:
         """Drive one run until it ends, pauses, or is left. It raises nothing: the store and the log say what went wrong."""
-        run_id, owner = claimed.run_id, claimed.owner
+        run_id = claimed.run_id
         try:
             await self._drive(claimed)
         except (LogFailed, StoreError) as error:  # another worker has it, or the database is away: the lease says when
@@ -115,7 +115,7 @@ class Worker:
             await self._defer(claimed, str(error))
         except SettingsError as error:
             if claimed.has_begun and self.store.get(run_id).pending:
-                await asyncio.to_thread(partial(self.store.refuse_answers, run_id, owner, str(error)))
+                await asyncio.to_thread(self.store.refuse_answers, run_id, str(error))
             else:
                 await self._defer(claimed, str(error))
         except AgentError as error:  # it stands in the store as the end of the run
