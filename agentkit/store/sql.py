@@ -59,7 +59,11 @@ class SqlStore(SessionRows):
         with self.transaction() as db:
             made = db.execute(
                 f"INSERT INTO agentkit_runs (run_id, root_id, session, status, owner, lease_until, created, updated)"
-                f" VALUES (?, ?, ?, 'running', ?, {self.now} + ?, {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
+                f" VALUES (?, ?, ?, 'running', ?, {self.now} + ?, {self.now}, {self.now})"
+                # a run whose process ended before it stored anything is begun again
+                " ON CONFLICT (run_id) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until,"
+                " session = excluded.session WHERE agentkit_runs.next_seq = 0 AND agentkit_runs.queue IS NULL"
+                f" AND (agentkit_runs.owner IS NULL OR agentkit_runs.lease_until < {self.now})",
                 (run_id, run_id, session, owner, self.lease),
             )
             if not made.rowcount:
@@ -165,9 +169,19 @@ class SqlStore(SessionRows):
         for number, row in enumerate(rows, seq):
             db.execute("INSERT INTO agentkit_events (run_id, seq, data) VALUES (?, ?, ?)", (log.run_id, number, row.data))
             self._put_blobs(db, log.run_id, number, row)
-        if log.session and isinstance(events[-1], RunFinished):
-            self._leave_session(db, log, events[-1])
+        if isinstance(events[-1], RunFinished) and log.parent_id is None:
+            self._end_children(db, log.run_id)
+            if log.session:
+                self._leave_session(db, log, events[-1])
         return bool(advanced[0])
+
+    def _end_children(self, db: Database, root_id: str) -> None:
+        """The run at the top has ended: its child runs that have not are not driven on."""
+        db.execute(
+            "UPDATE agentkit_runs SET status = 'cancelled' WHERE root_id = ? AND parent_id IS NOT NULL"
+            " AND status IN ('running', 'paused')",
+            (root_id,),
+        )
 
     def _is_stored(self, db: Database, log: StoreLog, seq: int, rows: Sequence[Row]) -> bool:
         """Whether this drive has stored exactly these rows already: the server went away before it could confirm them."""

@@ -202,9 +202,9 @@ class _Work:
         db.execute("SAVEPOINT work")
         try:
             self._value = self._work(cast("Database", db))
-        except sqlite3.Error:  # the disk is full, or such: the whole transaction is lost
-            raise
-        except BaseException as error:  # noqa: BLE001  the caller gets it
+        except BaseException as error:  # the caller gets it
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise  # the disk is full, or such: the whole transaction is lost
             self.error = error
             db.execute("ROLLBACK TO work")
         db.execute("RELEASE work")

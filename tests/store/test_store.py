@@ -448,3 +448,21 @@ async def test_child_runs_have_their_own_logs(store: Store) -> None:
     assert store.get(child.run_id).status == "finished"
     store.prune(older_than=-1)
     assert store.runs(children=True) == []
+
+
+async def test_cancelling_a_paused_run_ends_its_child_runs(store: Store) -> None:
+    inner = Agent(ScriptedModel(say), tools=[pay], name="payer")
+    outer = Agent(ScriptedModel([call("payer", task="pay"), "done"]), tools=[inner.as_tool("payer", "Pays.")])
+    await outer.run("Pay bob", store=store, run_id="top")
+    store.cancel("top")
+    assert {run.status for run in store.runs(children=True)} == {"cancelled"}
+
+
+async def test_a_run_whose_process_ended_before_its_first_event_is_begun_again(store: Store) -> None:
+    store.begin("r1", session="ada")  # its process is killed here
+    with pytest.raises(RunExists, match="running"):
+        await agent().run("add", store=store, run_id="r1", session="ada")
+    with store.transaction() as db:
+        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+    assert (await agent().run("add", store=store, run_id="r1", session="ada")).output == "done: 3"
+    assert len(store.session("ada").messages) == 4
