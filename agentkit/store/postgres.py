@@ -156,7 +156,7 @@ def _prepare(store: PostgresStore) -> None:
         row = connection.execute("SELECT value FROM agentkit_meta WHERE name = 'version'").fetchone()
         version = json.loads(row[0]) if row else 0
         if version > VERSION:
-            raise StoreError(f"the store {store} is of version {version}; this agentkit knows up to {VERSION}: use a newer one")
+            raise StoreError(f"the store {store} is of version {version}; this agentkit knows up to version {VERSION}")
         for script in MIGRATIONS[version:]:
             connection.execute(cast("Any", script))
         connection.execute(

@@ -42,6 +42,8 @@ class SQLiteStore(Management):
     now = "((julianday('now') - 2440587.5) * 86400.0)"
 
     def __init__(self, path: str | Path, *, synchronous: Synchronous = "FULL", lease: float = 30.0) -> None:
+        self._writer: _Writer | None = None
+        self._lock = threading.Lock()
         if synchronous not in ("FULL", "NORMAL"):
             raise SettingsError(f"synchronous is {synchronous!r}; allowed: FULL, NORMAL")
         if str(path) in ("", ":memory:"):
@@ -49,8 +51,6 @@ class SQLiteStore(Management):
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old for a store; 3.35 is the oldest that will do")
         self.path, self.synchronous, self.lease = Path(path).absolute(), synchronous, lease
-        self._writer: _Writer | None = None
-        self._lock = threading.Lock()
         _prepare(self)
 
     def __repr__(self) -> str:
@@ -315,9 +315,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     if application == APPLICATION and version <= VERSION:
         return int(version)
     if application == APPLICATION:
-        raise StoreError(
-            f"the store {path} is of version {version}; this agentkit knows up to version {VERSION}: use a newer one"
-        )
+        raise StoreError(f"the store {path} is of version {version}; this agentkit knows up to version {VERSION}")
     if application or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
         raise StoreError(f"the store {path}: it is a database of another program; choose another file")
     return 0
