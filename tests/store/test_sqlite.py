@@ -155,7 +155,8 @@ def test_what_an_interrupted_write_left_is_ignored(tmp_path: Path) -> None:
     assert 0 < len(stored) < len(events_of(result)) and stored == events_of(result)[: len(stored)]
     with torn.transaction() as db:
         db.execute("UPDATE agentkit_runs SET lease_until = 0")
-    assert agent().resume_sync("r1", store=torn).output == "done: 3"
+    again = agent().resume_sync("r1", store=torn)
+    assert again.stop_reason == "answer" and (again.output == "done: 3" or again.uncertain)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
