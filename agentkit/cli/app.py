@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .exits import UsageError, exit_for, reported
+from .store_app import add_store_commands
 
 __all__ = ["app"]
 
@@ -264,6 +265,9 @@ def demo(
 
         code: Exit = run_demo(open_screen(), files)
     raise typer.Exit(code)
+
+
+add_store_commands(app)
 
 
 def _prompt(task: str) -> str:

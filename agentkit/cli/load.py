@@ -18,7 +18,7 @@ from ..tools.registry import ToolRegistry
 from ..tools.tool import AnyTool, Tool
 from .exits import UsageError
 
-__all__ = ["file_tools", "load_agent", "load_tools"]
+__all__ = ["file_tools", "load_agent", "load_function", "load_tools"]
 
 
 def load_tools(sources: Sequence[str]) -> list[AnyTool]:
@@ -54,6 +54,16 @@ def load_agent(source: str) -> Agent[Any]:
     agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]
     what = f"{name} in {path} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{path} has no {name}"
     raise UsageError(f"--agent {source}: {what}; its agents: {', '.join(agents) or 'none'}")
+
+
+def load_function(source: str) -> Callable[..., Any]:
+    """The function at `module:name` or `file.py:name`. Raises `UsageError` if there is none."""
+    path, colon, name = source.rpartition(":")
+    found = vars(_load(path)).get(name) if colon and path and name else None
+    if not callable(found):
+        raise UsageError(f"{source} is no function; write it as module:name or file.py:name, for example my_deps.py:make")
+    function: Callable[..., Any] = found
+    return function
 
 
 def _called(function: Callable[[], Any], source: str) -> Any:

@@ -221,8 +221,8 @@ class Management(Queue):
     def fork(self, run_id: str, *, at: int, new_id: str | None = None) -> str:
         """A new run with the events before number `at` (from 0) of this one. Returns its id. Its calls have new keys.
 
-        The new run is not of a queue and not of a session. Raises ValueError if a call of those events goes on in a child run,
-        and `RunExists`.
+        It is not of a session. If this run is of a queue, the new one is queued there too, unless it has ended. Raises
+        ValueError if a call of those events goes on in a child run, and `RunExists`.
         """
         events = self.state(run_id).events
         if not 0 < at <= len(events):
@@ -233,11 +233,12 @@ class Management(Queue):
             with self.transaction() as db:
                 rows = [encoded(event) for event in fork.events]
                 self.append_rows(db, StoreLog(drive, fork.run_id), 0, fork.events, rows=rows)
-                db.execute(
-                    "UPDATE agentkit_runs SET agent = (SELECT o.agent FROM agentkit_runs AS o WHERE o.run_id = ?)"
-                    " WHERE run_id = ?",
-                    (run_id, fork.run_id),
-                )
+                for name in ("queue", "agent", "task", "deps", "priority"):
+                    db.execute(
+                        f"UPDATE agentkit_runs SET {name} = (SELECT o.{name} FROM agentkit_runs AS o WHERE o.run_id = ?)"
+                        " WHERE run_id = ?",
+                        (run_id, fork.run_id),
+                    )
         finally:
             self.release(fork.run_id, drive.owner)
         return fork.run_id

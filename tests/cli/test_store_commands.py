@@ -1,0 +1,192 @@
+"""The commands on stored runs, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.store import open_store
+
+AGENT = '''
+import os, time
+from pathlib import Path
+from agentkit import Agent, RunContext, ScriptedModel, Tool, tool
+from agentkit.testing import call
+
+
+@tool(approval=True)
+def pay(to: str) -> str:
+    """Pay."""
+    return f"paid {to}"
+
+
+@tool
+def who(ctx: RunContext) -> str:
+    """Who asks."""
+    return str(ctx.deps)
+
+
+@tool(read_only=True)
+def wait() -> str:
+    """Wait until there is a file `go`."""
+    Path("waiting").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return "waited"
+
+
+weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {"what": {"type": "string"}}})
+CALLS = {"pay": call("pay", to="bob"), "who": call("who"), "wait": call("wait"), "weigh": call("weigh", what="a stone")}
+
+
+def say(request):
+    last = request.messages[-1]
+    return CALLS.get(last.content, "hello") if last.role == "user" else f"done: {last.content}"
+
+
+agent = Agent(ScriptedModel(say), tools=[pay, who, wait, weigh], name="clerk")
+
+
+def deps(run_id, submitted):
+    return f"{run_id}:{submitted}"
+'''
+
+
+class Place:
+    """A folder with an agent and a store, and the program run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "my_agents.py").write_text(AGENT)
+        self.store = open_store(str(folder / "runs.db"))
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "AGENTKIT_DB": "runs.db"}
+        command = [sys.executable, "-m", "agentkit", *arguments]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+        self.started.append(process)
+        return process
+
+    def call(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, f"{arguments}: {out}{err}"
+        return out if not code else err
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.call(*arguments, "--json"))
+
+    def wait_for(self, name: str) -> None:
+        until = time.monotonic() + 30
+        while not (self.folder / name).exists():
+            assert time.monotonic() < until, f"there is no {name}"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()
+    made.store.close()
+
+
+def test_a_run_from_its_submission_to_its_end(place: Place) -> None:
+    assert place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay") == "r1\n"
+    assert place.json("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay") == {"run_id": "r1"}
+    assert "another task or agent" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who", code=1)
+    place.call("worker", "--exit-when-idle")
+    shown = place.json("show", "r1")
+    call_id = shown["pending"][0]["id"]
+    assert shown["status"] == "paused" and shown["events"] == place.store.state("r1").to_json()["events"]
+    assert f"agentkit approve r1 {call_id}" in place.call("show", "r1")
+    assert f"waiting: {call_id}" in place.call("approve", "r1", "nonsense", code=1)
+    assert place.call("approve", "r1", call_id, "--edit", '{"to": "eve"}', "--by", "ann") == "approved\n"
+    assert place.call("approve", "r1", call_id, "--edit", '{"to": "eve"}', "--by", "ann") == "approved before\n"
+    assert "was answered before" in place.call("approve", "r1", call_id, "--deny", "no", code=1)
+    place.call("worker", "--exit-when-idle")
+    (line,) = place.call("runs", "--json").splitlines()
+    run = json.loads(line)
+    assert {"run_id", "status", "stop_reason", "steps", "output", "usage", "cost", "uncertain", "created", "updated"} <= {*run}
+    assert run["status"] == "finished" and run["output"].endswith("paid eve") and run["steps"] == 2
+    assert "too late" in place.call("cancel", "r1", code=1)
+
+
+def test_outside_calls_deps_and_forks(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "weigh")
+    place.call("submit", "--agent", "my_agents.py:agent", "--run-id", "r2", "--deps-json", '"x"', "who")
+    place.call("worker", "--exit-when-idle", "--deps", "my_agents:deps")
+    assert place.store.get("r2").output == "done: r2:x"
+    call_id = place.store.get("r1").pending[0]["id"]
+    assert "is not JSON" in place.call("answer", "r1", call_id, "3 kg", code=2)
+    assert place.call("answer", "r1", call_id, '"3 kg"') == "answered\n"
+    place.call("worker", "--exit-when-idle")
+    assert place.store.get("r1").output == "done: 3 kg"
+    fork = place.call("fork", "r2", "--at", "2").strip()
+    assert [event["type"] for event in place.json("show", fork)["events"]] == ["RunStarted", "ModelReplied"]
+    place.call("worker", "--exit-when-idle", "--deps", "my_agents:deps")
+    assert place.store.get(fork).output == f"done: {fork}:null" or place.store.get(fork).output == f"done: {fork}:x"
+
+
+def test_events_export_and_prune(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "hello")
+    following = place.start("events", "r1", "--follow", "--json")
+    place.call("worker", "--exit-when-idle")
+    out, _ = following.communicate(timeout=60)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["seq"] for event in events] == [0, 1, 2] and events[-1]["type"] == "RunFinished"
+    assert [json.loads(line)["seq"] for line in place.call("events", "r1", "--after", "1", "--json").splitlines()] == [2]
+    place.call("export", "r1", "--to", "r1.json")
+    assert json.loads((place.folder / "r1.json").read_text())["events"] == place.store.state("r1").to_json()["events"]
+    assert "allowed: a number with" in place.call("prune", "--older-than", "soon", code=2)
+    assert place.json("prune", "--older-than", "30d") == {"pruned": 0}
+    assert place.json("prune", "--older-than", "0s") == {"pruned": 1}
+    assert place.call("runs") == ""
+    assert "no run 'r1'" in place.call("show", "r1", code=1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
+def test_a_worker_that_is_told_to_end_hands_its_runs_back(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "wait")
+    worker = place.start("worker", "--grace", "0.2")
+    place.wait_for("waiting")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0
+    assert place.store.get("r1").status == "queued"
+    (place.folder / "go").touch()
+    place.call("worker", "--exit-when-idle")
+    assert place.store.get("r1").output == "done: waited"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_workers_run_is_taken_over(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "wait")
+    worker = place.start("worker", "--lease", "0.5")
+    place.wait_for("waiting")
+    worker.kill()
+    worker.wait(timeout=30)
+    (place.folder / "go").touch()
+    place.call("worker", "--exit-when-idle", "--lease", "0.5")
+    assert place.store.get("r1").output == "done: waited"
+
+
+def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
+    assert "module:name" in place.call("submit", "--agent", "my_agents", "x", code=2)
+    assert "ISO" not in place.call("submit", "--agent", "my_agents:agent", "--at", "2100-01-01T00:00", "x")
+    assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", "--at", "soon", "x", code=2)
+    assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
+    assert "no folder" in place.call("runs", "--db", "none/runs.db", code=1)
+    place.call("worker", "--exit-when-idle")  # the run of the next century is not waited for
