@@ -219,7 +219,23 @@ def export(
         export_run(db, run_id, to)
 
 
+def replay(
+    run_id: RunId,
+    *,
+    db: Db,
+    against: Annotated[str | None, typer.Option(metavar="MODULE:ATTR", help="Compare with what this agent does.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print what was said and done in a run, or drive today's agent through it: no network, and no tool is called."""
+    with reported(debug=debug):
+        from .exits import Exit
+        from .replay import replay_run
+
+        code: Exit = replay_run(db, run_id, against)
+    raise typer.Exit(code)
+
+
 def add_store_commands(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    for command in (submit, worker, runs, show, events, approve, answer, cancel, fork, prune, export):
+    for command in (submit, worker, runs, show, events, approve, answer, cancel, fork, prune, export, replay):
         app.command()(command)

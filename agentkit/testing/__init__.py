@@ -9,6 +9,7 @@ it; the fixture `cassette` replays the exchanges that `pytest --record-cassettes
 from ..messages import Assistant, ToolCall
 from ..models.scripted import ScriptedModel, call
 from .cassette import Cassette, CassetteMismatch
+from .replay import ReplayMismatch, replay
 from .simulator import SCENARIOS, Cut, DeepSeekSimulator, Failure, Hangup, Late, Raw, Reply, SimRequest
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "Hangup",
     "Late",
     "Raw",
+    "ReplayMismatch",
     "Reply",
     "ScriptedModel",
     "SimRequest",
     "ToolCall",
     "call",
+    "replay",
 ]

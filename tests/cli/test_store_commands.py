@@ -190,3 +190,17 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
     assert "no folder" in place.call("runs", "--db", "none/runs.db", code=1)
     place.call("worker", "--exit-when-idle")  # the run of the next century is not waited for
+
+
+def test_a_replay_names_what_changed(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who")
+    place.call("worker", "--exit-when-idle")
+    assert place.call("replay", "r1").splitlines() == [
+        "user: who", "call who({})", "result of who: null", "assistant: done: null", 'output: "done: null"', "end: answer",
+    ]  # fmt: skip
+    assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
+    changed = AGENT.replace('name="clerk"', 'name="clerk", instructions="Be brief."')
+    (place.folder / "my_agents.py").write_text(changed)
+    process = place.start("replay", "r1", "--against", "my_agents:agent")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "+instructions: Be brief." in out
