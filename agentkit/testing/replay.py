@@ -50,10 +50,10 @@ def replay(
 ) -> RunResult[Any]:
     """Drive today's agent through a stored run, and return its result.
 
-    `source` is a store, a file of `agentkit export` or `RunState.save`, or a state; `run_id` is needed for a store alone. Raises
-    `ReplayMismatch`, an AssertionError, if anything differs: the instructions, a call or its arguments, the order, a result that
-    the model is told, or the answer. A part of the agent that is not in the transcript (tools' schemas, settings, output type,
-    model) is named if it changed.
+    `source` is a store, a file of `agentkit export` or `RunState.save`, or a state; only a store needs the `run_id`. Raises
+    `ReplayMismatch`, an AssertionError, if anything differs: the instructions, a call or its arguments, the order, a result
+    that the model is told, or the answer. A part of the agent that is not in the transcript (tools' schemas, settings, output
+    type) is named if it changed.
     """
     stored = _state_of(source, run_id)
     result = _drive(stored, agent.copy(model=_Stored(stored, agent.model), **_attached(stored, agent)), deps)

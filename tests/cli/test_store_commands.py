@@ -196,7 +196,7 @@ def test_a_replay_names_what_changed(place: Place) -> None:
     place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who")
     place.call("worker", "--exit-when-idle")
     assert place.call("replay", "r1").splitlines() == [
-        "user: who", "call who({})", "result of who: null", "assistant: done: null", 'output: "done: null"', "end: answer",
+        "user: who", "call who({})", "result of who: None", "assistant: done: None", 'output: "done: None"', "end: answer",
     ]  # fmt: skip
     assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
     changed = AGENT.replace('name="clerk"', 'name="clerk", instructions="Be brief."')
