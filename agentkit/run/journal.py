@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,11 +20,12 @@ __all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog", "TreeLog"]
 class Log(Protocol):
     """Stores the events of one run, in order and without gaps."""
 
-    async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
+    def append(self, seq: int, events: Sequence[LastingEvent]) -> Awaitable[Any] | None:
         """Store these events: all of them, or none and raise. The first is event number `seq` of the run, from 0.
 
-        It must raise if `seq` is not the number of stored events, because then another process drives the run. It is called
-        again only after it has returned, and never after it has raised.
+        It is async as a rule, but may also store them at once and return None. It must raise if `seq` is not the number of
+        stored events, because then another process drives the run. It is called again only after it has ended, and never after
+        it has raised.
         """
         ...
 

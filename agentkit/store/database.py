@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 from .._threads import Threads
 from ..errors import SettingsError
 from ..events import LastingEvent
 
-__all__ = ["ENDED", "Cursor", "Database", "Driven", "check_name"]
-
-T = TypeVar("T")
+__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy", "check_name"]
 
 ENDED = ("finished", "failed", "cancelled")
 """The statuses of a run that has ended."""
@@ -39,12 +37,19 @@ class Database(Protocol):
         ...
 
 
+class Lazy:
+    """A connection outside of a transaction. What writes with it begins one, or makes one statement, which is its own."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+
 class Driven(Protocol):
     """What a drive needs of its store. `SqlStore` documents it."""
 
     lease: float
 
-    async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
+    def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction."""
         ...
 

@@ -12,7 +12,7 @@ CREATE TABLE agentkit_runs (
     run_id TEXT PRIMARY KEY, parent_id TEXT, root_id TEXT NOT NULL, session TEXT, session_from INTEGER, session_to INTEGER,
     history TEXT,     status TEXT NOT NULL, stop_reason TEXT, error TEXT, output TEXT, pending TEXT, uncertain TEXT,
     steps INTEGER NOT NULL DEFAULT 0, usage TEXT, cost DOUBLE PRECISION,
-    next_seq INTEGER NOT NULL DEFAULT 0,
+    seen INTEGER NOT NULL DEFAULT 0,
     owner TEXT, lease_until DOUBLE PRECISION, drives INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0,
     queue TEXT, agent TEXT, task TEXT, deps TEXT, priority INTEGER NOT NULL DEFAULT 0, run_at DOUBLE PRECISION,
     created DOUBLE PRECISION NOT NULL, updated DOUBLE PRECISION NOT NULL
@@ -22,7 +22,7 @@ CREATE INDEX agentkit_runs_tree ON agentkit_runs (root_id);
 CREATE INDEX agentkit_runs_session ON agentkit_runs (session);
 CREATE TABLE agentkit_events (
     run_id TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run_id, seq)
-);
+){clustered};
 CREATE TABLE agentkit_blobs (hash TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE agentkit_event_blobs (
     run_id TEXT NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT NOT NULL REFERENCES agentkit_blobs (hash),
@@ -45,6 +45,9 @@ CREATE TABLE agentkit_agents (digest TEXT PRIMARY KEY, data TEXT NOT NULL);
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1,)
-"""The statements that make version n + 1 of a database of version n. A released one is never changed."""
+"""The statements that make version n + 1 of a database of version n. A released one is never changed.
+
+`{clustered}` is what makes a table one tree that is ordered by its key: `WITHOUT ROWID` in SQLite, nothing in Postgres.
+"""
 
 VERSION = len(MIGRATIONS)

@@ -14,7 +14,7 @@ from .._threads import Threads
 from ..errors import StoreError
 from ..events import LastingEvent, RunStarted
 from ..messages import Message
-from .database import Database, Driven
+from .database import Database, Driven, Lazy
 from .rows import encoded, prefix_of
 
 __all__ = ["Drive", "StoreLog", "new_owner"]
@@ -37,7 +37,7 @@ class StoreLog:
         """The log of the child run with this id."""
         return StoreLog(self._drive, run_id, self.run_id)
 
-    async def append(self, seq: int, events: Sequence[LastingEvent]) -> None:
+    def append(self, seq: int, events: Sequence[LastingEvent]) -> Awaitable[bool] | None:
         """Store these events in one transaction. Raises `RunBusy` if another process drives the run."""
         drive, history = self._drive, None
         first = events[0]
@@ -45,11 +45,21 @@ class StoreLog:
             first, history = prefix_of(first, drive.history)
         rows = [encoded(event) for event in (first, *events[1:])]
 
-        def append(db: Database) -> bool:
+        def append(db: Database | Lazy) -> bool:
             return drive.store.append_rows(db, self, seq, events, rows=rows, history=history)
 
-        if await drive.store.write(append, drive.threads):
-            drive.cancel()
+        done = drive.store.write(append, drive.threads)
+        if isinstance(done, bool):
+            if done:
+                drive.cancel()
+            return None
+        appending = asyncio.ensure_future(done)
+        appending.add_done_callback(self._appended)
+        return appending
+
+    def _appended(self, appending: asyncio.Future[bool]) -> None:
+        if not appending.cancelled() and appending.exception() is None and appending.result():
+            self._drive.cancel()
 
     async def load(self) -> Sequence[LastingEvent]:
         """All events so far; none if the run has none yet."""

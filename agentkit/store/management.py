@@ -24,8 +24,10 @@ __all__ = ["Management", "StoredRun"]
 
 Answered: TypeAlias = Literal["done", "same"]
 _COLUMNS = (
-    "run_id, status, stop_reason, steps, output, usage, cost, uncertain, created, updated,"
-    " error, pending, queue, agent, session, parent_id, next_seq"
+    "r.run_id, status, stop_reason, CASE WHEN status = 'running' THEN (SELECT count(*) FROM agentkit_events AS m"
+    ' WHERE m.run_id = r.run_id AND m.data LIKE \'{"v":_,"type":"ModelReplied"%\') ELSE steps END,'
+    " output, usage, cost, uncertain, created, updated, error, pending, queue, agent, session, parent_id,"
+    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
 )
 
 
@@ -84,7 +86,7 @@ class Management(Queue):
         where = ["1 = 1", *(["status = ?"] if status else []), *([] if children else ["parent_id IS NULL"])]
         with self.reading() as db:
             rows = db.execute(
-                f"SELECT {_COLUMNS} FROM agentkit_runs WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
+                f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
                 (*([status] if status else []), 2**31 - 1 if limit is None else limit),
             ).fetchall()
         return [_stored(row) for row in rows]
@@ -92,7 +94,7 @@ class Management(Queue):
     def get(self, run_id: str) -> StoredRun:
         """The run with this id. Raises `StoreError` if there is none."""
         with self.reading() as db:
-            row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+            row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE run_id = ?", (run_id,)).fetchone()
         if row is None:
             raise StoreError(f"there is no run {run_id!r} in {self}")
         return _stored(row)
@@ -177,13 +179,14 @@ class Management(Queue):
         owner = new_owner()
         with self.transaction() as db:
             row = db.execute(
-                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, next_seq, parent_id FROM agentkit_runs"
+                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, parent_id,"
+                " (SELECT count(*) FROM agentkit_events AS e WHERE e.run_id = agentkit_runs.run_id) FROM agentkit_runs"
                 " WHERE run_id = ?",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
-            status, is_driven, next_seq, parent_id = row
+            status, is_driven, parent_id, count = row
             if parent_id is not None:
                 raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; cancel that one")
             if status == "cancelled":
@@ -193,7 +196,7 @@ class Management(Queue):
             if is_driven:
                 db.execute("UPDATE agentkit_runs SET cancelled = 1 WHERE run_id = ?", (run_id,))
                 return "asked"
-            if next_seq == 0:
+            if not count:
                 ended = f"UPDATE agentkit_runs SET status = 'cancelled', stop_reason = 'cancelled', updated = {self.now}"
                 db.execute(f"{ended} WHERE run_id = ?", (run_id,))
                 return "done"

@@ -7,16 +7,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .._threads import Threads
 from ..errors import StoreError
+from ..events import LastingEvent
 from ..redact import redact
-from .database import Cursor, Database
+from .database import Cursor, Database, Lazy
 from .ddl import MIGRATIONS, VERSION
 from .management import Management
+from .rows import Row
+from .sql import changes_of
 
 try:
     import psycopg
@@ -24,9 +27,11 @@ try:
 except ImportError as missing:
     raise ImportError('a store in Postgres needs psycopg and its pool: pip install "agentkit[durable]"') from missing
 
+if TYPE_CHECKING:
+    from .drive import StoreLog
+
 __all__ = ["PostgresStore"]
 
-T = TypeVar("T")
 _LOCK = 0x61676B74
 _MAX_OUTAGE = 30.0
 """Seconds for which a write is tried again while the server is away."""
@@ -43,6 +48,7 @@ class PostgresStore(Management):
     now = "(extract(epoch from clock_timestamp())::float8)"
 
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    share_lock = " FOR SHARE OF r"
 
     def __init__(self, address: str, *, lease: float = 30.0, connections: int = 8) -> None:
         self.address, self.lease, self.connections = address, lease, connections
@@ -59,37 +65,67 @@ class PostgresStore(Management):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
         """A connection in a transaction that may write."""
-        with self._connection() as connection, connection.transaction():
+        with self.connection() as connection, connection.transaction():
             yield cast("Database", _Adapted(connection))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
         """A connection that reads one snapshot and locks nothing."""
-        with self._connection() as connection, connection.transaction():
+        with self.connection() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield cast("Database", _Adapted(connection))
 
-    async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
+    def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction. While the server is away, it is tried again."""
-        return await threads.run(lambda: self._write(work))
+        return threads.run(lambda: self._write(work))
 
-    def _write(self, work: Callable[[Database], T]) -> T:
+    def _write(self, work: Callable[[Database | Lazy], bool]) -> bool:
         until, pause = time.monotonic() + _MAX_OUTAGE, 0.05
         while True:
             try:
-                with self.transaction() as db:
-                    return work(db)
+                with self.connection(check=False) as connection:
+                    return work(Lazy(connection))
             except StoreError as error:
                 if not isinstance(error.__cause__, psycopg.OperationalError | PoolTimeout) or time.monotonic() > until:
                     raise
             time.sleep(pause)
             pause = min(1.0, 2 * pause)
 
+    def append_rows(
+        self,
+        db: Database | Lazy,
+        log: StoreLog,
+        seq: int,
+        events: Sequence[LastingEvent],
+        *,
+        rows: Sequence[Row],
+        history: Mapping[str, int] | None = None,
+    ) -> bool:
+        """As that of `SqlStore`. Events that change nothing but the log are one statement, which is its own transaction."""
+        if isinstance(db, Lazy):
+            if history is None and not changes_of(events) and not any(row.blobs for row in rows):
+                texts = [row.data for row in rows]
+                given = (log.root_id, log.owner, log.run_id, seq, texts, log.run_id, seq - 1)
+                own = db.connection.execute(_APPEND, given).fetchone()
+                if own is not None and own[1] == len(rows):
+                    return bool(own[0])
+            with db.connection.transaction():
+                adapted = cast("Database", _Adapted(db.connection))
+                return super().append_rows(adapted, log, seq, events, rows=rows, history=history)
+        return super().append_rows(db, log, seq, events, rows=rows, history=history)
+
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self, *, check: bool = True) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool. `check`: one that works, if the server does."""
         try:
-            with self._the_pool().connection() as connection:
+            pool = self._the_pool()
+            connection = pool.getconn()
+            try:
+                if check:
+                    connection = _working(pool, connection)
                 yield connection
+            finally:
+                pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise StoreError(f"the store {self}: {redact(str(error).strip())} ({type(error).__name__})") from error
 
@@ -109,7 +145,6 @@ class PostgresStore(Management):
             max_size=self.connections,
             timeout=_MAX_OUTAGE,
             reconnect_timeout=_MAX_OUTAGE,
-            check=ConnectionPool.check_connection,
             kwargs={"autocommit": True},
             configure=self._configure,
             open=False,
@@ -127,6 +162,30 @@ class PostgresStore(Management):
             pool, self._pool = self._pool, None
         if pool is not None and pool[0] == os.getpid():
             pool[1].close()
+
+
+_APPEND = """
+WITH own AS (SELECT cancelled FROM agentkit_runs WHERE run_id = %s AND owner = %s FOR SHARE),
+put AS (
+    INSERT INTO agentkit_events (run_id, seq, data) SELECT %s, %s + t.n - 1, t.data
+    FROM own, unnest(%s::text[]) WITH ORDINALITY AS t (data, n)
+    WHERE COALESCE((SELECT max(seq) FROM agentkit_events WHERE run_id = %s), -1) = %s RETURNING 1
+)
+SELECT own.cancelled, (SELECT count(*) FROM put) FROM own
+"""
+
+
+def _working(pool: ConnectionPool[Any], connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """This connection, or another one if the server has closed it. The pool drops those that are broken."""
+    for _ in range(pool.max_size + 1):
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            pool.putconn(connection)
+            connection = pool.getconn()
+        else:
+            break
+    return connection
 
 
 class _Adapted:
@@ -150,7 +209,7 @@ def _store_at(address: str, lease: float, connections: int) -> PostgresStore:
 
 def _prepare(store: PostgresStore) -> None:
     """Make the tables, or bring them to this version. One process does it at a time."""
-    with store._connection() as connection, connection.transaction():
+    with store.connection() as connection, connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS agentkit_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         row = connection.execute("SELECT value FROM agentkit_meta WHERE name = 'version'").fetchone()
@@ -158,7 +217,7 @@ def _prepare(store: PostgresStore) -> None:
         if version > VERSION:
             raise StoreError(f"the store {store} is of version {version}; this agentkit knows up to version {VERSION}")
         for script in MIGRATIONS[version:]:
-            connection.execute(cast("Any", script))
+            connection.execute(cast("Any", script.replace("{clustered}", "")))
         connection.execute(
             "INSERT INTO agentkit_meta (name, value) VALUES ('version', %s)"
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -14,6 +14,7 @@ from .sql import SqlStore
 
 __all__ = ["Claimed", "Queue"]
 
+_COUNT = "(SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
 _LISTED = ", ".join(f"'{status}'" for status in ENDED)
 MAX_DRIVES = 10
 """Times that a run is tried without storing an event. Then it has failed: something ends its workers before they begin."""
@@ -91,10 +92,11 @@ class Queue(SqlStore):
         """The next run that is due: queued, or with a lease that is over; None if there is none. `run_id`: only this one."""
         with self.transaction() as db:
             while (row := self._due(db, queue, run_id)) is not None:
-                run_id, agent, task, deps, next_seq, drives, session = row
-                if drives < MAX_DRIVES:
+                run_id, agent, task, deps, session, drives, seen, count = row
+                drives = 1 if count > seen + 1 else drives + 1  # the first event of a drive says only that it goes on
+                if drives <= MAX_DRIVES:
                     break
-                self._give_up(db, run_id, drives)
+                self._give_up(db, run_id)
             else:
                 return None
             if session is not None:
@@ -103,16 +105,16 @@ class Queue(SqlStore):
                 except RunBusy:  # another worker was faster; the next claim passes over this run
                     return None
             db.execute(
-                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = drives + 1,"
+                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = ?, seen = ?,"
                 f" updated = {self.now} WHERE run_id = ?",
-                (owner, self.lease, run_id),
+                (owner, self.lease, drives, count, run_id),
             )
-        return Claimed(self, owner, run_id, agent, task, json.loads(deps), next_seq > 0, drives + 1)
+        return Claimed(self, owner, run_id, agent, task, json.loads(deps), count > 0, drives)
 
     def _due(self, db: Database, queue: str, run_id: str | None) -> Any:
         only, given = ("AND run_id = ?", (run_id,)) if run_id else ("", ())
         return db.execute(
-            f"SELECT run_id, agent, task, deps, next_seq, drives, session {self._where_due} {only}"
+            f"SELECT run_id, agent, task, deps, session, drives, seen, {_COUNT} {self._where_due} {only}"
             f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
             (queue, *given),
         ).fetchone()
@@ -121,7 +123,7 @@ class Queue(SqlStore):
         """The next runs that are due: the id, the priority, and a text that differs each time that it becomes due anew."""
         with self.reading() as db:
             rows = db.execute(
-                f"SELECT run_id, priority, next_seq, drives, {self.now} {self._where_due}"
+                f"SELECT run_id, priority, {_COUNT}, drives, {self.now} {self._where_due}"
                 " ORDER BY priority DESC, created, run_id LIMIT ?",
                 (queue, limit),
             ).fetchall()
@@ -138,11 +140,11 @@ class Queue(SqlStore):
             f" AND e.status NOT IN ({_LISTED}) AND (e.created, e.run_id) < (r.created, r.run_id))"
         )
 
-    def _give_up(self, db: Database, run_id: str, drives: int) -> None:
+    def _give_up(self, db: Database, run_id: str) -> None:
         db.execute(
             "UPDATE agentkit_runs SET status = 'failed', stop_reason = 'error', owner = NULL, lease_until = NULL,"
             f" error = COALESCE(error, ?), updated = {self.now} WHERE run_id = ?",
-            (f"given up: {drives} workers ended before they had stored anything", run_id),
+            (f"given up: {MAX_DRIVES} workers in a row ended before they had stored anything", run_id),
         )
 
     def defer(self, run_id: str, owner: str, seconds: float, error: str) -> None:

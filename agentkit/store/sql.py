@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
-from ..events import LastingEvent, ModelReplied, RunFinished, RunPaused, RunResumed, RunStarted
+from ..events import LastingEvent, RunFinished, RunPaused, RunResumed, RunStarted
 from ..run.state import RunState
-from .database import Database
+from .database import Database, Lazy
 from .drive import Drive, new_owner
 from .rows import Row, decoded
 from .session_rows import SessionRows
@@ -28,6 +28,8 @@ T = TypeVar("T")
 class SqlStore(SessionRows):
     """Stored runs in a database: driving them. `Management` has what is done with them from outside."""
 
+    share_lock = ""
+    """What makes a `SELECT` lock its rows, so that nobody changes them before the transaction ends."""
     lease = 30.0
     """Seconds for which a process has a run without renewing it. The database's clock counts."""
 
@@ -39,14 +41,9 @@ class SqlStore(SessionRows):
     def reading(self) -> AbstractContextManager[Database]:
         """A connection that reads one snapshot and locks nothing."""
 
-    async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
-        """Do this work in a transaction."""
-
-        def transact() -> T:
-            with self.transaction() as db:
-                return work(db)
-
-        return await threads.run(transact)
+    @abstractmethod
+    def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
+        """Do this work in a transaction: at once, or in a thread. Then the result is awaited."""
 
     # --- driving a run
 
@@ -62,7 +59,8 @@ class SqlStore(SessionRows):
                 f" VALUES (?, ?, ?, 'running', ?, {self.now} + ?, {self.now}, {self.now})"
                 # a run whose process ended before it stored anything is begun again
                 " ON CONFLICT (run_id) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until,"
-                " session = excluded.session WHERE agentkit_runs.next_seq = 0 AND agentkit_runs.queue IS NULL"
+                " session = excluded.session WHERE agentkit_runs.queue IS NULL"
+                " AND NOT EXISTS (SELECT 1 FROM agentkit_events AS e WHERE e.run_id = agentkit_runs.run_id)"
                 f" AND (agentkit_runs.owner IS NULL OR agentkit_runs.lease_until < {self.now})",
                 (run_id, run_id, session, owner, self.lease),
             )
@@ -107,7 +105,8 @@ class SqlStore(SessionRows):
         """Renew the lease. Returns whether this owner still has the run, and whether it is to be cancelled."""
         with self.transaction() as db:
             kept = db.execute(
-                f"UPDATE agentkit_runs SET lease_until = {self.now} + ? WHERE run_id = ? AND owner = ? RETURNING cancelled",
+                f"UPDATE agentkit_runs SET lease_until = {self.now} + ?, updated = {self.now}"
+                " WHERE run_id = ? AND owner = ? RETURNING cancelled",
                 (self.lease, run_id, owner),
             ).fetchone()
         return kept is not None, bool(kept and kept[0])
@@ -116,7 +115,9 @@ class SqlStore(SessionRows):
         """Give the run back. A run of a queue that has not ended is queued again; one that has not begun is forgotten."""
         with self.transaction() as db:
             db.execute(
-                "DELETE FROM agentkit_runs WHERE run_id = ? AND owner = ? AND next_seq = 0 AND queue IS NULL", (run_id, owner)
+                "DELETE FROM agentkit_runs WHERE run_id = ? AND owner = ? AND queue IS NULL"
+                " AND NOT EXISTS (SELECT 1 FROM agentkit_events AS e WHERE e.run_id = agentkit_runs.run_id)",
+                (run_id, owner),
             )
             db.execute(
                 "UPDATE agentkit_runs SET owner = NULL, lease_until = NULL,"
@@ -127,7 +128,7 @@ class SqlStore(SessionRows):
 
     def append_rows(
         self,
-        db: Database,
+        db: Database | Lazy,
         log: StoreLog,
         seq: int,
         events: Sequence[LastingEvent],
@@ -135,45 +136,49 @@ class SqlStore(SessionRows):
         rows: Sequence[Row],
         history: Mapping[str, int] | None = None,
     ) -> bool:
-        """Store these events of a drive. Returns whether the run is to be cancelled. Raises `RunBusy` if the run was lost."""
+        """Store these events of a drive. Returns whether the run is to be cancelled. Raises `RunBusy` if the run was lost.
+
+        They are stored only if this drive has the run at the top, and if they follow the last event of their run.
+        """
+        assert not isinstance(db, Lazy)
         if seq == 0 and log.parent_id is not None:
             db.execute(
                 f"INSERT INTO agentkit_runs (run_id, parent_id, root_id, status, created, updated)"
                 f" VALUES (?, ?, ?, 'running', {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
                 (log.run_id, log.parent_id, log.root_id),
             )
-        changes = _changes(events)
-        if history is not None:
-            changes["history"] = json.dumps(history)
-        if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
-            changes["status"] = "queued"
-        columns = "".join(f", {name} = ?" for name in changes)
-        advanced = db.execute(
-            f"UPDATE agentkit_runs SET next_seq = ?, drives = 0, updated = {self.now}, steps = steps + ?{columns}"
-            " WHERE run_id = ? AND next_seq = ?"
-            " AND (SELECT root.owner FROM agentkit_runs AS root WHERE root.run_id = agentkit_runs.root_id) = ?"
-            " RETURNING cancelled",
-            (
-                seq + len(rows),
-                sum(isinstance(event, ModelReplied) for event in events),
-                *changes.values(),
-                log.run_id,
-                seq,
-                log.owner,
-            ),
+        own = db.execute(
+            "SELECT cancelled, (SELECT max(e.seq) FROM agentkit_events AS e WHERE e.run_id = ?) FROM agentkit_runs AS r"
+            f" WHERE r.run_id = ? AND r.owner = ?{self.share_lock}",
+            (log.run_id, log.root_id, log.owner),
         ).fetchone()
-        if advanced is None and self._is_stored(db, log, seq, rows):
-            return False
-        if advanced is None:
+        if own is None or own[1] != (seq - 1 if seq else None):
+            if self._is_stored(db, log, seq, rows):
+                return False
             raise RunBusy(self._why_lost(db, log, seq))
         for number, row in enumerate(rows, seq):
             db.execute("INSERT INTO agentkit_events (run_id, seq, data) VALUES (?, ?, ?)", (log.run_id, number, row.data))
             self._put_blobs(db, log.run_id, number, row)
+        self._update_run(db, log, events, history)
+        return bool(own[0])
+
+    def _update_run(
+        self, db: Database, log: StoreLog, events: Sequence[LastingEvent], history: Mapping[str, int] | None
+    ) -> None:
+        """Write what these events change in the row of their run, and in its session."""
+        changes = changes_of(events)
+        if history is not None:
+            changes["history"] = json.dumps(history)
+        if not changes:
+            return
+        if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
+            changes["status"] = "queued"
+        columns = "".join(f", {name} = ?" for name in changes)
+        db.execute(f"UPDATE agentkit_runs SET updated = {self.now}{columns} WHERE run_id = ?", (*changes.values(), log.run_id))
         if isinstance(events[-1], RunFinished) and log.parent_id is None:
             self._end_children(db, log.run_id)
             if log.session:
                 self._leave_session(db, log, events[-1])
-        return bool(advanced[0])
 
     def _end_children(self, db: Database, root_id: str) -> None:
         """The run at the top has ended: its child runs that have not are not driven on."""
@@ -211,14 +216,13 @@ class SqlStore(SessionRows):
         ) and bool(db.execute("SELECT 1 FROM agentkit_runs WHERE run_id = ? AND queue IS NOT NULL", (run_id,)).fetchone())
 
     def _why_lost(self, db: Database, log: StoreLog, seq: int) -> str:
-        row = db.execute("SELECT next_seq, owner FROM agentkit_runs WHERE run_id = ?", (log.run_id,)).fetchone()
-        if row is None:
-            return f"run {log.run_id!r} is not in the store any more"
         root = db.execute("SELECT owner FROM agentkit_runs WHERE run_id = ?", (log.root_id,)).fetchone()
-        now = root[0] if root else None
-        if now != log.owner:
-            return f"run {log.run_id!r} is not driven by {log.owner} any more, but by {now or 'nobody'}"
-        return f"event {seq} of run {log.run_id!r}, which has {row[0]} events: another process drives it"
+        if root is None:
+            return f"run {log.root_id!r} is not in the store any more"
+        if root[0] != log.owner:
+            return f"run {log.run_id!r} is not driven by {log.owner} any more, but by {root[0] or 'nobody'}"
+        count = db.execute("SELECT count(*) FROM agentkit_events WHERE run_id = ?", (log.run_id,)).fetchone()[0]
+        return f"event {seq} of run {log.run_id!r}, which has {count} events: another process drives it"
 
     # --- deleting
 
@@ -277,7 +281,7 @@ def _exists(run_id: str, status: str) -> str:
     return f"there is a run {run_id!r} in the store, which is {status}: resume it, or choose another run_id"
 
 
-def _changes(events: Sequence[LastingEvent]) -> dict[str, Any]:
+def changes_of(events: Sequence[LastingEvent]) -> dict[str, Any]:
     """What these events change in the row of their run."""
     changes: dict[str, Any] = {}
     for event in events:
@@ -304,4 +308,4 @@ def _summary(result: Any) -> dict[str, Any]:
     state: RunState = result.state
     usage = {name: getattr(state.usage, name) for name in state.usage.__dataclass_fields__}
     uncertain = [{"call_id": call.id, "tool": call.name} for call in state.uncertain]
-    return {"usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}
+    return {"steps": state.steps, "usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}
