@@ -20,7 +20,7 @@ from .session_rows import SessionRows
 if TYPE_CHECKING:
     from .drive import StoreLog
 
-__all__ = ["Database", "SqlStore"]
+__all__ = ["SqlStore", "changes_of"]
 
 T = TypeVar("T")
 
