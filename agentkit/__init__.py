@@ -48,6 +48,7 @@ from .events import (
     ApprovalGiven,
     ApprovalRequired,
     CallJudged,
+    CallReconciled,
     CallSuspended,
     Event,
     MessageAdded,
@@ -85,6 +86,7 @@ from .run.state import RunState, load_messages
 from .run.stream import RunStream, SyncRunStream
 from .run.text_stream import SyncTextStream, TextStream
 from .tools.context import RunContext
+from .tools.reconcile import Done, NotDone, Unknown
 from .tools.registry import ToolRegistry
 from .tools.tool import Tool, tool
 from .tools.toolset import Toolset
@@ -110,12 +112,14 @@ __all__ = [
     "AuthError",
     "BadRequest",
     "CallJudged",
+    "CallReconciled",
     "CallSuspended",
     "ChatModel",
     "CircuitOpen",
     "ConnectionFailed",
     "ContentFiltered",
     "ContextTooLong",
+    "Done",
     "EmptyReply",
     "EndpointWarning",
     "Event",
@@ -144,6 +148,7 @@ __all__ = [
     "ModelSettings",
     "ModelWrapper",
     "Nested",
+    "NotDone",
     "OutputInvalid",
     "Overloaded",
     "PartialOutput",
@@ -190,6 +195,7 @@ __all__ = [
     "ToolReturn",
     "ToolStarted",
     "Toolset",
+    "Unknown",
     "Usage",
     "UsageAdded",
     "User",

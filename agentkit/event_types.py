@@ -14,7 +14,7 @@ from ._dataclass import frozen_dataclass
 from .messages import Assistant, Message, ToolCall, ToolResult, Usage
 
 __all__ = [
-    "ApprovalGiven", "ApprovalRequired", "CallJudged", "CallSuspended", "Delta", "Event", "LastingEvent",
+    "ApprovalGiven", "ApprovalRequired", "CallJudged", "CallReconciled", "CallSuspended", "Delta", "Event", "LastingEvent",
     "MessageAdded", "ModelReplied", "Nested", "PartialOutput", "PassingEvent", "ReasoningDelta", "ResultGiven", "Retrying",
     "RunFinished", "RunInfo", "RunPaused", "RunResumed", "RunStarted", "StepStarted", "TextDelta", "ToolArgsDelta",
     "ToolFinished", "ToolProgress", "ToolStarted", "UsageAdded",
@@ -167,6 +167,19 @@ class CallSuspended(_Lasting):
     pending: tuple[ToolCall, ...] = ()
     events: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     outside: tuple[str, ...] = ()
+
+
+@frozen_dataclass
+class CallReconciled(_Lasting):
+    """A call was found started after a crash, and its tool's `reconcile` function was asked what became of it.
+
+    "not done": it runs again. "unknown": the model is told so, and `reason` says why. If it was done, `ToolFinished` has the
+    result instead.
+    """
+
+    call_id: str
+    outcome: Literal["not done", "unknown"]
+    reason: str = ""
 
 
 @frozen_dataclass
@@ -324,20 +337,9 @@ class Nested:
 
 
 LastingEvent: TypeAlias = (
-    RunStarted
-    | MessageAdded
-    | ModelReplied
-    | ToolStarted
-    | UsageAdded
-    | ToolFinished
-    | CallJudged
-    | CallSuspended
-    | ApprovalGiven
-    | ResultGiven
-    | RunPaused
-    | RunResumed
-    | RunFinished
-)
+    RunStarted | MessageAdded | ModelReplied | ToolStarted | UsageAdded | ToolFinished | CallJudged | CallSuspended
+    | CallReconciled | ApprovalGiven | ResultGiven | RunPaused | RunResumed | RunFinished
+)  # fmt: skip
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolArgsDelta | Retrying
 PassingEvent: TypeAlias = "StepStarted | Delta | PartialOutput | ToolProgress | ApprovalRequired | Nested"
 Event: TypeAlias = "LastingEvent | PassingEvent"

@@ -48,17 +48,18 @@ LAYERS: list[set[str]] = [
 
 PUBLIC = [
     "Agent", "AgentChanged", "AgentError", "ApprovalGiven", "ApprovalRequired", "Assistant", "Audio", "AuthError",
-    "BadRequest", "CallJudged", "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed", "ContentFiltered",
-    "ContextTooLong", "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image", "InsecureServer",
-    "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem", "Message",
-    "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply",
-    "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "OutputInvalid", "Overloaded", "PartialOutput",
-    "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying", "RunBusy", "RunContext",
-    "RunExists", "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted", "RunState", "RunStream",
-    "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StoreError", "StreamBroken", "SyncRunStream",
-    "SyncTextStream", "System", "TextDelta", "TextStream", "TimedOut", "Tool", "ToolArgsDelta", "ToolArgumentsInvalid",
-    "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished", "ToolProgress", "ToolRegistry", "ToolResult",
-    "ToolReturn", "ToolStarted", "Toolset", "Usage", "UsageAdded", "User", "as_tool", "guardrail", "load_messages", "tool",
+    "BadRequest", "CallJudged", "CallReconciled", "CallSuspended", "ChatModel", "CircuitOpen", "ConnectionFailed",
+    "ContentFiltered", "ContextTooLong", "Done", "EmptyReply", "EndpointWarning", "Event", "Fallback", "File", "Image",
+    "InsecureServer", "InsufficientBalance", "KeepTurns", "LimitReached", "Limiter", "Limits", "LogFailed", "MapItem",
+    "Message", "MessageAdded", "Middleware", "MissingKey", "Model", "ModelError", "ModelInfo", "ModelReplied", "ModelReply",
+    "ModelRequest", "ModelRetry", "ModelSettings", "ModelWrapper", "Nested", "NotDone", "OutputInvalid", "Overloaded",
+    "PartialOutput", "Profile", "RateLimited", "ReasoningDelta", "ReplyTooLarge", "ResultGiven", "Retry", "Retrying",
+    "RunBusy", "RunContext", "RunExists", "RunFinished", "RunInfo", "RunPaused", "RunResult", "RunResumed", "RunStarted",
+    "RunState", "RunStream", "ScriptedModel", "SettingsError", "StepStarted", "StopRun", "StoreError", "StreamBroken",
+    "SyncRunStream", "SyncTextStream", "System", "TextDelta", "TextStream", "TimedOut", "Tool", "ToolArgsDelta",
+    "ToolArgumentsInvalid", "ToolCall", "ToolDefinitionError", "ToolDefinitionWarning", "ToolFinished", "ToolProgress",
+    "ToolRegistry", "ToolResult", "ToolReturn", "ToolStarted", "Toolset", "Unknown", "Usage", "UsageAdded", "User", "as_tool",
+    "guardrail", "load_messages", "tool",
 ]  # fmt: skip
 
 HEAVY = [

@@ -151,6 +151,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "idempotent": True,
         "open_world": False,
         "sensitive": ("x",),
+        "reconcile": lambda key, arguments: None,
         "output": "trusted",
         "trusted_fields": ("id",),
     }

@@ -9,7 +9,7 @@ from ..errors import AgentError
 from ..messages import Message, ToolCall
 from .state import OpenCall
 
-__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "RunTools"]
+__all__ = ["AskModel", "Decision", "Finish", "Judge", "Pause", "ReadAnswer", "Reconcile", "RunTools"]
 
 
 @frozen_dataclass
@@ -24,6 +24,13 @@ class AskModel:
 @frozen_dataclass
 class Judge:
     """Decide whether these calls may run or need an approval."""
+
+    calls: list[OpenCall]
+
+
+@frozen_dataclass
+class Reconcile:
+    """Ask the tools of these calls, which were started before a crash, what became of them."""
 
     calls: list[OpenCall]
 
@@ -61,4 +68,4 @@ class Finish:
     """In words, where the stop reason alone does not say it."""
 
 
-Decision: TypeAlias = AskModel | Judge | ReadAnswer | RunTools | Pause | Finish
+Decision: TypeAlias = AskModel | Judge | Reconcile | ReadAnswer | RunTools | Pause | Finish

@@ -24,7 +24,10 @@ from ..tools.tool import AnyTool, RunContext
 from .spec import AgentSpec
 from .state import OpenCall
 
-__all__ = ["Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
+__all__ = [
+    "Outcome", "arguments_of", "describe_error", "execute", "outcome_of", "own_chain", "plan", "render",
+    "shorten", "unknown_tool",
+]  # fmt: skip
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _MAX_ERROR = 10_000
@@ -110,10 +113,7 @@ async def execute(
     try:
         value = await _through_middleware(context)
         rendered = _rendered(value) if spec.middleware else value
-        text, repairs, tool = hide(rendered.text), tuple(context.repairs), spec.tools.get(call.name)
-        content = shorten(text, tool.max_output if tool else None)
-        result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
-        return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
+        return _outcome(rendered, call, spec.tools.get(call.name), hide, tuple(context.repairs))
     except Suspended as suspended:
         return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
@@ -133,6 +133,20 @@ async def execute(
     result = ToolResult(call.id, call.name, plain_text(f"error: {message}"), is_error=True)
     full = plain_text(redact(hide(full)))
     return Outcome(result, full, tuple(context.repairs), crashed=crashed, is_unknown=unknown)
+
+
+def outcome_of(value: Any, call: ToolCall, spec: AgentSpec, veil: Veil) -> Outcome:
+    """The outcome of a call whose tool would have returned this value. Raises TypeError, as `render`."""
+    return _outcome(_rendered(value), call, spec.tools.get(call.name), veil.hide)
+
+
+def _outcome(
+    rendered: _Rendered, call: ToolCall, tool: AnyTool | None, hide: Callable[[str], str], repairs: tuple[str, ...] = ()
+) -> Outcome:
+    text = hide(rendered.text)
+    content = shorten(text, tool.max_output if tool else None)
+    result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
+    return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
 
 
 async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:

@@ -13,13 +13,14 @@ from ..events import LastingEvent, ModelReplied, ToolFinished
 from ..messages import ToolResult, User
 from ..schema.parse import LONG_TEXT
 from ..tools.values import is_async
-from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, RunTools
+from .decisions import AskModel, Decision, Finish, Judge, Pause, ReadAnswer, Reconcile, RunTools
 from .ending import abandon, finish, left, limit_text, pause
 from .judging import ask_approval, judge
 from .ledger import OverBudget
 from .model_step import Leaving, ModelSteps
 from .observers import required_arguments
 from .output import Answer, JsonOutput, TextOutput, ToolOutput, Wrong
+from .reconciling import reconcile
 from .result import RunResult
 from .run import Run
 from .spec import AgentSpec, OutputValidator
@@ -89,6 +90,9 @@ def _value_of(final: ToolFinished) -> Answer:
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
+    asked = [] if state.reached else [c for c in calls if c.started and not c.suspended and spec.is_reconciled(c)]
+    if asked:
+        return Reconcile(asked)
     for refused_calls, message, refused in _refused_calls(calls, state, spec):
         if refused_calls:
             return RunTools(refused_calls, message, refused)
@@ -129,7 +133,11 @@ def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> I
 
 def _may_resume(call: OpenCall, spec: AgentSpec) -> bool:
     """Whether a call that was started may be entered again."""
-    return spec.may_repeat(call.call) or (call.suspended is not None and call.call.name in spec.tools)
+    return (
+        spec.may_repeat(call.call)
+        or call.reconciled == "not done"
+        or (call.suspended is not None and call.call.name in spec.tools)
+    )
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:
@@ -253,6 +261,8 @@ async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:
             await _ask_model(run, steps, decision)
         case Judge(calls):
             await judge(run, calls)
+        case Reconcile(calls):
+            await reconcile(run, calls)
         case RunTools():
             await run_tools(run, decision)
         case Pause() | ReadAnswer() | Finish():

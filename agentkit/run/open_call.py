@@ -30,6 +30,8 @@ class OpenCall:
     approved: bool | None = None
     edited: bool = False
     started: bool = False
+    reconciled: str = ""
+    """What the tool's `reconcile` function said of a started call: "not done" or "unknown"."""
     suspended: CallSuspended | None = None
     """The child run that the call waits for, if it is suspended."""
     answers: dict[str, ApprovalGiven | ResultGiven] = field(default_factory=dict)

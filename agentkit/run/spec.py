@@ -18,6 +18,7 @@ from .approvals import Answer
 from .limits import Limits
 from .middleware import Middleware, NextModelCall, NextToolCall
 from .observers import Observer
+from .open_call import OpenCall
 from .output import Output, TextOutput
 
 __all__ = ["AgentSpec", "Approve", "Middleware", "NextModelCall", "NextToolCall", "Observer", "OutputValidator"]
@@ -74,6 +75,11 @@ class AgentSpec:
         """Whether the call must be judged before it runs."""
         found = self.tools.get(call.name)
         return found is not None and (found.approval is not False or bool(self.policies))
+
+    def is_reconciled(self, call: OpenCall) -> bool:
+        """Whether the tool of a call that was found started is to be asked what became of it."""
+        tool = self.tools.get(call.call.name)
+        return tool is not None and tool.reconcile is not None and not tool.may_repeat and not call.reconciled
 
     def may_repeat(self, call: ToolCall) -> bool:
         """Whether a started call, which may have taken effect, may be run again. False if its tool no longer exists."""

@@ -11,6 +11,7 @@ from ..events import (
     PASSING,
     ApprovalGiven,
     CallJudged,
+    CallReconciled,
     CallSuspended,
     Event,
     LastingEvent,
@@ -153,7 +154,7 @@ class RunState(StoredRun):
         return event
 
     def _apply_to_call(
-        self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | ApprovalGiven | ResultGiven
+        self, event: ToolStarted | ToolFinished | CallJudged | CallSuspended | CallReconciled | ApprovalGiven | ResultGiven
     ) -> None:
         match event:
             case ToolStarted():
@@ -164,6 +165,8 @@ class RunState(StoredRun):
                 self._judged(event)
             case CallSuspended():
                 self._suspended(event)
+            case CallReconciled():
+                self._open_call(event.call_id).reconciled = event.outcome
             case ApprovalGiven() | ResultGiven():
                 self._answered(event)
             case _:
@@ -277,7 +280,7 @@ class RunState(StoredRun):
         call = self._open_call(event.call.id)
         if not call.started:  # a call that is run again after a crash, or continues, counts once
             self.usage += Usage(tool_calls=1)
-        call.started, call.call, call.suspended, call.answers = True, event.call, None, {}
+        call.started, call.call, call.suspended, call.answers, call.reconciled = True, event.call, None, {}, ""
 
     def _suspended(self, event: CallSuspended) -> None:
         call = self._open_call(event.call_id)

@@ -24,7 +24,7 @@ from .ledger import CallBudget
 from .run import ChildRun, Run, Scope
 from .state import OpenCall
 
-__all__ = ["answer_of", "run_tools"]
+__all__ = ["answer_of", "end_call", "run_tools"]
 
 log = logging.getLogger("agentkit")
 
@@ -99,7 +99,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         if progress:
             await progress.end()
     finally:  # the call has taken effect, even if the run fails
-        await _end(run, open_call, call, outcome, time.perf_counter() - started)
+        await end_call(run, open_call, call, outcome, time.perf_counter() - started)
     budget.check()
 
 
@@ -134,7 +134,8 @@ async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
     await run.emit(ToolProgress(call, data, replaced))
 
 
-async def _end(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
+async def end_call(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
+    """Record what came of a call."""
     suspended = outcome.suspended
     if suspended is not None:
         await run.record(CallSuspended(call.id, suspended.run_id, suspended.pending, suspended.events, suspended.outside))

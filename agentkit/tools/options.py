@@ -33,6 +33,7 @@ class ToolOptions(TypedDict, total=False):
     idempotent: bool
     open_world: bool
     sensitive: Iterable[str]
+    reconcile: Callable[[str, dict[str, Any]], Any] | None
     output: Literal["untrusted", "trusted"]
     trusted_fields: Iterable[str]
 
@@ -57,6 +58,8 @@ def check_option(tool: str, option: str, value: Any) -> None:
             allowed = "None or seconds above 0"
         case "retries" | "max_output" if value is not None and not (_is_whole(value) and value >= _MIN[option]):
             allowed = f"None or a whole number of at least {_MIN[option]}"
+        case "reconcile" if value is not None and not callable(value):
+            allowed = "None, or a function of the idempotency key and the arguments"
         case "output" if value not in _OUTPUTS:
             allowed = ", ".join(_OUTPUTS)
         case "approval" if not (isinstance(value, bool) or (callable(value) and not _is_async(value))):

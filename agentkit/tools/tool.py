@@ -73,6 +73,9 @@ class Tool(Generic[P, R]):
     open_world: bool = True
     sensitive: Iterable[str] = ()
     """Names of arguments that choose a destination or a victim. Stored as a tuple."""
+    reconcile: Callable[[str, dict[str, Any]], Any] | None = None
+    """Asked about a call that was started when the program stopped, unless it may be repeated. It gets the idempotency key and
+    the arguments, and returns `Done(result)`, `NotDone()` or `Unknown()`; it may be async. In a fork, the key is the fork's."""
     output: Literal["untrusted", "trusted"] = "untrusted"
     trusted_fields: Iterable[str] = ()
 

@@ -1,0 +1,154 @@
+"""A call that was started when the program was killed: its tool says what became of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit import Agent, Done, NotDone, RunContext, RunState, ScriptedModel, ToolDefinitionError, Unknown, tool
+from agentkit.events import CallReconciled
+from agentkit.run.journal import JsonLinesLog, MemoryLog
+from agentkit.testing import call
+from tests.kit import reloaded, tool_texts
+
+PROGRAM = textwrap.dedent(
+    """
+    import os, signal, sys
+    from agentkit import Agent, RunContext, ScriptedModel, tool
+    from agentkit.run.journal import JsonLinesLog
+    from agentkit.testing import call
+
+    @tool
+    def pay(ctx: RunContext, to: str, amount: int = 1) -> str:
+        "Pay."
+        if sys.argv[2] == "after":
+            with open("paid", "a") as file:
+                file.write(ctx.idempotency_key + chr(10))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    agent = Agent(ScriptedModel([call("pay", to="bob"), "done"]), tools=[pay])
+    agent.run_sync("Pay bob", log=JsonLinesLog(sys.argv[1]), run_id="r1")
+    """
+)
+
+
+def killed(folder: Path, when: str) -> JsonLinesLog:
+    """The log of a run whose process was killed inside its call, before or after the payment."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "log.jsonl", when], cwd=folder, capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    return JsonLinesLog(folder / "log.jsonl")
+
+
+class Bank:
+    """A receiver that keeps payments by their key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "paid"
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def payments(self) -> list[str]:
+        return self._file.read_text().split() if self._file.exists() else []
+
+    def pay(self, ctx: RunContext[Any], to: str, amount: int = 1) -> str:
+        """Pay."""
+        with self._file.open("a") as file:
+            file.write(ctx.idempotency_key + "\n")
+        return f"paid {to}"
+
+    async def look(self, key: str, arguments: dict[str, Any]) -> Done | NotDone:
+        self.asked.append((key, arguments))
+        return Done(f"paid {arguments['to']}") if key in self.payments else NotDone()
+
+
+def agent(bank: Bank, reconcile: Any) -> Agent[str]:
+    def say(request: Any) -> Any:
+        return "done" if len(request.messages) > 1 else call("pay", to="bob")
+
+    return Agent(ScriptedModel(say), tools=[tool(bank.pay, reconcile=reconcile)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_exactly_one_payment_is_made(tmp_path: Path, when: str) -> None:
+    log, bank = killed(tmp_path, when), Bank(tmp_path)
+    result = agent(bank, bank.look).resume_sync(log=log)
+    assert result.output == "done" and tool_texts(result) == ["paid bob"] and result.uncertain == ()
+    assert bank.payments == ["r1:0"] and bank.asked == [("r1:0", {"to": "bob"})]
+    assert reloaded(result.state).to_json() == result.state.to_json()
+    reconciled = [event.outcome for event in result.events if isinstance(event, CallReconciled)]
+    assert reconciled == (["not done"] if when == "before" else [])
+
+
+def unknown(key: str, arguments: dict[str, Any]) -> Unknown:
+    return Unknown("the bank does not say")
+
+
+def failing(key: str, arguments: dict[str, Any]) -> Done:
+    raise ConnectionError("the bank is closed")
+
+
+def wrong(key: str, arguments: dict[str, Any]) -> Any:
+    return True
+
+
+def unprintable(key: str, arguments: dict[str, Any]) -> Done:
+    return Done(object())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("function", [unknown, failing, wrong, unprintable])
+def test_what_cannot_be_found_out_is_told(tmp_path: Path, function: Callable[..., Any]) -> None:
+    log, bank = killed(tmp_path, "after"), Bank(tmp_path)
+    result = agent(bank, function).resume_sync(log=log)
+    assert "outcome unknown" in tool_texts(result)[0] and [c.name for c in result.uncertain] == ["pay"]
+    assert bank.payments == ["r1:0"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_an_answer_is_kept_when_the_program_stops_again(tmp_path: Path) -> None:
+    log, bank = killed(tmp_path, "before"), Bank(tmp_path)
+    agent(bank, bank.look).resume_sync(log=log)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if json.loads(line)["type"] == "CallReconciled")
+    (tmp_path / "paid").unlink()
+    (tmp_path / "log.jsonl").write_text("\n".join(lines[: at + 1]) + "\n")  # it was stopped right after the answer
+    again = Bank(tmp_path)
+    result = agent(again, again.look).resume_sync(log=JsonLinesLog(tmp_path / "log.jsonl"))
+    assert again.asked == [] and again.payments == ["r1:0"] and result.uncertain == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_fork_asks_with_its_own_key(tmp_path: Path) -> None:
+    _, bank = killed(tmp_path, "after"), Bank(tmp_path)
+    state = RunState.replay(list(map(_decoded, (tmp_path / "log.jsonl").read_text().splitlines()))).fork(run_id="r2")
+    result = agent(bank, bank.look).resume_sync(state)
+    assert bank.asked == [("r2:0", {"to": "bob"})] and bank.payments == ["r1:0", "r2:0"] and result.output == "done"
+
+
+def _decoded(line: str) -> Any:
+    from agentkit.events import decode_event
+
+    return decode_event(line)
+
+
+def test_calls_that_may_be_repeated_are_not_asked_about(tmp_path: Path) -> None:
+    bank = Bank(tmp_path)
+    made = agent(bank, bank.look)
+    result = made.run_sync("Pay bob", log=MemoryLog(), run_id="r1")
+    started = [*result.events[:3]]
+    again = made.copy(tools=[tool(bank.pay, idempotent=True, reconcile=bank.look)])
+    assert again.resume_sync(RunState.replay(started)).output == "done"
+    assert bank.asked == [] and bank.payments == ["r1:0", "r1:0"]
+
+
+def test_a_value_that_is_no_function() -> None:
+    with pytest.raises(ToolDefinitionError, match="reconcile is 'yes'; allowed: None, or a function"):
+        tool(Bank(Path()).pay, reconcile="yes")  # type: ignore[call-overload]
