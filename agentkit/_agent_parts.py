@@ -189,7 +189,7 @@ def check_price(info: ModelInfo, limits: Limits | None) -> None:
     if limits and limits.cost is not None and info.unpriced:
         raise SettingsError(
             f"limits: cost is set, but the price of {info.unpriced[0]} is not known; give it with "
-            "ChatModel(price=(in, out)), US dollars per million tokens, see docs/deepseek.md"
+            "ChatModel(price=(in, out)), US dollars per million tokens, see docs/limits.md"
         )
 
 

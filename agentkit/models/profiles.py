@@ -1,6 +1,7 @@
 """The differences between servers, as data. The client never branches on a server's name; it reads the profile.
 
-Sources: each vendor's reference page, and for DeepSeek the behaviour that others have measured (docs/deepseek.md).
+Sources: each vendor's reference page and public reports (docs/providers/), and for DeepSeek the behaviour that others have
+measured (docs/deepseek.md).
 """
 
 from __future__ import annotations

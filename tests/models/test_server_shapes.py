@@ -1,6 +1,6 @@
 """A whole run with each kind of server: a call and an answer, streamed and whole, in the form that this server sends.
 
-The forms, in tests/data/servers.jsonl, are written by hand after what is known of the servers (docs/servers.md): none of them
+The forms, in tests/data/servers.jsonl, are written by hand after what is known of the servers (docs/providers.md): none of them
 can be reached from here.
 """
 
