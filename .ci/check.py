@@ -25,8 +25,9 @@ def check_types() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "agentkit_tools").symlink_to(ROOT / "tools", target_is_directory=True)
         env = {**os.environ, "MYPYPATH": folder}
-        examples = [str(path) for path in sorted((ROOT / "examples").glob("*.py")) if "test" not in path.name]
-        return run("mypy", env=env) and all(run("mypy", path, env=env) for path in examples)
+        folders = [ROOT / "examples", *(path for path in sorted((ROOT / "examples").iterdir()) if path.is_dir())]
+        examples = [[str(path) for path in sorted(folder.glob("*.py")) if "test" not in path.name] for folder in folders]
+        return run("mypy", env=env) and all(run("mypy", *paths, env=env) for paths in examples if paths)
 
 
 def print_table() -> bool:

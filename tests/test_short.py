@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import pytest
 from agentkit.models.scripted import call
 from agentkit.testing import DeepSeekSimulator, SimRequest
 
-SHORT = Path(__file__).parent.parent / "examples" / "short"
+ROOT = Path(__file__).parent.parent
+SHORT = ROOT / "examples" / "short"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
     "53de0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
@@ -50,15 +52,15 @@ def french(request: SimRequest) -> Any:
 
 
 PROGRAMS: dict[str, tuple[int, Callable[[Path], str], str]] = {
-    "hello_tool": (6, lambda folder: run("hello_tool.py", weather, folder), "Sunny.\n"),
-    "typed_output": (6, lambda folder: run("typed_output.py", [call("final_answer", name="Rome")], folder), "Rome\n"),
+    "hello_tool": (4, lambda folder: run("hello_tool.py", weather, folder), "Sunny.\n"),
+    "typed_output": (5, lambda folder: run("typed_output.py", [call("final_answer", name="Rome")], folder), "Rome\n"),
     "stream_text": (3, lambda folder: run("stream_text.py", ["Once upon a time."], folder), "Once upon a time."),
-    "approval": (7, lambda folder: run("approval.py", paying, folder, typed="y\n"), '{"amount": 7}? It is paid 7.\n'),
+    "approval": (6, lambda folder: run("approval.py", paying, folder, typed="y\n"), '{"amount": 7}? It is paid 7.\n'),
     "conversation": (4, lambda folder: _conversation(folder), "> Hello, Ann.\n> You are Ann, at message 4.\n"),
-    "instructions_from_deps": (8, lambda folder: run("instructions_from_deps.py", _name, folder), "You talk to Ann.\n"),
-    "image": (4, lambda folder: _image(folder), "A red dot.\n"),
-    "handoff": (8, lambda folder: run("handoff.py", sorting, folder), "Here is your money.\n"),
-    "map_inputs": (4, lambda folder: run("map_inputs.py", french, folder), "tea thé\nmilk lait\n"),
+    "instructions_from_deps": (4, lambda folder: run("instructions_from_deps.py", _name, folder), "You talk to Ann.\n"),
+    "image": (3, lambda folder: _image(folder), "A red dot.\n"),
+    "handoff": (6, lambda folder: run("handoff.py", sorting, folder), "Here is your money.\n"),
+    "map_inputs": (3, lambda folder: run("map_inputs.py", french, folder), "tea thé\nmilk lait\n"),
 }
 
 
@@ -106,3 +108,9 @@ def test_the_offline_test_passes_without_a_server(tmp_path: Path) -> None:
 
 def test_every_short_program_is_here() -> None:
     assert {path.stem for path in SHORT.glob("*.py")} == {*PROGRAMS, "test_offline"}
+
+
+def test_the_table_beside_other_frameworks_has_our_lines() -> None:
+    page = (ROOT / "docs" / "lines.md").read_text(encoding="utf-8")
+    written = {name: int(lines) for name, lines in re.findall(r"^\| `(\w+)`: [^|]*\| (\d+) \|", page, re.MULTILINE)}
+    assert written == {path.stem: lines_of(path) for path in SHORT.glob("*.py")}

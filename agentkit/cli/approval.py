@@ -170,11 +170,14 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _rows(line: str, width: int) -> Iterator[str]:
-    width = max(width, 40)
-    if len(line) < width // 2:
-        yield line
-        return
+    """The line in rows. A row breaks before a blank, which begins the next one, so that no blank is lost."""
     indent = " " * (2 * _INDENT)
-    first, *more = chop_cells(line, width - len(indent)) or [""]
-    yield first
-    yield from (indent + row for row in more)
+    room = max(width, 40) - len(indent)
+    start = 0
+    while start < len(line) or not start:
+        row = (chop_cells(line[start : start + 4 * room], room) or [""])[0]
+        blank = row.rfind(" ")
+        is_last = start + len(row) == len(line)
+        row = row if is_last or blank < len(row) * 2 // 3 else row[:blank]
+        yield (indent if start else "") + row
+        start += len(row) or 1

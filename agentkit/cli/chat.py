@@ -26,17 +26,17 @@ COMMANDS = {
     "/help": "shows this",
     "/reset": "forgets the conversation and begins another",
     "/retry": "asks the last message again",
-    "/model": "shows the model; /model NAME goes on with another one",
+    "/model": "shows the model; with NAME, goes on with another",
     "/tools": "lists the tools",
     "/usage": "shows what the conversation took",
-    "/save": "says where the conversation is kept; /save FILE writes it there too",
-    "/load": "/load FILE goes on with a saved conversation",
+    "/save": "shows where it is kept; with FILE, writes it there",
+    "/load": "with FILE, goes on with a saved conversation",
     "/exit": "ends the chat, as Ctrl-D does",
 }
 HELP = "\n".join(
     [
-        *(f"{name} {what}" for name, what in COMMANDS.items()),
-        "Ctrl-C clears the line or stops an answer; twice, it ends the chat",
+        *(f"{name:<8}{what}" for name, what in COMMANDS.items()),
+        "Ctrl-C  clears the line or stops an answer; twice, it ends the chat",
     ]
 )
 BANNER = "/exit or Ctrl-D ends the chat, /reset forgets the conversation, /help lists the rest. Ctrl-C stops an answer."
@@ -116,11 +116,14 @@ class Chat:
                     self._kept.begin_another()
                 self._note("a new conversation begins")
             case "/tools":
-                self._note("\n".join(f"{tool.name}: {labels(tool)}" for tool in self._agent.tools) or "there are no tools")
+                for tool in self._agent.tools:
+                    self._screen.status(f"{tool.name}: {labels(tool)}")
+                if not self._agent.tools:
+                    self._note("there are no tools")
             case "/usage":
-                self._note(self._usage())
+                self._screen.status(self._usage())
             case _:
-                self._note(HELP if name == "/help" else f"there is no command {name}\n{HELP}")
+                self._note(HELP if name == "/help" else f"there is no command {name}; /help lists the commands")
 
     def _note(self, text: str) -> None:
         self._screen.line(text, "dim")
@@ -154,7 +157,10 @@ class Chat:
             return
         path = Path(name).expanduser()
         if path.exists():
-            read_conversation(path)  # anything else is not overwritten
+            try:
+                read_conversation(path)
+            except UsageError as error:
+                raise UsageError(f"not overwritten: {error}") from error
         try:
             write_conversation(path, self._conversation)
         except OSError as error:
@@ -188,7 +194,7 @@ class Chat:
         if result is not None:  # an interrupted turn counts too
             self._conversation = self._conversation.after(result, failed=failed)
             if self._conversation.turns > 1:
-                self._note(self._usage())
+                self._screen.status(self._usage())
         if not failed:
             self._keep()
         return code if code is not None else exit_for(result) if result else Exit.FAILED

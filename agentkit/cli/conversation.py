@@ -81,7 +81,7 @@ def read_conversation(path: Path) -> Conversation:
         data = None
     version = data.pop("agentkit_chat", None) if isinstance(data, dict) else None
     if type(version) is not int:
-        raise UsageError(f"{path} is no conversation of agentkit chat")
+        raise UsageError(f"{path} is not a saved conversation")
     if version > _VERSION:
         raise UsageError(f"{path} was written by a newer agentkit, in version {version}; this one reads up to {_VERSION}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import typer
 from ..errors import AgentError, MissingKey, SettingsError, ToolDefinitionError
 from ..run.result import RunResult
 from .text import clean
+from .wrap import wrapped
 
 __all__ = ["Exit", "UsageError", "complain", "exit_for", "reported"]
 
@@ -62,7 +64,9 @@ def complain(error: BaseException) -> Exit:
             text, code = f"{type(error).__name__}: {error}", Exit.FAILED
         case _:
             text, code = f"{type(error).__name__}: {error} (--debug shows where)", Exit.FAILED
-    typer.echo(f"agentkit: {clean(text)}", err=True)
+    message = f"agentkit: {clean(text)}"
+    is_at_terminal = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    typer.echo(wrapped(message, shutil.get_terminal_size().columns) if is_at_terminal else message, err=True)
     return code
 
 

@@ -173,9 +173,9 @@ class LiveView:
         elif event.stop_reason.startswith("limit:"):
             self._note(f"stopped at the limit of {event.stop_reason.removeprefix('limit:')}; this is not a whole answer")
         self._screen.line()
-        self._screen.line(self._summarize(result, self._clock() - self._began), "dim")
+        self._screen.status(self._summarize(result, self._clock() - self._began))
         if lost := uncounted(result):
-            self._screen.line(lost, "dim")
+            self._screen.status(lost)
         misses = result.cache_misses
         for miss in misses[:_MAX_MISSES]:
             self._note(str(miss))

@@ -12,7 +12,7 @@ from rich.status import Status
 from rich.text import Text
 
 from .text import clean
-from .wrap import Wrapper
+from .wrap import Wrapper, rows_of_parts
 
 __all__ = ["PlainScreen", "Screen", "TerminalScreen", "console_for", "is_plain", "open_screen"]
 
@@ -33,6 +33,9 @@ class Screen(Protocol):
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write a line of its own."""
+
+    def status(self, text: str) -> None:
+        """Write a line of parts, which stand between middle dots. At a terminal, it breaks only between parts."""
 
     def end_line(self) -> None:
         """Go to a new line, unless one has just begun."""
@@ -66,6 +69,10 @@ class PlainScreen:
         """Write a line of its own."""
         self.end_line()
         self.write(f"{text}\n", style)
+
+    def status(self, text: str) -> None:
+        """Write a line."""
+        self.line(text)
 
     def end_line(self) -> None:
         """Go to a new line, unless one has just begun."""
@@ -114,6 +121,10 @@ class TerminalScreen:
         """Write a line of its own."""
         self.end_line()
         self.write(f"{text}\n", style)
+
+    def status(self, text: str) -> None:
+        """Write a dim line, which breaks only between its parts."""
+        self.line(rows_of_parts(text, self.width), "dim")
 
     def end_line(self) -> None:
         """Go to a new line, unless one has just begun."""

@@ -31,6 +31,8 @@ __all__ = ["AgentOptions", "Session", "build_agent", "is_terminal", "terminal_ap
 
 T = TypeVar("T")
 
+_WHOLE = ", w shows the whole of it"
+
 _MAX_REPEATS = 3
 """Equal calls with equal results after which a new agent is asked for its answer. Weak models repeat them without end."""
 
@@ -153,8 +155,6 @@ def _approved(screen: Screen, call: ToolCall, reason: str = "") -> bool | dict[s
     screen.stop_waiting()
     if reason:
         screen.line(f"! {escaped(reason[:300])}", "yellow")
-    if is_terminal(sys.stdin):
-        screen.line("y runs this call, w shows the whole of it, r refuses with a reason, any other key refuses", "dim")
     with _interruptible():
         key = _key_for(screen, call)
         if key in ("r", "R"):
@@ -173,7 +173,12 @@ def _key_for(screen: Screen, call: ToolCall) -> str | None:
     """The key pressed at the question, after the whole call was shown if that was asked for."""
     whole = False
     while True:
-        screen.line(show_call(call.name, _arguments(call), screen.width, whole=whole), "bold yellow")
+        shown, all_of_it = (show_call(call.name, _arguments(call), screen.width, whole=all) for all in (whole, True))
+        screen.line(shown, "bold yellow")
+        if is_terminal(sys.stdin):
+            screen.line(
+                f"  y runs this call{_WHOLE * (shown != all_of_it)}, r refuses with a reason, any other key refuses", "dim"
+            )
         key = fresh_key("  run this call? [y/N] ")
         if key not in ("w", "W") or whole:
             return key

@@ -72,7 +72,7 @@ def money(cost: float | None, note: str = "") -> str:
 def tokens(usage: Usage) -> str:
     """Input tokens, those of them from the cache, and output tokens."""
     hits = usage.cache_read_tokens
-    share = f" ({hits:,} from cache, {100 * hits / usage.input_tokens:.0f} %)" if hits and usage.input_tokens else ""
+    share = f" ({hits:,} from cache, {100 * hits / usage.input_tokens:.0f}%)" if hits and usage.input_tokens else ""
     return f"{usage.input_tokens:,} tokens in{share} · {usage.output_tokens:,} out"
 
 

@@ -6,10 +6,12 @@ import re
 
 from rich.cells import cell_len
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "rows_of_parts", "wrapped"]
 
 _PIECE = re.compile(r"\n|[^\S\n]+|[^\s\u1100-\U0010ffff]+|\S")
 """A line feed, blanks, a word, or one wide character. Lines may break on both sides of a wide one, as of Chinese text."""
+
+_DOT = " · "
 
 
 class Wrapper:
@@ -48,3 +50,24 @@ class Wrapper:
         self._column += len(blanks) + needed
         self._column = self._column % width if self._column > width else self._column  # a word longer than a line
         return blanks + piece
+
+
+def wrapped(text: str, width: int) -> str:
+    """A whole text, with line feeds between words."""
+    wrapper = Wrapper()
+    return wrapper.add(text, width) + wrapper.rest(width)
+
+
+def rows_of_parts(text: str, width: int) -> str:
+    """A line of parts that stand between middle dots, in as many rows as it needs, the later ones indented.
+
+    No part is broken, if it fits in a row.
+    """
+    first, *more = text.split(_DOT)
+    rows = [first]
+    for part in more:
+        if cell_len(rows[-1]) + len(_DOT) + cell_len(part) <= width:
+            rows[-1] += _DOT + part
+        else:
+            rows.append(f"  {part}")
+    return "\n".join(rows)

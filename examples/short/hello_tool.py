@@ -1,7 +1,6 @@
-from agentkit import Agent, tool
+from agentkit import Agent
 
 
-@tool
 def get_weather(city: str) -> str:
     return f"sunny in {city}"
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from agentkit import ToolCall
 from agentkit.cli.approval import fresh_key, show_call
@@ -129,6 +130,16 @@ def test_no_text_can_begin_a_line_of_the_prompt() -> None:
     for width in range(20, 160):
         lines = show_call("run", {"command": padded}, width).splitlines()
         assert lines[0] == "? run" and all(line.startswith("    ") for line in lines[1:])
+
+
+def test_a_long_value_breaks_before_a_blank_and_no_blank_is_lost() -> None:
+    text = "remove the old files below /tmp and keep the new ones. " * 8 + "x" * 100 + " 漢字" * 40
+    for width in (60, 61, 62, 80, 120):
+        first, *rows = show_call("run", {"why": text}, width).splitlines()[1:]
+        assert all(row.startswith("        ") and not row.endswith(" ") for row in rows)
+        assert "".join([first, *(row[8:] for row in rows)]) == f'    why: "{text}"'
+        assert all(cell_len(row) <= width for row in (first, *rows))
+        assert all(row[8] == " " for row in rows[:4]), "words are whole"
 
 
 @pytest.mark.parametrize("text", ["y\n", "yes\n", "y", "n\n", ""])

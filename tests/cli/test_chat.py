@@ -48,8 +48,8 @@ def test_commands_are_not_sent_to_the_model(leave: str) -> None:
         lines = f"/help\n/nonsense\n/etc/hosts is what?\n{leave}\nnot read\n"
         result = cli("chat", "--base-url", simulator.base_url, input=lines)
     assert [request.last["content"] for request in simulator.requests] == ["/etc/hosts is what?"]
-    assert result.stdout.count("/reset forgets the conversation") == 2
-    assert "there is no command /nonsense" in result.stdout
+    assert result.stdout.count("/reset  forgets the conversation") == 1
+    assert "there is no command /nonsense; /help lists the commands" in result.stdout
 
 
 def test_a_failed_turn_is_told_and_the_conversation_goes_on_without_it() -> None:

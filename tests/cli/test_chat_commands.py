@@ -64,12 +64,12 @@ def test_without_an_earlier_chat_resume_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is no conversation"),
-        ("[1]", "is no conversation"),
-        ('{"messages": []}', "is no conversation"),
+        ("", "is not a saved conversation"),
+        ("[1]", "is not a saved conversation"),
+        ('{"messages": []}', "is not a saved conversation"),
         ('{"agentkit_chat": 99}', "was written by a newer agentkit"),
         ('{"agentkit_chat": 1, "messages": [{"role": "bishop"}]}', "is damaged"),
-        ("\udcff", "is no conversation"),
+        ("\udcff", "is not a saved conversation"),
     ],
 )
 def test_a_file_that_is_no_conversation_is_one_message(tmp_path: Path, text: str, told: str) -> None:
@@ -78,6 +78,7 @@ def test_a_file_that_is_no_conversation_is_one_message(tmp_path: Path, text: str
     with DeepSeekSimulator(said) as simulator:
         result = cli("chat", "--base-url", simulator.base_url, input=f"/load {file}\none\n/save {file}\n")
     assert result.stderr.count(told) == 2 and "1: one" in result.stdout
+    assert f"agentkit: not overwritten: {file} " in result.stderr
     assert file.read_bytes() == text.encode("utf-8", "surrogateescape"), "a file of something else is left alone"
 
 

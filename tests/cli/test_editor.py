@@ -166,3 +166,12 @@ def test_a_chat_through_a_pipe_does_not_load_prompt_toolkit() -> None:
     with DeepSeekSimulator(number_of) as simulator:
         result = process("-c", code, "chat", "--base-url", simulator.base_url, command=(sys.executable,), input="Hi\n")
     assert "answer 1" in result.stdout and "True" not in result.stdout
+
+
+def test_a_message_about_an_error_breaks_between_words() -> None:
+    with chat(COLUMNS="60") as (_, running, terminal):
+        shown = typed(terminal, "/load a-conversation-that-was-never-saved.json\r", until="directory")
+        read_until(terminal, PROMPT)
+        left(running, terminal)
+    message = shown[shown.index("agentkit: ") :].replace("\r\n", "\n").rstrip()
+    assert message == "agentkit: a-conversation-that-was-never-saved.json cannot be\nread: No such file or directory"

@@ -142,7 +142,8 @@ def test_only_the_key_y_approves(tmp_path: Path, answer: str, result: str) -> No
         assert running.wait() == 0
         assert termios.tcgetattr(terminal) == before
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", asked).split("\r\n")
-    assert shown[-2:] == ['    name: "old.log"', f"  {QUESTION} "] and shown[-3].endswith("? delete_file")
+    keys = "  y runs this call, r refuses with a reason, any other key refuses"
+    assert shown[-3:] == ['    name: "old.log"', keys, f"  {QUESTION} "] and shown[-4].endswith("? delete_file")
     assert simulator.requests[1].last["content"].startswith(result)
 
 
@@ -167,12 +168,14 @@ def test_the_whole_call_can_be_shown_before_the_answer(tmp_path: Path, answer: s
         DeepSeekSimulator(script(call("delete_file", name=name), "Done.")) as simulator,
         on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
     ):
-        assert "characters are left out here" in "".join(read_until(terminal, QUESTION).split("\r\n        "))
+        cut = "".join(read_until(terminal, QUESTION).split("\r\n        "))
+        assert "characters are left out here" in cut and ", w shows the whole of it, " in cut
         os.write(terminal, b"w")
         shown = read_until(terminal, QUESTION)
         os.write(terminal, answer.encode())
         read_until(terminal, "Done.")
         assert running.wait() == 0
+    assert "w shows" not in shown
     assert f'"{name}"' in "".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split("\r\n        "))
     assert simulator.requests[1].last["content"].startswith(result)
 

@@ -84,7 +84,7 @@ def test_the_last_line_of_a_run() -> None:
     state.steps, state.cost = 4, 0.00042
     state.usage = Usage(input_tokens=3412, output_tokens=512, cache_read_tokens=2944, tool_calls=1)
     assert summary(RunResult("x", state), 1.23) == (
-        "4 steps · 1 tool call · 3,412 tokens in (2,944 from cache, 86 %) · 512 out · $0.0004 · 1.2 s"
+        "4 steps · 1 tool call · 3,412 tokens in (2,944 from cache, 86%) · 512 out · $0.0004 · 1.2 s"
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from agentkit.cli.screen import TerminalScreen
 from agentkit.cli.text import one_line
-from agentkit.cli.wrap import Wrapper
+from agentkit.cli.wrap import Wrapper, rows_of_parts
 
 
 def wrapped(*pieces: str, width: int = 20) -> str:
@@ -75,3 +75,26 @@ def test_a_change_of_style_keeps_what_was_held_back_in_its_own_style() -> None:
 def test_a_cut_line_is_counted_in_columns(length: int) -> None:
     assert cell_len(one_line("你好" * 50, length)) <= length
     assert one_line("你好", 4) == "你好"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("2 steps · 489 tokens in · 174 ms", 32, "2 steps · 489 tokens in · 174 ms"),
+        ("2 steps · 489 tokens in · 174 ms", 31, "2 steps · 489 tokens in\n  174 ms"),
+        ("2 steps · 489 tokens in · 174 ms", 10, "2 steps\n  489 tokens in\n  174 ms"),
+        ("名前 · 東京", 11, "名前 · 東京"),
+        ("名前 · 東京", 10, "名前\n  東京"),
+        ("", 10, ""),
+    ],
+)
+def test_a_status_line_breaks_between_its_parts(text: str, width: int, shown: str) -> None:
+    assert rows_of_parts(text, width) == shown
+
+
+def test_the_summary_of_a_run_keeps_a_number_and_its_unit_together() -> None:
+    file = io.StringIO()
+    TerminalScreen(Console(file=file, force_terminal=False, width=60)).status(
+        "2 steps · 2 tool calls · 489 tokens in (320 from cache, 65%) · 108 out · $0.0001 · 174 ms"
+    )
+    assert file.getvalue() == "2 steps · 2 tool calls · 489 tokens in (320 from cache, 65%)\n  108 out · $0.0001 · 174 ms\n"
