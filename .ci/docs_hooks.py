@@ -51,7 +51,8 @@ def listing(target: Path) -> str:
     title = f"# {target.relative_to(ROOT).as_posix()}\n"
     heading = "\n## {}\n" if target.is_dir() else "{:.0}"
     return title + "".join(
-        f"{heading.format(path.name)}\n````{path.suffix[1:]}\n{path.read_text(encoding='utf-8').rstrip()}\n````\n" for path in files
+        f"{heading.format(path.name)}\n````{path.suffix[1:]}\n{path.read_text(encoding='utf-8').rstrip()}\n````\n"
+        for path in files
     )
 
 

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
+from agentkit import Assistant
 from agentkit.models.scripted import call
-from agentkit.testing import DeepSeekSimulator, Failure, SimRequest
+from agentkit.testing import DeepSeekSimulator, Failure, Reply, SimRequest
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = ROOT / "examples" / "embedding"
-TITLED = re.compile(r'^```python title="(.+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+TITLED = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def environment(simulator: DeepSeekSimulator, **more: object) -> dict[str, str]:
@@ -32,7 +32,9 @@ def environment(simulator: DeepSeekSimulator, **more: object) -> dict[str, str]:
 
 
 @contextmanager
-def program(*command: str, env: dict[str, str], cwd: Path, until: str, fails: bool = False, kill: bool = False) -> Iterator[re.Match[str]]:
+def program(
+    *command: str, env: dict[str, str], cwd: Path, until: str, fails: bool = False, kill: bool = False
+) -> Iterator[re.Match[str]]:
     """A process that runs as long as the block. The match is of the line that says that it is ready.
 
     It must print no traceback, unless it `fails` in the middle. It is asked to end, or `kill`ed with its children.
@@ -65,7 +67,6 @@ def program(*command: str, env: dict[str, str], cwd: Path, until: str, fails: bo
         rest.join(30)
         assert ("Traceback" in "".join(lines)) is fails, "".join(lines)
     except BaseException:
-        print("".join(lines))
         raise
     finally:
         deadline.cancel()
@@ -148,9 +149,10 @@ with make_server("127.0.0.1", 0, django_app.wsgi) as server:
 def test_django_under_wsgi(tmp_path: Path, shop_db: Path) -> None:
     with DeepSeekSimulator(orders) as simulator:
         env = environment(simulator, SHOP_DB=shop_db)
-        with program("-W", "error", "-c", SERVE, str(PROGRAMS), env=env, cwd=tmp_path, until=r"(http://127\S+)") as ready:
+        with program("-c", SERVE, str(PROGRAMS), env=env, cwd=tmp_path, until=r"(http://127\S+)") as ready:
             found = httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"})
             assert found.json() == {"answer": "It is: shipped.", "stop_reason": "answer"}
+            assert httpx.get(f"{ready[1]}/stream", params={"question": "Where is A-17"}).text == "It is: shipped."
 
 
 def reserving(request: SimRequest) -> Any:
@@ -218,6 +220,79 @@ def test_celery_goes_on_after_its_worker_was_killed(tmp_path: Path) -> None:
         assert len(simulator.requests) == 2  # the first reply was not asked for again
 
 
-def cells_of(name: str) -> list[str]:
-    notebook = json.loads((PROGRAMS / name).read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def people(request: SimRequest) -> Any:
+    if request.last["role"] == "tool":
+        return f"{request.last['content']} people."
+    return call("population", city="Rome" if "Rome" in request.last["content"] else "Paris")
+
+
+def test_jupyter(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(PROGRAMS / "notebook.ipynb", as_version=4)
+    assert not any(cell.outputs for cell in notebook.cells)
+    notebook.cells.append(
+        nbformat.v4.new_code_cell('agent.run_sync("Is Rome large?").output')
+    )  # blocks the loop, without a warning
+    with DeepSeekSimulator(people) as simulator:
+        NotebookClient(notebook, timeout=60, resources={"metadata": {"path": tmp_path}}).execute(env=environment(simulator))
+    shown = [[output.get("text") or output["data"]["text/plain"] for output in cell.outputs] for cell in notebook.cells]
+    both = "{'Rome': '2749000 people.', 'Paris': '2103000 people.'}"
+    assert ["".join(texts) for texts in shown] == ["", "'2749000 people.'", "2103000 people.", both, "'2749000 people.'"]
+
+
+def script(simulator: DeepSeekSimulator, *arguments: str, **env: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(PROGRAMS / "script.py"), *arguments]
+    return subprocess.run(
+        command,
+        env=environment(simulator, **env),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        input="A day at sea.",
+    )
+
+
+def test_a_script() -> None:
+    with DeepSeekSimulator(["About the sea."]) as simulator:
+        ended = script(simulator, "What is it about?")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "About the sea.\n", "")
+        assert simulator.requests[0].last["content"] == "What is it about?\n\nA day at sea."
+        assert script(simulator).returncode == 2
+
+
+def test_a_script_that_fails_says_why() -> None:
+    with DeepSeekSimulator([Failure(status=401, message="no such key")]) as simulator:
+        ended = script(simulator, "What is it about?")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: HTTP 401: no such key")
+
+
+def test_a_script_whose_answer_was_cut_says_so() -> None:
+    with DeepSeekSimulator([Reply(Assistant("About the"), finish_reason="length")]) as simulator:
+        ended = script(simulator, "What is it about?")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "About the\n", "stopped: limit:max_tokens\n")
+
+
+def source_of(name: str) -> str:
+    """The text of a program as a page shows it: a notebook as its cells, with an empty line between them."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if not name.endswith(".ipynb"):
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n\n".join("".join(cell["source"]) for cell in cells) + "\n"
+
+
+def test_the_pages_show_the_programs_that_are_tested_here() -> None:
+    shown = []
+    for page in (ROOT / "docs").rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^ *```python *\S", text, re.MULTILINE)) == len(TITLED.findall(text)), (
+            f"{page.name}: a block that nobody runs"
+        )
+        for name, code in TITLED.findall(text):
+            assert code == source_of(name), f"{page.name} does not show {name} as it is"
+            shown.append(Path(name).name)
+    assert sorted(shown) == sorted(path.name for path in PROGRAMS.iterdir() if path.is_file())

@@ -18,7 +18,12 @@ queue.mkdir(parents=True, exist_ok=True)
 # messages and results are files, so this needs no server; in production, name your broker
 app = Celery("shop", broker="filesystem://", backend=f"file://{folder}")
 app.conf.update(
-    broker_transport_options={"data_folder_in": queue, "data_folder_out": queue, "control_folder": queue, "polling_interval": 0.1},
+    broker_transport_options={
+        "data_folder_in": queue,
+        "data_folder_out": queue,
+        "control_folder": queue,
+        "polling_interval": 0.1,
+    },
     task_acks_late=True,  # a task that did not end is delivered again
     task_reject_on_worker_lost=True,
 )
