@@ -22,6 +22,8 @@ from agentkit.models.scripted import call
 from agentkit.testing import DeepSeekSimulator, Failure, Reply, SimRequest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the programs are ended by the signals of POSIX")
+
 PROGRAMS = ROOT / "examples" / "embedding"
 TITLED = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -97,9 +99,11 @@ def test_fastapi(tmp_path: Path) -> None:
 
 
 def test_fastapi_says_that_the_model_does_not_answer(tmp_path: Path) -> None:
-    with DeepSeekSimulator([Failure(status=401, message="no such key")]) as simulator:
-        with uvicorn("fastapi_app:app", environment(simulator), tmp_path) as ready:
-            refused = httpx.get(f"{ready[1]}/ask", params={"question": "Hi"})
+    with (
+        DeepSeekSimulator([Failure(status=401, message="no such key")]) as simulator,
+        uvicorn("fastapi_app:app", environment(simulator), tmp_path) as ready,
+    ):
+        refused = httpx.get(f"{ready[1]}/ask", params={"question": "Hi"})
     assert (refused.status_code, refused.json()) == (502, {"detail": "the model does not answer"})
 
 
@@ -123,13 +127,15 @@ def shop_db(tmp_path: Path) -> Path:
 
 
 def test_django_under_asgi(tmp_path: Path, shop_db: Path) -> None:
-    with DeepSeekSimulator(orders) as simulator:
-        with uvicorn("django_app:application", environment(simulator, SHOP_DB=shop_db), tmp_path) as ready:
-            found = httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"})
-            assert found.json() == {"answer": "It is: shipped.", "stop_reason": "answer"}
-            assert httpx.get(f"{ready[1]}/stream", params={"question": "Where is A-17"}).text == "It is: shipped."
-            missing = httpx.get(f"{ready[1]}/ask", params={"question": "Where is B-1"}).json()
-            assert missing["answer"] == "It is: error: there is no order B-1."
+    with (
+        DeepSeekSimulator(orders) as simulator,
+        uvicorn("django_app:application", environment(simulator, SHOP_DB=shop_db), tmp_path) as ready,
+    ):
+        found = httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"})
+        assert found.json() == {"answer": "It is: shipped.", "stop_reason": "answer"}
+        assert httpx.get(f"{ready[1]}/stream", params={"question": "Where is A-17"}).text == "It is: shipped."
+        missing = httpx.get(f"{ready[1]}/ask", params={"question": "Where is B-1"}).json()
+        assert missing["answer"] == "It is: error: there is no order B-1."
 
 
 SERVE = """
