@@ -1,18 +1,23 @@
-"""The one check: format, lint, types and tests, the same at hand and in CI.
+"""The one check: format, lint, types, docs and tests, the same at hand and in CI.
 
 python .ci/check.py              all of it
-python .ci/check.py lint types   only these; the steps are: format, lint, types, tests, table
+python .ci/check.py lint types   only these; the steps are: format, lint, types, docs, tests, table
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOADED = re.compile(
+    r"""(?:<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=|@import\s+|[:\s]url\()["']?((?:https?:)?//[\w.-]+)"""
+)
+"""What a page or a style sheet loads from another server."""
 
 
 def run(*module: str, env: dict[str, str] | None = None) -> bool:
@@ -26,7 +31,21 @@ def check_types() -> bool:
         (Path(folder) / "agentkit_tools").symlink_to(ROOT / "tools", target_is_directory=True)
         env = {**os.environ, "MYPYPATH": folder}
         examples = [str(path) for path in sorted((ROOT / "examples").glob("*.py")) if "test" not in path.name]
+        examples += [str(ROOT / "examples" / "embedding" / name) for name in ("fastapi_app.py", "script.py")]
         return run("mypy", env=env) and all(run("mypy", path, env=env) for path in examples)
+
+
+def build_docs() -> bool:
+    """Build the site with warnings as errors. No page may load anything from another server."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # a notice that the theme prints
+        if not run("mkdocs", "build", "--strict", "--site-dir", folder, env=env):
+            return False
+        pages = [path for path in Path(folder).rglob("*") if path.suffix in (".html", ".css")]
+        loaded = {(page.name, address) for page in pages for address in LOADED.findall(page.read_text(encoding="utf-8"))}
+    for name, address in sorted(loaded):
+        print(f"docs: {name} loads {address}")
+    return not loaded
 
 
 def print_table() -> bool:
@@ -51,6 +70,7 @@ STEPS = {
     "format": lambda: run("ruff", "format", "--check", "."),
     "lint": lambda: run("ruff", "check", "."),
     "types": check_types,
+    "docs": build_docs,
     "tests": lambda: run("pytest", "-n", "auto", "--durations=10"),
     "table": print_table,
 }
