@@ -1,18 +1,23 @@
-"""The one check: format, lint, types and tests, the same at hand and in CI.
+"""The one check: format, lint, types, docs and tests, the same at hand and in CI.
 
 python .ci/check.py              all of it
-python .ci/check.py lint types   only these; the steps are: format, lint, types, tests, table
+python .ci/check.py lint types   only these; the steps are: format, lint, types, docs, tests, table
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOADED = re.compile(
+    r"""(?:<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=|@import\s+|[:\s]url\()["']?((?:https?:)?//[\w.-]+)"""
+)
+"""What a page or a style sheet loads from another server."""
 
 
 def run(*module: str, env: dict[str, str] | None = None) -> bool:
@@ -25,9 +30,28 @@ def check_types() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "agentkit_tools").symlink_to(ROOT / "tools", target_is_directory=True)
         env = {**os.environ, "MYPYPATH": folder}
+        embedding = ROOT / "examples" / "embedding"  # Django and Celery have no types
         folders = [ROOT / "examples", *(path for path in sorted((ROOT / "examples").iterdir()) if path.is_dir())]
-        examples = [[str(path) for path in sorted(folder.glob("*.py")) if "test" not in path.name] for folder in folders]
+        examples = [
+            [str(path) for path in sorted(folder.glob("*.py")) if "test" not in path.name]
+            for folder in folders
+            if folder != embedding
+        ]
+        examples += [[str(embedding / name)] for name in ("fastapi_app.py", "script.py")]
         return run("mypy", env=env) and all(run("mypy", *paths, env=env) for paths in examples if paths)
+
+
+def build_docs() -> bool:
+    """Build the site with warnings as errors. No page may load anything from another server."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # a notice that the theme prints
+        if not run("mkdocs", "build", "--strict", "--site-dir", folder, env=env):
+            return False
+        pages = [path for path in Path(folder).rglob("*") if path.suffix in (".html", ".css")]
+        loaded = {(page.name, address) for page in pages for address in LOADED.findall(page.read_text(encoding="utf-8"))}
+    for name, address in sorted(loaded):
+        print(f"docs: {name} loads {address}")
+    return not loaded
 
 
 def print_table() -> bool:
@@ -52,6 +76,7 @@ STEPS = {
     "format": lambda: run("ruff", "format", "--check", "."),
     "lint": lambda: run("ruff", "check", "."),
     "types": check_types,
+    "docs": build_docs,
     "tests": lambda: run("pytest", "-n", "auto", "--durations=10"),
     "table": print_table,
 }

@@ -52,7 +52,7 @@ class RunStarted(_Lasting):
 class MessageAdded(_Lasting):
     """The loop itself adds a message for the model: what is wrong with its answer, or that a limit was reached.
 
-    `reason` is "output" (the answer did not fit), "tool_choice" (a forced tool was not called) or "limit:<which>".
+    `reason` is "output" (the answer did not fit), "tool_choice" (a forced tool was not called) or `limit:<which>`.
     """
 
     message: Message
@@ -230,7 +230,7 @@ class RunResumed(_Lasting):
 
 @frozen_dataclass
 class RunFinished(_Lasting):
-    """The run is over. `stop_reason` is "answer", "limit:<which>", "cancelled" or "error".
+    """The run is over. `stop_reason` is "answer", `limit:<which>`, "cancelled" or "error".
 
     `output` is the answer as JSON-able data. As the last event of a stream, it has `.result`.
     """

@@ -17,7 +17,7 @@ from agentkit.models.scripted import call
 from agentkit.testing import SimRequest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # what the simulator answers to the prompts in the docs: a call, and then a text with the call's result in it
@@ -42,11 +42,15 @@ def answer(request: SimRequest) -> Any:
     return first or text.format()
 
 
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(kind == "python" for kind, _ in blocks(p))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [p for p in PAGES if any(kind == "python" for kind, _ in blocks(p))], ids=name_of)
 def test_blocks_print_what_the_page_says(page: Path, deepseek: Callable[..., Any]) -> None:
     deepseek(answer)
     namespace: dict[str, Any] = {"__name__": "docs"}
@@ -72,7 +76,7 @@ def test_each_attachment_in_contributing_has_at_most_fifteen_lines() -> None:
     assert max(len([line for line in code.splitlines() if line.strip()]) for code in examples) <= 15
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_and_module_named_in_a_page_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     files = re.findall(r"\b(?:agentkit|tests)/[\w/]+\.py\b", text)

@@ -35,7 +35,7 @@ def test_the_pytest_plugin_stands_outside_the_package_that_it_must_not_load() ->
 def test_the_lock_names_every_dependency_of_the_checks() -> None:
     locked = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
     groups = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *groups["cli"], *groups["dev"]]
+    wanted = [*PROJECT["project"]["dependencies"], *groups["cli"], *groups["docs"], *groups["dev"]]
     names = {entry.split(">")[0].split("[")[0] for entry in wanted} - {"agentkit"}
     assert names <= locked
 

@@ -73,7 +73,7 @@ class Profile:
     stream_fields: Mapping[str, Any] = field(default_factory=dict)
     """Additional request fields for streamed replies."""
     think_tags: bool = False
-    """Whether the content may begin with thinking text between <think> and </think>."""
+    """Whether the content may begin with thinking text between `<think>` and `</think>`."""
     user_after_tool: bool = True
     """Whether a user message may follow a tool result. If not, a short assistant message is inserted between them."""
     schema_rules: tuple[SchemaRule, ...] = CAREFUL

@@ -27,7 +27,7 @@ class Limits:
     Tokens and cost include child runs (`as_tool`, `within=`), which are bound by these limits too. They also include an
     estimate of usage that the server does not count (`RunResult.uncounted`).
 
-    A run that reaches a limit ends with a result: it has everything done so far, and the `stop_reason` "limit:<name>" with
+    A run that reaches a limit ends with a result: it has everything done so far, and the `stop_reason` `limit:<name>` with
     the name of the field.
     """
 

@@ -34,7 +34,7 @@ class RunResult(Generic[OutputT]):
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended: "answer", "limit:<which>", "pending_approval", "cancelled", "error", or "left" (see `leave`).
+        """Why the run ended: "answer", `limit:<which>`, "pending_approval", "cancelled", "error", or "left" (see `leave`).
 
         It is "pending_result" if all calls that it waits for are calls of outside tools.
         """
