@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from agentkit import Agent, ScriptedModel, tool
 from agentkit.store import open_store
+from agentkit.testing import call
 
 AGENT = '''
 import os, time
@@ -61,6 +63,12 @@ def deps(run_id, submitted):
 '''
 
 
+@tool(approval=True)
+def pay(to: str) -> str:
+    """Pay."""
+    return f"paid {to}"
+
+
 class Place:
     """A folder with an agent and a store, and the program run in it."""
 
@@ -86,6 +94,12 @@ class Place:
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.call(*arguments, "--json"))
+
+    def wait_until(self, status: str) -> None:
+        until = time.monotonic() + 30
+        while self.store.get("r1").status != status:
+            assert time.monotonic() < until, f"r1 is {self.store.get('r1').status}"
+            time.sleep(0.01)
 
     def wait_for(self, name: str) -> None:
         until = time.monotonic() + 30
@@ -149,13 +163,39 @@ def test_events_export_and_prune(place: Place) -> None:
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == [0, 1, 2] and events[-1]["type"] == "RunFinished"
     assert [json.loads(line)["seq"] for line in place.call("events", "r1", "--after", "1", "--json").splitlines()] == [2]
-    place.call("export", "r1", "--to", "r1.json")
+    exported = place.json("export", "r1", "--to", "r1.json")
+    assert exported == {"run_id": "r1", "file": "r1.json", "event_count": 3}
     assert json.loads((place.folder / "r1.json").read_text())["events"] == place.store.state("r1").to_json()["events"]
     assert "allowed: a number with" in place.call("prune", "--older-than", "soon", code=2)
     assert place.json("prune", "--older-than", "30d") == {"pruned": 0}
     assert place.json("prune", "--older-than", "0s") == {"pruned": 1}
     assert place.call("runs") == ""
     assert "no run 'r1'" in place.call("show", "r1", code=1)
+
+
+def test_a_paused_run_goes_on_in_a_worker_that_runs_when_another_process_approves(place: Place) -> None:
+    place.start("worker", "--lease", "1")
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay")
+    place.wait_until("paused")
+    assert place.json("show", "r1")["usage"]["requests"] == 1
+    place.call("approve", "r1", place.store.get("r1").pending[0]["id"], "--deny", "too much")
+    place.wait_until("finished")
+    assert place.store.get("r1").output.endswith("not approved: too much")
+
+
+def test_a_run_of_no_queue_is_answered_and_says_how_it_goes_on(place: Place) -> None:
+    refund = Agent(ScriptedModel([call("pay", to="eve"), "Paid."]), tools=[pay])
+    refund.run_sync("Pay", store=place.store, run_id="r1")
+    said = place.call("approve", "r1", place.store.get("r1").pending[0]["id"])
+    assert said == "approved; it is a run of no queue: go on with agent.resume('r1', store=...)\n"
+    assert refund.resume_sync("r1", store=place.store).output == "Paid."
+
+
+def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> None:
+    place.call("submit", "--agent", "none:agent", "--run-id", "r1", "hello")
+    place.call("worker", "--exit-when-idle")
+    run = place.store.get("r1")
+    assert run.status == "queued" and "there is no module none" in str(run.error)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
@@ -188,7 +228,12 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "ISO" not in place.call("submit", "--agent", "my_agents:agent", "--at", "2100-01-01T00:00", "x")
     assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", "--at", "soon", "x", code=2)
     assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
-    assert "no folder" in place.call("runs", "--db", "none/runs.db", code=1)
+    for at in ("nan", "inf", "-1", "1e999"):
+        assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", f"--at={at}", "x", code=2)
+    for db in ("none.db", "sqlite:///none/runs.db"):
+        assert "there is no such file" in place.call("runs", "--db", db, code=2)
+    assert not (place.folder / "none.db").exists()
+    assert "allowed: queued, running" in place.call("runs", "--status", "done", code=2)
     place.call("worker", "--exit-when-idle")  # the run of the next century is not waited for
 
 
@@ -198,9 +243,14 @@ def test_a_replay_names_what_changed(place: Place) -> None:
     assert place.call("replay", "r1").splitlines() == [
         "user: who", "call who({})", "result of who: None", "assistant: done: None", 'output: "done: None"', "end: answer",
     ]  # fmt: skip
+    assert place.json("replay", "r1")["transcript"][0] == "user: who"
+    assert place.json("replay", "r1", "--against", "my_agents:agent") == {"run_id": "r1", "steps": 2, "calls": 1, "same": True}
     assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
     changed = AGENT.replace('name="clerk"', 'name="clerk", instructions="Be brief."')
     (place.folder / "my_agents.py").write_text(changed)
     process = place.start("replay", "r1", "--against", "my_agents:agent")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "+instructions: Be brief." in out
+    process = place.start("replay", "r1", "--against", "my_agents:agent", "--json")
+    found = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 1 and not found["same"] and "+instructions: Be brief." in found["diff"]
