@@ -1,4 +1,4 @@
-"""The commands on stored runs, each in a process of its own."""
+"""The commands on stored runs. Workers, and what loads an agent, are processes of their own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from agentkit import Agent, ScriptedModel, tool
+from agentkit.cli.app import app
 from agentkit.store import open_store
 from agentkit.testing import call
 
@@ -73,13 +75,13 @@ class Place:
     """A folder with an agent and a store, and the program run in it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.db = folder, "runs.db"
         (folder / "my_agents.py").write_text(AGENT)
         self.store = open_store(str(folder / "runs.db"))
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "AGENTKIT_DB": "runs.db"}
+        environment = {**os.environ, "AGENTKIT_DB": self.db}
         command = [sys.executable, "-m", "agentkit", *arguments]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -87,6 +89,11 @@ class Place:
         return process
 
     def call(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints. Those that load no agent run in this process."""
+        if arguments[0] not in ("worker", "replay"):
+            done = CliRunner().invoke(app, arguments, env={"AGENTKIT_DB": self.db})
+            assert done.exit_code == code, f"{arguments}: {done.stdout}{done.stderr}"
+            return str(done.stderr if code else done.stdout)
         process = self.start(*arguments)
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, f"{arguments}: {out}{err}"
@@ -109,7 +116,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
     made = Place(tmp_path)
     yield made
     for process in made.started:
@@ -196,6 +204,17 @@ def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> Non
     place.call("worker", "--exit-when-idle")
     run = place.store.get("r1")
     assert run.status == "queued" and "there is no module none" in str(run.error)
+
+
+def test_the_commands_on_postgres(place: Place, postgres_address: Callable[[], str]) -> None:
+    place.db = postgres_address()
+    place.store = open_store(place.db)
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay")
+    place.call("worker", "--exit-when-idle")
+    assert place.call("approve", "r1", place.json("show", "r1")["pending"][0]["id"]) == "approved\n"
+    place.call("worker", "--exit-when-idle")
+    assert [json.loads(line)["output"] for line in place.call("runs", "--json").splitlines()] == ["done: paid bob"]
+    assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
