@@ -17,6 +17,7 @@ import pytest
 from agentkit import Agent, RunFinished, RunPaused, RunResult
 from agentkit.testing import DeepSeekSimulator
 from tests.kit import How, Simulate
+from tests.store.postgres import postgres_address as postgres_address
 
 SETTINGS = ("AGENTKIT_", "DEEPSEEK_", "OPENAI_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentkit import Agent, ModelSettings, RunContext, ScriptedModel, Tool, tool
+from agentkit import (
+    Agent,
+    Assistant,
+    KeepTurns,
+    Limits,
+    Message,
+    Middleware,
+    ModelSettings,
+    RunContext,
+    ScriptedModel,
+    SettingsError,
+    StopRun,
+    System,
+    Tool,
+    ToolCall,
+    User,
+    tool,
+)
+from agentkit.policy import AskWrites
 from agentkit.store import Store, open_store
 from agentkit.testing import ReplayMismatch, call, replay
 
 ENTERED: list[str] = []
+STARTED: list[asyncio.Event] = []
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +115,11 @@ def free_refund(number: str, amount: float = 1.0) -> str:
         ({"tools": [find_by_id, refund, weigh]}, ["-result of find: {", "+result of find: error: "]),
         ({"tools": [find, weigh]}, ["-result of refund: ", "+result of refund: error: there is no tool 'refund'"]),
         ({"tools": [find, free_refund, weigh]}, ['-call refund({"number": "A-17", "amount": 2})', "+call refund("]),
+        ({"tools": [find_by_id, refund, weigh]}, ["other parts: tools"]),
         ({"settings": ModelSettings(temperature=0.5)}, ["other parts: settings"]),
+        ({"limits": Limits(steps=9, tool_calls=1)}, ["+result of find: error: not run: the run has reached its limit"]),
     ],
-    ids=["instructions", "schema", "no tool", "no approval", "settings"],
+    ids=["instructions", "schema", "no tool", "no approval", "part", "settings", "limits"],
 )
 def test_the_first_difference_is_shown(store: Store, run_id: str, parts: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ReplayMismatch) as mismatch:
@@ -124,3 +146,110 @@ def test_instructions_of_a_function_are_rendered_anew(store: Store) -> None:
     replay(store, "r3", made, deps="Ann")
     with pytest.raises(ReplayMismatch, match="You help Bob"):
         replay(store, "r3", made, deps="Bob")
+
+
+class Marked(Middleware):
+    """Marks each result."""
+
+    async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: Any) -> str:
+        return f"[marked] {await next(call)}"
+
+
+def test_middleware_and_history_did_their_work_when_the_run_was_made(store: Store) -> None:
+    made = Agent(ScriptedModel([call("find", number="A"), "Found."]), tools=[find], middleware=[Marked()])
+    made = made.copy(history=KeepTurns(1))
+    earlier: list[Message] = [User("One?"), Assistant("One."), User("Two?"), Assistant("Two.")]
+    made.run_sync("Find A", messages=earlier, store=store, run_id="r2")
+    assert replay(store, "r2", made).messages == store.state("r2").messages
+
+
+def test_tools_that_depend_on_the_run_are_compared_as_they_are_for_the_run(store: Store) -> None:
+    def tools(ctx: RunContext[str]) -> list[Any]:
+        return [find] if ctx.deps == "Ann" else [refund]
+
+    made = Agent(ScriptedModel([call("find", number="A"), "Found."]), tools=tools, deps_type=str)
+    made.run_sync("Find A", deps="Ann", store=store, run_id="r2")
+    assert replay(store, "r2", made, deps="Ann").output == "Found."
+    with pytest.raises(ReplayMismatch, match="other parts: tools"):
+        replay(store, "r2", made)
+
+
+def test_a_system_message_of_the_conversation_is_kept(store: Store) -> None:
+    made = Agent(ScriptedModel(["Hello."]))
+    made.run_sync("Hi", messages=[System("You are kind."), User("One?"), Assistant("One.")], store=store, run_id="r2")
+    assert replay(store, "r2", made).new_messages == store.state("r2").messages[3:]
+    with pytest.raises(ReplayMismatch, match=r"-instructions: You are kind.\n\+instructions: You are rude."):
+        replay(store, "r2", made.copy(instructions="You are rude."))
+
+
+def test_whether_a_call_needs_an_approval_is_compared(store: Store) -> None:
+    made = Agent(ScriptedModel([call("refund", number="A"), "Refunded."]), tools=[refund])
+    free = made.copy(tools=[free_refund])
+    pending = made.run_sync("Refund A", store=store, run_id="r2").pending
+    assert replay(store, "r2", made).stop_reason == "pending_approval"
+    with pytest.raises(ReplayMismatch, match="-waits for an approval of refund"):
+        replay(store, "r2", free)
+    made.resume_sync("r2", approvals={pending[0].id: True}, store=store)
+    assert replay(store, "r2", made).output == replay(store, "r2", made).output == "Refunded."
+    with pytest.raises(ReplayMismatch, match="-approved: refund"):
+        replay(store, "r2", free)
+    made = Agent(ScriptedModel([call("find", number="A"), "Found."]), tools=[find])
+    made.run_sync("Find A", store=store, run_id="r3")
+    with pytest.raises(ReplayMismatch, match=r"\+waits for an approval of find"):
+        replay(store, "r3", made.copy(policy=AskWrites()))
+    assert ENTERED == ["A", "A"]
+
+
+def test_a_call_that_is_a_run_of_another_agent_is_answered_from_its_result(store: Store) -> None:
+    inner = Agent(ScriptedModel([call("refund", number="A"), "Refunded."]), tools=[refund], name="inner")
+    made = Agent(ScriptedModel([call("inner", task="Refund A"), "Done."]), tools=[inner.as_tool(description="Refunds.")])
+    pending = made.run_sync("Refund A", store=store, run_id="r2").pending
+    assert replay(store, "r2", made).pending == pending
+    made.resume_sync("r2", approvals={pending[0].id: True}, store=store)
+    assert replay(store, "r2", made).output == "Done." and ENTERED == ["A"]
+
+
+@tool
+async def never() -> str:
+    """Wait for ever."""
+    ENTERED.append("never")
+    STARTED[0].set()
+    await asyncio.Event().wait()
+    return ""
+
+
+@tool
+def stop() -> str:
+    """End the run."""
+    raise StopRun("guardrail:enough")
+
+
+def test_what_the_end_of_a_run_cut_off_is_not_compared(store: Store) -> None:
+    asyncio.run(_cut_off(store))
+
+
+async def _cut_off(store: Store) -> None:
+    STARTED[:] = [started := asyncio.Event()]
+    made = Agent(ScriptedModel([[call("find", number="A"), call("never")], "Done."]), tools=[find, never])
+    running = asyncio.create_task(made.run("Go", store=store, run_id="r2"))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert replay(store, "r2", made).steps == 1
+    await made.resume("r2", store=store)
+    assert replay(store, "r2", made).output == "Done."
+    stopped = Agent(ScriptedModel([call("stop")]), tools=[stop])
+    await stopped.run("Go", store=store, run_id="r3")
+    assert replay(store, "r3", stopped).steps == 1
+    limited = Agent(ScriptedModel([call("find", number="A")]), tools=[find], limits=Limits(steps=1))
+    await limited.run("Go", store=store, run_id="r4")
+    assert replay(store, "r4", limited).stop_reason == "limit:steps"
+    with pytest.raises(ReplayMismatch, match="end: replay: the model is asked for one more reply"):
+        replay(store, "r4", limited.copy(limits=Limits(steps=2)))
+
+
+def test_a_file_has_one_run(store: Store, run_id: str, tmp_path: Path) -> None:
+    store.state(run_id).save(tmp_path / "run.json")
+    with pytest.raises(SettingsError, match="the run there is 'r1'"):
+        replay(tmp_path / "run.json", "r2", agent())

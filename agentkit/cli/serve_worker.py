@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,6 +36,8 @@ def serve_worker(
     """Drive runs. SIGTERM, SIGINT or `until_idle` end it, and its runs are handed back."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if str(Path.cwd()) not in sys.path:  # as `python -m` has it, also for agents in files of other folders
+        sys.path.insert(0, str(Path.cwd()))
     store = open_store(db, lease=lease)
     options: dict[str, Any] = {"queue": queue, "concurrency": concurrency, "poll": min(1.0, lease / 3), "grace": grace}
     made = _kind(engine)(store, _agent, deps=load_function(deps) if deps else None, **options)

@@ -210,13 +210,14 @@ def export(
     *,
     db: Db,
     to: Annotated[str, typer.Option(metavar="FILE", help="The file; - is the standard output.")],
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the events of a run to a file, such as for a test with `agentkit.testing.replay`."""
     with reported(debug=debug):
         from .stored import export_run
 
-        export_run(db, run_id, to)
+        export_run(db, run_id, to, as_json=as_json)
 
 
 def replay(
@@ -224,6 +225,7 @@ def replay(
     *,
     db: Db,
     against: Annotated[str | None, typer.Option(metavar="MODULE:ATTR", help="Compare with what this agent does.")] = None,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print what was said and done in a run, or drive today's agent through it: no network, and no tool is called."""
@@ -231,7 +233,7 @@ def replay(
         from .exits import Exit
         from .replay import replay_run
 
-        code: Exit = replay_run(db, run_id, against)
+        code: Exit = replay_run(db, run_id, against, as_json=as_json)
     raise typer.Exit(code)
 
 

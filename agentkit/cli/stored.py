@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import typer
 
@@ -18,17 +20,27 @@ from .exits import UsageError
 from .text import clean, one_line
 
 __all__ = [
-    "answer_call", "approve_call", "cancel_run", "export_run", "fork_run", "list_runs", "print_events", "prune_runs",
-    "show_run", "submit_run",
+    "answer_call",
+    "approve_call",
+    "cancel_run",
+    "export_run",
+    "fork_run",
+    "list_runs",
+    "opened",
+    "print_events",
+    "prune_runs",
+    "show_run",
+    "submit_run",
 ]  # fmt: skip
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _POLL = 0.2
 _DONE = ("finished", "failed", "cancelled")
+_STATUSES = ("queued", "running", "paused", *_DONE)
 
 
 def _print(value: Any, text: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else clean(text))
+    typer.echo(json.dumps(value) if as_json else clean(text))
 
 
 def _parsed(text: str, what: str) -> Any:
@@ -38,6 +50,14 @@ def _parsed(text: str, what: str) -> Any:
         raise UsageError(
             f"{what} {text[:80]!r} is not JSON: {error}; a text is written with quotes, such as '\"yes\"'"
         ) from None
+
+
+def opened(db: str) -> Store:
+    """A store that is there. A file is not made, so that a mistyped name is no empty store."""
+    path = Path(url2pathname(db.removeprefix("sqlite://"))) if db.startswith("sqlite:///") else Path(db)
+    if "://" not in db.removeprefix("sqlite://") and not path.exists():
+        raise UsageError(f"--db {db}: there is no such file; `submit` and `worker` make it")
+    return open_store(db)
 
 
 def submit_run(
@@ -72,19 +92,17 @@ def submit_run(
 
 def _time(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+        found = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
         raise UsageError(f"--at {text}: allowed: a time such as 2030-01-31T08:00, or seconds since 1970") from None
-    return found.timestamp()
+    return found
 
 
 def list_runs(db: str, *, status: str | None, children: bool, limit: int | None, as_json: bool) -> None:
     """Print the runs, a line each."""
-    for run in open_store(db).runs(status=status, children=children, limit=limit):
+    if status is not None and status not in _STATUSES:
+        raise UsageError(f"--status {status}: allowed: {', '.join(_STATUSES)}")
+    for run in opened(db).runs(status=status, children=children, limit=limit):
         text = f"{run.run_id}  {run.status:9}  {run.steps:3} steps  {_when(run.updated)}  {one_line(_outcome(run), 60)}"
         _print(_summary(run), text, as_json=as_json)
 
@@ -93,6 +111,15 @@ def _summary(run: StoredRun) -> dict[str, Any]:
     data = run.to_json()
     count = data.pop("events")
     return {**data, "event_count": count}
+
+
+def _so_far(store: Store, run: StoredRun) -> dict[str, Any]:
+    """The summary. Of a run that goes on, usage and cost are those so far."""
+    data = _summary(run)
+    if run.status in _DONE or not run.events:
+        return data
+    state = store.state(run.run_id)
+    return {**data, "usage": dataclasses.asdict(state.usage), "cost": state.cost}
 
 
 def _outcome(run: StoredRun) -> str:
@@ -107,11 +134,11 @@ def _when(seconds: float) -> str:
 
 def show_run(db: str, run_id: str, *, events: bool, as_json: bool) -> None:
     """Print one run."""
-    store = open_store(db)
+    store = opened(db)
     run = store.get(run_id)
     if as_json:
         found = dump_events(store.state(run_id).events)["events"] if run.events else []
-        typer.echo(json.dumps({**_summary(run), "events": found}, ensure_ascii=False))
+        typer.echo(json.dumps({**_so_far(store, run), "events": found}))
         return
     lines = [f"run        {run.run_id}", f"status     {run.status}{f' ({run.stop_reason})' if run.stop_reason else ''}"]
     for name, value in (("agent", run.agent), ("queue", run.queue), ("session", run.session), ("parent", run.parent)):
@@ -136,7 +163,7 @@ def show_run(db: str, run_id: str, *, events: bool, as_json: bool) -> None:
 
 def print_events(db: str, run_id: str, *, after: int, follow: bool, as_json: bool) -> None:
     """Print the events after a number; with `follow`, until the run has ended."""
-    store = open_store(db)
+    store = opened(db)
     while True:
         ended = store.get(run_id).status in _DONE  # asked first, so that no event is missed
         after = _print_new(store, run_id, after, as_json=as_json)
@@ -166,30 +193,36 @@ def approve_call(
     given: Any = {"deny": deny} if deny is not None else {"args": _parsed(edit, "--edit")} if edit is not None else True
     if by is not None:
         given = {**(given if isinstance(given, dict) else {"approve": True}), "by": by}
-    done = open_store(db).approve(run_id, call_id, given)
+    store = opened(db)
+    done = store.approve(run_id, call_id, given)
     what = "refused" if deny is not None else "approved"
-    _print(
-        {"run_id": run_id, "call_id": call_id, "answer": done}, what if done == "done" else f"{what} before", as_json=as_json
-    )
+    _print_answer(store, run_id, call_id, done, what, as_json=as_json)
+
+
+def _print_answer(store: Store, run_id: str, call_id: str, done: str, what: str, *, as_json: bool) -> None:
+    text = what if done == "done" else f"{what} before"
+    if store.get(run_id).queue is None:
+        text += f"; it is a run of no queue: go on with agent.resume({run_id!r}, store=...)"
+    _print({"run_id": run_id, "call_id": call_id, "answer": done}, text, as_json=as_json)
 
 
 def answer_call(db: str, run_id: str, call_id: str, value: str, *, as_json: bool) -> None:
     """Give the result of an outside call."""
-    done = open_store(db).answer(run_id, call_id, _parsed(value, "the result"))
-    text = "answered" if done == "done" else "answered before"
-    _print({"run_id": run_id, "call_id": call_id, "answer": done}, text, as_json=as_json)
+    store = opened(db)
+    done = store.answer(run_id, call_id, _parsed(value, "the result"))
+    _print_answer(store, run_id, call_id, done, "answered", as_json=as_json)
 
 
 def cancel_run(db: str, run_id: str, *, as_json: bool) -> None:
     """Cancel a run."""
-    done = open_store(db).cancel(run_id)
+    done = opened(db).cancel(run_id)
     text = {"done": "cancelled", "same": "cancelled before", "asked": "its worker ends it"}[done]
     _print({"run_id": run_id, "answer": done}, text, as_json=as_json)
 
 
 def fork_run(db: str, run_id: str, *, at: int, new_id: str | None, as_json: bool) -> None:
     """Fork a run."""
-    found = open_store(db).fork(run_id, at=at, new_id=new_id)
+    found = opened(db).fork(run_id, at=at, new_id=new_id)
     _print({"run_id": found}, found, as_json=as_json)
 
 
@@ -198,15 +231,16 @@ def prune_runs(db: str, older_than: str, *, as_json: bool) -> None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", older_than.strip())
     if match is None:
         raise UsageError(f"--older-than {older_than}: allowed: a number with s, m, h, d or w, such as 30d")
-    count = open_store(db).prune(older_than=float(match[1]) * _SECONDS[match[2]])
+    count = opened(db).prune(older_than=float(match[1]) * _SECONDS[match[2]])
     _print({"pruned": count}, f"{count} runs deleted", as_json=as_json)
 
 
-def export_run(db: str, run_id: str, to: str) -> None:
+def export_run(db: str, run_id: str, to: str, *, as_json: bool) -> None:
     """Write a run to a file."""
-    state = open_store(db).state(run_id)
+    state = opened(db).state(run_id)
     if to == "-":
         typer.echo(state.dumps())
         return
     state.save(Path(to))
-    typer.echo(f"{to}: {len(state.events)} events of run {clean(run_id)}", err=True)
+    text = f"{to}: {len(state.events)} events of run {run_id}"
+    _print({"run_id": run_id, "file": to, "event_count": len(state.events)}, text, as_json=as_json)

@@ -170,10 +170,7 @@ class Queue(SqlStore):
 
     def is_idle(self, queue: str) -> bool:
         """Whether no run of the queue is due or driven."""
+        driven = f"SELECT 1 FROM agentkit_runs WHERE queue = ? AND status = 'running' AND lease_until >= {self.now}"
         with self.reading() as db:
-            row = db.execute(
-                "SELECT 1 FROM agentkit_runs WHERE queue = ? AND status IN ('queued', 'running')"
-                f" AND (run_at IS NULL OR run_at <= {self.now}) LIMIT 1",
-                (queue,),
-            ).fetchone()
-        return row is None
+            is_due = db.execute(f"SELECT 1 {self._where_due} LIMIT 1", (queue,)).fetchone()
+            return not is_due and db.execute(f"{driven} LIMIT 1", (queue,)).fetchone() is None

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..agent import Agent
 from ..errors import AgentChanged, AgentError, LogFailed, SettingsError, StoreError
+from .database import ENDED
 from .drive import new_owner
 from .management import Management
 from .queue import Claimed
@@ -118,10 +119,22 @@ class Worker:
                 await asyncio.to_thread(self.store.refuse_answers, run_id, str(error))
             else:
                 await self._defer(claimed, str(error))
-        except AgentError as error:  # it stands in the store as the end of the run
-            log.info("worker: run %s failed: %s", run_id, error)
+        except AgentError as error:
+            await self._failed(claimed, error)
         except Exception as error:  # an agent that cannot be loaded, or the program's own code
             log.warning("worker: run %s could not be driven", run_id, exc_info=True)
+            await self._defer(claimed, f"{type(error).__name__}: {error}")
+
+    async def _failed(self, claimed: Claimed, error: AgentError) -> None:
+        """Note how a run ended. One that has not ended, because its agent could not be loaded or begun, is put back."""
+        try:
+            status = (await asyncio.to_thread(self.store.get, claimed.run_id)).status
+        except StoreError:  # the lease says when another worker has it
+            log.warning("worker: run %s is left: %s", claimed.run_id, error)
+            return
+        if status in ENDED:
+            log.info("worker: run %s failed: %s", claimed.run_id, error)
+        else:
             await self._defer(claimed, f"{type(error).__name__}: {error}")
 
     async def _drive(self, claimed: Claimed) -> None:

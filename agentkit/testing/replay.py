@@ -1,32 +1,55 @@
 """Stored runs as tests: today's agent is driven through a stored run, and the first difference is shown.
 
-The model's replies and the results of tools come from the stored run: there is no network, and no tool's function is called.
-What is the program's own besides runs as it is: instructions, policies, validators and middleware.
+The model's replies, the results of tools and the approvals come from the stored run. There is no network, no tool's function is
+called, and middleware, observers and the view of `history=` are left out: their work is in the stored run. The program's own
+code that decides what the model is sent and what is an answer does run: functions of instructions and tools, policies, and
+validators.
 """
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from .. import _sync as portal
 from ..agent import Agent
-from ..errors import AgentError, ModelRetry
-from ..events import ApprovalGiven, LastingEvent, ModelReplied, ResultGiven, RunFinished, RunResumed, RunStarted, ToolFinished
+from ..errors import AgentError, ModelRetry, SettingsError, StopRun, Suspended
+from ..events import (
+    ApprovalGiven,
+    CallSuspended,
+    LastingEvent,
+    ModelReplied,
+    ResultGiven,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    ToolFinished,
+)
 from ..messages import Assistant, Message, System, ToolCall, ToolResult, message_text
 from ..model import DeltaSink, ModelInfo, ModelReply, ModelRequest, info_of
 from ..parts import ToolReturn
 from ..run.execute import render
+from ..run.fingerprint import digest
 from ..run.middleware import Middleware, NextToolCall
 from ..run.result import RunResult
 from ..run.state import RunState
 from ..tools.context import RunContext
+from ..tools.registry import ToolRegistry
 
 __all__ = ["ReplayMismatch", "replay", "transcript"]
 
-_PAUSES = ("pending_approval", "pending_result")
+T = TypeVar("T")
+_END = "replay:"
+"""The beginning of the stop reasons of a replay that has come to the end of the stored run."""
+_UNNAMED = ("model", "instructions")
+"""Parts of a fingerprint that are not named: the model is a stored one, and instructions are in the transcript."""
 
 
 class ReplayMismatch(AssertionError):
@@ -50,58 +73,90 @@ def replay(
 ) -> RunResult[Any]:
     """Drive today's agent through a stored run, and return its result.
 
-    `source` is a store, a file of `agentkit export` or `RunState.save`, or a state; only a store needs the `run_id`. Raises
-    `ReplayMismatch`, an AssertionError, if anything differs: the instructions, a call or its arguments, the order, a result
-    that the model is told, or the answer. A part of the agent that is not in the transcript (tools' schemas, settings, output
-    type) is named if it changed.
+    `source` is a store, a file of `agentkit export` or `RunState.save`, or a state; only a store needs the `run_id`. `deps` is
+    for instructions, tools and policies that depend on it. Raises `ReplayMismatch`, an AssertionError, if anything differs: the
+    instructions, a call or its arguments, whether it needs an approval, a result that the model is told, or the answer. Other
+    parts of the agent (tools' schemas, settings, output type) are named if they changed. A run that was cancelled, failed or
+    broke off is compared as far as it came.
     """
     stored = _state_of(source, run_id)
-    result = _drive(stored, agent.copy(model=_Stored(stored, agent.model), **_attached(stored, agent)), deps)
-    _compare(stored, result.state, agent)
-    return result
+    return _run(_replayed(stored, agent, deps))
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, also where an event loop runs, as in an async test."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return portal.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def _state_of(source: Any, run_id: str | None) -> RunState:
-    if isinstance(source, RunState):
-        return source
-    if isinstance(source, str | Path):
-        return RunState.load(source)
+    if isinstance(source, RunState | str | Path):
+        state = source if isinstance(source, RunState) else RunState.load(source)
+        if not state.events or run_id not in (None, state.run_id):
+            raise SettingsError(f"run_id is {run_id!r}; the run there is {state.run_id!r}, with {len(state.events)} events")
+        return state
     events = source.events(run_id)
     if not events:
         raise AgentError(f"there is no run {run_id!r} with events in {source}")
     return RunState.replay(events)
 
 
-def _attached(stored: RunState, agent: Agent[Any]) -> dict[str, Any]:
-    middleware = (*agent.parts["middleware"], _StoredResults(stored))
-    return {"middleware": middleware, "approve": None, "retry": None, "observers": ()}
+async def _replayed(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[Any]:
+    today = await agent._for_run({"deps": deps, "run_id": stored.run_id})
+    driven = today.copy(
+        model=_Stored(stored, today.model),
+        middleware=(_StoredResults(stored, today.spec.tools),),
+        history=_whole if today.parts["history"] else None,
+        approve=None,
+        retry=None,
+        observers=(),
+        deps_type=None,
+    )
+    result = await _drive(stored, driven, deps)
+    _compare(stored, result.state, driven.fingerprint)
+    return result
 
 
-def _drive(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[Any]:
-    first = next(event for event in stored.events if isinstance(event, RunStarted))
-    messages = [message for message in first.messages if not isinstance(message, System)]
-    approvals = {e.call_id: _answer(e) for e in stored.events if isinstance(e, ApprovalGiven)}
-    results = {e.call_id: _value(e.content, is_json=e.is_json) for e in stored.events if isinstance(e, ResultGiven)}
+def _whole(messages: Sequence[Message], _new_from: int) -> Sequence[Message]:
+    return messages
+
+
+async def _drive(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[Any]:
+    approvals = {event.call_id: event for event in stored.events if isinstance(event, ApprovalGiven)}
+    results = {event.call_id: event for event in stored.events if isinstance(event, ResultGiven)}
     try:
-        result = agent.run_sync(messages=messages, deps=deps)
-        while result.stop_reason in _PAUSES:
-            pending = [call.id for call in result.pending]
-            given = {call_id: approvals[call_id] for call_id in pending if call_id in approvals}
-            told = {call_id: results[call_id] for call_id in pending if call_id in results}
-            if not given and not told:
+        result = await agent._drive(RunState(), [_begun(stored, agent)], {"deps": deps})
+        while result.state.pending:
+            waiting = {call.id for call in result.state.pending}
+            given = [event for answers in (approvals, results) for event in answers.values() if event.call_id in waiting]
+            if not given:
                 break
-            result = agent.resume_sync(result.state, given, told, deps=deps)
-    except AgentError as error:  # the end of the stored run, or an error of today's agent, which the comparison shows
+            state = RunState.replay(result.state.events)
+            answers = [replace(event, at=0.0) for event in given]
+            result = await agent._drive(state, [agent._resumed(state), *answers], {"deps": deps})
+    except AgentError as error:  # an answer that does not fit, or a limit that raises: the comparison shows it
         if error.state is None:
             raise
         result = RunResult(None, error.state)
     return result
 
 
-def _answer(given: ApprovalGiven) -> Any:
-    if not given.approved:
-        return {"deny": given.reason} if given.reason else False
-    return True if given.arguments is None else {"args": json.loads(given.arguments)}
+def _begun(stored: RunState, agent: Agent[Any]) -> RunStarted:
+    """The first event, with today's instructions. The new id keeps approvals in this process apart from those of the run."""
+    first = stored.events[0]
+    assert isinstance(first, RunStarted)
+    known = first.fingerprint.get("instructions")
+    rest = first.messages
+    if rest and isinstance(rest[0], System) and (known != digest("")[:16] or agent.spec.instructions):
+        rest = rest[1:]
+    messages = (System(agent.spec.instructions), *rest) if agent.spec.instructions else rest
+    new_from = first.new_from + len(messages) - len(first.messages)
+    new_id = os.urandom(16).hex()
+    return RunStarted(new_id, messages, new_from, agent.name, agent.fingerprint, metadata=first.metadata)
 
 
 def _value(text: str, *, is_json: bool) -> Any:
@@ -125,7 +180,7 @@ class _Stored:
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The next reply."""
         if self._next == len(self._replies):
-            raise AgentError(f"the stored run has {len(self._replies)} replies of the model, and the agent asks for one more")
+            raise StopRun(f"{_END} the model is asked for one more reply")
         found = self._replies[self._next]
         self._next += 1
         return ModelReply(found.message, found.usage, found.finish_reason, found.model, found.cost)
@@ -136,19 +191,23 @@ class _StoredResults(Middleware):
 
     changes_requests = False
 
-    def __init__(self, stored: RunState) -> None:
-        self._finished = {event.call.id: event for event in stored.events if isinstance(event, ToolFinished)}
+    def __init__(self, stored: RunState, tools: ToolRegistry) -> None:
+        self._tools, self._finished = tools, {e.call.id: e for e in stored.events if isinstance(e, ToolFinished)}
+        self._suspended = {e.call_id: e for e in stored.events if isinstance(e, CallSuspended) and e.pending}
+        last = max((n for n, event in enumerate(stored.events) if isinstance(event, ModelReplied)), default=0)
+        self._cut = {e.call.id for e in stored.events[last:] if isinstance(e, ToolFinished) and e.refused == "ended"}
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
         """The stored result."""
-        run: Any = ctx.scope
-        tool = run.run.spec.tools.get(call.name)
+        tool = self._tools.get(call.name)
         if tool is None:
             return await next(call)  # which tells the model that there is no such tool
         tool.parse(call.arguments)
-        found = self._finished.get(call.id)
-        if found is None:
-            raise ModelRetry("the stored run has no result of this call")
+        found, suspended = self._finished.get(call.id), self._suspended.get(call.id)
+        if found is None and suspended is not None:
+            raise Suspended(suspended.run_id, suspended.pending, suspended.events, suspended.outside)
+        if found is None or call.id in self._cut:
+            raise StopRun(f"{_END} {call.name} is called, and the stored run has no result of it")
         text = found.output if found.output is not None else found.result.content
         if found.result.is_error:
             raise ModelRetry(text.removeprefix("error: "))
@@ -157,50 +216,86 @@ class _StoredResults(Middleware):
         return _value(text, is_json=found.is_json)
 
 
-def _compare(stored: RunState, now: RunState, agent: Agent[Any]) -> None:
+def _compare(stored: RunState, now: RunState, fingerprint: Mapping[str, str]) -> None:
     before, after = [*transcript(stored)], [*transcript(now)]
-    if stored.stop_reason in (None, "cancelled", "error"):  # it did not come to its end, so the rest is new
-        before, after = _without_end(before), _without_end(after)
+    if (now.stop_reason or "").startswith(_END):
+        after = [*_messages(now, _without_cut(now)), f"end: {now.stop_reason}"]
+    if not _has_come_to_its_end(stored, now):
+        before = [*_messages(stored, _without_cut(stored))]
         after = after[: len(before)]
-    if before != after:
-        lines = difflib.unified_diff(before, after, "stored", "today", lineterm="", n=2)
-        raise ReplayMismatch(f"the agent does not do what it did in run {stored.run_id!r}:", "\n".join(lines))
     started = [event for event in stored.events if isinstance(event, RunStarted | RunResumed)]
-    known, today = dict(started[-1].fingerprint), agent.fingerprint
-    ignored = ("model", "instructions")  # the model is a stored one; instructions are in the transcript
-    changed = [name for name in today if name not in ignored and known.get(name, today[name]) != today[name]]
-    if changed:
-        raise ReplayMismatch(f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}", "")
+    known = started[-1].fingerprint
+    changed = [n for n, today in fingerprint.items() if n not in _UNNAMED and known.get(n, today) != today]
+    named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
+    if before != after:
+        lead = f"the agent does not do what it did in run {stored.run_id!r}:"
+        raise ReplayMismatch(f"{named}\n{lead}" if named else lead, _first_difference(before, after))
+    if named:
+        raise ReplayMismatch(named, "")
 
 
-def _without_end(lines: list[str]) -> list[str]:
-    return [line for line in lines if not line.startswith(("output: ", "end: "))]
+def _has_come_to_its_end(stored: RunState, now: RunState) -> bool:
+    """Whether the stored run ended or paused by itself, so that today's run must end in the same way."""
+    match stored.stop_reason:
+        case None:
+            return bool(stored.pending)
+        case "answer":
+            return True
+        case "error":  # of an answer that does not fit, if today's run has come to an end too
+            return not (now.stop_reason or "").startswith(_END)
+        case reason:
+            return reason.startswith("limit:") and reason != "limit:seconds"
+
+
+def _without_cut(stored: RunState) -> list[Message]:
+    """The messages without the results of calls that the end of the run cut off."""
+    cut = {event.call.id for event in stored.events if isinstance(event, ToolFinished) and event.refused == "ended"}
+    last = max((n for n, message in enumerate(stored.messages) if isinstance(message, Assistant)), default=0)
+    results = stored.messages[last + 1 :]
+    is_cut = any(isinstance(message, ToolResult) and message.call_id in cut for message in results)
+    return stored.messages[: last + 1] if is_cut else stored.messages
+
+
+def _first_difference(before: list[str], after: list[str]) -> str:
+    lines = [*difflib.unified_diff(before, after, "stored", "today", lineterm="", n=2)]
+    hunks = [number for number, line in enumerate(lines) if line.startswith("@@")]
+    return "\n".join(lines[: hunks[1]] if len(hunks) > 1 else lines)
 
 
 def transcript(state: RunState) -> Iterator[str]:
-    """What was said and done in a run, a line each: messages, calls as they were run, results, and the end."""
-    ran = {event.call.id: event.call for event in state.events if isinstance(event, ToolFinished)}
-    for message in state.messages:
-        yield from _lines(message, ran)
+    """What was said and done in a run, a line each: messages, calls as they were run, approvals, results, and the end."""
+    yield from _messages(state, state.messages)
+    outside = {call.id for call in state.outside}
+    for call in state.pending:
+        yield f"waits for {'the result' if call.id in outside else 'an approval'} of {call.name}({call.arguments})"
     last = state.events[-1] if state.events else None
     if isinstance(last, RunFinished):
         yield f"output: {json.dumps(last.output, ensure_ascii=False)}"
         yield f"end: {last.stop_reason}"
 
 
-def _lines(message: Message, ran: dict[str, ToolCall]) -> Iterator[str]:
-    match message:
-        case Assistant():
-            if message.text:
-                yield from _labelled("assistant", message.text)
-            for call in message.tool_calls:
-                yield f"call {call.name}({ran.get(call.id, call).arguments})"
-        case ToolResult():
-            yield from _labelled(f"result of {message.name}", message.content)
-        case System():
-            yield from _labelled("instructions", message.content)
-        case _:
-            yield from _labelled("user", message_text(message))
+def _messages(state: RunState, messages: Sequence[Message]) -> Iterator[str]:
+    ran = {event.call.id: event.call for event in state.events if isinstance(event, ToolFinished)}
+    answers = {event.call_id: event for event in state.events if isinstance(event, ApprovalGiven)}
+    for message in messages:
+        match message:
+            case Assistant():
+                yield from _said(message, ran, answers)
+            case ToolResult():
+                yield from _labelled(f"result of {message.name}", message.content)
+            case System():
+                yield from _labelled("instructions", message.content)
+            case _:
+                yield from _labelled("user", message_text(message))
+
+
+def _said(message: Assistant, ran: Mapping[str, ToolCall], answers: Mapping[str, ApprovalGiven]) -> Iterator[str]:
+    if message.text:
+        yield from _labelled("assistant", message.text)
+    for call in message.tool_calls:
+        yield f"call {call.name}({ran.get(call.id, call).arguments})"
+        if (answer := answers.get(call.id)) is not None:
+            yield f"approved: {call.name}" if answer.approved else f"refused: {call.name}"
 
 
 def _labelled(label: str, text: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The commands on stored runs, each in a process of its own."""
+"""The commands on stored runs. Workers, and what loads an agent, are processes of their own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from agentkit import Agent, ScriptedModel, tool
+from agentkit.cli.app import app
 from agentkit.store import open_store
+from agentkit.testing import call
 
 AGENT = '''
 import os, time
@@ -61,17 +65,23 @@ def deps(run_id, submitted):
 '''
 
 
+@tool(approval=True)
+def pay(to: str) -> str:
+    """Pay."""
+    return f"paid {to}"
+
+
 class Place:
     """A folder with an agent and a store, and the program run in it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.db = folder, "runs.db"
         (folder / "my_agents.py").write_text(AGENT)
         self.store = open_store(str(folder / "runs.db"))
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "AGENTKIT_DB": "runs.db"}
+        environment = {**os.environ, "AGENTKIT_DB": self.db}
         command = [sys.executable, "-m", "agentkit", *arguments]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -79,6 +89,11 @@ class Place:
         return process
 
     def call(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints. Those that load no agent run in this process."""
+        if arguments[0] not in ("worker", "replay"):
+            done = CliRunner().invoke(app, arguments, env={"AGENTKIT_DB": self.db})
+            assert done.exit_code == code, f"{arguments}: {done.stdout}{done.stderr}"
+            return str(done.stderr if code else done.stdout)
         process = self.start(*arguments)
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, f"{arguments}: {out}{err}"
@@ -86,6 +101,12 @@ class Place:
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.call(*arguments, "--json"))
+
+    def wait_until(self, status: str) -> None:
+        until = time.monotonic() + 30
+        while self.store.get("r1").status != status:
+            assert time.monotonic() < until, f"r1 is {self.store.get('r1').status}"
+            time.sleep(0.01)
 
     def wait_for(self, name: str) -> None:
         until = time.monotonic() + 30
@@ -95,7 +116,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
     made = Place(tmp_path)
     yield made
     for process in made.started:
@@ -149,13 +171,50 @@ def test_events_export_and_prune(place: Place) -> None:
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == [0, 1, 2] and events[-1]["type"] == "RunFinished"
     assert [json.loads(line)["seq"] for line in place.call("events", "r1", "--after", "1", "--json").splitlines()] == [2]
-    place.call("export", "r1", "--to", "r1.json")
+    exported = place.json("export", "r1", "--to", "r1.json")
+    assert exported == {"run_id": "r1", "file": "r1.json", "event_count": 3}
     assert json.loads((place.folder / "r1.json").read_text())["events"] == place.store.state("r1").to_json()["events"]
     assert "allowed: a number with" in place.call("prune", "--older-than", "soon", code=2)
     assert place.json("prune", "--older-than", "30d") == {"pruned": 0}
     assert place.json("prune", "--older-than", "0s") == {"pruned": 1}
     assert place.call("runs") == ""
     assert "no run 'r1'" in place.call("show", "r1", code=1)
+
+
+def test_a_paused_run_goes_on_in_a_worker_that_runs_when_another_process_approves(place: Place) -> None:
+    place.start("worker", "--lease", "1")
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay")
+    place.wait_until("paused")
+    assert place.json("show", "r1")["usage"]["requests"] == 1
+    place.call("approve", "r1", place.store.get("r1").pending[0]["id"], "--deny", "too much")
+    place.wait_until("finished")
+    assert place.store.get("r1").output.endswith("not approved: too much")
+
+
+def test_a_run_of_no_queue_is_answered_and_says_how_it_goes_on(place: Place) -> None:
+    refund = Agent(ScriptedModel([call("pay", to="eve"), "Paid."]), tools=[pay])
+    refund.run_sync("Pay", store=place.store, run_id="r1")
+    said = place.call("approve", "r1", place.store.get("r1").pending[0]["id"])
+    assert said == "approved; it is a run of no queue: go on with agent.resume('r1', store=...)\n"
+    assert refund.resume_sync("r1", store=place.store).output == "Paid."
+
+
+def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> None:
+    place.call("submit", "--agent", "none:agent", "--run-id", "r1", "hello")
+    place.call("worker", "--exit-when-idle")
+    run = place.store.get("r1")
+    assert run.status == "queued" and "there is no module none" in str(run.error)
+
+
+def test_the_commands_on_postgres(place: Place, postgres_address: Callable[[], str]) -> None:
+    place.db = postgres_address()
+    place.store = open_store(place.db)
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay")
+    place.call("worker", "--exit-when-idle")
+    assert place.call("approve", "r1", place.json("show", "r1")["pending"][0]["id"]) == "approved\n"
+    place.call("worker", "--exit-when-idle")
+    assert [json.loads(line)["output"] for line in place.call("runs", "--json").splitlines()] == ["done: paid bob"]
+    assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
@@ -188,7 +247,12 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "ISO" not in place.call("submit", "--agent", "my_agents:agent", "--at", "2100-01-01T00:00", "x")
     assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", "--at", "soon", "x", code=2)
     assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
-    assert "no folder" in place.call("runs", "--db", "none/runs.db", code=1)
+    for at in ("nan", "inf", "-1", "1e999"):
+        assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", f"--at={at}", "x", code=2)
+    for db in ("none.db", "sqlite:///none/runs.db"):
+        assert "there is no such file" in place.call("runs", "--db", db, code=2)
+    assert not (place.folder / "none.db").exists()
+    assert "allowed: queued, running" in place.call("runs", "--status", "done", code=2)
     place.call("worker", "--exit-when-idle")  # the run of the next century is not waited for
 
 
@@ -198,9 +262,14 @@ def test_a_replay_names_what_changed(place: Place) -> None:
     assert place.call("replay", "r1").splitlines() == [
         "user: who", "call who({})", "result of who: None", "assistant: done: None", 'output: "done: None"', "end: answer",
     ]  # fmt: skip
+    assert place.json("replay", "r1")["transcript"][0] == "user: who"
+    assert place.json("replay", "r1", "--against", "my_agents:agent") == {"run_id": "r1", "steps": 2, "calls": 1, "same": True}
     assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
     changed = AGENT.replace('name="clerk"', 'name="clerk", instructions="Be brief."')
     (place.folder / "my_agents.py").write_text(changed)
     process = place.start("replay", "r1", "--against", "my_agents:agent")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "+instructions: Be brief." in out
+    process = place.start("replay", "r1", "--against", "my_agents:agent", "--json")
+    found = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 1 and not found["same"] and "+instructions: Be brief." in found["diff"]

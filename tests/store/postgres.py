@@ -7,10 +7,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
-__all__ = ["Postgres", "find_programs"]
+import pytest
+
+__all__ = ["Postgres", "find_programs", "postgres_address"]
 
 
 def find_programs() -> Path | None:
@@ -70,3 +74,32 @@ class Postgres:
         done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+
+@pytest.fixture(scope="session")
+def postgres_address() -> Iterator[Callable[[], str]]:
+    """A function that makes a new database on a real server: the one of AGENTKIT_TEST_POSTGRES, or one of our own."""
+    import psycopg
+
+    given = os.environ.get("AGENTKIT_TEST_POSTGRES")
+    programs = find_programs()
+    if given is None and programs is None:
+        pytest.skip("no Postgres on this machine: install postgresql, or name a server with AGENTKIT_TEST_POSTGRES")
+    server = None if given else Postgres(programs)  # type: ignore[arg-type]
+    address = given or server.address  # type: ignore[union-attr]
+    made: list[str] = []
+
+    def new() -> str:
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(address, autocommit=True) as db:
+            db.execute(f"CREATE DATABASE {name}")
+        made.append(name)
+        return address.rpartition("/")[0] + f"/{name}"
+
+    yield new
+    if server is not None:
+        server.remove()
+        return
+    with psycopg.connect(address, autocommit=True) as db, suppress(psycopg.Error):
+        for name in made:
+            db.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, RunContext, RunExists, ScriptedModel, SettingsError, tool
+from agentkit import Agent, MissingKey, RunContext, RunExists, ScriptedModel, SettingsError, tool
 from agentkit.store import Store, open_store
 from agentkit.store.dbos_worker import DBOSWorker
 from agentkit.store.shared_rate import SharedRate
@@ -156,6 +156,31 @@ async def test_runs_of_one_session_are_driven_one_after_another(worked: tuple[St
         store.submit("hello", agent="clerk", session="ada", run_id=f"r{n}")
     await drain(kind(store, {"clerk": agent()}, **QUICK))
     assert [store.get(f"r{n}").output for n in range(3)] == ["2 messages", "4 messages", "6 messages"]
+
+
+async def test_a_run_that_waits_for_its_session_is_not_due(worked: tuple[Store, type[Worker]]) -> None:
+    store, kind = worked
+    store.submit("pay", agent="clerk", session="ada", run_id="r1")
+    store.submit("hello", agent="clerk", session="ada", run_id="r2")
+    await drain(kind(store, {"clerk": agent()}, **QUICK))
+    assert [store.get(run_id).status for run_id in ("r1", "r2")] == ["paused", "queued"]
+    store.approve("r1", store.get("r1").pending[0]["id"])
+    await drain(kind(store, {"clerk": agent()}, **QUICK))
+    assert store.get("r2").output == "6 messages"
+
+
+async def test_a_run_whose_agent_cannot_be_made_is_put_back(store: Store) -> None:
+    def no_agent(name: str) -> Agent[Any]:
+        raise MissingKey(f"no key for {name}")
+
+    store.submit("add", agent="clerk", run_id="r1")
+    assert await drain(Worker(store, no_agent, **QUICK)) == 1
+    run = store.get("r1")
+    assert (run.status, run.error) == ("queued", "MissingKey: no key for clerk")
+    with store.transaction() as db:
+        db.execute("UPDATE agentkit_runs SET run_at = 0")
+    await drain(Worker(store, {"clerk": agent()}, **QUICK))
+    assert store.get("r1").output == "done: 3"
 
 
 async def test_a_run_that_failed_says_why(store: Store) -> None:
