@@ -255,7 +255,7 @@ class SqlStore(SessionRows):
             large.setdefault(seq, []).append((path, text))
         if [seq for seq, _ in rows] != list(range(len(rows))):
             raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
-        found = [decoded(data, large.get(seq, ())) for seq, data in rows]
+        found = [_event(run_id, seq, data, large.get(seq, ())) for seq, data in rows]
         if found and isinstance(found[0], RunStarted):
             found[0] = self._with_history(db, run_id, found[0])
         return found
@@ -275,6 +275,13 @@ class SqlStore(SessionRows):
     def _status(self, db: Database, run_id: str) -> str:
         row = db.execute("SELECT status FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
         return str(row[0]) if row else "gone"
+
+
+def _event(run_id: str, seq: int, data: str, blobs: Sequence[tuple[str, str]]) -> LastingEvent:
+    try:
+        return decoded(data, blobs)
+    except ValueError as error:
+        raise ValueError(f"event {seq} of run {run_id!r} cannot be read: {error}") from error
 
 
 def _exists(run_id: str, status: str) -> str:

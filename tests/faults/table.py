@@ -11,7 +11,7 @@ CATALOGUE = [
     tuple(line.split()) for line in (Path(__file__).parents[1] / "data" / "faults.txt").read_text("utf-8").splitlines()
 ]
 """Group and name of every row."""
-NOT_APPLICABLE = {"durability": "there is no store yet"}
+NOT_APPLICABLE: dict[str, str] = {}
 """Groups of which no row can be run, and why."""
 
 

@@ -1,0 +1,209 @@
+"""What a store costs: `python -m tests.benchmarks.store` prints the tables. Each measurement is in a process of its own.
+
+A step is one model reply with one tool call. The model is a script, without HTTP, so that the difference between the stores
+shows. Rounds take turns, and the medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agentkit import Agent, Limits, ModelReply, ModelRequest, RunResult, ToolCall, Usage, tool
+from agentkit.messages import Assistant
+from agentkit.store import SQLiteStore, Store, open_store
+
+KINDS = {"none": "no store", "full": "SQLite, FULL", "normal": "SQLite, NORMAL", "postgres": "Postgres"}
+PROCESSES = (1, 2, 4)
+_USAGE = Usage(1, 100, 10)
+
+
+@tool(parallel=True)
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+class Steps:
+    """A model that asks for one call in each of its first replies, and then answers."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._done = steps, 0
+
+    async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+        """The next reply."""
+        self._done += 1
+        if self._done > self._steps:
+            return ModelReply(Assistant("The sum is 5."), _USAGE)
+        call = ToolCall(f"call_{self._done}", "add", '{"a": 2, "b": 3}')
+        return ModelReply(Assistant("", "", (call,)), _USAGE, "tool_calls")
+
+
+def adding(steps: int) -> Agent[str]:
+    """An agent for one run of so many steps."""
+    return Agent(Steps(steps), name="adder", tools=[add], limits=Limits(steps=None, repeats=None))
+
+
+def opened(kind: str, address: str) -> Store | None:
+    """The store of this kind."""
+    if kind == "none":
+        return None
+    return SQLiteStore(address, synchronous=kind.upper()) if kind in ("full", "normal") else open_store(address)  # type: ignore[arg-type]
+
+
+async def timed(store: Store | None, steps: int, runs: int, at_once: int = 1) -> dict[str, float]:
+    """Processor and wall time per step, in ms."""
+
+    async def run(count: int) -> RunResult[Any]:
+        return await adding(count).run("Go.", **({"store": store} if store else {}))
+
+    await run(10)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(runs):
+        await asyncio.gather(*(run(steps) for _ in range(at_once)))
+    done = steps * runs * at_once
+    return {"cpu": (time.process_time() - cpu) / done * 1e3, "wall": (time.perf_counter() - wall) / done * 1e3}
+
+
+async def resumed(store: Store, steps: int) -> dict[str, float]:
+    """How long it takes to go on with a run of so many steps: to load it, ask the model once, and end it."""
+    limited = Agent(Steps(steps), name="adder", tools=[add], limits=Limits(steps=steps, repeats=None))
+    await limited.run("Go.", store=store, run_id="long")
+    await adding(1).run("Go.", store=store)
+    before = time.perf_counter(), time.process_time()
+    result = await adding(0).resume("long", store=store, allow_changed=True)
+    wall, cpu = time.perf_counter() - before[0], time.process_time() - before[1]
+    assert result.stop_reason == "answer" and result.steps == steps + 1, result
+    return {"wall": wall * 1e3, "cpu": cpu * 1e3}
+
+
+async def stored_bytes(store: Store) -> dict[str, float]:
+    """Characters that step 10 and step 1,000 of a run add to its events."""
+    await adding(1001).run("Go.", store=store, run_id="long")
+    with store.reading() as db:
+        rows = db.execute("SELECT data FROM agentkit_events WHERE run_id = 'long' ORDER BY seq").fetchall()
+    steps: list[int] = [0]
+    for (data,) in rows:
+        steps += [0] if json.loads(data)["type"] == "ModelReplied" else []
+        steps[-1] += len(data)
+    return {"10": steps[10], "1000": steps[1000]}
+
+
+def measure(what: str, kind: str, address: str) -> dict[str, float]:
+    """One measurement."""
+    store = opened(kind, address)
+    measures: dict[str, Callable[[], Any]] = {
+        "step": lambda: timed(store, 50, 6),
+        "step, 20 runs at once": lambda: timed(store, 50, 1, 20),
+        "load": lambda: timed(store, 50, 2, 10),
+        "resume": lambda: resumed(store, 500),  # type: ignore[arg-type]
+        "bytes": lambda: stored_bytes(store),  # type: ignore[arg-type]
+    }
+    found: dict[str, float] = asyncio.run(measures[what]())
+    if store is not None:
+        store.close()
+    return found
+
+
+class Bench:
+    """Starts the measurements, each with a new database."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        from tests.store.postgres import Postgres, find_programs
+
+        self.rounds, self._folder, self._count = rounds, folder, 0
+        programs = find_programs()
+        self.server = Postgres(programs) if programs else None
+        self.kinds = [kind for kind in KINDS if kind != "postgres" or self.server]
+
+    def address(self, kind: str) -> str:
+        """A new database."""
+        self._count += 1
+        if kind == "postgres" and self.server is not None:
+            return self.server.database(f"bench{self._count}")
+        return str(self._folder / f"{self._count}.db")
+
+    def start(self, what: str, kind: str, address: str) -> subprocess.Popen[str]:
+        """Start one measurement."""
+        command = [sys.executable, "-m", "tests.benchmarks.store", "--one", what, kind, address]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def measured(self, what: str, kind: str) -> dict[str, float]:
+        """The result of one measurement."""
+        found: dict[str, float] = json.loads(self.start(what, kind, self.address(kind)).communicate(timeout=300)[0])
+        return found
+
+    def medians(self, what: str, kinds: list[str]) -> dict[str, dict[str, float]]:
+        """The medians over the rounds, by kind."""
+        seen: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for turn in range(self.rounds):
+            for kind in kinds if turn % 2 else kinds[::-1]:
+                seen[kind].append(self.measured(what, kind))
+        return {
+            kind: {name: statistics.median(found[name] for found in several) for name in several[0]}
+            for kind, several in seen.items()
+        }
+
+    def steps_per_second(self, kind: str, processes: int) -> float:
+        """Steps per second of so many processes that work in one database, with 10 runs at once each."""
+        address = self.address(kind)
+        if kind != "none":
+            with suppress(AttributeError):
+                opened(kind, address).close()  # type: ignore[union-attr]
+        started = [self.start("load", kind, address) for _ in range(processes)]
+        walls = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
+        return sum(1e3 / wall for wall in walls)
+
+
+def _print(bench: Bench) -> None:
+    stored = [kind for kind in bench.kinds if kind != "none"]
+    names = [KINDS[kind] for kind in bench.kinds]
+    print(f"{'':44}" + "".join(f"{name:>16}" for name in names))
+    for what in ("step", "step, 20 runs at once"):
+        found = bench.medians(what, bench.kinds)
+        for part, label in (("cpu", "processor time"), ("wall", "wall time")):
+            print(f"{f'{what}, {label} (ms)':44}" + "".join(f"{found[k][part]:16.3f}" for k in bench.kinds), flush=True)
+        added = "".join(f"{found[kind]['cpu'] - found['none']['cpu']:16.3f}" for kind in stored)
+        print(f"{'  above no store':44}{'':16}{added}", flush=True)
+    found = bench.medians("resume", stored)
+    print(f"{'resume of 500 steps, wall time (ms)':44}{'':16}" + "".join(f"{found[kind]['wall']:16.1f}" for kind in stored))
+    for processes in PROCESSES:
+        rates = [statistics.median(bench.steps_per_second(kind, processes) for _ in range(bench.rounds)) for kind in stored]
+        print(f"{f'steps/s, {processes} processes':44}{'':16}" + "".join(f"{rate:16.0f}" for rate in rates), flush=True)
+    sizes = bench.measured("bytes", "normal")
+    print(f"\nbytes stored by step 10: {sizes['10']:.0f}, by step 1,000: {sizes['1000']:.0f}")
+
+
+def main() -> None:
+    """Measure and print."""
+    options = argparse.ArgumentParser(prog="python -m tests.benchmarks.store", description=__doc__)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.one:
+        print(json.dumps(measure(*given.one)))
+        return
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {given.rounds} rounds, medians\n")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), given.rounds)
+        try:
+            _print(bench)
+        finally:
+            if bench.server is not None:
+                bench.server.remove()
+
+
+if __name__ == "__main__":
+    main()
