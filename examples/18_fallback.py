@@ -1,4 +1,4 @@
-"""A second server answers when the first one fails, and no run costs more than it may.
+"""A second server answers when the first one fails. Limits bound each run.
 
 Run: MAIN_URL=https://... MAIN_KEY=... SPARE_URL=https://... SPARE_KEY=... python examples/18_fallback.py "Why is the sky blue?"
 """

@@ -1,4 +1,4 @@
-"""A middleware that keeps mail addresses from the model, and writes down each call with its time.
+"""A middleware that hides mail addresses from the model, and logs each model call and tool call.
 
 Run: AGENTKIT_API_KEY=... python examples/19_log_and_redact.py "Who has not paid?"
 """

@@ -1,6 +1,6 @@
 """A log keeps a run through a crash: kill this program, start it again, and it goes on where it was.
 
-Of the call that the kill has cut off nobody knows whether it was done: the model is told so, and can look.
+Nobody knows whether the call that was running at the kill took effect. The model is told so, and can check.
 
 Run: AGENTKIT_API_KEY=... python examples/20_crash_and_resume.py "Send the parcels 1, 2 and 3"
 """
@@ -25,7 +25,7 @@ def send_parcel(number: int) -> str:
 
 @tool(read_only=True)
 def was_labelled(number: int) -> bool:
-    """Whether a parcel has its label: look here before you send one again."""
+    """Whether a parcel has its label. Check this before you send one again."""
     return str(number) in SENT.read_text().split()
 
 

@@ -91,14 +91,14 @@ def test_every_file_and_module_named_in_a_page_exists(page: Path) -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, *(ROOT / "examples").rglob("*.md")]:
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_nothing_tells_people_to_install_from_the_index() -> None:
-    sources = [*PAGES, *(ROOT / "agentkit").rglob("*.py"), *(ROOT / "examples").glob("*.py")]
+    sources = [*PAGES, *(ROOT / "agentkit").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
     wrong = re.compile(r"pip install (-U |--upgrade )?agentkit\b")
     assert [str(path) for path in sources if wrong.search(path.read_text(encoding="utf-8"))] == []
 

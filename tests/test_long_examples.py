@@ -86,6 +86,27 @@ def test_a_citation_is_printed_only_if_the_line_is_real(repository: Path) -> Non
     ]
 
 
+def test_lines_are_counted_as_the_file_tools_count_them(repository: Path) -> None:
+    odd = "\ufeffform\x0cfeed\u2028and\x85more\r\n\tneedle = 1\r\n".encode()
+    (repository / "odd.py").write_bytes(odd)
+    (repository / "latin.py").write_bytes(b"# caf\xe9\nneedle = 2\n")
+    (repository / "link.py").symlink_to(repository.parent / "secret.py")
+    (repository.parent / "secret.py").write_text("needle = 3\n")
+
+    def answers(request: SimRequest) -> Any:
+        if request.turn == 0:
+            return call("grep", pattern="needle")
+        if request.turn == 1:
+            return final("Through a link.", ("link.py", 1, "needle = 3"))
+        found = re.findall(r"^(\w+\.py):(\d+):\s*(.*)$", str(request.messages[3]["content"]), re.MULTILINE)
+        return final("Two.", *((file, int(line), text.strip()) for file, line, text in found))
+
+    with DeepSeekSimulator(answers) as simulator:
+        printed = run(ASSISTANT, simulator, repository.parent, str(repository), "Where are needles?")
+        assert "link.py:1 is not" in told(simulator.requests[2])
+    assert set(printed.splitlines()[-2:]) == {"  odd.py:2: needle = 1", "  latin.py:2: needle = 2"}
+
+
 @pytest.mark.parametrize("said", ["y", "n", ""])
 def test_the_tests_of_the_repository_run_after_a_yes_alone(repository: Path, said: str) -> None:
     def answers(request: SimRequest) -> Any:

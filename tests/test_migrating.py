@@ -182,7 +182,7 @@ def test_langchain_retrieval(tmp_path: Path) -> None:
     (tmp_path / "docs" / "food.txt").write_text("Lunch is free.")
 
     def answers(request: SimRequest) -> Any:
-        return said(request) if request.turn else call("search", query="days of holiday", most=1)
+        return said(request) if request.turn else call("search", query="days of holiday", limit=1)
 
     with DeepSeekSimulator(answers) as simulator:
         assert run("langchain_retrieval", simulator, tmp_path) == '[["time.txt","You have 30 days of holiday."]]\n'

@@ -31,8 +31,6 @@ __all__ = ["AgentOptions", "Session", "build_agent", "is_terminal", "terminal_ap
 
 T = TypeVar("T")
 
-_WHOLE = ", w shows the whole of it"
-
 _MAX_REPEATS = 3
 """Equal calls with equal results after which a new agent is asked for its answer. Weak models repeat them without end."""
 
@@ -176,9 +174,8 @@ def _key_for(screen: Screen, call: ToolCall) -> str | None:
         shown, all_of_it = (show_call(call.name, _arguments(call), screen.width, whole=all) for all in (whole, True))
         screen.line(shown, "bold yellow")
         if is_terminal(sys.stdin):
-            screen.line(
-                f"  y runs this call{_WHOLE * (shown != all_of_it)}, r refuses with a reason, any other key refuses", "dim"
-            )
+            whole_key = ", w shows the whole of it" if shown != all_of_it else ""
+            screen.line(f"  y runs this call{whole_key}, r refuses with a reason, any other key refuses", "dim")
         key = fresh_key("  run this call? [y/N] ")
         if key not in ("w", "W") or whole:
             return key
@@ -217,5 +214,8 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        print()  # noqa: T201  the question has no line feed
+        raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -9,10 +9,10 @@ PARAGRAPHS = [(path.name, text) for path in sorted(Path("docs").glob("*.txt")) f
 
 
 @tool(read_only=True, output="untrusted")
-def search(query: str, most: int = 2) -> list[tuple[str, str]]:
-    """The paragraphs of the handbook that have most words of a query, each with its file."""
+def search(query: str, limit: int = 2) -> list[tuple[str, str]]:
+    """The paragraphs of the handbook that share the most words with a query, each with its file."""
     words = set(re.findall(r"\w+", query.lower()))
-    return sorted(PARAGRAPHS, key=lambda found: -len(words & set(re.findall(r"\w+", found[1].lower()))))[:most]
+    return sorted(PARAGRAPHS, key=lambda found: -len(words & set(re.findall(r"\w+", found[1].lower()))))[:limit]
 
 
 agent = Agent(instructions="Answer from the handbook alone, and name the file.", tools=[search])

@@ -40,7 +40,7 @@ def real_line(root: Path, citation: Citation) -> str:
     path = (root / citation.file).resolve()
     if not path.is_relative_to(root) or not path.is_file():
         return ""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")  # as the file tools count them
     return lines[citation.line - 1].strip() if citation.line <= len(lines) else ""
 
 

@@ -289,6 +289,7 @@ def test_ctrl_c_at_the_question_ends_the_run_without_the_call(tmp_path: Path) ->
         rest = read_until(terminal, "")
         assert running.wait() == 130
     assert "agentkit: interrupted" in rest and "Traceback" not in rest and len(simulator.requests) == 1
+    assert rest.replace("^C", "").lstrip(" ").startswith("\r\n"), "the next line is not glued to the question"
 
 
 def test_ctrl_c_at_the_question_of_a_chat_goes_back_to_the_prompt(tmp_path: Path) -> None:
