@@ -70,3 +70,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Lead the links of a page that stand for a file outside of `docs/` to its page."""
     is_generated = page.file.generated_by is not None
     return markdown if is_generated else relinked(markdown, ROOT / "docs" / page.file.src_uri, page.file.src_uri)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show `|` in the code of a table, where GitHub needs it as `\\|`."""
+    return re.sub(r"<td[ >].*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)

@@ -104,3 +104,8 @@ def test_the_page_of_a_file_shows_it_and_that_of_a_folder_all_of_its_programs(ho
     assert one.read_text(encoding="utf-8") in hooks.listing(one)
     folder = hooks.listing(one.parent)
     assert all(f"## {path.name}\n" in folder for path in one.parent.glob("*.py"))
+
+
+def test_a_bar_in_the_code_of_a_table_is_shown_as_a_bar(hooks: ModuleType) -> None:
+    html = "<td><code>str \\| None</code></td><p><code>a \\| b</code></p>"
+    assert hooks.on_page_content(html) == "<td><code>str | None</code></td><p><code>a \\| b</code></p>"
