@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 
 from agentkit import Assistant
 from agentkit.models.scripted import call
-from agentkit.testing import DeepSeekSimulator, Failure, Reply, SimRequest
+from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the programs are ended by the signals of POSIX")
@@ -136,6 +137,42 @@ def test_django_under_asgi(tmp_path: Path, shop_db: Path) -> None:
         assert httpx.get(f"{ready[1]}/stream", params={"question": "Where is A-17"}).text == "It is: shipped."
         missing = httpx.get(f"{ready[1]}/ask", params={"question": "Where is B-1"}).json()
         assert missing["answer"] == "It is: error: there is no order B-1."
+
+
+WATCHED = """
+import os
+import socket
+
+import django_app
+from agentkit import RunFinished
+
+
+def watch(event):
+    if isinstance(event, RunFinished):
+        with socket.create_connection(("127.0.0.1", int(os.environ["WATCHER"]))) as told:
+            told.sendall(event.stop_reason.encode())
+
+
+django_app.agent = django_app.agent.copy(observers=[watch])
+application = django_app.application
+"""
+
+
+def test_a_client_of_django_that_leaves_ends_the_run(tmp_path: Path, shop_db: Path) -> None:
+    (tmp_path / "watched.py").write_text(WATCHED)
+    with (
+        DeepSeekSimulator([Late("word " * 100, seconds=15, after=10)]) as simulator,
+        socket.create_server(("127.0.0.1", 0)) as watcher,
+    ):
+        path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+        env = environment(simulator, SHOP_DB=shop_db, WATCHER=watcher.getsockname()[1], PYTHONPATH=path)
+        with uvicorn("watched:application", env, tmp_path) as ready:
+            with httpx.stream("GET", f"{ready[1]}/stream", params={"question": "Hi"}) as response:
+                assert "word" in next(response.iter_text())
+            watcher.settimeout(20)
+            told, _ = watcher.accept()
+            with told:
+                assert told.recv(100) == b"cancelled"
 
 
 SERVE = """
