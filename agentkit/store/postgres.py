@@ -105,8 +105,8 @@ class PostgresStore(Management):
         if isinstance(db, Lazy):
             if history is None and not changes_of(events) and not any(row.blobs for row in rows):
                 texts = [row.data for row in rows]
-                given = (log.root_id, log.owner, log.run_id, seq, texts, log.run_id, seq - 1)
-                own = db.connection.execute(_APPEND, given).fetchone()
+                given = (log.root_id, log.owner, log.run_id, seq, *texts, log.run_id, seq - 1)
+                own = db.connection.execute(_append(len(texts)), given).fetchone()
                 if own is not None and own[1] == len(rows):
                     return bool(own[0])
             with db.connection.transaction():
@@ -164,11 +164,14 @@ class PostgresStore(Management):
             pool[1].close()
 
 
-_APPEND = """
+@cache
+def _append(count: int) -> Any:
+    """The statement that appends so many events. Their texts are parameters of their own: a list would be parsed in Python."""
+    return f"""
 WITH own AS (SELECT cancelled FROM agentkit_runs WHERE run_id = %s AND owner = %s FOR SHARE),
 put AS (
     INSERT INTO agentkit_events (run_id, seq, data) SELECT %s, %s + t.n - 1, t.data
-    FROM own, unnest(%s::text[]) WITH ORDINALITY AS t (data, n)
+    FROM own, unnest(ARRAY[{", ".join(["%s"] * count)}]::text[]) WITH ORDINALITY AS t (data, n)
     WHERE COALESCE((SELECT max(seq) FROM agentkit_events WHERE run_id = %s), -1) = %s RETURNING 1
 )
 SELECT own.cancelled, (SELECT count(*) FROM put) FROM own

@@ -17,7 +17,7 @@ from .play import play
 
 @contextmanager
 def _address(kind: str, folder: Path) -> Iterator[str]:
-    if kind == "sqlite":
+    if kind.startswith("sqlite"):
         yield str(folder / "runs.db")
         return
     programs = find_programs()
@@ -33,7 +33,7 @@ def _address(kind: str, folder: Path) -> Iterator[str]:
 def main() -> None:
     """Run, check, and print a table."""
     options = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    options.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    options.add_argument("--store", choices=["sqlite", "sqlite-normal", "postgres"], default="sqlite")
     options.add_argument("--runs", type=int, default=200)
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--workers", type=int, default=3)
@@ -41,7 +41,15 @@ def main() -> None:
     given = options.parse_args()
     print(f"store {given.store}, seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory() as name, _address(given.store, Path(name)) as address:
-        outcome = play(address, Path(name), runs=given.runs, kills=given.kills, workers=given.workers, seed=given.seed)
+        outcome = play(
+            address,
+            Path(name),
+            runs=given.runs,
+            kills=given.kills,
+            workers=given.workers,
+            seed=given.seed,
+            normal=given.store == "sqlite-normal",
+        )
     rows = {
         "runs, all done and right": outcome.runs,
         "workers killed": outcome.kills,

@@ -59,7 +59,16 @@ def approve_all(store: Store) -> None:
 
 
 def play(
-    address: str, folder: Path, *, runs: int, kills: int, workers: int, seed: int, lease: float = 2.0, delay: float = 0.01
+    address: str,
+    folder: Path,
+    *,
+    runs: int,
+    kills: int,
+    workers: int,
+    seed: int,
+    lease: float = 2.0,
+    delay: float = 0.01,
+    normal: bool = False,
 ) -> Outcome:
     """Submit the runs, kill workers while they are driven, and check every run. Raises AssertionError."""
     rng, ledger, began = random.Random(seed), str(folder / "ledger"), time.monotonic()
@@ -70,7 +79,13 @@ def play(
     with Endpoint(delay) as endpoint, Nursery() as nursery:
         for run_id, task in tasks.items():
             store.submit(task, agent="chaos", run_id=run_id)
-        start: dict[str, Any] = {"address": address, "endpoint": endpoint.url, "ledger": ledger, "lease": lease}
+        start: dict[str, Any] = {
+            "address": address,
+            "endpoint": endpoint.url,
+            "ledger": ledger,
+            "lease": lease,
+            "normal": normal,
+        }
         alive = [nursery.start(**start, concurrency=CONCURRENCY) for _ in range(workers)]
         while not store.is_idle("default") or store.runs(status="paused"):
             approve_all(store)

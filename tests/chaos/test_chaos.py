@@ -52,7 +52,7 @@ def test_a_worker_stopped_inside_a_transaction_is_rid_of_it_after_a_lease(
 ) -> None:
     scene = Scene(postgres_address(), tmp_path, endpoint, nursery)
     scene.submit("r", "plain")
-    zombie = scene.start(at="written ModelReplied", signal="SIGSTOP", until_idle=True, lease=1.0)
+    zombie = scene.start(at="inside RunStarted", signal="SIGSTOP", until_idle=True, lease=1.0)
     assert nursery.wait(zombie) == -signal.SIGSTOP
     assert scene.run(lease=1.0) == 0
     events = scene.store.events("r")

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import json
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from agentkit import Agent, ChatModel, Limits, ModelWrapper, RunContext, tool
 from agentkit._threads import Threads
 from agentkit.events import LastingEvent
 from agentkit.model import DeltaSink, ModelReply, ModelRequest
 from agentkit.store import Store, Worker, open_store
-from agentkit.store.database import Database
+from agentkit.store.database import Database, Lazy
 from agentkit.store.drive import StoreLog
+from agentkit.store.rows import Row
 
 from .ledger import record
 
 __all__ = ["Points", "agent", "main"]
 
-T = TypeVar("T")
 Ctx = RunContext[Any]
 
 
 class Points:
     """The crash points that a process passes, counted from 1. At `at`, a number or the end of a name, it sends itself `signal`.
 
-    Names: "write <events>" and "written <events>", both inside the transaction; "stored"; "model" and "replied"; "tool <name>"
+    Names: "write <events>" and "written <events>" before and after an append; "inside <event>" inside a transaction of several
+    statements, before its commit; "stored" when the worker knows of it; "model" and "replied"; "tool <name>"
     and "did <name>" before and after the effect.
     """
 
@@ -102,24 +105,32 @@ def agent(endpoint: str, ledger: str, points: Callable[[str], None] = lambda nam
     return Agent(model, tools=[*tools, helper.as_tool("helper", "Helps.")], name="chaos", limits=Limits(steps=None))
 
 
-def _opened(address: str, lease: float, points: Points) -> Store:
-    """The store at this address, which passes crash points."""
-    base: Any = type(open_store(address))
+def _opened(options: dict[str, Any], points: Points) -> Store:
+    """The store of these options, which passes crash points."""
+    base: Any = type(open_store(options["address"]))
 
     class Crashing(base):  # type: ignore[misc]
-        async def write(self, work: Callable[[Database], T], threads: Threads) -> T:
-            done: T = await super().write(work, threads)
+        async def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool:
+            writing = super().write(work, threads)
+            done: bool = await writing if inspect.isawaitable(writing) else writing
             points("stored")
             return done
 
-        def append_rows(self, db: Database, log: StoreLog, seq: int, events: Sequence[LastingEvent], **more: Any) -> bool:
+        def append_rows(
+            self, db: Database | Lazy, log: StoreLog, seq: int, events: Sequence[LastingEvent], **more: Any
+        ) -> bool:
             names = "+".join(type(event).__name__ for event in events)
             points(f"write {names}")
             done: bool = super().append_rows(db, log, seq, events, **more)
             points(f"written {names}")
             return done
 
-    opened: Store = Crashing(address, lease=lease)
+        def _put_blobs(self, db: Database, run_id: str, seq: int, row: Row) -> None:
+            points(f"inside {json.loads(row.data)['type']}")
+            super()._put_blobs(db, run_id, seq, row)
+
+    given = {"synchronous": "NORMAL"} if options.get("normal") else {}
+    opened: Store = Crashing(options["address"], lease=options.get("lease", 30.0), **given)
     return opened
 
 
@@ -127,7 +138,7 @@ def main(options: dict[str, Any]) -> None:
     """Work until it is stopped, or until nothing is due. `passed`, a path, gets the names of the points."""
     logging.disable(logging.CRITICAL)
     points = Points(options.get("at"), options.get("signal", "SIGKILL"), options.get("skip", 0))
-    store = _opened(options["address"], options.get("lease", 30.0), points)
+    store = _opened(options, points)
     agents = {"chaos": agent(options["endpoint"], options["ledger"], points)}
     worker = Worker(store, agents, concurrency=options.get("concurrency", 4), poll=0.02, grace=options.get("grace", 10.0))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())

@@ -49,15 +49,17 @@ def scene(address: str, tmp_path: Path, endpoint: Endpoint, nursery: Nursery) ->
         ("kill9_inside_tool", "tool plain", ["plain-1.0"]),
         ("kill9_between_parallel_tools", "tool plain", ["plain-1.0"]),
         ("kill9_after_tools", "written RunFinished", []),
-        ("kill9_inside_store_write", "written ToolFinished", ["plain-1.0"]),
-        ("kill9_inside_store_write", "written ModelReplied", []),
+        ("kill9_inside_store_write", "write ToolFinished", ["plain-1.0"]),
+        ("kill9_inside_store_write", "inside RunStarted", []),
+        ("kill9_inside_store_write", "inside RunFinished", []),
+        ("kill9_inside_store_write", "written ToolFinished", []),
     ],
 )
 def test_kill9(fault: Fault, scene: Scene, row: str, at: str, uncertain: list[str]) -> None:
     fault(f"durability {row}")
     parallel = row == "kill9_between_parallel_tools"
     scene.submit("r", "keyed plain+keyed+keyed" if parallel else "keyed plain")
-    assert scene.run(at=at, skip=1 if at == "written ToolFinished" else 0) == -signal.SIGKILL
+    assert scene.run(at=at, skip=1 if at == "write ToolFinished" else 0) == -signal.SIGKILL
     scene.finish()
     assert scene.check(kills=1) == uncertain
     keyed = [effect["key"] for effect in scene.effects if effect["tool"] == "keyed"]
