@@ -108,13 +108,10 @@ def _told(before: RunState, result: RunResult[Any]) -> list[tuple[str, str]]:
         facts.append(("uncertain", f"{shown_call(call)} was started, and its end is not stored. It is not run again:"))
         facts.append(("", "the model is told that the outcome is unknown, and finds out"))
     if not result.state.uncertain:
-        facts.append(("uncertain", "nothing: the call had not started"))
+        facts.append(("uncertain", "nothing: the second call had not started"))
     calls = ", ".join(shown_call(event.call) for event in after if isinstance(event, ToolStarted))
-    return [
-        *facts,
-        ("then", f"{calls}; the model was asked {'once' if asked == 1 else f'{asked} times'}"),
-        ("answer", str(result.output)),
-    ]
+    times = "once" if asked == 1 else f"{asked} times"
+    return [*facts, ("then", f"{calls}; the model was asked {times}"), ("answer", str(result.output))]
 
 
 def _fact(screen: Screen, name: str, text: str) -> None:

@@ -121,12 +121,9 @@ def test_a_crash_loses_nothing_and_repeats_nothing() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     on_reply, in_tool = (lines[lines.index(title) + 1 :][:11] for title in TITLES.values())
-    assert on_reply[1:3] == [
-        "stored the task, a reply of the model, the start of send_mail(to=\"ann\"), its result 'sent to ann', a reply of the model",
-        "outbox ann",
-    ]
+    assert on_reply[1].endswith("its result 'sent to ann', a reply of the model") and on_reply[2] == "outbox ann"
     assert 'not again 2 replies of the model, which were paid for; send_mail(to="ann")' in on_reply
-    assert "uncertain nothing: the call had not started" in on_reply
+    assert "uncertain nothing: the second call had not started" in on_reply
     assert 'then send_mail(to="bob"); the model was asked once' in on_reply
     assert in_tool[1].endswith('the start of send_mail(to="bob")') and in_tool[2] == "outbox ann, bob"
     assert 'uncertain send_mail(to="bob") was started, and its end is not stored. It is not run again:' in in_tool
