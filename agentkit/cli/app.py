@@ -255,15 +255,27 @@ def demo(
     files: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Work on the files in DIR; a new DIR gets the demo's files.")
     ] = None,
+    crash: Annotated[
+        bool, typer.Option("--crash", help="Kill a process that drives a run, and go on with the run in this one.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Watch an agent at work, offline and without a key: a simulator answers in the place of a language model."""
     with reported(debug=debug):
-        from .demo import run_demo
         from .exits import Exit
         from .screen import open_screen
 
-        code: Exit = run_demo(open_screen(), files)
+        code: Exit
+        if crash:
+            from .demo_crash import run_crash_demo
+
+            if files is not None:
+                raise UsageError("--crash and --files exclude each other")
+            code = run_crash_demo(open_screen())
+        else:
+            from .demo import run_demo
+
+            code = run_demo(open_screen(), files)
     raise typer.Exit(code)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.store.conftest import address, postgres_address
+from tests.store.conftest import address
 
 from .endpoint import Endpoint
 from .nursery import Nursery
 
-__all__ = ["address", "endpoint", "nursery", "postgres_address"]
+__all__ = ["address", "endpoint", "nursery"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit.cli.demo import FILES, TASK
+from agentkit.cli.demo_crash import TITLES
 from agentkit.cli.demo_model import next_move
 from agentkit.testing import SimRequest
 
@@ -113,3 +114,19 @@ def _fake_result(function: dict[str, str], listing: str) -> str:
         return "777"
     path = json.loads(function["arguments"])["path"]
     return f"[{path}]\n{FILES[path]}" if path in FILES else f"error: {path!r} does not exist"
+
+
+def test_a_crash_loses_nothing_and_repeats_nothing() -> None:
+    result = cli("demo", "--crash")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    on_reply, in_tool = (lines[lines.index(title) + 1 :][:11] for title in TITLES.values())
+    assert on_reply[1].endswith("its result 'sent to ann', a reply of the model") and on_reply[2] == "outbox ann"
+    assert 'not again 2 replies of the model, which were paid for; send_mail(to="ann")' in on_reply
+    assert "uncertain nothing: the second call had not started" in on_reply
+    assert 'then send_mail(to="bob"); the model was asked once' in on_reply
+    assert in_tool[1].endswith('the start of send_mail(to="bob")') and in_tool[2] == "outbox ann, bob"
+    assert 'uncertain send_mail(to="bob") was started, and its end is not stored. It is not run again:' in in_tool
+    assert "then read_outbox(); the model was asked 2 times" in in_tool
+    assert lines.count("outbox ann, bob: each mail was sent once") == 2
+    assert cli("demo", "--crash", "--files", "x").exit_code == 2

@@ -18,12 +18,12 @@ from tests.chaos.conftest import endpoint, nursery
 from tests.chaos.endpoint import Endpoint
 from tests.chaos.nursery import Nursery
 from tests.chaos.scene import Scene
-from tests.store.conftest import address, postgres_address
+from tests.store.conftest import address
 
 from .conftest import Fault
 from .rows import history_is_valid
 
-__all__ = ["address", "endpoint", "nursery", "postgres_address"]
+__all__ = ["address", "endpoint", "nursery"]
 
 pytestmark = [
     pytest.mark.faults,

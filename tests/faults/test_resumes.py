@@ -17,11 +17,11 @@ from agentkit.events import ApprovalGiven
 from agentkit.store import Store, open_store
 from agentkit.testing import call
 from tests.kit import tool_texts
-from tests.store.conftest import address, postgres_address
+from tests.store.conftest import address
 
 from .conftest import Fault
 
-__all__ = ["address", "postgres_address"]
+__all__ = ["address"]
 
 pytestmark = pytest.mark.faults
 
