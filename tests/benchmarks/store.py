@@ -67,7 +67,7 @@ async def timed(store: Store | None, steps: int, runs: int, at_once: int = 1) ->
     """Processor and wall time per step, in ms."""
 
     async def run(count: int) -> RunResult[Any]:
-        return await adding(count).run("Go.", **({"store": store} if store else {}))
+        return await adding(count).run("Go.", store=store)
 
     await run(10)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -164,7 +164,7 @@ class Bench:
                 opened(kind, address).close()  # type: ignore[union-attr]
         started = [self.start("load", kind, address) for _ in range(processes)]
         walls = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
-        return sum(1e3 / wall for wall in walls)
+        return float(sum(1e3 / wall for wall in walls))
 
 
 def _print(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentkit.events import RunFinished, ToolFinished
+from agentkit.messages import message_text
 from agentkit.store import Store, StoredRun
 from tests.faults.rows import history_is_valid
 
@@ -51,7 +52,7 @@ def _check_one(store: Store, run: StoredRun, task: str, effects: list[Effect], c
             words.append("error:" if is_uncertain else "done" if name == "helper" else name)
             if name == "helper":
                 child = next(
-                    c for c in children.values() if store.state(c.run_id).messages[0].content.startswith(f"{who}/{n}:")
+                    c for c in children.values() if message_text(store.state(c.run_id).messages[0]).startswith(f"{who}/{n}:")
                 )
                 found += _check_one(store, child, _child_task(f"{who}/{n}", word), effects, {})
             else:

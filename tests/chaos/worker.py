@@ -99,7 +99,7 @@ def agent(endpoint: str, ledger: str, points: Callable[[str], None] = lambda nam
             points("replied")
             return reply
 
-    tools = [read, keyed, plain, note, pay]
+    tools: list[Any] = [read, keyed, plain, note, pay]
     model = Model(ChatModel("chaos", base_url=endpoint, api_key="k", profile="generic"))
     helper = Agent(model, tools=tools, name="helper", limits=Limits(steps=None))
     return Agent(model, tools=[*tools, helper.as_tool("helper", "Helps.")], name="chaos", limits=Limits(steps=None))
