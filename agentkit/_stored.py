@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._agent_parts import known_state
 from ._dataclass import frozen_dataclass
-from ._per_run import Conversation
+from ._per_run import OVERRIDES, Conversation
 from .errors import AgentChanged, RunBusy, SettingsError, StoreError
 from .events import RunResumed, RunStarted
 from .history import repaired_history
 from .run.approvals import answers
+from .run.fingerprint import described
 from .run.observers import Observer
 from .run.outside import given_results
 from .run.result import RunResult
@@ -68,7 +69,14 @@ async def run_stored(agent: Any, conversation: Conversation, options: RunOptions
         conversation = replace(conversation, history=tuple(repaired_history(list(drive.history))))
     options["run_id"], options["log"] = run_id, drive.log
     options["leave"] = _Leave(options.get("leave"), drive)
-    return await _driven(drive, lambda: agent._run(conversation, options, watcher))
+
+    async def begin() -> RunResult[Any]:
+        if not agent._depends_on_run and not any(name in options for name in OVERRIDES):
+            await drive.describe(agent.fingerprint, described(agent.spec))
+        result: RunResult[Any] = await agent._run(conversation, options, watcher)
+        return result
+
+    return await _driven(drive, begin)
 
 
 @frozen_dataclass

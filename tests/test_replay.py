@@ -115,8 +115,11 @@ def free_refund(number: str, amount: float = 1.0) -> str:
         ({"tools": [find_by_id, refund, weigh]}, ["-result of find: {", "+result of find: error: "]),
         ({"tools": [find, weigh]}, ["-result of refund: ", "+result of refund: error: there is no tool 'refund'"]),
         ({"tools": [find, free_refund, weigh]}, ['-call refund({"number": "A-17", "amount": 2})', "+call refund("]),
-        ({"tools": [find_by_id, refund, weigh]}, ["other parts: tools"]),
-        ({"settings": ModelSettings(temperature=0.5)}, ["other parts: settings"]),
+        ({"tools": [find_by_id, refund, weigh]}, ["other parts: tools", '-    "number": {', '+    "order_id": {']),
+        (
+            {"settings": ModelSettings(temperature=0.5)},
+            ["other parts: settings", '+ "temperature": 0.5'],
+        ),
         ({"limits": Limits(steps=9, tool_calls=1)}, ["+result of find: error: not run: the run has reached its limit"]),
     ],
     ids=["instructions", "schema", "no tool", "no approval", "part", "settings", "limits"],
@@ -253,3 +256,28 @@ def test_a_file_has_one_run(store: Store, run_id: str, tmp_path: Path) -> None:
     store.state(run_id).save(tmp_path / "run.json")
     with pytest.raises(SettingsError, match="the run there is 'r1'"):
         replay(tmp_path / "run.json", "r2", agent())
+
+
+def test_a_file_has_only_the_digests_of_parts(store: Store, run_id: str, tmp_path: Path) -> None:
+    store.state(run_id).save(tmp_path / "run.json")
+    with pytest.raises(ReplayMismatch) as mismatch:
+        replay(tmp_path / "run.json", run_id, agent(settings=ModelSettings(temperature=0.5)))
+    assert str(mismatch.value) == "the agent of run 'r1' had other parts: settings"
+
+
+def test_parts_are_stored_once_and_without_extra_fields(store: Store) -> None:
+    made = Agent(ScriptedModel(["One.", "Two."]), settings=ModelSettings(extra_body={"token": "confidential"}))
+    for run_id in ("r2", "r3"):
+        made.run_sync("Hi", store=store, run_id=run_id)
+    assert store.part("settings", made.fingerprint["settings"])["extra_body"] == ["token"]
+    assert store.part("tools", made.fingerprint["tools"]) == []
+    assert store.part("tools", "unknown") is None
+    with store.reading() as db:
+        assert db.execute("SELECT count(*) FROM agentkit_agents").fetchone()[0] == 3
+
+
+def test_parts_that_differ_from_run_to_run_are_not_stored(store: Store) -> None:
+    Agent(ScriptedModel(["Hi."]), tools=lambda _ctx: [find]).run_sync("Hi", store=store)
+    Agent(ScriptedModel(["Hi."])).run_sync("Hi", tools=[find], store=store)
+    with store.reading() as db:
+        assert db.execute("SELECT count(*) FROM agentkit_agents").fetchone()[0] == 0

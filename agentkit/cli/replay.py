@@ -17,14 +17,15 @@ __all__ = ["replay_run"]
 
 def replay_run(db: str, run_id: str, against: str | None, *, as_json: bool) -> Exit:
     """Print the run; with `against`, the first difference to what this agent does."""
-    state = opened(db).state(run_id)
+    store = opened(db)
+    state = store.state(run_id)
     if against is None:
         lines = [*transcript(state)]
         _print({"run_id": run_id, "transcript": lines}, lines, as_json=as_json)
         return Exit.ANSWER
     counts = {"run_id": run_id, "steps": state.steps, "calls": state.calls_made}
     try:
-        replay(state, run_id, load_agent(against))
+        replay(store, run_id, load_agent(against))
     except ReplayMismatch as mismatch:
         found = {**counts, "same": False, "message": str(mismatch), "diff": mismatch.diff}
         _print(found, str(mismatch).splitlines(), as_json=as_json)

@@ -8,18 +8,28 @@ from typing import Any
 from ..model import ModelSettings, info_of
 from .spec import AgentSpec
 
-__all__ = ["digest", "fingerprint_of"]
+__all__ = ["described", "digest", "fingerprint_of"]
 
 
 def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
     """A digest of each part that influences what a run does. It is the same in every process."""
-    answer = spec.output.tool
+    parts = described(spec)
     return {
         "instructions": digest(spec.instructions)[:16],
-        "tools": digest([[tool.name, tool.description, tool.parameters, tool.strict] for tool in spec.offered])[:16],
-        "output": digest([type(spec.output).__name__, answer.parameters if answer else None])[:16],
+        "tools": digest(parts["tools"])[:16],
+        "output": digest(parts["output"])[:16],
         "model": info_of(spec.model).name,
-        "settings": digest(_settings(spec.settings))[:16],
+        "settings": digest(parts["settings"])[:16],
+    }
+
+
+def described(spec: AgentSpec) -> dict[str, Any]:
+    """The parts whose text is in no transcript: the tools as the model sees them, the output type, and the settings."""
+    answer = spec.output.tool
+    return {
+        "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in spec.offered],
+        "output": [type(spec.output).__name__, answer.parameters if answer else None],
+        "settings": _settings(spec.settings),
     }
 
 

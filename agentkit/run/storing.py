@@ -31,6 +31,10 @@ class StoredDrive(Protocol):
         """Stored answers to its calls, by "approval" or "result", and by the call's id."""
         ...
 
+    async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:
+        """Keep the parts of the agent that are in no event, by their digests."""
+        ...
+
     def is_set(self) -> bool:
         """Whether the right was lost, so that the run must be left."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._threads import Threads
@@ -48,6 +48,11 @@ class Driven(Protocol):
     """What a drive needs of its store. `SqlStore` documents it."""
 
     lease: float
+    noted: set[str]
+
+    def note_parts(self, parts: Mapping[str, Any]) -> None:
+        """Store parts of agents."""
+        ...
 
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction."""

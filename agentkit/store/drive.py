@@ -133,6 +133,17 @@ class Drive:
             await asyncio.shield(release)
         self.threads.close()
 
+    async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:
+        """Keep the parts of the agent that are in no event, so that a replay can show how they changed."""
+        new = {f"{name}:{fingerprint[name]}": part for name, part in parts.items()}
+        if self.store.noted.issuperset(new):
+            return
+        self.store.noted.update(new)  # first, so that of a thousand runs that begin at a time only one writes
+        try:
+            await self.threads.run(partial(self.store.note_parts, new))
+        except StoreError:  # the first event shows whether the store is there
+            self.store.noted.difference_update(new)
+
     def is_set(self) -> bool:
         """Whether the run must be left, because another process drives it."""
         return self.is_lost

@@ -54,6 +54,7 @@ class PostgresStore(Management):
         self.address, self.lease, self.connections = address, lease, connections
         self._pool: tuple[int, ConnectionPool[Any]] | None = None
         self._lock = threading.Lock()
+        self.noted = set()
         _prepare(self)
 
     def __repr__(self) -> str:

@@ -33,6 +33,9 @@ class SqlStore(SessionRows):
     lease = 30.0
     """Seconds for which a process has a run without renewing it. The database's clock counts."""
 
+    noted: set[str]
+    """Which parts of agents this process has stored."""
+
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Database]:
         """A connection in a transaction that may write. It is committed at the end, or rolled back by an exception."""
@@ -223,6 +226,24 @@ class SqlStore(SessionRows):
             return f"run {log.run_id!r} is not driven by {log.owner} any more, but by {root[0] or 'nobody'}"
         count = db.execute("SELECT count(*) FROM agentkit_events WHERE run_id = ?", (log.run_id,)).fetchone()[0]
         return f"event {seq} of run {log.run_id!r}, which has {count} events: another process drives it"
+
+    def note_parts(self, parts: Mapping[str, Any]) -> None:
+        """Store the parts of an agent by their names and digests. Of the fields of `extra_body`, only the names are stored."""
+        from pydantic_core import to_json
+
+        with self.transaction() as db:
+            for digest, part in parts.items():
+                known = {**part, "extra_body": [*part["extra_body"]]} if isinstance(part, dict) else part
+                db.execute(
+                    "INSERT INTO agentkit_agents (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+                    (digest, to_json(known, inf_nan_mode="strings", serialize_unknown=True).decode()),
+                )
+
+    def part(self, name: str, digest: str) -> Any:
+        """A part of an agent ("tools", "output" or "settings") by its digest in a fingerprint; None if it is not known."""
+        with self.reading() as db:
+            row = db.execute("SELECT data FROM agentkit_agents WHERE digest = ?", (f"{name}:{digest}",)).fetchone()
+        return json.loads(row[0]) if row else None
 
     # --- deleting
 

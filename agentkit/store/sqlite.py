@@ -52,6 +52,7 @@ class SQLiteStore(Management):
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old for a store; 3.35 is the oldest that will do")
         self.path, self.synchronous, self.lease = Path(path).absolute(), synchronous, lease
+        self.noted = set()
         _prepare(self)
 
     def __repr__(self) -> str:

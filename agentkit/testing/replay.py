@@ -12,11 +12,11 @@ import asyncio
 import difflib
 import json
 import os
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .. import _sync as portal
 from ..agent import Agent
@@ -36,7 +36,7 @@ from ..messages import Assistant, Message, System, ToolCall, ToolResult, message
 from ..model import DeltaSink, ModelInfo, ModelReply, ModelRequest, info_of
 from ..parts import ToolReturn
 from ..run.execute import render
-from ..run.fingerprint import digest
+from ..run.fingerprint import described, digest
 from ..run.middleware import Middleware, NextToolCall
 from ..run.result import RunResult
 from ..run.state import RunState
@@ -46,6 +46,8 @@ from ..tools.registry import ToolRegistry
 __all__ = ["ReplayMismatch", "replay", "transcript"]
 
 T = TypeVar("T")
+Part: TypeAlias = "Callable[[str, str], Any]"
+"""Gives a part of an agent by its name and its digest."""
 _END = "replay:"
 """The beginning of the stop reasons of a replay that has come to the end of the stored run."""
 _UNNAMED = ("model", "instructions")
@@ -80,7 +82,7 @@ def replay(
     broke off is compared as far as it came.
     """
     stored = _state_of(source, run_id)
-    return _run(_replayed(stored, agent, deps))
+    return _run(_replayed(stored, agent, deps, getattr(source, "part", None)))
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -105,7 +107,7 @@ def _state_of(source: Any, run_id: str | None) -> RunState:
     return RunState.replay(events)
 
 
-async def _replayed(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[Any]:
+async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part | None) -> RunResult[Any]:
     today = await agent._for_run({"deps": deps, "run_id": stored.run_id})
     driven = today.copy(
         model=_Stored(stored, today.model),
@@ -117,7 +119,8 @@ async def _replayed(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult
         deps_type=None,
     )
     result = await _drive(stored, driven, deps)
-    _compare(stored, result.state, driven.fingerprint)
+    changed = _changed_parts(stored, driven, part)
+    _compare(stored, result.state, changed)
     return result
 
 
@@ -216,22 +219,37 @@ class _StoredResults(Middleware):
         return _value(text, is_json=found.is_json)
 
 
-def _compare(stored: RunState, now: RunState, fingerprint: Mapping[str, str]) -> None:
+def _changed_parts(stored: RunState, agent: Agent[Any], part: Part | None) -> dict[str, str]:
+    """The parts that changed, and how: a diff if the store knows what they were, else an empty text."""
+    from pydantic_core import to_json
+
+    last = [event for event in stored.events if isinstance(event, RunStarted | RunResumed)][-1]
+    today, found = json.loads(to_json(described(agent.spec), inf_nan_mode="strings", serialize_unknown=True)), {}
+    today["settings"]["extra_body"] = [*today["settings"]["extra_body"]]
+    for name, digest_now in agent.fingerprint.items():
+        known = last.fingerprint.get(name, digest_now)
+        if name not in _UNNAMED and known != digest_now:
+            before = part(name, known) if part else None
+            lines = [] if before is None else [json.dumps(value, indent=1).splitlines() for value in (before, today[name])]
+            found[name] = _first_difference(*lines) if lines else ""
+    return found
+
+
+def _compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None:
     before, after = [*transcript(stored)], [*transcript(now)]
     if (now.stop_reason or "").startswith(_END):
         after = [*_messages(now, _without_cut(now)), f"end: {now.stop_reason}"]
     if not _has_come_to_its_end(stored, now):
         before = [*_messages(stored, _without_cut(stored))]
         after = after[: len(before)]
-    started = [event for event in stored.events if isinstance(event, RunStarted | RunResumed)]
-    known = started[-1].fingerprint
-    changed = [n for n, today in fingerprint.items() if n not in _UNNAMED and known.get(n, today) != today]
     named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
+    diffs = [diff for diff in changed.values() if diff]
     if before != after:
         lead = f"the agent does not do what it did in run {stored.run_id!r}:"
-        raise ReplayMismatch(f"{named}\n{lead}" if named else lead, _first_difference(before, after))
+        named = f"{named}\n{lead}" if named else lead
+        diffs.append(_first_difference(before, after))
     if named:
-        raise ReplayMismatch(named, "")
+        raise ReplayMismatch(named, "\n".join(diffs))
 
 
 def _has_come_to_its_end(stored: RunState, now: RunState) -> bool:
