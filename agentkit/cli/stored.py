@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import sys
 import time
 from datetime import UTC, datetime
@@ -148,7 +149,8 @@ def show_run(db: str, run_id: str, *, events: bool, as_json: bool) -> None:
     lines += [f"steps      {run.steps}{tokens}{cost}", f"created    {_when(run.created)}", f"updated    {_when(run.updated)}"]
     lines += [f"uncertain  {call['tool']} ({call['call_id']}): it may or may not have taken effect" for call in run.uncertain]
     for call in run.pending:
-        command = f"agentkit {'approve' if call['kind'] == 'approval' else 'answer'} {run.run_id} {call['id']}"
+        words = ["agentkit", "approve" if call["kind"] == "approval" else "answer"]
+        command = shlex.join([*words, *(["--"] if run.run_id.startswith("-") else []), run.run_id, call["id"]])
         lines += [f"waits for  {call['name']} {one_line(call['arguments'], 300)}", f"           {command}"]
     lines += [f"error      {run.error}"] if run.error else []
     lines += (
@@ -241,6 +243,9 @@ def export_run(db: str, run_id: str, to: str, *, as_json: bool) -> None:
     if to == "-":
         typer.echo(state.dumps())
         return
-    state.save(Path(to))
+    try:
+        state.save(Path(to))
+    except OSError as error:
+        raise UsageError(f"--to {to}: the file cannot be written: {error.strerror or error}") from None
     text = f"{to}: {len(state.events)} events of run {run_id}"
     _print({"run_id": run_id, "file": to, "event_count": len(state.events)}, text, as_json=as_json)

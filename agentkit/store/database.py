@@ -9,7 +9,7 @@ from .._threads import Threads
 from ..errors import SettingsError
 from ..events import LastingEvent
 
-__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy", "check_name"]
+__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy", "check_name", "is_storable"]
 
 ENDED = ("finished", "failed", "cancelled")
 """The statuses of a run that has ended."""
@@ -77,6 +77,11 @@ class Driven(Protocol):
 
 
 def check_name(what: str, value: object) -> None:
-    """Raise `SettingsError` unless the value is a text that is not empty, has no NUL and at most 500 characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= 500 or "\0" in value:
+    """Raise `SettingsError` unless the value is a text that is not empty, can be stored, and has at most 500 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or not is_storable(value):
         raise SettingsError(f"{what} is {value!r:.80}; allowed: a text of 1 to 500 characters")
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text: it has no NUL and no lone surrogate, as bytes that are not UTF-8 give in Python."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._dataclass import frozen_dataclass
 from ..errors import RunBusy, RunExists, SettingsError
-from .database import ENDED, Database, check_name
+from .database import ENDED, Database, check_name, is_storable
 from .drive import Drive
 from .sql import SqlStore
 
@@ -71,6 +71,8 @@ class Queue(SqlStore):
             check_name(what, value)
         if not isinstance(task, str) or not task.strip():
             raise SettingsError(f"task is {task!r:.80}; allowed: a text that is not empty")
+        if not is_storable(task):
+            raise SettingsError(f"task is {task!a:.80}; allowed: a text in UTF-8, without NUL")
         try:
             stored_deps = json.dumps(deps, allow_nan=False)
         except (TypeError, ValueError) as error:

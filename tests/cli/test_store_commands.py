@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -197,6 +198,19 @@ def test_a_run_of_no_queue_is_answered_and_says_how_it_goes_on(place: Place) -> 
     said = place.call("approve", "r1", place.store.get("r1").pending[0]["id"])
     assert said == "approved; it is a run of no queue: go on with agent.resume('r1', store=...)\n"
     assert refund.resume_sync("r1", store=place.store).output == "Paid."
+
+
+def test_ids_and_texts_from_a_shell(place: Place) -> None:
+    for run_id in ("an id; of words", "-r"):
+        place.call("submit", "--agent", "my_agents:agent", f"--run-id={run_id}", "pay")
+    place.call("worker", "--exit-when-idle")
+    for run_id in ("an id; of words", "-r"):
+        command = place.call("show", "--", run_id).splitlines()[-1]
+        assert place.call(*shlex.split(command)[1:]) == "approved\n"
+    for text in ("bytes \udcff", "nul \0"):
+        assert "allowed: a text in UTF-8" in place.call("submit", "--agent", "my_agents:agent", text, code=2)
+    assert "run_id is" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "\udcff", "pay", code=2)
+    assert "cannot be written" in place.call("export", "--to", "none/r.json", "--", "-r", code=2)
 
 
 def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> None:
