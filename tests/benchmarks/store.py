@@ -163,7 +163,7 @@ class Bench:
             with suppress(AttributeError):
                 opened(kind, address).close()  # type: ignore[union-attr]
         started = [self.start("load", kind, address) for _ in range(processes)]
-        walls = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
+        walls: list[float] = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
         return float(sum(1e3 / wall for wall in walls))
 
 
