@@ -42,3 +42,14 @@ def test_what_a_limit_costs_a_fan_out_is_printed_and_overshoot_is_within_the_ans
     assert all(float(row[4]) > 0 for row in far) and len(near) == 6
     assert all(0 <= int(beyond) < int(in_flight) for _limit, _price, beyond, in_flight in near)
     assert [int(row[2]) for row in near if row[0].strip() == "output tokens"] == [0, 0]
+
+
+def test_what_a_store_costs_is_printed() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.store", "--small"]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = {line[:44].strip(): line[44:].split() for line in ended.stdout.splitlines()[3:] if line[44:].strip()}
+    assert [len(rows[f"step, {what} time (ms)"]) for what in ("processor", "wall")] == [3, 3]
+    assert all(float(value) > 0 for value in rows["resume of 500 steps, wall time (ms)"])
+    sizes = re.search(r"step 10: (\d+), by step 1,000: (\d+)", ended.stdout)
+    assert sizes and int(sizes[2]) < 1.1 * int(sizes[1]), "a long run stores as much a step as a short one"

@@ -79,7 +79,7 @@ class SQLiteStore(Management):
             try:
                 yield cast("Database", db)
             except BaseException:
-                db.execute("ROLLBACK")
+                roll_back(db)  # a full disk has ended the transaction already
                 raise
             db.execute("COMMIT")
 

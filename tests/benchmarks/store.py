@@ -120,11 +120,11 @@ def measure(what: str, kind: str, address: str) -> dict[str, float]:
 class Bench:
     """Starts the measurements, each with a new database."""
 
-    def __init__(self, folder: Path, rounds: int) -> None:
+    def __init__(self, folder: Path, rounds: int, *, small: bool = False) -> None:
         from tests.store.postgres import Postgres, find_programs
 
-        self.rounds, self._folder, self._count = rounds, folder, 0
-        programs = find_programs()
+        self.rounds, self.processes, self._folder, self._count = rounds, (1,) if small else PROCESSES, folder, 0
+        programs = None if small else find_programs()
         self.server = Postgres(programs) if programs else None
         self.kinds = [kind for kind in KINDS if kind != "postgres" or self.server]
 
@@ -163,7 +163,7 @@ class Bench:
             with suppress(AttributeError):
                 opened(kind, address).close()  # type: ignore[union-attr]
         started = [self.start("load", kind, address) for _ in range(processes)]
-        walls = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
+        walls: list[float] = [json.loads(process.communicate(timeout=300)[0])["wall"] for process in started]
         return float(sum(1e3 / wall for wall in walls))
 
 
@@ -179,7 +179,7 @@ def _print(bench: Bench) -> None:
         print(f"{'  above no store':44}{'':16}{added}", flush=True)
     found = bench.medians("resume", stored)
     print(f"{'resume of 500 steps, wall time (ms)':44}{'':16}" + "".join(f"{found[kind]['wall']:16.1f}" for kind in stored))
-    for processes in PROCESSES:
+    for processes in bench.processes:
         rates = [statistics.median(bench.steps_per_second(kind, processes) for _ in range(bench.rounds)) for kind in stored]
         print(f"{f'steps/s, {processes} processes':44}{'':16}" + "".join(f"{rate:16.0f}" for rate in rates), flush=True)
     sizes = bench.measured("bytes", "normal")
@@ -190,14 +190,16 @@ def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(prog="python -m tests.benchmarks.store", description=__doc__)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--small", action="store_true", help="one round, without Postgres")
     options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:
         print(json.dumps(measure(*given.one)))
         return
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {given.rounds} rounds, medians\n")
+    rounds = 1 if given.small else given.rounds
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, rounds: {rounds}, medians\n")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), given.rounds)
+        bench = Bench(Path(folder), rounds, small=given.small)
         try:
             _print(bench)
         finally:

@@ -138,6 +138,32 @@ def test_postgres_that_crashes_under_load(tmp_path: Path, endpoint: Endpoint, nu
         server.remove()
 
 
+def test_postgres_that_ends_its_connections_under_load(
+    postgres_address: Callable[[], str], tmp_path: Path, endpoint: Endpoint, nursery: Nursery
+) -> None:
+    """As a proxy, a failover or an administrator does: all at once, idle or not."""
+    import psycopg
+
+    endpoint.delay = 0.01
+    scene = Scene(postgres_address(), tmp_path, endpoint, nursery)
+    for n in range(10):
+        scene.submit(f"r{n}", "plain keyed note plain")
+    workers = [scene.start(lease=2.0) for _ in range(2)]
+    with psycopg.connect(scene.address, autocommit=True) as db:
+        for count in (3, 10, 20, 30):
+            _wait_for_requests(scene, count)
+            db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    for n in range(10):
+        scene.wait_until("finished", f"r{n}")
+    for worker in workers:
+        nursery.kill(worker)
+    assert scene.check(kills=4 * 2) == []
+    scene.store.close()
+
+
 def test_two_threads_answer_and_two_workers_go_on_once(scene: Scene) -> None:
     scene.submit("r", "pay plain")
     assert scene.run() == 0

@@ -141,6 +141,22 @@ def test_a_full_disk_stops_the_run_with_what_is_stored(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_full_disk_is_named_where_it_has_ended_the_transaction(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    connect = store.connect
+
+    def full(*, read_only: bool = False) -> sqlite3.Connection:
+        db = connect(read_only=read_only)
+        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0] + 2}")
+        return db
+
+    store.connect = full  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.submit("x" * 1_000_000, agent="a")
+    store.connect = connect  # type: ignore[method-assign]
+    assert store.runs() == []
+
+
 def test_what_an_interrupted_write_left_is_ignored(tmp_path: Path) -> None:
     """A copy of the file and its log as a power cut leaves them: the last commit is torn."""
     store = SQLiteStore(tmp_path / "runs.db")
