@@ -315,7 +315,8 @@ def test_a_chat_at_a_terminal_has_a_prompt_and_ends_with_ctrl_d() -> None:
     ):
         assert "/reset forgets the conversation" in read_until(terminal, "you> ")
         os.write(terminal, b"Hi\n")
-        read_until(terminal, "you> ")
+        if "you> " not in read_until(terminal, "Hello there.").partition("Hello there.")[2]:
+            read_until(terminal, "you> ")  # not the prompt that is drawn again with the message
         os.write(terminal, b"\x04")
         read_until(terminal, "")
         assert running.wait() == 0
