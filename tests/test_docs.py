@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from agentkit import event_types
+from agentkit.events import LastingEvent
 from agentkit.messages import ToolCall
 from agentkit.models.scripted import call
 from agentkit.testing import SimRequest
@@ -19,6 +22,10 @@ from agentkit.testing import SimRequest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#:\s]*)(?:#([^)]*))?\)")
+NAMED = re.compile(r"\b(docs/[\w./-]+\.md)(?:#([\w-]+))?")
+"""A page of the docs that a module names."""
 
 # what the simulator answers to the prompts in the docs: a call, and then a text with the call's result in it
 ANSWERS: dict[str, tuple[ToolCall | None, str]] = {
@@ -95,6 +102,48 @@ def test_every_link_leads_somewhere() -> None:
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).lower() for text in found]
+    return {re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-") for text in texts}
+
+
+def test_every_anchor_of_a_link_is_a_heading() -> None:
+    wrong = []
+    for page in [*PAGES, *(ROOT / "examples").rglob("*.md")]:
+        for _, target, anchor in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+            there = page.parent / target if target else page
+            if anchor and there.suffix == ".md" and anchor not in headings(there):
+                wrong.append(f"{name_of(page)}: {target}#{anchor}")
+    assert wrong == []
+
+
+def test_a_link_that_names_a_page_leads_to_that_page() -> None:
+    links = [
+        (name_of(page), *link) for page in PAGES for link in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    ]
+    named = [(page, label, target) for page, label, target, _ in links if re.fullmatch(r"[\w./-]+\.md", label)]
+    assert named
+    assert [link for link in named if Path(link[1]).name != Path(link[2]).name] == []
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    sources = [path for folder in ("agentkit", "tools") for path in (ROOT / folder).rglob("*.py")]
+    named = [(name_of(path), *found) for path in sources for found in NAMED.findall(path.read_text(encoding="utf-8"))]
+    assert named
+    missing = [n for n in named if not (ROOT / n[1]).exists() or (n[2] and n[2] not in headings(ROOT / n[1]))]
+    assert missing == []
+
+
+def test_the_tables_have_every_event() -> None:
+    lasting = {kind.__name__ for kind in get_args(LastingEvent)}
+    kinds = {name for name in event_types.__all__ if inspect.isclass(getattr(event_types, name))} - {"RunInfo"}
+    texts = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("runs.md", "streaming.md")}
+    assert sorted(name for name in lasting if f"`{name}`" not in texts["runs.md"]) == []
+    assert sorted(name for name in kinds - lasting if f"`{name}`" not in texts["streaming.md"]) == []
 
 
 def test_nothing_tells_people_to_install_from_the_index() -> None:
