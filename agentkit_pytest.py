@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     StartSimulator: TypeAlias = Callable[..., DeepSeekSimulator]
 
-__all__ = ["cassette", "deepseek", "pytest_load_initial_conftests"]
+__all__ = ["cassette", "deepseek", "pytest_exception_interact", "pytest_load_initial_conftests"]
 
 _OPTION = "--record-cassettes"
 _RECORD = "agentkit_record_cassettes"
@@ -44,6 +44,20 @@ def _is_registered(parser: pytest.Parser) -> bool:
         return _OPTION not in parser.parse_known_and_unknown_args([_OPTION])[1]
     except pytest.UsageError:  # it is there, and wants a value
         return True
+
+
+_ENTRIES = frozenset({"agentkit.agent", "agentkit._agent_forms"})
+_HINT = 'The file runs an agent while pytest collects it. Put that into a test, or under `if __name__ == "__main__":`.'
+
+
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any], report: pytest.CollectReport | pytest.TestReport
+) -> None:
+    """Where a file cannot be collected because the run of an agent failed in it, say so."""
+    if not isinstance(node, pytest.Collector) or call.excinfo is None:
+        return
+    if any(entry.frame.f_globals.get("__name__") in _ENTRIES for entry in call.excinfo.traceback):
+        report.sections.append(("agentkit", _HINT))
 
 
 @pytest.fixture

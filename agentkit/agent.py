@@ -25,6 +25,7 @@ from ._agent_parts import (
     tool_names,
 )
 from ._agent_tool import run_id_of, scope_of, tool_of
+from ._importing import check_not_importing
 from ._per_run import (
     OVERRIDES,
     Conversation,
@@ -296,6 +297,7 @@ class Agent(AgentForms[OutputT]):
 
     async def _for_run(self, options: RunOptions, known: RunState | None = None) -> Agent[Any]:
         """The agent for one run: with the parts that are given for it, and with what its instructions and tools say."""
+        check_not_importing()
         popped = {name: options.pop(name) for name in OVERRIDES if name in options}  # type: ignore[misc]
         given = {name: part for name, part in popped.items() if part is not None}
         agent = self.copy(**given) if given else self

@@ -29,6 +29,7 @@ LAYERS: list[set[str]] = [
         "parts",
         "prices",
         "redact",
+        "_importing",
         "_moved",
         "_renamed",
         "_sync",

@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._importing import loading
 from ..agent import Agent
 from ..errors import AgentError
 from ..tools.registry import ToolRegistry
@@ -107,16 +109,25 @@ def _load(source: str) -> ModuleType:
     is_file = source.endswith(".py") or "/" in source or "\\" in source
     if is_file and not Path(source).is_file():
         raise UsageError(f"there is no file {source}")
-    try:
-        return _load_file(Path(source).resolve()) if is_file else _load_module(source)
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
+    with loading() as here:
+        try:
+            return _load_file(Path(source).resolve()) if is_file else _load_module(source)
+        except (Exception, SystemExit) as error:  # the user's own code ran, and may raise anything
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(_why_not_loaded(source, is_file, error, here.refused)) from error
+
+
+def _why_not_loaded(source: str, is_file: bool, error: BaseException, refused: Exception | None) -> str:
+    if refused is not None:
+        statements = [frame for frame in traceback.extract_tb(refused.__traceback__) if frame.name == "<module>"]
+        where = f" ({Path(statements[-1].filename).name}, line {statements[-1].lineno})" if statements else ""
+        return f"{source} cannot be loaded: {refused}{where}"
+    if isinstance(error, ModuleNotFoundError):
         if not is_file and error.name and (source == error.name or source.startswith(f"{error.name}.")):
-            raise UsageError(f"there is no module {source}; a file is named with its .py, such as tools.py") from error
-        raise UsageError(f"{source} cannot be loaded: {error}") from error
-    except (Exception, SystemExit) as error:  # the user's own code ran, and may raise anything
-        raise UsageError(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
+            return f"there is no module {source}; a file is named with its .py, such as tools.py"
+        return f"{source} cannot be loaded: {error}"
+    return f"{source} cannot be loaded: {type(error).__name__}: {error}"
 
 
 def _load_module(name: str) -> ModuleType:
