@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, TypeAlias
 
 from ._dataclass import frozen_dataclass
-from .errors import SettingsError
+from .errors import SettingsError, StopRun
 from .history import repaired_history
 from .messages import Message, System, User, checked, checked_content, distinct_text
 from .parts import Content
@@ -85,17 +85,23 @@ def depends_on_run(parts: Mapping[str, Any]) -> bool:
     )
 
 
-async def parts_for(parts: Mapping[str, Any], ctx: RunContext[Any], known: RunState | None) -> dict[str, Any]:
-    """The parts with what the functions in them say for this run.
+async def parts_for(
+    parts: Mapping[str, Any], ctx: RunContext[Any], known: RunState | None
+) -> tuple[dict[str, Any], StopRun | None]:
+    """The parts with what the functions in them say for this run, and the `StopRun` that one of them raised.
 
-    The instructions of a run that continues were rendered when it began: its system message has them.
+    The instructions of a run that continues were rendered when it began: its system message has them. A run that is stopped
+    here has only the parts that need no function.
     """
-    tools = [item async for item in _offered(parts["tools"], ctx)]
-    if known is None:
-        texts = [await _rendered(part, ctx) for part in parts["instructions"]]
-    else:
-        texts = [message.content for message in known.messages[:1] if isinstance(message, System)]
-    return {**parts, "tools": tuple(tools), "instructions": tuple(texts)}
+    known_texts = [message.content for message in known.messages[:1] if isinstance(message, System)] if known else []
+    try:
+        tools = [item async for item in _offered(parts["tools"], ctx)]
+        texts = known_texts if known else [await _rendered(part, ctx) for part in parts["instructions"]]
+    except StopRun as stop:
+        fixed = tuple(item for item in parts["tools"] if not isinstance(item, Toolset) and item.enabled is True)
+        texts = known_texts if known else [part for part in parts["instructions"] if isinstance(part, str)]
+        return {**parts, "tools": fixed, "instructions": tuple(texts), "tool_choice": "auto"}, stop
+    return {**parts, "tools": tuple(tools), "instructions": tuple(texts)}, None
 
 
 async def _offered(items: Iterable[Any], ctx: RunContext[Any]) -> AsyncIterator[AnyTool]:

@@ -104,7 +104,7 @@ async def go_on(agent: Any, state: object, given: Given, options: RunOptions, wa
 
 async def _resume(agent: Any, known: RunState, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
     agent = await agent._for_run(options, known)
-    if not options.pop("allow_changed", True):
+    if not options.pop("allow_changed", True) and agent.spec.stop is None:
         _check_unchanged(known, agent)
     first = [*answers(given.approvals, known, agent.spec.tools), *given_results(given.results, known)]
     result: RunResult[Any] = await agent._drive(known, [agent._resumed(known), *first], options, watcher)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar, Unpack, cast, overload
@@ -304,7 +305,10 @@ class Agent(AgentForms[OutputT]):
         if not agent._depends_on_run:
             return agent
         ctx = RunContext(options.get("deps"), known.run_id if known else options.get("run_id") or "")
-        return agent.copy(**await parts_for(agent._parts, ctx, known))
+        parts, stop = await parts_for(agent._parts, ctx, known)
+        made = agent.copy(**parts)
+        made.spec = replace(made.spec, stop=stop) if stop else made.spec
+        return made
 
     def _begin(self, conversation: Conversation, options: RunOptions) -> RunStarted:
         messages, new_from = conversation.after(self.spec.instructions)

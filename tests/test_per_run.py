@@ -14,10 +14,12 @@ from agentkit import (
     Limits,
     ModelSettings,
     RunContext,
+    RunFinished,
     RunResumed,
     RunStarted,
     ScriptedModel,
     SettingsError,
+    StopRun,
     System,
     ToolDefinitionError,
     ToolRegistry,
@@ -311,3 +313,62 @@ def test_a_resumed_run_has_the_fingerprint_of_its_beginning() -> None:
     result = other.resume_sync(paused.state, {paused.pending[0].id: True})
     prints = [event.fingerprint["instructions"] for event in result.events if isinstance(event, RunStarted | RunResumed)]
     assert len(prints) == 2 and len(set(prints)) == 1
+
+
+# --- a run that its instructions or tools stop -------------------------------------------------------------------------------
+
+
+def closed(ctx: RunContext[Any]) -> Any:
+    raise StopRun("shop:closed", "We are closed.", "it is Sunday")
+
+
+async def closed_too(ctx: RunContext[Any]) -> Any:
+    raise StopRun("shop:closed", "We are closed.", "it is Sunday")
+
+
+only_on_mondays = tool(delete.function, name="only_on_mondays", enabled=closed)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"instructions": ["Help.", closed]},
+        {"instructions": ["Help.", closed_too]},
+        {"instructions": "Help.", "tools": closed},
+        {"instructions": "Help.", "tools": [look, Toolset(closed_too)], "tool_choice": "only_on_mondays"},
+        {"instructions": "Help.", "tools": [look, only_on_mondays], "output_type": int},
+    ],
+)
+def test_instructions_and_tools_may_stop_the_run(how: How, parts: Any) -> None:
+    model = ScriptedModel(["never"])
+    result = how(Agent(model, **parts), "go")
+    assert (result.stop_reason, result.output, model.requests) == ("shop:closed", "We are closed.", [])
+    assert system_of(result).startswith("Help.") and result.messages[-1].content == "go"
+    assert [type(event) for event in result.events] == [RunStarted, RunFinished] and result.events[-1].error == "it is Sunday"
+
+
+def test_a_stop_at_the_resume_answers_the_open_calls() -> None:
+    open_shop = [True]
+    ran: list[str] = []
+
+    @tool(approval=True)
+    def pay() -> str:
+        """Pay."""
+        ran.append("paid")
+        return "paid"
+
+    def stock(ctx: RunContext[Any]) -> Any:
+        return [look] if open_shop else closed(ctx)
+
+    agent = Agent(ScriptedModel([call("pay"), "never"]), tools=[pay, Toolset(stock)], instructions=rules)
+    paused = agent.run_sync("go")
+    open_shop.clear()
+    result = agent.resume_sync(paused.state, {paused.pending[0].id: True}, allow_changed=False)
+    assert (result.stop_reason, result.output, ran) == ("shop:closed", "We are closed.", [])
+    assert tool_texts(result) == ["error: not run: the run ended before this call"] and "Be brief." in system_of(result)
+
+
+def test_an_agent_as_a_tool_whose_instructions_stop_gives_no_answer() -> None:
+    shop = Agent(ScriptedModel(["never"]), name="shop", instructions=closed)
+    result = Agent(ScriptedModel([call("shop", task="Buy."), "It is closed."]), tools=[shop.as_tool()]).run_sync("go")
+    assert result.output == "It is closed." and "gave no answer: shop:closed" in tool_texts(result)[0]

@@ -47,6 +47,8 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
 
     `answer` is the answer in the state as it was read; the decision `ReadAnswer` asks for it.
     """
+    if spec.stop is not None:
+        return Finish(spec.stop.stop_reason, spec.stop.output, why=spec.stop.why)
     if state.open_calls:
         return _decide_calls(state, spec)
     if answer is None and (_final_result(state, spec) is not None or spec.output.is_due(state)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from ..errors import StopRun
 from ..history import History
 from ..messages import ToolCall
 from ..model import Model, ModelSettings, ToolSpec
@@ -60,6 +61,8 @@ class AgentSpec:
     name: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
+    stop: StopRun | None = None
+    """Raised by a function that gives the instructions or the tools: the run ends as soon as it has begun."""
 
     @cached_property
     def has_final_tools(self) -> bool:
