@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from ._agent_parts import RunOptions
@@ -22,12 +23,13 @@ __all__ = ["answer_inside", "run_id_of", "scope_of", "tool_of"]
 
 def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
     """The tool `name`, whose calls are child runs of the agent (an `Agent`, whose module imports this one)."""
-
-    async def run_agent(ctx: RunContext[Any], task: str) -> Any:
-        return await answer_inside(agent, ctx, task)
-
+    run_agent = partial(_run_agent, agent)  # a partial of a function of a module can be pickled
     vars(run_agent)["is_run"] = True
     return tool(run_agent, name=name, description=description, **options)
+
+
+async def _run_agent(agent: Any, /, ctx: RunContext[Any], task: str) -> Any:
+    return await answer_inside(agent, ctx, task)
 
 
 async def answer_inside(agent: Any, ctx: RunContext[Any], prompt: str | None, messages: Sequence[Message] = ()) -> Any:

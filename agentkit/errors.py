@@ -124,8 +124,9 @@ class Suspended(BaseException):
 class StopRun(BaseException):
     """Ends the run now, with this stop reason, output and reason in words.
 
-    Raise it in a middleware, in a tool, or in a function that gives the instructions or the tools. The open calls are answered, and nothing more is asked or run. It is no `Exception`, so no code on the way handles it as an
-    error. A stop reason has the form "kind:name", such as "guardrail:no_cards".
+    Raise it in a middleware, in a tool, or in a function that gives the instructions or the tools. The open calls are answered,
+    and nothing more is asked or run. It is no `Exception`, so no code on the way handles it as an error. A stop reason has the
+    form "kind:name", such as "guardrail:no_cards".
     """
 
     def __init__(self, stop_reason: str, output: Any = None, why: str = "") -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from importlib import import_module
 from itertools import islice
+from typing import Any
 
-__all__ = ["known_name", "nearest_names", "nine_characters", "wire_name"]
+__all__ = ["known_name", "nearest_names", "nine_characters", "object_at", "reduced", "wire_name"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -75,3 +78,22 @@ def nine_characters(call_id: str) -> str:
         number, digit = divmod(number, 62)
         short += _DIGITS[digit]
     return short
+
+
+def object_at(module: str, qualname: str) -> Any:
+    """The object of this name in a module that is imported, or None."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def reduced(made: object, function: object) -> tuple[Any, ...] | None:
+    """The pickle of what a decorator has made of a function: its place. None if it is not there under the function's name."""
+    place = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "")
+    return (_unpickled, place) if object_at(*place) is made else None
+
+
+def _unpickled(module: str, qualname: str) -> Any:
+    import_module(module)
+    return object_at(module, qualname)

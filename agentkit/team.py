@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from ._agent_tool import answer_inside, scope_of
@@ -47,12 +48,14 @@ def handoff(
     why = when or agent.description
     description = f"Hand the conversation over to {agent.name or name}" + (f": {why}" if why else ".")
 
-    async def transfer(ctx: RunContext[Any]) -> Any:
-        return await answer_inside(agent, ctx, None, _conversation(ctx, filter))
-
+    transfer = partial(_transfer, agent, filter)
     vars(transfer)["is_run"] = True
     made = {"name": name or f"transfer_to_{agent.name}", "description": description, "final": True, **options}
     return tool(transfer, **made)
+
+
+async def _transfer(agent: Agent[Any], filter: MessageFilter | None, /, ctx: RunContext[Any]) -> Any:
+    return await answer_inside(agent, ctx, None, _conversation(ctx, filter))
 
 
 def _conversation(ctx: RunContext[Any], filter: MessageFilter | None) -> list[Message]:

@@ -33,11 +33,16 @@ from agentkit import (
     RunContext,
     RunFinished,
     ScriptedModel,
+    Tool,
     ToolCall,
     ToolProgress,
     ToolRegistry,
+    Toolset,
+    as_tool,
+    guardrail,
     tool,
 )
+from agentkit.team import handoff
 from agentkit.testing import call
 
 
@@ -233,6 +238,89 @@ def test_an_agent_whose_parts_can_be_pickled_is() -> None:
     assert other.run_sync("go").output == 4 and other.spec.limits == agent.spec.limits
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
         pickle.dumps(Agent(ScriptedModel([]), tools=[lambda x: x] and [tool(lambda x: x, name="f")]))
+
+
+def upper(messages: list[Any]) -> list[Any]:
+    return messages[-1:]
+
+
+def done(request: Any) -> str:
+    return "Done."
+
+
+clerk = Agent(ScriptedModel(done), name="clerk", description="Works.")
+
+
+@Toolset
+def by_decorator(ctx: RunContext[Any]) -> list[Any]:
+    return [decorated]
+
+
+@guardrail("input")
+def no_cards(text: str) -> str | None:
+    return "a card" if "4111" in text else None
+
+
+def duplicates(agent: Any) -> list[Any]:
+    return [copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))]
+
+
+@pytest.mark.parametrize(
+    ("made", "given"),
+    [
+        (clerk.as_tool(), {"task": "Work."}),
+        (handoff(clerk), {}),
+        (handoff(clerk, filter=upper, name="give_away", approval=False), {}),
+    ],
+)
+def test_an_agent_with_agents_as_tools_is_copied_and_pickled(made: Any, given: dict[str, str]) -> None:
+    agent = Agent(ScriptedModel([call(made.name, **given), "Done."]), tools=[made])
+    for other in duplicates(agent):
+        result = other.run_sync("go")
+        assert result.output == "Done." and next(iter(other.tools)).is_run
+        assert [message.content for message in result.messages if message.role == "tool"][:1] == ["Done."]
+        assert next(iter(other.tools)).schema() == made.schema()
+
+
+def test_an_agent_with_an_outside_tool_is_copied_and_pickled() -> None:
+    click = Tool.outside("click", "Click.", {"type": "object", "properties": {}}, timeout=5)
+    for other in duplicates(Agent(ScriptedModel([call("click"), "Done."]), tools=[click])):
+        paused = other.run_sync("go")
+        assert paused.stop_reason == "pending_result" and other.tools["click"].timeout == 5
+        assert other.resume_sync(paused.state, results={paused.pending[0].id: "yes"}).output == "Done."
+
+
+class LikeLangchain:
+    name, description, args_schema = "theirs", "Theirs.", {"type": "object", "properties": {"x": {"type": "integer"}}}
+
+    async def ainvoke(self, arguments: dict[str, Any]) -> int:
+        return int(arguments["x"]) + 1
+
+
+def test_a_tool_of_another_library_is_pickled_with_it() -> None:
+    for other in duplicates(as_tool(LikeLangchain())):
+        assert asyncio.run(other.call({"x": 1})) == 2
+
+
+def test_what_a_decorator_made_is_pickled_by_its_name() -> None:
+    agent = Agent(ScriptedModel(["Done."]), tools=[by_decorator], middleware=[no_cards])
+    for other in duplicates(agent):
+        assert other._parts["tools"] == (by_decorator,) and other._parts["middleware"] == (no_cards,)
+        assert other.run_sync("4111").stop_reason == "guardrail:no_cards"
+    assert pickle.loads(pickle.dumps(Toolset(upper))).function is upper
+
+
+def test_a_team_that_is_copied_together_stays_together() -> None:
+    def see(ctx: RunContext[Any]) -> str:
+        """See."""
+        return "seen"
+
+    worker = Agent(ScriptedModel(lambda request: "Done."), name="worker", tools=[see])
+    boss = Agent(ScriptedModel(["end"]), tools=[worker.as_tool(), handoff(worker)])
+    other_worker, other_boss = copy.deepcopy([worker, boss])
+    assert {made.function.args[0] for made in other_boss.tools} == {other_worker} != {worker}
+    assert all(made.is_run for made in other_boss.tools)
+    assert {made.function.args[0] for made in copy.deepcopy(boss).tools} == {worker}, "alone, it keeps its tools"
 
 
 def test_a_model_is_pickled_without_a_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

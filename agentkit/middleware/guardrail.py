@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from ..errors import SettingsError, StopRun
 from ..messages import Assistant, Message, ToolCall, User, message_text
 from ..model import ModelReply, ModelRequest
+from ..names import reduced
 from ..run.execute import render
 from ..run.middleware import Middleware, NextModelCall, NextToolCall
 from ..run.run import Scope
@@ -38,6 +39,10 @@ class Guardrail(Middleware):
         self.check, self.on = check, on
         self.name = name or getattr(check, "__name__", type(check).__name__)
         self._takes_context = len(inspect.signature(check).parameters) > 1
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled by its place in its module, if it was made there by the decorator."""
+        return reduced(self, self.check) or super().__reduce_ex__(protocol)
 
     def __call__(self, *args: Any) -> Any:
         """Call the check itself."""

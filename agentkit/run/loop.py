@@ -47,8 +47,6 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
 
     `answer` is the answer in the state as it was read; the decision `ReadAnswer` asks for it.
     """
-    if spec.stop is not None:
-        return Finish(spec.stop.stop_reason, spec.stop.output, why=spec.stop.why)
     if state.open_calls:
         return _decide_calls(state, spec)
     if answer is None and (_final_result(state, spec) is not None or spec.output.is_due(state)):
@@ -235,6 +233,8 @@ async def _until_end(run: Run) -> Pause | Finish | None:
     clock, steps = asyncio.timeout(run.spec.limits.seconds), ModelSteps(run)
     try:
         async with clock:
+            if run.spec.stop is not None:
+                raise run.spec.stop
             while not run.is_leaving:
                 decision = decide(run.state, run.spec)
                 if isinstance(decision, ReadAnswer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import ToolDefinitionError
@@ -32,20 +33,17 @@ def as_tool(source: Any, **options: Any) -> AnyTool:
             raise ToolDefinitionError(f"the tool {name!r} is enabled by a function of its own library; give enabled= instead")
         options["enabled"] = False
     if callable(getattr(source, "on_invoke_tool", None)) and hasattr(source, "params_json_schema"):
-        return Tool.from_schema(str(name), description, source.params_json_schema, _openai_call(source), **options)
+        return Tool.from_schema(str(name), description, source.params_json_schema, partial(_call_openai, source), **options)
     if callable(getattr(source, "ainvoke", None)) and hasattr(source, "args_schema"):
-        return Tool.from_schema(str(name), description, _langchain_schema(source), _langchain_call(source), **options)
+        return Tool.from_schema(str(name), description, _langchain_schema(source), partial(_call_langchain, source), **options)
     raise ToolDefinitionError(
         f"{source!r:.80} is no LangChain tool (ainvoke, args_schema) and no FunctionTool of the OpenAI Agents SDK "
         "(on_invoke_tool, params_json_schema); make it with Tool.from_schema(name, description, parameters, call)"
     )
 
 
-def _openai_call(source: Any) -> Callable[..., Any]:
-    async def call(arguments: dict[str, Any], ctx: RunContext[Any]) -> Any:
-        return await source.on_invoke_tool(_context_of(source, ctx), json.dumps(arguments, ensure_ascii=False))
-
-    return call
+async def _call_openai(source: Any, arguments: dict[str, Any], ctx: RunContext[Any]) -> Any:
+    return await source.on_invoke_tool(_context_of(source, ctx), json.dumps(arguments, ensure_ascii=False))
 
 
 def _context_of(source: Any, ctx: RunContext[Any]) -> Any:
@@ -71,8 +69,5 @@ def _langchain_schema(source: Any) -> Any:
     return {"type": "object", "properties": getattr(source, "args", {})}
 
 
-def _langchain_call(source: Any) -> Callable[..., Any]:
-    async def call(arguments: dict[str, Any]) -> Any:
-        return await source.ainvoke(arguments)
-
-    return call
+async def _call_langchain(source: Any, arguments: dict[str, Any]) -> Any:
+    return await source.ainvoke(arguments)

@@ -7,7 +7,6 @@ import functools
 import inspect
 import json
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +15,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack,
 from .._threads import Threads
 from ..errors import Suspended, ToolArgumentsInvalid, ToolDefinitionError
 from ..model import ToolSpec
-from ..names import wire_name
+from ..names import object_at, wire_name
 from ..redact import redacted_traceback
 from ..schema import Arguments, Signature, describe, result_schema
 from ..schema.context import context_class
@@ -98,11 +97,9 @@ class Tool(Generic[P, R]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tool[P, R]:
-        """Itself, as a function is; of the method of an object that is copied as well, the tool of the copy's method."""
-        owner = getattr(self.function, "__self__", None)
-        if not inspect.ismethod(self.function) or id(owner) not in memo:
-            return self
-        return replace(self, function=self.function.__func__.__get__(memo[id(owner)]))
+        """Itself, as a function is; a tool of the copy, if its function is a method or a partial of a copied object."""
+        function = _of_copies(self.function, memo)
+        return self if function is self.function else replace(self, function=function)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickled by its name, like a function, if its module has it under that name; else by its function and options."""
@@ -208,10 +205,7 @@ class Tool(Generic[P, R]):
         "pending_result". `agent.resume(state, results={call_id: value})` goes on. `parameters` and `options` are those of
         `from_schema`.
         """
-
-        async def wait(arguments: dict[str, Any]) -> Any:
-            raise Suspended
-
+        wait = partial(_wait)  # not the function itself, which is shared
         vars(wait)["is_outside"] = True
         return Tool.from_schema(name, description, parameters, wait, **options)
 
@@ -276,11 +270,25 @@ class Tool(Generic[P, R]):
         return result
 
 
+async def _wait(arguments: dict[str, Any]) -> Any:
+    raise Suspended
+
+
+def _of_copies(function: Any, memo: Mapping[int, Any]) -> Any:
+    """The function in a deep copy: its object or its bound arguments are the copies, where `memo` has some."""
+    if inspect.ismethod(function) and id(function.__self__) in memo:
+        return function.__func__.__get__(memo[id(function.__self__)])
+    if isinstance(function, partial) and any(id(value) in memo for value in (*function.args, *function.keywords.values())):
+        keywords = {name: memo.get(id(value), value) for name, value in function.keywords.items()}
+        made = partial(function.func, *(memo.get(id(value), value) for value in function.args), **keywords)
+        vars(made).update(vars(function))
+        return made
+    return function
+
+
 def _module_tool(function: Any) -> AnyTool | None:
     """The tool that replaces the function in its module, or None."""
-    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
-    for part in getattr(function, "__qualname__", "").split("."):
-        found = getattr(found, part, None)
+    found = object_at(getattr(function, "__module__", None) or "", getattr(function, "__qualname__", ""))
     return found if isinstance(found, Tool) and found.function is function else None
 
 

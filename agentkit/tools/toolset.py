@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ToolDefinitionError
+from ..names import reduced
 
 __all__ = ["Toolset", "is_asked_once", "is_enabled"]
 
@@ -25,6 +26,10 @@ class Toolset:
 
     def __repr__(self) -> str:
         return f"Toolset({getattr(self.function, '__qualname__', self.function)!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled by its place in its module, if it was made there by the decorator."""
+        return reduced(self, self.function) or super().__reduce_ex__(protocol)
 
     async def tools(self, ctx: Any) -> Any:
         """The tools for this run. Raises `ToolDefinitionError` where the function gives no tools."""
