@@ -270,6 +270,49 @@ def test_a_tool_may_stop_the_run(how: How, sync: bool) -> None:
     assert len(tool_texts(result)) == 2, "every call has an answer"
 
 
+# --- a refused answer is never the output ------------------------------------------------------------------------------------
+
+
+def refuse_no(text: str) -> str:
+    if "no" in text.lower():
+        raise ModelRetry("do not say no")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "output_retries", "expected"),
+    [
+        ([call("look"), "No."], Limits(steps=1, on_limit="answer"), 2, ("limit:steps", None)),
+        ([call("look"), "Yes."], Limits(steps=1, on_limit="answer"), 2, ("limit:steps", "Yes.")),
+        (["No."], Limits(steps=1), 2, ("limit:steps", None)),
+        (["No.", Assistant("Let me look.", tool_calls=(call("look"),))], Limits(steps=2), 2, ("limit:steps", "Let me look.")),
+        (["No.", "Yes."], Limits(steps=1, on_limit="answer"), 2, ("limit:steps", "Yes.")),
+        (["No.", "No way."], Limits(steps=1, on_limit="answer"), 2, ("limit:steps", None)),
+        ([call("look"), "No."], Limits(steps=1, on_limit="answer"), 0, ("limit:steps", None)),
+    ],
+)
+def test_an_answer_that_a_validator_refuses_is_not_the_output(
+    how: How, script: list[Any], limits: Limits, output_retries: int, expected: tuple[str, Any]
+) -> None:
+    agent = Agent(ScriptedModel(script), tools=[look], limits=limits, output_retries=output_retries)
+    agent.output_validator(refuse_no)
+    result = how(agent, "go")
+    assert (result.stop_reason, result.output) == expected
+    last = result.events[-1]
+    assert isinstance(last, RunFinished) and (last.output, last.result.output) == (expected[1], expected[1])
+    spoken = [message.text for message in result.messages if isinstance(message, Assistant)]
+    assert spoken[-1] in ("No.", "No way.", "Yes.", "Let me look."), "what the model said stays in the messages"
+
+
+def test_an_answer_refused_too_often_is_in_the_error_and_not_in_the_output() -> None:
+    seen: list[Any] = []
+    agent = Agent(ScriptedModel(["No."]), output_retries=0, observers=[seen.append])
+    agent.output_validator(refuse_no)
+    with pytest.raises(OutputInvalid) as failed:
+        agent.run_sync("go")
+    assert failed.value.text == "No." and seen[-1].stop_reason == "error" and seen[-1].result.output is None
+
+
 # --- the answer while it is written ------------------------------------------------------------------------------------------
 
 

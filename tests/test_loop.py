@@ -104,7 +104,7 @@ ASKED_LAST = [*ANSWERED, MessageAdded(User(LAST_ANSWER), "limit:steps")]
         ({"tool_choice": "none"}, ANSWERED, AskModel("none")),
         ({"tool_choice": "look"}, ANSWERED, AskModel("auto")),
         ({"tool_choice": "look"}, [said("no")], AskModel("look", User("Call the tool look now."), "tool_choice")),
-        ({"tool_choice": "look", "limits": STOP}, [said("no")], Finish("limit:steps")),
+        ({"tool_choice": "look", "limits": STOP}, [said("no")], Finish("limit:steps", is_refused=True)),
         ({}, [said("hello")], Finish("answer", "hello")),
         ({}, [said("hel", finish="length")], Finish("limit:max_tokens", "hel")),
         ({}, [said("", RISKY), CallJudged("c2", "ask", RISKY.arguments)], Pause((RISKY,))),
@@ -118,10 +118,10 @@ ASKED_LAST = [*ANSWERED, MessageAdded(User(LAST_ANSWER), "limit:steps")]
         ({"limits": LAST}, [*ASKED_LAST, said("", LATE), REFUSED], Finish("limit:steps")),
         ({"limits": Limits(tool_calls=1)}, [*ANSWERED, said("", LATE), REFUSED], Finish("limit:steps")),
         ({"limits": Limits(refusals=1)}, [said("", RISKY), DENIED], Finish("limit:refusals")),
-        ({"limits": LAST, "output_type": int}, [*ASKED_LAST, said("seven")], Finish("limit:steps")),
+        ({"limits": LAST, "output_type": int}, [*ASKED_LAST, said("seven")], Finish("limit:steps", is_refused=True)),
         ({"output_type": int}, [said("7")], Finish("answer", 7)),
-        ({"output_type": int, "output_retries": 1, "limits": STOP}, [said("seven")], Finish("limit:steps")),
-        ({"output_type": int, "output_retries": 1}, [said("se", finish="length")], Finish("limit:max_tokens")),
+        ({"output_type": int, "output_retries": 1, "limits": STOP}, [said("seven")], Finish("limit:steps", is_refused=True)),
+        ({"output_type": int, "output_retries": 1}, [said("se", finish="length")], Finish("limit:max_tokens", is_refused=True)),
     ],
 )
 def test_decisions(options: dict[str, Any], events: list[LastingEvent], decision: Decision) -> None:

@@ -66,6 +66,8 @@ class Finish:
     error: AgentError | None = None
     why: str = ""
     """In words, where the stop reason alone does not say it."""
+    is_refused: bool = False
+    """Whether the last reply was refused as an answer. Then its text is not the output either."""
 
 
 Decision: TypeAlias = AskModel | Judge | Reconcile | ReadAnswer | RunTools | Pause | Finish

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import AgentError, LimitReached, LogFailed
 from ..events import RunFinished, RunPaused, ToolFinished, digest_of
-from ..messages import ToolCall
+from ..messages import ToolCall, User
 from .decisions import Finish
 from .execute import describe_error
 from .output import TextOutput
@@ -35,7 +35,8 @@ async def finish(run: Run, end: Finish) -> RunResult[Any]:
     """End the run: answer the open calls, then return the result or raise the error."""
     is_limit = end.stop_reason.startswith("limit:")
     answers = closing_answers(run.state, end.stop_reason if is_limit else "ended")
-    output = _text_so_far(run) if end.output is None and (is_limit or end.error) else end.output
+    is_open = end.output is None and not end.is_refused and (is_limit or end.error)
+    output = _text_so_far(run) if is_open else end.output
     result: RunResult[Any] = RunResult(output, run.state)
     error: AgentError | None = end.error
     if error is None and is_limit and run.spec.limits.on_limit == "raise":
@@ -87,8 +88,10 @@ def closing_answers(state: RunState, refused: str) -> list[ToolFinished]:
 
 
 def _text_so_far(run: Run) -> str | None:
-    reply = run.state.last_reply
-    return reply.text if reply and isinstance(run.spec.output, TextOutput) else None
+    """The text of the last reply, unless it was refused as an answer: then the model was asked again."""
+    reply, last = run.state.last_reply, run.state.messages[-1:]
+    is_refused = reply is not None and not reply.tool_calls and bool(last) and isinstance(last[0], User)
+    return reply.text if reply and not is_refused and isinstance(run.spec.output, TextOutput) else None
 
 
 def json_value(value: Any) -> Any:

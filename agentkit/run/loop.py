@@ -158,14 +158,14 @@ def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: s
     """The next model call, if the limits allow it. A forced tool choice becomes "auto" after the first tool call."""
     limit = spec.limits.before_model_call(state, spec.price, spec.offered, whole=spec.history is None)
     if limit:
-        return _at_limit(limit, state, spec)
+        return _at_limit(limit, state, spec, is_refused=prompt is not None)
     forced_before = state.calls_made and spec.tool_choice != "none"
     return AskModel("auto" if forced_before else spec.tool_choice, prompt, reason)
 
 
-def _at_limit(limit: str, state: RunState, spec: AgentSpec) -> Decision:
+def _at_limit(limit: str, state: RunState, spec: AgentSpec, *, is_refused: bool = False) -> Decision:
     if limit == "limit:seconds" or spec.limits.on_limit != "answer" or state.limit or not state.steps:
-        return Finish(limit)
+        return Finish(limit, is_refused=is_refused)
     return AskModel(_last_choice(spec), User(LAST_ANSWER), limit)
 
 
@@ -174,10 +174,8 @@ def _last_choice(spec: AgentSpec) -> str:
 
 
 def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
-    if state.limit:
-        return Finish(state.limit)
-    if state.finish_reason == "length":
-        return Finish("limit:max_tokens")
+    if state.limit or state.finish_reason == "length":
+        return Finish(state.limit or "limit:max_tokens", is_refused=True)
     if state.corrections.get("output", 0) < spec.output_retries:
         return _ask(state, spec, User(feedback), "output")
     return _invalid(state, feedback)
@@ -189,7 +187,8 @@ def _invalid(state: RunState, feedback: str = "") -> Finish:
     why = feedback or (last.content if isinstance(last, ToolResult) else "")
     text = reply.text or "".join(call.arguments for call in reply.tool_calls) if reply else ""
     wrote = f"\nThe model wrote: {text[:1000]}" if text else ""
-    return Finish("error", error=OutputInvalid(f"the answer does not fit output_type: {why}{wrote}", text))
+    error = OutputInvalid(f"the answer does not fit output_type: {why}{wrote}", text)
+    return Finish("error", error=error, is_refused=True)
 
 
 def _choice_unmet(state: RunState, spec: AgentSpec) -> bool:
