@@ -157,8 +157,8 @@ class Agent(AgentForms[OutputT]):
 
     @property
     def tools(self) -> ToolRegistry:
-        """The agent's tools, without those that depend on the run."""
-        return ToolRegistry([item for item in self._parts["tools"] if isinstance(item, Tool)])
+        """The agent's tools by name. Its toolsets are in `tools.toolsets`; `agent.tools | [extra]` has them as well."""
+        return ToolRegistry.of_agent(self._parts["tools"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Agent[OutputT]:
         """Another agent: with copies of its model, middleware and policies, and the same tools, functions and observers.

@@ -315,6 +315,33 @@ def test_a_resumed_run_has_the_fingerprint_of_its_beginning() -> None:
     assert len(prints) == 2 and len(set(prints)) == 1
 
 
+@pytest.mark.parametrize(
+    "added",
+    [
+        lambda agent: agent.tools | [delete],
+        lambda agent: agent.tools | delete.function,
+        lambda agent: ToolRegistry([delete]) | agent.tools,
+        lambda agent: [delete, agent.tools],
+        lambda agent: agent.tools | [Toolset(lambda ctx: [delete])],
+    ],
+)
+def test_a_tool_that_is_added_for_one_run_leaves_the_toolsets_in(added: Any) -> None:
+    model = ScriptedModel(["Done."])
+    agent = Agent(model, tools=[Toolset(lambda ctx: [look])])
+    agent.run_sync("go", tools=added(agent))
+    assert {*names_sent(model)[0]} == {"look", "delete"}
+
+
+def test_a_registry_says_what_it_leaves_to_the_run() -> None:
+    by_run = Toolset(for_user)
+    tools = Agent(ScriptedModel([]), tools=[look, by_run]).tools
+    assert (len(tools), [*tools], tools.toolsets) == (1, [look], (by_run,))
+    assert repr(tools) == "ToolRegistry(look, Toolset('for_user'))"
+    assert tools.only("look").toolsets == tools.prefixed("x_").toolsets == (), "these are about named tools"
+    with pytest.raises(ToolDefinitionError, match="depends on the run: give it to an agent"):
+        ToolRegistry(tools)
+
+
 # --- a run that its instructions or tools stop -------------------------------------------------------------------------------
 
 

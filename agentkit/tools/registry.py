@@ -29,12 +29,20 @@ def as_tools(source: ToolLike) -> Iterator[AnyTool]:
     elif isinstance(source, Iterable):
         for item in source:
             yield from as_tools(item)
+        if isinstance(source, ToolRegistry):
+            yield from cast("tuple[AnyTool, ...]", source.toolsets)
     else:
         yield tool(source)
 
 
 class ToolRegistry:
-    """Tools by name. Iteration yields them in the order in which they were added. Names are unique."""
+    """Tools by name. Iteration yields them in the order in which they were added. Names are unique.
+
+    `toolsets` are the toolsets of an agent whose `tools` this is, or of what was added to them with `|`. Their tools are known
+    in a run only, so iteration and names leave them out. `Agent(tools=registry)` has them.
+    """
+
+    toolsets: tuple[Toolset, ...] = ()
 
     def __init__(self, tools: ToolLike = ()) -> None:
         self._tools: dict[str, AnyTool] = {}
@@ -99,9 +107,17 @@ class ToolRegistry:
         """The earlier name of `prefixed`."""
         return self.prefixed(prefix)
 
+    @classmethod
+    def of_agent(cls, tools: ToolLike) -> ToolRegistry:
+        """A registry of these tools, which may be toolsets as well."""
+        items: list[object] = [*as_tools(tools)]
+        made = cls([item for item in items if isinstance(item, Tool)])
+        made.toolsets = tuple(item for item in items if isinstance(item, Toolset))
+        return made
+
     def __or__(self, other: ToolLike) -> ToolRegistry:
-        """The tools of both."""
-        return ToolRegistry([self, other])
+        """The tools and the toolsets of both."""
+        return ToolRegistry.of_agent([self, other])
 
     def __getitem__(self, name: str) -> AnyTool:
         """The tool with this name. The KeyError lists the existing names."""
@@ -124,4 +140,4 @@ class ToolRegistry:
         return len(self._tools)
 
     def __repr__(self) -> str:
-        return f"ToolRegistry({', '.join(self._tools)})"
+        return f"ToolRegistry({', '.join([*self._tools, *map(repr, self.toolsets)])})"
