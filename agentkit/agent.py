@@ -62,7 +62,7 @@ from .run.state import RunState
 from .run.stream import RunStream
 from .tools.context import RunContext
 from .tools.registry import ToolRegistry
-from .tools.tool import AnyTool, Tool
+from .tools.tool import AnyTool
 
 __all__ = ["Agent", "AgentParts", "RunOptions"]
 
