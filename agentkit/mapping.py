@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal
 
 from ._dataclass import frozen_dataclass
+from ._sync import check_loop
 from ._typing import OutputT
 from .errors import SettingsError
 from .redact import redact
@@ -85,6 +86,7 @@ class MapRun(Generic[OutputT]):
         try:
             while True:
                 while len(running) + len(ready) < self._concurrency and (following := next(inputs, None)) is not None:
+                    check_loop()
                     running[asyncio.ensure_future(self._one(*following))] = following[0]
                 if not running:
                     return

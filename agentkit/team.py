@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ._agent_tool import answer_inside, scope_of
+from ._sync import check_loop
 from .agent import Agent
 from .errors import AgentError, SettingsError, ToolDefinitionError
 from .events import RunFinished, RunStarted
@@ -84,6 +85,7 @@ async def gather(
     """
     if on_error not in ("keep", "raise"):
         raise SettingsError(f"on_error is {on_error!r}; allowed: 'keep' or 'raise'")
+    check_loop()
     parent = Run(Agent(_NoModel(), limits=limits, name="gather").spec, RunState(), os.urandom(16).hex(), Attachments(deps=deps))
     await parent.record(RunStarted(parent.observers.run.run_id, ()))
     budget = CallBudget("", parent.ledger, 0, parent.record)

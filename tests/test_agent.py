@@ -17,6 +17,7 @@ from agentkit import (
     LimitReached,
     Limits,
     Middleware,
+    ModelError,
     ModelReplied,
     ModelReply,
     ModelRequest,
@@ -39,7 +40,8 @@ from agentkit import (
     tool,
 )
 from agentkit.models.profiles import DEEPSEEK
-from agentkit.testing import DeepSeekSimulator, Failure, call
+from agentkit.team import gather
+from agentkit.testing import Cut, DeepSeekSimulator, Failure, Raw, call
 from tests.kit import How, Simulate, tool_texts
 
 NO_WAIT = Retry(first=0, longest=0)
@@ -244,7 +246,12 @@ def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> Non
 
 
 @pytest.mark.parametrize(("approvals", "message"), [
-    ({"nope": True}, "no call nope waits for an approval; waiting: call_01_0"),
+    ({"nope": True}, r"no call nope waits for an approval; waiting: call_01_0 \(delete\)"),
+    ({"delete": True}, r"no call delete waits for an approval; waiting: call_01_0 \(delete\)"),
+    (True, r"approvals is True; allowed: answers by the ids of calls, such as \{call.id: True for call in result.pending\}"),
+    (["call_01_0"], "allowed: answers by the ids of calls"),
+    ({"call_01_0": None}, "allowed: True, False"),
+    ({"call_01_0": 1}, "allowed: True, False"),
     ({"call_01_0": {"arguments": {}}}, "allowed: True, False"),
     ({"call_01_0": "yes"}, "allowed: True, False"),
 ])  # fmt: skip
@@ -566,11 +573,22 @@ def test_a_sync_stream_has_a_result_and_can_be_closed() -> None:
     assert next(left, None) is None
 
 
-def test_a_run_without_a_loop_of_asyncio_says_what_to_do() -> None:
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda agent: agent.run("go"),
+        lambda agent: agent.resume(RunState()),
+        lambda agent: agent.stream("go").__anext__(),
+        lambda agent: agent.stream_text("go").__aiter__().__anext__(),
+        lambda agent: agent.map(["go"]).__await__(),
+        lambda agent: gather((agent, "go")),
+        lambda agent: agent.as_tool("helper", "Helps.").call({"task": "go"}),
+    ],
+)
+def test_a_run_without_a_loop_of_asyncio_says_what_to_do(start: Any) -> None:
     """As trio drives a coroutine: without a running loop of asyncio."""
-    running = Agent(ScriptedModel(["Hi."])).run("go")
     with pytest.raises(RuntimeError, match=r"under trio call .*to_thread\.run_sync\(agent\.run_sync, prompt\)"):
-        running.send(None)
+        start(Agent(ScriptedModel(["Hi."]))).send(None)
 
 
 def test_an_error_of_a_server_names_what_was_asked() -> None:
@@ -579,6 +597,22 @@ def test_an_error_of_a_server_names_what_was_asked() -> None:
             Agent(ChatModel(base_url=sim.base_url)).run_sync("go")
         (note,) = caught.value.__notes__
         assert note.startswith(f"asked: POST {sim.base_url}/chat/completions, model deepseek-v4-flash, request id ")
+
+
+@pytest.mark.parametrize("failure", [Failure(503), Cut("text"), Raw(b"<html>hello</html>")])
+def test_every_error_of_a_model_call_names_what_was_asked(failure: Any) -> None:
+    with DeepSeekSimulator([failure]) as sim:
+        with pytest.raises(ModelError) as caught:
+            Agent(ChatModel(base_url=sim.base_url), retry=None).run_sync("go")
+        asked = [note for note in caught.value.__notes__ if note.startswith("asked: ")]
+        assert len(asked) == 1 and f"POST {sim.base_url}/chat/completions, model deepseek-v4-flash" in asked[0]
+
+
+def test_an_invalid_answer_names_the_model() -> None:
+    with DeepSeekSimulator(["seven"]) as sim:
+        agent = Agent(ChatModel(base_url=sim.base_url), output_type=int, output_retries=0)
+        with pytest.raises(OutputInvalid, match="the answer of deepseek-flash does not fit output_type: "):
+            agent.run_sync("go")
 
 
 def test_an_invalid_answer_is_shown_to_the_developer() -> None:

@@ -61,7 +61,8 @@ def complain(error: BaseException) -> Exit:
         case UsageError() | MissingKey() | SettingsError() | ToolDefinitionError():
             text, code = str(error), Exit.USAGE
         case AgentError():
-            text, code = f"{type(error).__name__}: {error}", Exit.FAILED
+            notes = [f" ({note})" for note in getattr(error, "__notes__", ()) if "\n" not in note and note not in str(error)]
+            text, code = f"{type(error).__name__}: {error}{''.join(notes)}", Exit.FAILED
         case _:
             text, code = f"{type(error).__name__}: {error} (--debug shows where)", Exit.FAILED
     message = f"agentkit: {clean(text)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from warnings import warn
 from .._threads import Threads
 from ..errors import (
     AuthError,
-    BadRequest,
     ContentFiltered,
     ContextTooLong,
     EmptyReply,
@@ -27,7 +25,6 @@ from ..errors import (
 from ..messages import BYTES_PER_TOKEN, Spending, Usage
 from ..model import DeltaSink, FailedAttempts, ModelInfo, ModelReply, ModelRequest
 from ..prices import Price, cost_of, price_given
-from ..redact import redact
 from ..redact.keys import Hider, Secret, Unseen, clean_error
 from . import wire
 from .credentials import account_of, endpoint_with
@@ -41,7 +38,7 @@ from .loop_transports import LoopTransports
 from .offered import with_offered_calls
 from .profiles import Profile, profile_for
 from .rate_limit import Limiter, Slot, limiter_for
-from .refusals import read_error
+from .refusals import add_request, refused, request_id_in
 from .replies import Parts, ReplyReader
 from .wire_parts import check_parts, estimated_excess
 
@@ -53,7 +50,6 @@ __all__ = ["ChatModel"]
 log = logging.getLogger("agentkit")
 
 _HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-_VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
 _MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 _MAX_HEADS = 16
 _CONNECT_TIMEOUT = 10.0
@@ -274,12 +270,15 @@ class ChatModel:
             reply = ReplyBytes(response, self._max_bytes, url, slot.renew)
             if not 200 <= response.status_code < 300:
                 body = await read_refusal(reply)
-                raise _refused(response, body, self._clock, url, self.name)
+                raise refused(response, body, self._clock, url, self.name)
             slot.answered()
             parts = await read_reply(reply, on_delta, reader)
             used = parts.usage
             log.debug("%s: %s, %d and %d tokens", url, parts.finish_reason, used.input_tokens, used.output_tokens)
             return parts
+        except ModelError as error:
+            error.request_id = error.request_id or request_id_in(response.headers)
+            raise
         finally:
             await response.aclose()
 
@@ -297,8 +296,10 @@ class ChatModel:
         return await transport.send(body, await self.headers(), self._timeouts)
 
     def clean(self, error: BaseException) -> None:
-        """Remove the key from an error. Add a note if the server refused a request that had no key."""
+        """Remove the key from an error. Add notes: what was asked, and whether the refused request had no key."""
         clean_error(error, self.hider)
+        if isinstance(error, ModelError):
+            add_request(error, self.endpoint.url, self.name)
         if isinstance(error, AuthError) and error.status == 401 and not self.endpoint.key and not self._headers.has_key:
             error.add_note("No API key was sent: none was given, or the client authenticates itself. See api_key=.")
 
@@ -324,22 +325,6 @@ def _accepted(parts: Parts, base_url: str) -> Parts:
         return parts
     thought = " but thinking text" if message.reasoning else ""
     raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
-
-
-def _refused(response: Response, body: bytes, clock: Callable[[], datetime], url: str, model: str) -> ModelError:
-    status, headers = response.status_code, response.headers
-    if 300 <= status < 400:
-        target = ascii(redact(headers.get("location", "nowhere")))[1:-1][:300]  # it is the server's text
-        return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
-    error = read_error(status, body, headers, clock)
-    if status in (404, 405):
-        hint = (
-            "" if _VERSION.search(url) or "model" in str(error).lower() else "; most servers want a base_url that ends in /v1"
-        )
-        error.args = (f"{error} (asked: POST {url}{hint})",)
-    request_id = f", request id {error.request_id}" if error.request_id else ""
-    error.add_note(f"asked: POST {url}, model {model}{request_id}")
-    return error
 
 
 def _made_of(kind: type[ChatModel], name: str, given: dict[str, Any], more: dict[str, Any]) -> ChatModel:

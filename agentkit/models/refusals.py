@@ -23,10 +23,16 @@ from ..errors import (
     StreamBroken,
     error_for_status,
 )
+from ..redact import redact
+from .http.transports import Response
 from .retry_after import wait_in_headers, wait_in_text
 from .usage import count
 
-__all__ = ["cut_text", "read_error"]
+__all__ = ["add_request", "cut_text", "read_error", "refused", "request_id_in"]
+
+_VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
+_PROXY_STATUSES = (403, 502, 503, 504)
+"""Statuses with which a proxy answers in place of the server."""
 
 _CONTEXT_TEXTS = re.compile(
     r"maximum context length|max context length|model's context length|context length of only|context length exceeded"
@@ -119,12 +125,46 @@ def read_error(
         status=status,
         body=cut_text(body),
         code=None if code is None else str(code),
-        request_id=headers.get("x-ds-trace-id") or headers.get("x-request-id"),
+        request_id=request_id_in(headers),
         retryable=False if status in _PERMANENT or headers.get("x-should-retry", "").lower() == "false" else None,
     )
     wait = wait_in_headers(headers, clock) if clock else None
     error.retry_after = wait_in_text(body) if wait is None and error.retryable else wait
     return error
+
+
+def refused(response: Response, body: bytes, clock: Callable[[], datetime], url: str, model: str) -> ModelError:
+    """The typed error of a refused request to this URL, with what to do about a wrong address and an unknown model."""
+    status, headers = response.status_code, response.headers
+    if 300 <= status < 400:
+        target = ascii(redact(headers.get("location", "nowhere")))[1:-1][:300]  # it is the server's text
+        return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
+    error = read_error(status, body, headers, clock)
+    if status in (404, 405):
+        error.args = (f"{error} (asked: POST {url}, model {model}; {_remedy(url, str(error))})",)
+    if response.via and status in _PROXY_STATUSES:
+        error.args = (f"{error} (it came through {response.via}, which may have answered in place of the server)",)
+    return error
+
+
+def _remedy(url: str, text: str) -> str:
+    if "model" in text.lower():
+        return "check the model's name, and whether the key may use it"
+    if not _VERSION.search(url):
+        return "most servers want a base_url that ends in /v1"
+    return "check base_url and the model's name"
+
+
+def add_request(error: ModelError, url: str, model: str) -> None:
+    """Note on an error what was asked, once."""
+    if not any(note.startswith("asked: ") for note in getattr(error, "__notes__", ())):
+        request_id = f", request id {error.request_id}" if error.request_id else ""
+        error.add_note(f"asked: POST {url}, model {model}{request_id}")
+
+
+def request_id_in(headers: Mapping[str, str]) -> str | None:
+    """The id to quote to the provider, in a response's headers."""
+    return headers.get("x-ds-trace-id") or headers.get("x-request-id")
 
 
 def _message(details: Mapping[str, Any], body: bytes) -> str:

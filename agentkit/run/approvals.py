@@ -30,11 +30,15 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
     Raises `SettingsError` if a call does not wait, if it is not the one that was shown, or if an answer has an unknown form.
     """
     if not isinstance(approvals, Mapping):
-        raise SettingsError(f"approvals is {approvals!r:.80}; allowed: a mapping from the ids of calls to answers")
+        raise SettingsError(
+            f"approvals is {approvals!r:.80}; allowed: answers by the ids of calls, such as "
+            "{call.id: True for call in result.pending}"
+        )
     waiting = {call.id: call for call in state.waiting}
     unknown = sorted(str(call_id) for call_id in approvals if call_id not in waiting)
     if unknown:
-        raise SettingsError(f"no call {', '.join(unknown)} waits for an approval; waiting: {', '.join(waiting) or 'none'}")
+        known = ", ".join(f"{call_id} ({call.name})" for call_id, call in waiting.items())
+        raise SettingsError(f"no call {', '.join(unknown):.200} waits for an approval; waiting: {known or 'none'}")
     found = []
     for call_id, answer in approvals.items():
         call = waiting[call_id]

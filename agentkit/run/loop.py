@@ -187,7 +187,9 @@ def _invalid(state: RunState, feedback: str = "") -> Finish:
     why = feedback or (last.content if isinstance(last, ToolResult) else "")
     text = reply.text or "".join(call.arguments for call in reply.tool_calls) if reply else ""
     wrote = f"\nThe model wrote: {text[:1000]}" if text else ""
-    error = OutputInvalid(f"the answer does not fit output_type: {why}{wrote}", text)
+    model = next((event.model for event in reversed(state.events) if isinstance(event, ModelReplied)), "")
+    whose = f"the answer of {model}" if model else "the answer"
+    error = OutputInvalid(f"{whose} does not fit output_type: {why}{wrote}", text)
     return Finish("error", error=error, is_refused=True)
 
 

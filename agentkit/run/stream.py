@@ -133,6 +133,7 @@ class RunStream(Generic[OutputT]):
         """The next event, or None after the last."""
         channel = self._channel
         if self._task is None and not self._closed:
+            portal.check_loop()
             self._task = asyncio.ensure_future(_begin(self._start, channel))
             self._task.add_done_callback(channel.wake)
             self._consumer = _Consumer(self._task, channel)

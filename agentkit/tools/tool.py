@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
+from .._sync import check_loop
 from .._threads import Threads
 from ..errors import Suspended, ToolArgumentsInvalid, ToolDefinitionError
 from ..model import ToolSpec
@@ -243,6 +244,7 @@ class Tool(Generic[P, R]):
 
     async def call(self, arguments: str | bytes | dict[str, Any] = "{}", *, deps: Any = None) -> Any:
         """Parse the arguments and run the function, without an agent. Returns its value, and raises its errors."""
+        check_loop()
         return await self.invoke(self.parse(arguments), RunContext(deps), Threads())
 
     async def invoke(

@@ -83,6 +83,14 @@ def test_json_of_a_failed_run_ends_with_the_error() -> None:
     assert "Insufficient Balance" in last["error"] and "InsufficientBalance" in result.stderr
 
 
+def test_a_failed_run_names_the_model_and_the_server_in_one_line() -> None:
+    with DeepSeekSimulator([Failure(402, "Insufficient Balance")]) as simulator:
+        result = cli("run", "Hi", "--base-url", simulator.base_url)
+    asked = f"(asked: POST {simulator.base_url}/chat/completions, model deepseek-v4-flash, request id "
+    assert result.stderr.startswith(f"agentkit: InsufficientBalance: HTTP 402: Insufficient Balance {asked}")
+    assert result.stderr.count("\n") == 1
+
+
 def test_quiet_is_the_answer_alone(tmp_path: Path) -> None:
     replies = script(Assistant("Let me see.", "Hm.", (call("get_weather", city="Rome"),)), "18 degrees.")
     with DeepSeekSimulator(replies) as simulator:

@@ -162,6 +162,7 @@ def test_a_dead_proxy_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> 
     error = failed(f"{scheme}://api.example/v1")
     start = f"{scheme}://api.example/v1/chat/completions: through the proxy http://127.0.0.1:9 (ALL_PROXY): "
     assert isinstance(error, e.ConnectionFailed) and str(error).startswith(start) and error.retryable
+    assert str(error).endswith("; set NO_PROXY=api.example to go around the proxy")
     assert "hunter2" not in str(error) + repr(error.__cause__)
 
 
@@ -200,6 +201,36 @@ def test_a_proxy_that_refuses_is_named(scheme: str, status: str, retryable: bool
             await model.aclose()
         assert caught.value.retryable is retryable and "hunter2" not in str(caught.value)
         assert b"proxy-authorization: basic " + base64.b64encode(b"ann:hunter2").lower() in heads[0].lower()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
+def test_a_plain_proxy_that_may_have_answered_itself_is_named(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with proxy_that_answers(http(b"no way", status)) as (port, _):
+            monkeypatch.setenv("ALL_PROXY", f"http://ann:hunter2@127.0.0.1:{port}")
+            model = ChatModel("m", base_url="http://api.example/v1", api_key="k", profile="generic", limiter=Limiter())
+            with pytest.raises(e.ModelError) as caught:
+                await model.reply(ask())
+            await model.aclose()
+        named = (
+            f"(it came through the proxy http://127.0.0.1:{port} (ALL_PROXY), which may have answered in place of the server)"
+        )
+        assert str(caught.value) == f"HTTP {status[:3]}: no way {named}" and caught.value.status == int(status[:3])
+
+    asyncio.run(main())
+
+
+def test_an_error_that_only_a_server_gives_does_not_name_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with proxy_that_answers(http(b"no way", "400 Bad Request")) as (port, _):
+            monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
+            model = ChatModel("m", base_url="http://api.example/v1", api_key="k", profile="generic", limiter=Limiter())
+            with pytest.raises(e.BadRequest) as caught:
+                await model.reply(ask())
+            await model.aclose()
+        assert str(caught.value) == "HTTP 400: no way"
 
     asyncio.run(main())
 

@@ -364,6 +364,8 @@ def _is_quiet(sock: socket.socket) -> bool:
 class _Response:
     __slots__ = ("_connection", "_pool", "_timeouts", "headers", "status_code")
 
+    via = ""
+
     def __init__(
         self, head: h11.Response, connection: _Connection, connections: ConnectionPool, timeouts: Mapping[str, float]
     ) -> None:

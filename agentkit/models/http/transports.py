@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from ...errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
 from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
@@ -40,6 +41,11 @@ class Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers; names in lower case."""
+        ...
+
+    @property
+    def via(self) -> str:
+        """The proxy that may have answered in place of the server, in words; empty if there is none."""
         ...
 
     async def read(self) -> bytes:
@@ -97,7 +103,8 @@ class ClientTransport:
                 self._note_secrets(request)
             if self._proxy and response.status_code == 407:
                 await response.aclose()
-                raise ConnectionFailed(f"{self._url}: {self._proxy} asks for a user and a password (407)", retryable=False)
+                text = f"{self._url}: {self._proxy} asks for a user and a password (407)"
+                raise ConnectionFailed(f"{text}; put user:password@ before the host in its URL", retryable=False)
             return _ClientResponse(response, self, timeouts)
 
     def _note_secrets(self, request: Any) -> None:
@@ -111,22 +118,29 @@ class ClientTransport:
         """Close the client."""
         await self._client.aclose()
 
+    @property
+    def via(self) -> str:
+        """The proxy, if it sees the requests themselves. Over TLS it only passes bytes on."""
+        return str(self._proxy) if self._proxy and self._url.startswith("http:") else ""
+
     @contextmanager
     def translated_errors(self, on_failure: type[ModelError], timeouts: Mapping[str, float]) -> Iterator[None]:
         """Converts errors of the client's library to a `ModelError`: of kind `on_failure` if the transport fails."""
         library, url = self._library, f"{self._url}: through {self._proxy}" if self._proxy else self._url
+        detour = f"; set NO_PROXY={urlsplit(self._url).hostname} to go around the proxy" if self._proxy else ""
         try:
             yield
         except library.ConnectTimeout as error:
-            raise TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds") from error
+            raise TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds{detour}") from error
         except library.TimeoutException as error:
             raise TimedOut(f"{url}: no byte came within {timeouts['read']:g} seconds") from error
         except library.ProxyError as error:
             is_retryable = not str(error).startswith("4")  # the status of an answer to CONNECT
-            raise on_failure(f"{url}: {str(error) or type(error).__name__}", retryable=is_retryable) from error
+            raise on_failure(f"{url}: {str(error) or type(error).__name__}{detour}", retryable=is_retryable) from error
         except library.TransportError as error:
             kind = InsecureServer if is_about_tls(error) else on_failure
-            raise kind(f"{url}: {str(error) or type(error).__name__}") from error
+            remedy = detour if isinstance(error, library.ConnectError) and kind is not InsecureServer else ""
+            raise kind(f"{url}: {str(error) or type(error).__name__}{remedy}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
@@ -144,6 +158,7 @@ class _ClientResponse:
         self._pieces = response.aiter_bytes()
         self.status_code: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self.via = transport.via
 
     async def read(self) -> bytes:
         """The next bytes of the body."""
@@ -195,6 +210,8 @@ def is_about_tls(error: BaseException | None) -> bool:
 
 class DecompressedResponse:
     """A response whose body is decoded by the content encoding in its headers."""
+
+    via = ""
 
     def __init__(self, response: Response, url: str) -> None:
         import httpx
