@@ -86,7 +86,7 @@ def test_json_of_a_failed_run_ends_with_the_error() -> None:
 def test_a_failed_run_names_the_model_and_the_server_in_one_line() -> None:
     with DeepSeekSimulator([Failure(402, "Insufficient Balance")]) as simulator:
         result = cli("run", "Hi", "--base-url", simulator.base_url)
-    asked = f"(asked: POST {simulator.base_url}/chat/completions, model deepseek-v4-flash, request id "
+        asked = f"(asked: POST {simulator.base_url}/chat/completions, model deepseek-v4-flash, request id "
     assert result.stderr.startswith(f"agentkit: InsufficientBalance: HTTP 402: Insufficient Balance {asked}")
     assert result.stderr.count("\n") == 1
 
