@@ -130,6 +130,8 @@ class StopRun(BaseException):
     """
 
     def __init__(self, stop_reason: str, output: Any = None, why: str = "") -> None:
+        if not isinstance(stop_reason, str) or not stop_reason:
+            raise SettingsError(f"StopRun({stop_reason!r:.80}); allowed: a stop reason in words, such as 'guardrail:no_cards'")
         super().__init__(stop_reason)
         self.stop_reason, self.output, self.why = stop_reason, output, why
 

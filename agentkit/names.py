@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, reduce
 from hashlib import sha256
 from importlib import import_module
 from itertools import islice
@@ -95,5 +95,4 @@ def reduced(made: object, function: object) -> tuple[Any, ...] | None:
 
 
 def _unpickled(module: str, qualname: str) -> Any:
-    import_module(module)
-    return object_at(module, qualname)
+    return reduce(getattr, qualname.split("."), import_module(module))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -268,6 +269,42 @@ def test_a_tool_may_stop_the_run(how: How, sync: bool) -> None:
     result = how(Agent(ScriptedModel([[call("hang_up"), call("look")], "never"]), tools=[made, look]), "go")
     assert (result.stop_reason, result.output) == ("agent:hung_up", "Goodbye.")
     assert len(tool_texts(result)) == 2, "every call has an answer"
+
+
+def save(title: str) -> str:
+    """Save."""
+    return f"saved {title}"
+
+
+def discard(why: str) -> str:
+    """Discard."""
+    return f"discarded: {why}"
+
+
+@pytest.mark.parametrize("several", [[save, discard], [save, str], [tool(save), int], [partial(save, "x"), discard], []])
+def test_several_functions_are_refused_with_the_way_to_have_them(several: Any) -> None:
+    with pytest.raises(ToolDefinitionError, match=r"one function\. For several functions, .*tool\(function, final=True\)"):
+        Agent(ScriptedModel([]), output_type=several)
+
+
+def test_one_function_in_a_list_is_that_function(how: How) -> None:
+    assert how(Agent(ScriptedModel([call("final_answer", title="x")]), output_type=[save]), "go").output == "saved x"
+    assert how(Agent(ScriptedModel(["x"]), output_type=[str]), "go").output == "x"
+
+
+def test_several_final_tools_are_several_functions_that_answer(how: How) -> None:
+    both = [tool(save, final=True), tool(discard, final=True)]
+    script = [call("discard", why="empty")]
+    assert how(Agent(ScriptedModel(script), tools=both, tool_choice="required"), "go").output == "discarded: empty"
+    agent = Agent(ScriptedModel(["In words.", call("look"), call("save", title="x")]), tools=[*both, look])
+
+    @agent.output_validator
+    def by_tool(value: str) -> str:
+        if not value.startswith(("saved", "discarded")):
+            raise ModelRetry("call save or discard")
+        return value
+
+    assert how(agent, "go").output == "saved x"
 
 
 # --- a refused answer is never the output ------------------------------------------------------------------------------------

@@ -322,6 +322,7 @@ def test_a_resumed_run_has_the_fingerprint_of_its_beginning() -> None:
         lambda agent: agent.tools | delete.function,
         lambda agent: ToolRegistry([delete]) | agent.tools,
         lambda agent: [delete, agent.tools],
+        lambda agent: [delete] | agent.tools,
         lambda agent: agent.tools | [Toolset(lambda ctx: [delete])],
     ],
 )
@@ -372,6 +373,12 @@ def test_instructions_and_tools_may_stop_the_run(how: How, parts: Any) -> None:
     assert (result.stop_reason, result.output, model.requests) == ("shop:closed", "We are closed.", [])
     assert system_of(result).startswith("Help.") and result.messages[-1].content == "go"
     assert [type(event) for event in result.events] == [RunStarted, RunFinished] and result.events[-1].error == "it is Sunday"
+
+
+def test_a_stop_reason_is_text() -> None:
+    for reason in (3, "", None):
+        with pytest.raises(SettingsError, match="allowed: a stop reason in words"):
+            StopRun(reason)  # type: ignore[arg-type]
 
 
 def test_a_stop_at_the_resume_answers_the_open_calls() -> None:

@@ -334,11 +334,18 @@ class JsonOutput(_Fitting):
 def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
     """The output for a type: text for `str`, the return value for a function, and else by `mode`."""
     if isinstance(output_type, list | tuple):  # several types are one union
-        if not output_type or any(map(inspect.isroutine, output_type)):
-            raise ToolDefinitionError(f"output_type is {output_type!r:.80}; allowed: types in a list, or one function")
-        output_type = typing.Union[tuple(output_type)]  # noqa: UP007
+        if len(output_type) != 1 and (not output_type or any(map(_is_function, output_type))):
+            remedy = "For several functions, give them as tools: tools=[tool(function, final=True), ...]"
+            raise ToolDefinitionError(
+                f"output_type is {output_type!r:.80}; allowed: types in a list, or one function. {remedy}"
+            )
+        output_type = typing.Union[tuple(output_type)] if len(output_type) > 1 else output_type[0]  # noqa: UP007
     if output_type is str:
         return TextOutput()
-    if inspect.isroutine(output_type) or isinstance(output_type, functools.partial | Tool):
+    if _is_function(output_type):
         return FunctionOutput(output_type)
     return ToolOutput(output_type) if mode == "tool" else JsonOutput(output_type)
+
+
+def _is_function(output_type: Any) -> bool:
+    return inspect.isroutine(output_type) or isinstance(output_type, functools.partial | Tool)

@@ -119,6 +119,10 @@ class ToolRegistry:
         """The tools and the toolsets of both."""
         return ToolRegistry.of_agent([self, other])
 
+    def __ror__(self, other: ToolLike) -> ToolRegistry:
+        """The tools and the toolsets of both: `[extra] | agent.tools`."""
+        return ToolRegistry.of_agent([other, self])
+
     def __getitem__(self, name: str) -> AnyTool:
         """The tool with this name. The KeyError lists the existing names."""
         try:
