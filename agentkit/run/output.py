@@ -335,10 +335,8 @@ def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:
     """The output for a type: text for `str`, the return value for a function, and else by `mode`."""
     if isinstance(output_type, list | tuple):  # several types are one union
         if len(output_type) != 1 and (not output_type or any(map(_is_function, output_type))):
-            remedy = "For several functions, give them as tools: tools=[tool(function, final=True), ...]"
-            raise ToolDefinitionError(
-                f"output_type is {output_type!r:.80}; allowed: types in a list, or one function. {remedy}"
-            )
+            allowed = "types in a list, or one function. For several functions, use tools=[tool(function, final=True), ...]"
+            raise ToolDefinitionError(f"output_type is {output_type!r:.80}; allowed: {allowed}")
         output_type = typing.Union[tuple(output_type)] if len(output_type) > 1 else output_type[0]  # noqa: UP007
     if output_type is str:
         return TextOutput()
