@@ -293,7 +293,7 @@ def test_one_function_in_a_list_is_that_function(how: How) -> None:
 
 
 def test_several_final_tools_are_several_functions_that_answer(how: How) -> None:
-    both = [tool(save, final=True), tool(discard, final=True)]
+    both: list[Any] = [tool(save, final=True), tool(discard, final=True)]
     script = [call("discard", why="empty")]
     assert how(Agent(ScriptedModel(script), tools=both, tool_choice="required"), "go").output == "discarded: empty"
     agent = Agent(ScriptedModel(["In words.", call("look"), call("save", title="x")]), tools=[*both, look])

@@ -307,6 +307,7 @@ def test_what_came_at_once_is_decompressed_piece_by_piece() -> None:
 
     class Came:
         status_code = 200
+        via = ""
         headers: ClassVar = {"content-encoding": "gzip"}
 
         async def read(self) -> bytes:

@@ -151,7 +151,7 @@ class _RecordedResponse:
 
     def __init__(self, response: Response) -> None:
         self._response = response
-        self.status_code, self.headers = response.status_code, response.headers
+        self.status_code, self.headers, self.via = response.status_code, response.headers, response.via
         self.pieces: list[bytes] = []
         self.failure: ModelError | None = None
 
