@@ -46,6 +46,8 @@ class RunStarted(_Lasting):
     owner: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the program gave with `run(..., metadata=)`."""
+    forked_at: int = 0
+    """In a fork, the number of events that it has from its original, this one included."""
 
 
 @frozen_dataclass
@@ -123,6 +125,7 @@ class ToolFinished(_Lasting):
     timed out or was cancelled while it ran. `refused` is empty for a call that ran, and else says why the call was not run:
     "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (it failed too often before),
     "ended", or the stop reason of a limit. `artifact` is the value of a `ToolReturn`, which the model does not see.
+    `reconciled`: the result is not from the tool, but from its `reconcile` function, after a crash.
     """
 
     call: ToolCall
@@ -136,6 +139,7 @@ class ToolFinished(_Lasting):
     is_json: bool = False
     outcome: Literal["known", "unknown", "not run"] = "known"
     artifact: Any = field(default=None, compare=False)
+    reconciled: bool = False
 
 
 @frozen_dataclass

@@ -139,12 +139,16 @@ def encode_event(event: LastingEvent) -> bytes:
     unstored: Any = _NOT_STORED.get(kind)
     if kind is ToolStarted and event.repaired:  # type: ignore[union-attr]
         unstored = {"call": {"opaque"}}
+    elif kind is RunStarted and not event.forked_at:  # type: ignore[union-attr]
+        unstored = {"forked_at": True}
     elif kind is ToolFinished and event.output is not None and event.max_output is not None:  # type: ignore[union-attr]
         unstored = {**unstored, "result": {"call_id", "name", "role", "content"}}
     # messages are distinguished by their roles, and parts by their types, which are defaults
     is_whole = kind is RunStarted or kind is MessageAdded
     if kind is ToolFinished:
         is_whole = bool(event.result.parts)  # type: ignore[union-attr]
+        if not event.reconciled:  # type: ignore[union-attr]
+            unstored = {**unstored, "reconciled": True}
         if event.artifact is not None and not _is_storable(event.artifact):  # type: ignore[union-attr]
             unstored = {**unstored, "artifact": True}
     body = _dumped(kind.__name__, event, unstored, exclude_defaults=not is_whole)

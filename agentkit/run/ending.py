@@ -83,7 +83,8 @@ def closing_answers(state: RunState, refused: str) -> list[ToolFinished]:
     """Answers to the calls that are still open when the run ends."""
     not_run = limit_text(refused) if refused.startswith("limit:") else NOT_RUN
     return [
-        answer_of(call.call, GIVEN_UP if call.started else not_run, refused, unknown=call.started) for call in state.open_calls
+        answer_of(call.call, GIVEN_UP if call.may_have_run else not_run, refused, unknown=call.may_have_run)
+        for call in state.open_calls
     ]
 
 

@@ -24,7 +24,7 @@ def forked(events: Sequence[LastingEvent], run_id: str) -> Iterator[LastingEvent
     for event in events:
         match event:
             case RunStarted():
-                yield replace(event, run_id=run_id)
+                yield replace(event, run_id=run_id, forked_at=len(events))
             case CallSuspended():
                 inner = tuple(_renamed(inner, old, run_id) for inner in event.events)
                 yield replace(event, run_id=_new_id(event.run_id, old, run_id), events=inner)

@@ -90,7 +90,7 @@ def _value_of(final: ToolFinished) -> Answer:
 
 def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     calls = state.open_calls
-    asked = [] if state.reached else [c for c in calls if c.started and not c.suspended and spec.is_reconciled(c)]
+    asked = [c for c in calls if spec.is_reconciled(c)]
     if asked:
         return Reconcile(asked)
     for refused_calls, message, refused in _refused_calls(calls, state, spec):
@@ -122,8 +122,8 @@ def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> I
     max_calls = spec.limits.calls_per_reply
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
     yield calls[max_calls:] if max_calls else [], EXCESS_CALL.format(max_calls), "excess"
-    started = [c for c in calls if c.started]
-    yield [c for c in started if state.reached or not _may_resume(c, spec)], LOST_CALL, "lost"
+    lost = [c for c in calls if c.may_have_run and (state.reached or not _may_resume(c, spec))]
+    yield lost, LOST_CALL, "lost"
     if state.reached:  # after a crash while the run was ending
         yield calls, limit_text(state.reached), state.reached
     yield [c for c in calls if not c.started] if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
@@ -133,11 +133,7 @@ def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> I
 
 def _may_resume(call: OpenCall, spec: AgentSpec) -> bool:
     """Whether a call that was started may be entered again."""
-    return (
-        spec.may_repeat(call.call)
-        or call.reconciled == "not done"
-        or (call.suspended is not None and call.call.name in spec.tools)
-    )
+    return spec.may_repeat(call.call) or (call.suspended is not None and call.call.name in spec.tools)
 
 
 def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> list[OpenCall]:

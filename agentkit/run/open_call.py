@@ -30,6 +30,8 @@ class OpenCall:
     approved: bool | None = None
     edited: bool = False
     started: bool = False
+    inherited: bool = False
+    """Whether the call was started by the run that this one is a fork of. Its idempotency key there was another one."""
     reconciled: str = ""
     """What the tool's `reconcile` function said of a started call: "not done" or "unknown"."""
     suspended: CallSuspended | None = None
@@ -39,6 +41,11 @@ class OpenCall:
     given: ResultGiven | None = None
     """The result of a call of an outside tool."""
     result: ToolResult | None = None
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the call was started, and is not known to have had no effect."""
+        return self.started and self.reconciled != "not done"
 
     @property
     def approvals_wanted(self) -> list[ToolCall]:

@@ -80,9 +80,14 @@ class AgentSpec:
         return found is not None and (found.approval is not False or bool(self.policies))
 
     def is_reconciled(self, call: OpenCall) -> bool:
-        """Whether the tool of a call that was found started is to be asked what became of it."""
+        """Whether the tool of a call that was found started is to be asked what became of it.
+
+        It is not asked about a call that the original of a fork started: it would be asked with a key that nobody knows.
+        """
         tool = self.tools.get(call.call.name)
-        return tool is not None and tool.reconcile is not None and not tool.may_repeat and not call.reconciled
+        if tool is None or tool.reconcile is None or tool.may_repeat:
+            return False
+        return call.started and not call.suspended and not call.inherited and not call.reconciled
 
     def may_repeat(self, call: ToolCall) -> bool:
         """Whether a started call, which may have taken effect, may be run again. False if its tool no longer exists."""

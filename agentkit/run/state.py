@@ -76,7 +76,7 @@ class RunState(StoredRun):
         self.uncertain: tuple[ToolCall, ...] = ()
         """The calls that may or may not have taken effect."""
         self._denied, self._exchanges = Counter(), Counter()
-        self._unanswered = 0
+        self._unanswered = self._forked_at = 0
 
     def __repr__(self) -> str:
         status = self.stop_reason or ("paused" if self.pending else "running")
@@ -166,7 +166,7 @@ class RunState(StoredRun):
             case CallSuspended():
                 self._suspended(event)
             case CallReconciled():
-                self._open_call(event.call_id).reconciled = event.outcome
+                self._reconciled(event)
             case ApprovalGiven() | ResultGiven():
                 self._answered(event)
             case _:
@@ -210,7 +210,7 @@ class RunState(StoredRun):
             check_pending(event, [*self.waiting, *self.outside])
 
     def _started(self, event: RunStarted) -> None:
-        self.run_id, self.metadata = event.run_id, event.metadata
+        self.run_id, self.metadata, self._forked_at = event.run_id, event.metadata, event.forked_at
         self.messages, self.new_from = list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
@@ -281,6 +281,13 @@ class RunState(StoredRun):
         if not call.started:  # a call that is run again after a crash, or continues, counts once
             self.usage += Usage(tool_calls=1)
         call.started, call.call, call.suspended, call.answers, call.reconciled = True, event.call, None, {}, ""
+        call.inherited = len(self.events) < self._forked_at
+
+    def _reconciled(self, event: CallReconciled) -> None:
+        call = self._open_call(event.call_id)
+        if not call.started:
+            raise ValueError(f"tool call {event.call_id!r} is reconciled before it is started")
+        call.reconciled = event.outcome
 
     def _suspended(self, event: CallSuspended) -> None:
         call = self._open_call(event.call_id)
@@ -297,7 +304,7 @@ class RunState(StoredRun):
         if event.outcome == "unknown":
             self.uncertain += (event.call,)
         self._refused(event)
-        if answered.started:
+        if answered.may_have_run:
             name = event.call.name
             if event.outcome != "unknown":
                 self.failures[name] = self.failures.get(name, 0) + 1 if event.result.is_error else 0
