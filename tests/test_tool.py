@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from agentkit import (
     Agent,
+    NotDone,
     RunContext,
     ScriptedModel,
     Tool,
@@ -151,7 +152,7 @@ def test_the_labels_have_mcps_defaults_and_are_kept() -> None:
         "idempotent": True,
         "open_world": False,
         "sensitive": ("x",),
-        "reconcile": lambda key, arguments: None,
+        "reconcile": lambda key, arguments: NotDone(),
         "output": "trusted",
         "trusted_fields": ("id",),
     }

@@ -18,16 +18,14 @@ from ..parts import Part, ToolReturn, content_text
 from ..redact import redact
 from ..redact.veil import Veil
 from ..schema import Arguments
+from ..tools.reconcile import Done
 from ..tools.registry import ToolRegistry
 from ..tools.tasks import NoResult
 from ..tools.tool import AnyTool, RunContext
 from .spec import AgentSpec
 from .state import OpenCall
 
-__all__ = [
-    "Outcome", "arguments_of", "describe_error", "execute", "outcome_of", "own_chain", "plan", "render",
-    "shorten", "unknown_tool",
-]  # fmt: skip
+__all__ = ["Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _MAX_ERROR = 10_000
@@ -99,21 +97,25 @@ async def execute(
     threads: Threads | None = None,
     arguments: Arguments | ToolArgumentsInvalid | None = None,
     veil: Veil | None = None,
+    done: Done | None = None,
 ) -> Outcome:
     """Run one call and render its result. Any error in it becomes an error message for the model.
 
     `arguments` are the parsed arguments, or the error of parsing them; None if the call is not parsed yet. `veil` is the
-    run's.
+    run's. With `done`, the function is not called: middleware and rendering get that result instead.
 
     The model gets the type of the error and its shortened text; `Outcome.error` has the traceback. Secrets are removed from
     both, and the model's own key from results. It raises only KeyboardInterrupt, SystemExit, and a cancellation of the run.
     """
-    context, hide = _CallContext(ctx, spec, threads or Threads(), call, arguments), (veil or Veil(spec.model)).hide
+    context, hide = _CallContext(ctx, spec, threads or Threads(), call, arguments, done), (veil or Veil(spec.model)).hide
     crashed = unknown = False
     try:
         value = await _through_middleware(context)
         rendered = _rendered(value) if spec.middleware else value
-        return _outcome(rendered, call, spec.tools.get(call.name), hide, tuple(context.repairs))
+        text, repairs, tool = hide(rendered.text), tuple(context.repairs), spec.tools.get(call.name)
+        content = shorten(text, tool.max_output if tool else None)
+        result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
+        return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
     except Suspended as suspended:
         return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
@@ -135,20 +137,6 @@ async def execute(
     return Outcome(result, full, tuple(context.repairs), crashed=crashed, is_unknown=unknown)
 
 
-def outcome_of(value: Any, call: ToolCall, spec: AgentSpec, veil: Veil) -> Outcome:
-    """The outcome of a call whose tool would have returned this value. Raises TypeError, as `render`."""
-    return _outcome(_rendered(value), call, spec.tools.get(call.name), veil.hide)
-
-
-def _outcome(
-    rendered: _Rendered, call: ToolCall, tool: AnyTool | None, hide: Callable[[str], str], repairs: tuple[str, ...] = ()
-) -> Outcome:
-    text = hide(rendered.text)
-    content = shorten(text, tool.max_output if tool else None)
-    result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
-    return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
-
-
 async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:
     """The parsed arguments of a call, or the error of parsing them."""
     try:
@@ -167,6 +155,8 @@ class _CallContext:
     call: ToolCall
     arguments: Arguments | ToolArgumentsInvalid | None
     """The parsed arguments of `call`, or the error of parsing them; None if it is not parsed yet."""
+    done: Done | None = None
+    """The result of a call that took effect before a crash."""
     repairs: list[str] = field(default_factory=list)
 
 
@@ -185,6 +175,8 @@ async def _layered(layer: Any, inner: Any, ctx: RunContext[Any], call: ToolCall)
 
 
 async def _invoke(context: _CallContext, call: ToolCall, finish: Callable[[Any], Any] | None = None) -> Any:
+    if context.done is not None:
+        return finish(context.done.result) if finish else context.done.result
     tool = context.spec.tools.get(call.name)
     if tool is None:
         raise ModelRetry(unknown_tool(call.name, context.spec.tools))

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import traceback
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
-from ..errors import ToolArgumentsInvalid
+from .._sync import is_being_cancelled
+from ..errors import StopRun, ToolArgumentsInvalid
 from ..events import CallReconciled
-from ..redact import redacted_traceback
+from ..messages import plain_text
+from ..redact import redact
 from ..tools.context import RunContext
 from ..tools.reconcile import Done, NotDone, Reconciled, Unknown
+from ..tools.tasks import run_with_timeout
 from ..tools.values import is_async
-from .execute import arguments_of, outcome_of
-from .run import Run
+from .execute import arguments_of, describe_error, execute
+from .ledger import CallBudget
+from .run import Run, Scope
 from .state import OpenCall
-from .tool_step import end_call
+from .tool_step import end_call, run_together
 
 __all__ = ["reconcile"]
 
@@ -27,40 +33,76 @@ _TIMEOUT = 60.0
 
 
 async def reconcile(run: Run, calls: list[OpenCall]) -> None:
-    """Ask the tools of these calls what became of them, and record the answers."""
-    await asyncio.gather(*(_reconcile(run, call) for call in calls))
+    """Ask the tools of these calls concurrently what became of them. Each answer is recorded as soon as it is given.
+
+    If the run is to be left, no further tool is asked.
+    """
+    slots = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(calls))
+    await run_together(_reconcile(run, call, slots) for call in calls)
 
 
-async def _reconcile(run: Run, open_call: OpenCall) -> None:
-    call = open_call.call
+async def _reconcile(run: Run, open_call: OpenCall, slots: asyncio.Semaphore) -> None:
+    async with slots:
+        if run.is_leaving:
+            return
+        call = open_call.call
+        budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.parent_budget)
+        ctx = RunContext(run.deps, run.state.run_id, call, open_call.position, Scope(run, budget), open_call.attempt)
+        match await _answer(run, ctx):
+            case Done() as done:
+                await _finish(run, open_call, ctx, done)
+                budget.check()
+            case NotDone():
+                await run.record(CallReconciled(call.id, "not done"))
+            case Unknown(reason):
+                await run.record(CallReconciled(call.id, "unknown", reason))
+
+
+async def _finish(run: Run, open_call: OpenCall, ctx: RunContext[Any], done: Done) -> None:
+    """Record the result as that of the call. If it cannot be rendered, the model is warned rather than invited to try again."""
+    outcome = await execute(ctx.call, ctx, run.spec, threads=run.threads, veil=run.veil, done=done)
+    if not outcome.crashed:
+        await end_call(run, open_call, ctx.call, outcome, reconciled=True)
+        return
+    _warn(run, ctx, outcome.error or "")
+    reason = f"the result that reconcile gave cannot be used: {outcome.result.content.removeprefix('error: ')}"
+    await run.record(CallReconciled(ctx.call.id, "unknown", reason))
+
+
+async def _answer(run: Run, ctx: RunContext[Any]) -> Reconciled:
+    """The answer of the tool's function. An error of it, or a wrong value, is logged, and counts as `Unknown`."""
     try:
-        answer = await _asked(run, open_call)
-        outcome = outcome_of(answer.result, call, run.spec, run.veil) if isinstance(answer, Done) else None
-    except Exception as error:  # noqa: BLE001  the program's own function
-        text = redacted_traceback(error)
-        log.warning("the reconcile function of %s failed, so the outcome of call %s is unknown\n%s", call.name, call.id, text)
-        answer, outcome = Unknown(f"{type(error).__name__} in the reconcile function"), None
-    if outcome is not None:
-        await end_call(run, open_call, call, outcome, 0.0)
-    elif isinstance(answer, Unknown):
-        await run.record(CallReconciled(call.id, "unknown", answer.reason))
-    else:
-        await run.record(CallReconciled(call.id, "not done"))
+        answer = await _asked(run, ctx)
+        if not isinstance(answer, Done | NotDone | Unknown):
+            raise TypeError(f"it returned {answer!r:.80}; allowed: Done(result), NotDone(), Unknown()")
+        return answer
+    except (KeyboardInterrupt, SystemExit, StopRun):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        _warn(run, ctx, plain_text(redact(run.veil.hide(traceback.format_exc()))))
+        return Unknown(f"the reconcile function failed: {describe_error(error, run.veil.hide)}")
 
 
-async def _asked(run: Run, open_call: OpenCall) -> Reconciled:
-    call, tool = open_call.call, run.spec.tools[open_call.call.name]
-    answer: Any
-    arguments = await arguments_of(call, tool, run.threads)
+async def _asked(run: Run, ctx: RunContext[Any]) -> Any:
+    tool = run.spec.tools[ctx.call.name]
+    arguments = await arguments_of(ctx.call, tool, run.threads)
     if isinstance(arguments, ToolArgumentsInvalid):
         return Unknown("its arguments do not fit the tool any more")
-    key = RunContext(None, run.state.run_id, call, open_call.position, None, open_call.attempt).idempotency_key
     function: Any = tool.reconcile
-    ask = partial(function, key, dict(arguments.given))
-    async with asyncio.timeout(tool.timeout or _TIMEOUT):
-        answer = await ask() if is_async(function) else await run.threads.run(ask)
-        if inspect.isawaitable(answer):
-            answer = await answer
-    if not isinstance(answer, Done | NotDone | Unknown):
-        raise TypeError(f"it returned {answer!r:.80}; allowed: Done(result), NotDone(), Unknown()")
-    return answer
+    ask, seconds = partial(function, ctx.idempotency_key, dict(arguments.values)), tool.timeout or _TIMEOUT
+    if is_async(function):
+        return await run_with_timeout(ask(), seconds)
+    async with asyncio.timeout(seconds):
+        answer = await run.threads.run(ask)
+    return await run_with_timeout(_awaited(answer), seconds) if inspect.isawaitable(answer) else answer
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+def _warn(run: Run, ctx: RunContext[Any], text: str) -> None:
+    message = "the reconcile function of %s gave no usable answer in run %s, so the outcome of call %s is unknown\n%s"
+    log.warning(message, ctx.call.name, run.state.run_id, ctx.call.id, text)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from .ledger import CallBudget
 from .run import ChildRun, Run, Scope
 from .state import OpenCall
 
-__all__ = ["answer_of", "end_call", "run_tools"]
+__all__ = ["answer_of", "end_call", "run_together", "run_tools"]
 
 log = logging.getLogger("agentkit")
 
@@ -44,14 +45,19 @@ async def run_tools(run: Run, todo: RunTools) -> None:
             continue
         own = own_chain(stage, run.spec.tools)
         slots = asyncio.Semaphore(run.spec.limits.concurrent_calls or len(stage))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for chain in stage:
-                    threads = run.own_thread if chain is own else run.threads
-                    group.create_task(_run_chain(run, chain, threads, slots))
-        except BaseExceptionGroup as failed:  # the error that ends the run is raised without its group
-            first = failed.exceptions[0]
-            raise first from first.__cause__
+        threads = [run.own_thread if chain is own else run.threads for chain in stage]
+        await run_together(_run_chain(run, *each, slots) for each in zip(stage, threads, strict=True))
+
+
+async def run_together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run these concurrently. The first error cancels the others, and is raised without a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as failed:
+        first = failed.exceptions[0]
+        raise first from first.__cause__
 
 
 async def _run_chain(run: Run, chain: list[OpenCall], threads: Threads, slots: asyncio.Semaphore | None = None) -> None:
@@ -134,7 +140,9 @@ async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
     await run.emit(ToolProgress(call, data, replaced))
 
 
-async def end_call(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float) -> None:
+async def end_call(
+    run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float = 0.0, *, reconciled: bool = False
+) -> None:
     """Record what came of a call."""
     suspended = outcome.suspended
     if suspended is not None:
@@ -158,6 +166,7 @@ async def end_call(run: Run, open_call: OpenCall, call: ToolCall, outcome: Outco
             is_json=outcome.is_json,
             outcome="unknown" if outcome.is_unknown else "known",
             artifact=outcome.artifact,
+            reconciled=reconciled,
         )
     )
 

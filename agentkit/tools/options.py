@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypedDict
 
 from ..errors import ToolDefinitionError
+from .reconcile import Reconcile
 
 __all__ = ["ToolOptions", "check_known", "check_name", "check_option", "names_of"]
 
@@ -33,7 +34,7 @@ class ToolOptions(TypedDict, total=False):
     idempotent: bool
     open_world: bool
     sensitive: Iterable[str]
-    reconcile: Callable[[str, dict[str, Any]], Any] | None
+    reconcile: Reconcile | None
     output: Literal["untrusted", "trusted"]
     trusted_fields: Iterable[str]
 
@@ -58,7 +59,7 @@ def check_option(tool: str, option: str, value: Any) -> None:
             allowed = "None or seconds above 0"
         case "retries" | "max_output" if value is not None and not (_is_whole(value) and value >= _MIN[option]):
             allowed = f"None or a whole number of at least {_MIN[option]}"
-        case "reconcile" if value is not None and not callable(value):
+        case "reconcile" if value is not None and not _takes(value, 2):
             allowed = "None, or a function of the idempotency key and the arguments"
         case "output" if value not in _OUTPUTS:
             allowed = ", ".join(_OUTPUTS)
@@ -93,6 +94,21 @@ def names_of(tool: str, option: str, value: Any) -> tuple[str, ...]:
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise ToolDefinitionError(f"tool {tool!r}: {option} holds {wrong[0]!r:.80}; allowed: names")
     return tuple(sorted(names)) if isinstance(value, set | frozenset) else names
+
+
+def _takes(value: Any, count: int) -> bool:
+    """Whether the value can be called with so many positional arguments. True if Python cannot tell, as of built-in ones."""
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        return True
+    except TypeError:  # not callable
+        return False
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _is_number(value: object) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from .._dataclass import frozen_dataclass
 
-__all__ = ["Done", "NotDone", "Reconciled", "Unknown"]
+__all__ = ["Done", "NotDone", "Reconcile", "Reconciled", "Unknown"]
 
 
 @frozen_dataclass
@@ -18,14 +19,16 @@ class Done:
 
 @frozen_dataclass
 class NotDone:
-    """The call has not taken effect, so it is run now, with the same idempotency key."""
+    """The call has not taken effect, and will not any more. It is run now, with the same idempotency key."""
 
 
 @frozen_dataclass
 class Unknown:
-    """It cannot be found out. The model is told so, and `result.uncertain` lists the call."""
+    """It cannot be found out. The model is told so, and `result.uncertain` lists the call. `reason` is for the events."""
 
     reason: str = ""
 
 
 Reconciled: TypeAlias = Done | NotDone | Unknown
+Reconcile: TypeAlias = Callable[[str, dict[str, Any]], "Reconciled | Awaitable[Reconciled]"]
+"""Says what became of a call: `reconcile(key, arguments)`. The arguments are those that the tool's function got."""

@@ -24,6 +24,7 @@ from ..schema.parse import LONG_TEXT
 from .claims import Claims
 from .context import CallScope, RunContext
 from .options import ToolOptions, check_known, check_name, check_option, names_of
+from .reconcile import Reconcile
 from .tasks import NoResult, run_with_timeout
 from .values import async_value, completed_call, copied, is_async, sync_value
 
@@ -73,9 +74,9 @@ class Tool(Generic[P, R]):
     open_world: bool = True
     sensitive: Iterable[str] = ()
     """Names of arguments that choose a destination or a victim. Stored as a tuple."""
-    reconcile: Callable[[str, dict[str, Any]], Any] | None = None
-    """Asked about a call that was started when the program stopped, unless it may be repeated. It gets the idempotency key and
-    the arguments, and returns `Done(result)`, `NotDone()` or `Unknown()`; it may be async. In a fork, the key is the fork's."""
+    reconcile: Reconcile | None = None
+    """Asked on resume about a call that was started and has no result, unless it may be repeated. It gets the idempotency key
+    and a dict of the arguments, and returns `Done(result)`, `NotDone()` or `Unknown()`; it may be async."""
     output: Literal["untrusted", "trusted"] = "untrusted"
     trusted_fields: Iterable[str] = ()
 

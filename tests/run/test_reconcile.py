@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,7 +13,19 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, Done, NotDone, RunContext, RunState, ScriptedModel, ToolDefinitionError, Unknown, tool
+from agentkit import (
+    Agent,
+    Done,
+    NotDone,
+    RunContext,
+    RunState,
+    ScriptedModel,
+    ToolDefinitionError,
+    ToolFinished,
+    ToolStarted,
+    Unknown,
+    tool,
+)
 from agentkit.events import CallReconciled
 from agentkit.run.journal import JsonLinesLog, MemoryLog
 from agentkit.testing import call
@@ -81,10 +94,12 @@ def test_exactly_one_payment_is_made(tmp_path: Path, when: str) -> None:
     log, bank = killed(tmp_path, when), Bank(tmp_path)
     result = agent(bank, bank.look).resume_sync(log=log)
     assert result.output == "done" and tool_texts(result) == ["paid bob"] and result.uncertain == ()
-    assert bank.payments == ["r1:0"] and bank.asked == [("r1:0", {"to": "bob"})]
+    assert bank.payments == ["r1:0"] and bank.asked == [("r1:0", {"to": "bob", "amount": 1})]
     assert reloaded(result.state).to_json() == result.state.to_json()
     reconciled = [event.outcome for event in result.events if isinstance(event, CallReconciled)]
     assert reconciled == (["not done"] if when == "before" else [])
+    (finished,) = [event for event in result.events if isinstance(event, ToolFinished)]
+    assert (finished.reconciled, finished.outcome) == (when == "after", "known")
 
 
 def unknown(key: str, arguments: dict[str, Any]) -> Unknown:
@@ -126,17 +141,27 @@ def test_an_answer_is_kept_when_the_program_stops_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_fork_asks_with_its_own_key(tmp_path: Path) -> None:
-    _, bank = killed(tmp_path, "after"), Bank(tmp_path)
-    state = RunState.replay(list(map(_decoded, (tmp_path / "log.jsonl").read_text().splitlines()))).fork(run_id="r2")
-    result = agent(bank, bank.look).resume_sync(state)
-    assert bank.asked == [("r2:0", {"to": "bob"})] and bank.payments == ["r1:0", "r2:0"] and result.output == "done"
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_fork_asks_nobody_about_a_call_that_its_original_started(tmp_path: Path, when: str) -> None:
+    """With its own key the answer would be "not done", although the original has paid, or may be about to."""
+    log, bank = killed(tmp_path, when), Bank(tmp_path)
+    original = RunState.replay(asyncio.run(log.load()))
+    for fork in (original.fork(run_id="r2"), reloaded(original.fork()), original.fork().fork()):
+        result = agent(bank, bank.look).resume_sync(fork)
+        assert bank.asked == [] and bank.payments == (["r1:0"] if when == "after" else [])
+        assert "outcome unknown" in tool_texts(result)[0] and [c.name for c in result.uncertain] == ["pay"]
+    assert agent(bank, bank.look).resume_sync(log=log).uncertain == ()
+    assert bank.payments == ["r1:0"], "the original still asks, with the key that the tool had"
 
 
-def _decoded(line: str) -> Any:
-    from agentkit.events import decode_event
-
-    return decode_event(line)
+def test_a_fork_asks_about_a_call_that_it_started_itself(tmp_path: Path) -> None:
+    bank = Bank(tmp_path)
+    whole = agent(bank, bank.look).run_sync("Pay bob", run_id="r1")
+    fork = RunState.replay(whole.events[:2]).fork(run_id="r2")
+    result = agent(bank, bank.look).resume_sync(fork)
+    cut = next(n for n, event in enumerate(result.events) if isinstance(event, ToolStarted)) + 1
+    again = agent(bank, bank.look).resume_sync(RunState.replay(result.events[:cut]))
+    assert [key for key, _ in bank.asked] == ["r2:0"] and bank.payments == ["r1:0", "r2:0"] and again.uncertain == ()
 
 
 def test_calls_that_may_be_repeated_are_not_asked_about(tmp_path: Path) -> None:
@@ -150,5 +175,9 @@ def test_calls_that_may_be_repeated_are_not_asked_about(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_no_function() -> None:
-    with pytest.raises(ToolDefinitionError, match="reconcile is 'yes'; allowed: None, or a function"):
-        tool(Bank(Path()).pay, reconcile="yes")  # type: ignore[call-overload]
+    no_function: list[Any] = ["yes", lambda key: NotDone(), lambda key, arguments, more: NotDone(), Bank]
+    for value in no_function:
+        with pytest.raises(ToolDefinitionError, match="allowed: None, or a function of the idempotency key and the arguments"):
+            tool(Bank(Path()).pay, reconcile=value)
+    with_default = tool(Bank(Path()).pay, reconcile=lambda key, arguments, more=1: NotDone())
+    assert with_default.reconcile is not None
