@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ..events import (
     ApprovalGiven,
+    CallReconciled,
     Delta,
     Event,
     MessageAdded,
@@ -38,6 +39,7 @@ _OUTSIDE_FIELDS: dict[type[Any], tuple[str, ...]] = {
     ToolFinished: ("result", "error", "output", "artifact"),
     ApprovalGiven: ("arguments",),
     ResultGiven: ("content",),
+    CallReconciled: ("reason",),
     RunFinished: ("error",),
     Retrying: ("error",),
     ToolProgress: ("data",),

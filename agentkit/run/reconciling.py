@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 import traceback
-from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -90,17 +89,15 @@ async def _asked(run: Run, ctx: RunContext[Any]) -> Any:
     arguments = await arguments_of(ctx.call, tool, run.threads)
     if isinstance(arguments, ToolArgumentsInvalid):
         return Unknown("its arguments do not fit the tool any more")
-    function: Any = tool.reconcile
-    ask, seconds = partial(function, ctx.idempotency_key, dict(arguments.values)), tool.timeout or _TIMEOUT
-    if is_async(function):
-        return await run_with_timeout(ask(), seconds)
-    async with asyncio.timeout(seconds):
-        answer = await run.threads.run(ask)
-    return await run_with_timeout(_awaited(answer), seconds) if inspect.isawaitable(answer) else answer
+    asking = _called(run, tool.reconcile, ctx.idempotency_key, dict(arguments.values))
+    return await run_with_timeout(asking, tool.timeout or _TIMEOUT)
 
 
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return await answer
+async def _called(run: Run, function: Any, key: str, arguments: dict[str, Any]) -> Any:
+    """What the function returns. A sync one is called in a thread."""
+    ask = partial(function, key, arguments)
+    answer = ask() if is_async(function) else await run.threads.run(ask)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _warn(run: Run, ctx: RunContext[Any], text: str) -> None:
