@@ -31,6 +31,45 @@ from agentkit.run.journal import JsonLinesLog, MemoryLog
 from agentkit.testing import call
 from tests.kit import reloaded, tool_texts
 
+RESUMES = textwrap.dedent(
+    """
+    import os, pathlib, signal, sys
+    from agentkit import Agent, Done, NotDone, RunContext, ScriptedModel, tool
+    from agentkit.run.journal import JsonLinesLog
+
+    dies = sys.argv[2]
+
+    def look(key: str, arguments: dict):
+        with open("asked", "a") as file:
+            file.write(key + chr(10))
+        if dies == "sync question":
+            os.kill(os.getpid(), signal.SIGKILL)
+        paid = pathlib.Path("paid")
+        return Done("paid bob") if paid.exists() and key in paid.read_text().split() else NotDone()
+
+    async def look_async(key: str, arguments: dict):
+        answer = look(key, arguments)
+        if dies == "async question":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    @tool(reconcile=look if dies == "sync question" else look_async)
+    def pay(ctx: RunContext, to: str, amount: int = 1) -> str:
+        "Pay."
+        with open("paid", "a") as file:
+            file.write(ctx.idempotency_key + chr(10))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Watch:
+        def __call__(self, event):
+            if type(event).__name__ == "CallReconciled" and dies == "answer":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    Agent(ScriptedModel([]), tools=[pay], observers=[Watch()]).resume_sync(log=JsonLinesLog(sys.argv[1]))
+    """
+)
+"""Goes on with the run of `PROGRAM`, and is killed in the question, right after its answer, or in the call that runs again."""
+
 PROGRAM = textwrap.dedent(
     """
     import os, signal, sys
@@ -54,7 +93,12 @@ PROGRAM = textwrap.dedent(
 
 def killed(folder: Path, when: str) -> JsonLinesLog:
     """The log of a run whose process was killed inside its call, before or after the payment."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "log.jsonl", when], cwd=folder, capture_output=True, check=False)
+    return killed_in(folder, PROGRAM, when)
+
+
+def killed_in(folder: Path, program: str, when: str) -> JsonLinesLog:
+    command = [sys.executable, "-c", program, "log.jsonl", when]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=60)
     assert done.returncode == -9, done.stderr
     return JsonLinesLog(folder / "log.jsonl")
 
@@ -100,6 +144,32 @@ def test_exactly_one_payment_is_made(tmp_path: Path, when: str) -> None:
     assert reconciled == (["not done"] if when == "before" else [])
     (finished,) = [event for event in result.events if isinstance(event, ToolFinished)]
     assert (finished.reconciled, finished.outcome) == (when == "after", "known")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    ("when", "dies", "asked"),
+    [
+        ("before", ["sync question"], 2),
+        ("after", ["sync question"], 2),
+        ("before", ["async question", "async question"], 3),
+        ("after", ["async question", "sync question"], 3),
+        ("before", ["answer"], 1),  # it is kept
+        ("before", ["call"], 2),
+        ("before", ["sync question", "answer", "call"], 3),
+    ],
+)
+def test_programs_that_are_killed_again_make_exactly_one_payment(
+    tmp_path: Path, when: str, dies: list[str], asked: int
+) -> None:
+    log = killed(tmp_path, when)
+    for death in dies:
+        log = killed_in(tmp_path, RESUMES, death)
+    bank = Bank(tmp_path)
+    result = agent(bank, bank.look).resume_sync(log=log)
+    assert bank.payments == ["r1:0"], "one effect with the one key"
+    assert tool_texts(result) == ["paid bob"] and result.uncertain == () and result.usage.tool_calls == 1
+    assert (tmp_path / "asked").read_text().split() + [key for key, _ in bank.asked] == ["r1:0"] * asked
 
 
 def unknown(key: str, arguments: dict[str, Any]) -> Unknown:
@@ -179,5 +249,8 @@ def test_a_value_that_is_no_function() -> None:
     for value in no_function:
         with pytest.raises(ToolDefinitionError, match="allowed: None, or a function of the idempotency key and the arguments"):
             tool(Bank(Path()).pay, reconcile=value)
-    with_default = tool(Bank(Path()).pay, reconcile=lambda key, arguments, more=1: NotDone())
-    assert with_default.reconcile is not None
+
+    def with_more(key: str, arguments: dict[str, Any], more: int = 1) -> NotDone:
+        return NotDone()
+
+    assert tool(Bank(Path()).pay, reconcile=with_more).reconcile is with_more
