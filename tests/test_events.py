@@ -20,6 +20,7 @@ from agentkit import (
     CallReconciled,
     CallSuspended,
     Event,
+    Image,
     MessageAdded,
     ModelReplied,
     ModelSettings,
@@ -52,18 +53,21 @@ TRANSCRIPT = (System("s"), User("u", "ann"), Assistant("t", "r", (CALL,)), ToolR
 LASTING: list[LastingEvent] = [
     RunStarted("r1", TRANSCRIPT, 2),
     RunStarted("r1", (), metadata={"a": [1, None]}),
+    RunStarted("r2", (), forked_at=3),
     MessageAdded(User("mend it"), "output"),
     ModelReplied(Assistant("x", "y", (CALL,)), Usage(1, 2, 3, 4, 5, 6), "tool_calls", "m", 0.25, 1.5),
     ModelReplied(Assistant("\u2028 \U0001f600 \x00"), Usage()),
     ToolStarted(CALL, 3),
     UsageAdded("a", Usage(1, 2, 3), 0.5),
     ToolFinished(CALL, ToolResult("a", "f", "lone \ud800 surrogate"), 0.5, "Traceback ..."),
+    ToolFinished(CALL, ToolResult("a", "f", "paid"), reconciled=True),
     ApprovalGiven("a", True, '{"x": 2}'),
     ApprovalGiven("a", False, reason="too dear"),
     CallJudged("a", "ask", '{"x": 1}', "f needs an approval"),
     CallJudged("a", "deny", None, "not here", "ReadOnly"),
     CallSuspended("a", "r1:0", (CALL,), ({"type": "RunStarted", "run_id": "r1:0", "messages": []},)),
     CallSuspended("a", "r1:0", (CALL,), (), ("a",)),
+    CallReconciled("a", "not done"),
     CallReconciled("a", "unknown", "the bank does not say"),
     ResultGiven("a", '{"x": "\U0001f600"}', is_json=True),
     ResultGiven("a", "error: closed", is_error=True),
@@ -151,6 +155,18 @@ def test_a_stored_event_has_its_time() -> None:
     event = RunResumed()
     assert decode_event(encode_event(stamp(event, 12.5))).at == 12.5
     assert stamp(event, 99.0).at == 12.5, "the first time stands"
+
+
+def test_an_earlier_agentkit_reads_events_that_do_not_use_the_newest_fields() -> None:
+    """It refuses fields that it does not know."""
+    picture = Image.from_bytes(b"\x89PNG\r\n\x1a\n", "image/png")
+    events: list[LastingEvent] = [
+        RunStarted("r1", (User("go"),)),
+        ToolFinished(CALL, ToolResult("a", "f", "3")),
+        ToolFinished(CALL, ToolResult("a", "f", "[image]", parts=(picture,))),
+    ]
+    for event in events:
+        assert not {"forked_at", "reconciled"} & {*json.loads(encode_event(event))}
 
 
 def test_a_call_is_stored_with_its_reply_only() -> None:

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentkit import (
     Agent,
+    ApprovalGiven,
     ChatModel,
     Done,
     Limits,
@@ -31,8 +34,10 @@ from agentkit import (
     tool,
 )
 from agentkit.events import CallReconciled, LastingEvent
+from agentkit.run.ending import closing_answers
 from agentkit.run.journal import MemoryLog
 from agentkit.run.loop import AskModel, RunTools, decide
+from agentkit.store import SQLiteStore
 from agentkit.testing import DeepSeekSimulator, call
 from tests.kit import reloaded, tool_texts
 
@@ -477,3 +482,37 @@ def test_the_decision_is_pure_and_the_event_needs_a_started_call() -> None:
     with pytest.raises(ValueError, match="is reconciled before it is started"):
         asked.apply(CallReconciled(open_call.call.id, "unknown"))
     assert isinstance(decide(RunState.replay(whole.events[:1]), agent.spec), AskModel)
+
+
+def test_a_store_knows_which_calls_of_a_fork_its_original_started(tmp_path: Path) -> None:
+    shop = Shop()
+    with closing(SQLiteStore(tmp_path / "runs.db")) as store:
+        whole = shop.agent().run_sync("go", store=store, run_id="r")
+        cut = next(n for n, event in enumerate(whole.events) if isinstance(event, ToolStarted)) + 1
+        fork = store.fork("r", at=cut)
+        result = shop.agent().resume_sync(fork, store=store)
+        assert shop.asked == [] and len(result.uncertain) == len(store.state(fork).uncertain) == 1
+        assert shop.orders == [("r:0", "tea")]
+
+
+def test_a_paused_run_that_is_cancelled_says_that_a_call_was_not_run(tmp_path: Path) -> None:
+    """The other call of the reply waits for an approval, so that the first has not run again yet."""
+    shop, log = Shop(lambda key, arguments: NotDone()), MemoryLog()
+
+    def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    calls = [call("order", what="tea"), call("pay")]
+    first = shop.agent(*calls, tools=[shop.tool, tool(pay, approval=True)], approve=lambda _: True)
+    whole = first.run_sync("go", run_id="r")
+    started = stopped_in(whole, keep=lambda event: not (isinstance(event, ToolStarted) and event.call.name == "pay"))
+    kept = [event for event in started.events if not isinstance(event, ApprovalGiven)]
+    asyncio.run(log.append(0, kept))
+    agent = shop.agent(*calls, tools=[shop.tool, tool(pay, approval=True)])
+    paused = agent.resume_sync(log=log)
+    assert [c.name for c in paused.pending] == ["pay"] and outcomes(paused) == [("not done", "")]
+    answers = closing_answers(paused.state, "ended")
+    assert [(one.outcome, one.result.content[:14]) for one in answers] == [("not run", "error: not run")] * 2
+    result = agent.resume_sync(approvals={paused.pending[0].id: True}, log=log)
+    assert tool_texts(result) == ["ordered 1 tea", "paid"] and len(shop.asked) == 1
