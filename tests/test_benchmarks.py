@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 
+def measured(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The benchmark in a process of its own, without the tracer of coverage, which would be measured too."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command, folder = [sys.executable, "-m", *arguments], Path(__file__).parents[1]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
 def test_the_benchmark_prints_a_row_for_each_measurement() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks", "--rounds", "1"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False)
+    ended = measured("tests.benchmarks", "--rounds", "1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = re.findall(r"^(.{56}) *(\d+\.\d)(?: +(\d+\.\d) +(\d+\.\d\d))?$", ended.stdout, re.MULTILINE)
     assert len(rows) == 9, ended.stdout
@@ -22,8 +29,7 @@ def test_the_benchmark_prints_a_row_for_each_measurement() -> None:
 
 
 def test_what_a_step_costs_by_length_number_and_processes_is_printed() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.scale", "--small"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
+    ended = measured("tests.benchmarks.scale", "--small")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = [line.split("|")[1:-1] for line in ended.stdout.splitlines() if re.match(r"\| \d", line)]
     assert [row[0].strip() for row in rows[:4]] == ["2", "4", "8", "2"] and len(rows) == 6
@@ -34,8 +40,7 @@ def test_what_a_step_costs_by_length_number_and_processes_is_printed() -> None:
 
 
 def test_what_a_limit_costs_a_fan_out_is_printed_and_overshoot_is_within_the_answers_in_flight() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.fan_out", "--rounds", "1", "--sub-agents", "20"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=False)
+    ended = measured("tests.benchmarks.fan_out", "--rounds", "1", "--sub-agents", "20")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = [line.split("|")[1:-1] for line in ended.stdout.splitlines() if re.match(r"\| (cost|output|input)", line)]
     far, near = rows[:6], rows[6:]
@@ -45,8 +50,7 @@ def test_what_a_limit_costs_a_fan_out_is_printed_and_overshoot_is_within_the_ans
 
 
 def test_what_a_store_costs_is_printed() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.store", "--small"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300, check=False)
+    ended = measured("tests.benchmarks.store", "--small")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = {line[:44].strip(): line[44:].split() for line in ended.stdout.splitlines()[3:] if line[44:].strip()}
     assert [len(rows[f"step, {what} time (ms)"]) for what in ("processor", "wall")] == [3, 3]

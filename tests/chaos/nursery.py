@@ -25,7 +25,9 @@ class Nursery:
 
     def __enter__(self) -> Nursery:
         command = [sys.executable, "-m", "tests.chaos.nursery"]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        # what is killed has no coverage to keep, and would leave broken files of it
+        env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
         self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._alive: set[int] = set()
         return self
