@@ -48,7 +48,7 @@ class Profile:
     effort_names: Mapping[str, str] = field(default_factory=dict)
     """The server's own words for low, medium, high and max."""
     reasoning_back: str | None = None
-    """The field of assistant messages in which the thinking text is sent back; None: it is not sent back."""
+    """The field in which assistant messages send the thinking text back; "<think>": the content, in these tags; None: none."""
     forced_choice_while_thinking: bool = True
     """Whether a forced tool choice is allowed while thinking. If not, thinking is off for that one call."""
     forced_choice: Literal["named", "named only", "required", "auto"] = "named"
@@ -292,6 +292,7 @@ SILICONFLOW = Profile(
     hosts=("api.siliconflow.cn", "api.siliconflow.com"),
     thinking_on={"enable_thinking": True},
     thinking_off={"enable_thinking": False},
+    stops=4,
 )
 
 MINIMAX = Profile(
@@ -299,6 +300,7 @@ MINIMAX = Profile(
     hosts=("api.minimax.io", "api.minimaxi.com"),
     models=("minimax",),
     think_tags=True,
+    reasoning_back="<think>",
     temperature=1.0,
     parts=_NOTHING,
 )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["ThinkTags"]
+__all__ = ["THINK_TAGS", "ThinkTags", "tagged"]
 
-_OPEN, _CLOSE = "<think>", "</think>"
+THINK_TAGS = "<think>"
+"""As `Profile.reasoning_back`: the thinking text goes back in the content, between the tags."""
+_OPEN, _CLOSE = THINK_TAGS, "</think>"
+
+
+def tagged(reasoning: str, text: str) -> str:
+    """The content that a server with tags wrote: its thinking text between them, then the answer."""
+    return f"{_OPEN}{reasoning}{_CLOSE}\n\n{text}"
 
 
 class ThinkTags:

@@ -21,6 +21,7 @@ from ..schema.loosen import SchemaRule, loosened
 from ..schema.parse import LONGEST_TEXT
 from ..schema.strict import NotStrict, strict_schema
 from .profiles import GENERIC, Profile
+from .thinking import THINK_TAGS, tagged
 from .wire_parts import content_form, left_out, with_shown_parts
 
 __all__ = ["WithParts", "body", "check", "encode_message", "encoder", "head", "with_json_word"]
@@ -56,8 +57,9 @@ def encode_message(
 
     `call_id` maps ids to ids that the server accepts. Opaque fields of a reply and its calls are included if they have this
     `origin`. `reasoning_back` names the field in which the thinking text is sent back. Every assistant message then has the
-    field, empty if there was no thinking: DeepSeek refuses a tool turn without it, and accepts an empty one. `profile` says
-    which parts the server takes. The bytes are `WithParts` if the message has any.
+    field, empty if there was no thinking: DeepSeek refuses a tool turn without it, and accepts an empty one. "<think>" sends it
+    in the content, unless the server's own `reasoning_details` go back. `profile` says which parts the server takes. The bytes
+    are `WithParts` if the message has any.
     """
     has_parts = False
     match message:
@@ -68,14 +70,7 @@ def encode_message(
             if isinstance(message, User) and message.name:
                 data["name"] = message.name
         case Assistant():
-            data = {"role": "assistant", "content": message.text}
-            if reasoning_back:
-                data[reasoning_back] = message.reasoning
-            is_ours = message.origin != "" and message.origin == origin
-            if message.tool_calls:
-                data["tool_calls"] = [_call(call, call_id, is_ours=is_ours) for call in message.tool_calls]
-            if is_ours and message.opaque:
-                data |= from_json(message.opaque)
+            data = _assistant(message, reasoning_back, call_id, is_ours=message.origin != "" and message.origin == origin)
         case ToolResult():
             answered = call_id(message.call_id) if call_id else message.call_id
             data = {"role": "tool", "tool_call_id": answered, "content": message.content or "(no output)"}
@@ -84,6 +79,21 @@ def encode_message(
         case _:
             assert_never(message)
     return WithParts(_json(data)) if has_parts else _json(data)
+
+
+def _assistant(
+    message: Assistant, reasoning_back: str | None, call_id: Callable[[str], str] | None, *, is_ours: bool
+) -> dict[str, Any]:
+    data: dict[str, Any] = {"role": "assistant", "content": message.text}
+    if reasoning_back and reasoning_back != THINK_TAGS:
+        data[reasoning_back] = message.reasoning
+    if message.tool_calls:
+        data["tool_calls"] = [_call(call, call_id, is_ours=is_ours) for call in message.tool_calls]
+    if is_ours and message.opaque:
+        data |= from_json(message.opaque)
+    if reasoning_back == THINK_TAGS and message.reasoning and "reasoning_details" not in data:
+        data["content"] = tagged(message.reasoning, message.text)
+    return data
 
 
 def _call(call: ToolCall, call_id: Callable[[str], str] | None, *, is_ours: bool) -> dict[str, Any]:

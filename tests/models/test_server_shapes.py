@@ -98,6 +98,8 @@ def test_a_run_with_this_server(server: str, streamed: bool) -> None:
     assert (told["role"], told["content"]) == ("tool", "5")
     plain = ("reasoning_content", "reasoning")
     assert {key: replied[key] for key in replied if key in plain} == ({shape.back: shape.thinking} if shape.back else {})
+    tagged = f"<think>{shape.thinking}</think>\n\n" if server == "minimax" else ""
+    assert replied["content"] == tagged, "MiniMax asks for its thinking text in the content"
     details = [{"type": "reasoning.text", "text": shape.thinking}] if server == "openrouter" and streamed else None
     assert replied.get("reasoning_details") == details, "opaque fields go back"
     if server == "mistral":

@@ -186,6 +186,8 @@ CALLS = (ToolCall("c1", "f", '{"a":  1}'), ToolCall("c2", "g", "{broken"))
         (Assistant("a", " r\n"), "reasoning_content", {"role": "assistant", "content": "a", "reasoning_content": " r\n"}),
         (Assistant("a"), "reasoning_content", {"role": "assistant", "content": "a", "reasoning_content": ""}),
         (Assistant("a", "r"), "reasoning", {"role": "assistant", "content": "a", "reasoning": "r"}),
+        (Assistant("a", "r"), "<think>", {"role": "assistant", "content": "<think>r</think>\n\na"}),
+        (Assistant("a"), "<think>", {"role": "assistant", "content": "a"}),
         (Assistant(), None, {"role": "assistant", "content": ""}),
         (
             Assistant(tool_calls=CALLS),

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..thinking import THINK_TAGS, tagged
 from .asking import MAX_TOKENS, Answer, Message, Server, matches
 from .findings import Finding, Verdict
 
@@ -120,7 +121,8 @@ def _history(call_id: str, **assistant: Any) -> list[Message]:
 
 
 async def _takes_results(server: Server) -> Finding:
-    echo = {server.profile.reasoning_back: "I ask the tool."} if server.profile.reasoning_back else {}
+    back = server.profile.reasoning_back
+    echo = {"content": tagged("I ask.", "")} if back == THINK_TAGS else {back: "I ask the tool."} if back else {}
     answer = await server.ask(_history("call_00_a", **echo), tools=[_WEATHER])
     settings = {}
     if not answer.parts:
