@@ -13,7 +13,7 @@ from ._agent_parts import known_state
 from ._dataclass import frozen_dataclass
 from ._per_run import OVERRIDES, Conversation
 from .errors import AgentChanged, RunBusy, SettingsError, StoreError
-from .events import RunResumed, RunStarted
+from .events import LastingEvent, RunFinished, RunResumed, RunStarted
 from .history import repaired_history
 from .run.approvals import answers
 from .run.fingerprint import described
@@ -99,16 +99,25 @@ async def go_on(agent: Any, state: object, given: Given, options: RunOptions, wa
             f"resume of the run {state[:80]!r}: give store=, where the run is, or a state (RunState.loads(text))"
         )
     known = await known_state(state, options.get("log"))  # type: ignore[arg-type]
+    agent = await _made_for(agent, known, options)
     return await _resume(agent, known, given, options, watcher)
 
 
+async def _made_for(agent: Any, known: RunState, options: RunOptions) -> Any:
+    made = await agent._for_run(options, known)
+    if not options.pop("allow_changed", True) and made.spec.stop is None:
+        _check_unchanged(known, made)
+    return made
+
+
 async def _resume(agent: Any, known: RunState, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
-    agent = await agent._for_run(options, known)
-    if not options.pop("allow_changed", True) and agent.spec.stop is None:
-        _check_unchanged(known, agent)
-    first = [*answers(given.approvals, known, agent.spec.tools), *given_results(given.results, known)]
+    first = _answered(agent, known, given)
     result: RunResult[Any] = await agent._drive(known, [agent._resumed(known), *first], options, watcher)
     return result
+
+
+def _answered(agent: Any, known: RunState, given: Given) -> list[LastingEvent]:
+    return [*answers(given.approvals, known, agent.spec.tools), *given_results(given.results, known)]
 
 
 async def _resume_stored(
@@ -128,11 +137,30 @@ async def _resume_stored(
         known = RunState.replay(await drive.log.load())
         if not known.events:
             raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
-        approvals = _with_stored(given.approvals, drive.answers.get("approval", {}), known.waiting)
-        results = _with_stored(given.results, drive.answers.get("result", {}), known.outside)
-        return await _resume(agent, known, Given(approvals, results), options, watcher)
+        made = await _made_for(agent, known, options)
+        stored = await _fitting(made, known, drive)
+        approvals = _with_stored(given.approvals, stored.approvals, known.waiting)
+        results = _with_stored(given.results, stored.results, known.outside)
+        return await _resume(made, known, Given(approvals, results), options, watcher)
 
     return await _driven(drive, go_on)
+
+
+async def _fitting(agent: Any, known: RunState, drive: StoredDrive) -> Given:
+    """The stored answers of the calls that wait. One that does not fit its call is forgotten, with a `SettingsError`."""
+    stored = drive.answers.get("approval", {}), drive.answers.get("result", {})
+    misfits: dict[str, str] = {}
+    for call in (*known.waiting, *known.outside):
+        one = Given(*({call.id: kind[call.id]} if call.id in kind else {} for kind in stored))
+        try:
+            _answered(agent, known, one)
+        except SettingsError as error:
+            misfits[call.id] = str(error)
+    if misfits:
+        text = f"{'; '.join(misfits.values())}. The store has forgotten this answer; give another one"
+        await drive.refuse(misfits, text)
+        raise SettingsError(text)
+    return Given(*stored)
 
 
 def _with_stored(given: Mapping[str, Any], stored: Mapping[str, Any], waiting: list[Any]) -> dict[str, Any]:
@@ -157,11 +185,12 @@ async def _begun(store: Any, run_id: str, session: str | None, max_wait: float) 
 
 
 async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]:
-    result = await drive.run(work)
+    result: RunResult[Any] | None = await drive.run(work)
     if result is not None:
-        found: RunResult[Any] = result
-        return found
-    return RunResult(None, RunState.replay(await drive.log.load()))
+        return result
+    state = RunState.replay(await drive.log.load())
+    last = state.events[-1] if state.events else None
+    return RunResult(last.output if isinstance(last, RunFinished) else None, state)  # it may have ended before it was cancelled
 
 
 async def _in_thread(call: Callable[[], Any]) -> Any:

@@ -206,8 +206,7 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
     recorded: another process can go on with it, as after a kill.
     """
     try:
-        for event in first:
-            await run.record(event)
+        await run.record(*first)
         match await _until_end(run):
             case Pause(calls, outside):
                 result = await pause(run, (*calls, *outside))

@@ -222,7 +222,7 @@ class RunState(StoredRun):
                 self.attempts += 1
                 self._resumed()
             case RunFinished():
-                self.stop_reason = event.stop_reason
+                self.stop_reason, self.pending = event.stop_reason, ()
 
     def _resumed(self) -> None:
         if self.stop_reason is not None:  # the limit that ended the run may have changed since

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..messages import Message
@@ -33,6 +33,10 @@ class StoredDrive(Protocol):
 
     async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:
         """Keep the parts of the agent that are in no event, by their digests."""
+        ...
+
+    async def refuse(self, call_ids: Collection[str], error: str) -> None:
+        """Forget stored answers that do not fit their calls. The run waits for others."""
         ...
 
     def is_set(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._threads import Threads
@@ -65,6 +65,14 @@ class Driven(Protocol):
 
     def events(self, run_id: str) -> list[LastingEvent]:
         """The events of a run."""
+        ...
+
+    def refuse_answers(self, run_id: str, owner: str, call_ids: Collection[str], error: str) -> None:
+        """Forget answers that do not fit their calls."""
+        ...
+
+    def end_cancelled(self, drive: Any) -> None:
+        """Write the end of a run that was cancelled before this drive of it."""
         ...
 
     def renew(self, run_id: str, owner: str) -> tuple[bool, bool]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -66,6 +66,11 @@ class StoreLog:
         return await self._drive.threads.run(partial(self._drive.store.events, self.run_id))
 
     @property
+    def known_answers(self) -> Collection[str]:
+        """The calls whose answers were in the store when the drive began."""
+        return {call_id for given in self._drive.answers.values() for call_id in given}
+
+    @property
     def parent_id(self) -> str | None:
         """The id of the parent run."""
         return self._parent_id
@@ -115,8 +120,9 @@ class Drive:
         task = self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._renewing = asyncio.create_task(self._renew())
         try:
-            if self.is_cancelled:
-                task.cancel()
+            if self.is_cancelled:  # before this drive: there is nothing to do but to write its end
+                await self.threads.run(partial(self.store.end_cancelled, self))
+                return None
             return await work()
         except asyncio.CancelledError:
             if not self.is_cancelled or task.uncancel() > 0:
@@ -132,6 +138,10 @@ class Drive:
         with contextlib.suppress(StoreError, OSError):  # the lease ends by itself
             await asyncio.shield(release)
         self.threads.close()
+
+    async def refuse(self, call_ids: Collection[str], error: str) -> None:
+        """Forget stored answers that do not fit their calls."""
+        await self.threads.run(partial(self.store.refuse_answers, self.run_id, self.owner, call_ids, error))
 
     async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:
         """Keep the parts of the agent that are in no event, so that a replay can show how they changed."""

@@ -11,11 +11,13 @@ from typing import Any, Literal, TypeAlias
 from .._dataclass import frozen_dataclass
 from ..errors import SettingsError, StoreError
 from ..events import LastingEvent, RunFinished, dump_events
+from ..messages import ToolCall
+from ..run.approvals import answer_of
 from ..run.ending import closing_answers
 from ..run.result import RunResult
 from ..run.state import RunState
 from .database import ENDED, Database, check_name
-from .drive import StoreLog, new_owner
+from .drive import Drive, StoreLog, new_owner
 from .queue import Queue
 from .rows import encoded
 from .sessions import Session
@@ -113,8 +115,7 @@ class Management(Queue):
         are answered; any other run, with `agent.resume(run_id, store=store)`. Raises `StoreError` if the call has another
         answer, or does not wait.
         """
-        if not isinstance(answer, bool | Mapping):
-            raise SettingsError(f'the answer is {answer!r:.80}; allowed: True, False, {{"deny": "why"}}, {{"args": {{...}}}}')
+        answer_of(answer, ToolCall(call_id, "the call", ""), None)
         return self._answer(run_id, call_id, "approval", json.dumps(answer))
 
     def answer(self, run_id: str, call_id: str, value: Any) -> Answered:
@@ -126,50 +127,44 @@ class Management(Queue):
 
     def _answer(self, run_id: str, call_id: str, kind: str, text: str) -> Answered:
         with self.transaction() as db:
-            self._check_waiting(db, run_id, call_id, kind)
-            new = db.execute(
-                f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})"
-                " ON CONFLICT (run_id, call_id) DO NOTHING",
-                (run_id, call_id, kind, text),
-            ).rowcount
-            if not new:
-                (first,) = db.execute(
-                    "SELECT answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)
-                ).fetchone()
-                if json.loads(first) == json.loads(text):
-                    return "same"
-                raise StoreError(
-                    f"the call {call_id!r} of run {run_id!r} was answered before, with {first}; that answer counts"
+            row = db.execute(
+                f"SELECT status, pending, parent_id FROM agentkit_runs WHERE run_id = ?{self.row_lock}", (run_id,)
+            ).fetchone()
+            if row is None:
+                raise StoreError(f"there is no run {run_id!r} in {self}")
+            known = db.execute(
+                "SELECT kind, answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)
+            ).fetchone()
+            if known is None:
+                self._check_waiting(db, run_id, call_id, kind, row)
+                db.execute(
+                    f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})",
+                    (run_id, call_id, kind, text),
                 )
-            pending = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()[0]
-            if pending is not None and self._is_answered(db, run_id, pending):
-                db.execute("UPDATE agentkit_runs SET status = 'queued' WHERE run_id = ? AND status = 'paused'", (run_id,))
-        return "done"
+                if row[1] is not None and self._is_answered(db, run_id, row[1]):
+                    db.execute("UPDATE agentkit_runs SET status = 'queued' WHERE run_id = ? AND status = 'paused'", (run_id,))
+            elif (known[0], json.loads(known[1])) != (kind, json.loads(text)):
+                raise StoreError(
+                    f"the call {call_id!r} of run {run_id!r} was answered before, with {known[1]}; that answer counts"
+                )
+        return "same" if known else "done"
 
-    def _check_waiting(self, db: Database, run_id: str, call_id: str, kind: str) -> None:
-        """Raise unless this call waits, or may be about to: a run that has just asked pauses a moment later."""
-        row = db.execute("SELECT status, pending FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no run {run_id!r} in {self}")
-        known = db.execute("SELECT kind FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)).fetchone()
-        status, pending = row[0], json.loads(row[1]) if row[1] else []
-        if known is not None and known[0] == kind:
-            return
+    def _check_waiting(self, db: Database, run_id: str, call_id: str, kind: str, row: Any) -> None:
+        """Raise unless this call waits, or is about to: a run that has just asked pauses a moment later."""
+        status, pending, parent_id = row
+        if parent_id is not None:
+            raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; answer the call of that one, which waits for it")
         if status in ENDED:
             raise StoreError(f"too late: run {run_id!r} has ended; it is {status}")
-        waiting = {call["id"]: call["kind"] for call in pending}
-        if waiting.get(call_id, kind) != kind:
-            raise StoreError(f"the call {call_id!r} waits for {_A[waiting[call_id]]}, not for {_A[kind]}")
-        is_made = (
-            status == "running"
-            and db.execute(
-                "SELECT 1 FROM agentkit_events WHERE run_id = ? AND data LIKE ? ESCAPE '!'",
-                (run_id, f"%{_escaped(json.dumps(call_id.split('/')[0]))}%"),
-            ).fetchone()
-        )
-        if call_id not in waiting and not is_made:
+        waiting = {call["id"]: call["kind"] for call in json.loads(pending or "[]")}
+        if status == "running":
+            state = RunState.replay(self._events(db, run_id))
+            waiting = {**dict.fromkeys((c.id for c in state.waiting), "approval"), **{c.id: "result" for c in state.outside}}
+        if call_id not in waiting:
             listed = ", ".join(waiting) or "none"
             raise StoreError(f"no call {call_id!r} of run {run_id!r} waits; waiting: {listed} (the run is {status})")
+        if waiting[call_id] != kind:
+            raise StoreError(f"the call {call_id!r} waits for {_A[waiting[call_id]]}, not for {_A[kind]}")
 
     def cancel(self, run_id: str) -> Literal["done", "asked", "same"]:
         """Cancel a run. "done": it is cancelled. "asked": the process that drives it ends it. "same": it was cancelled before.
@@ -179,14 +174,13 @@ class Management(Queue):
         owner = new_owner()
         with self.transaction() as db:
             row = db.execute(
-                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, parent_id,"
-                " (SELECT count(*) FROM agentkit_events AS e WHERE e.run_id = agentkit_runs.run_id) FROM agentkit_runs"
-                " WHERE run_id = ?",
+                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, parent_id FROM agentkit_runs"
+                f" WHERE run_id = ?{self.row_lock}",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
-            status, is_driven, parent_id, count = row
+            status, is_driven, parent_id = row
             if parent_id is not None:
                 raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; cancel that one")
             if status == "cancelled":
@@ -196,30 +190,35 @@ class Management(Queue):
             if is_driven:
                 db.execute("UPDATE agentkit_runs SET cancelled = 1 WHERE run_id = ?", (run_id,))
                 return "asked"
-            if not count:
-                ended = f"UPDATE agentkit_runs SET status = 'cancelled', stop_reason = 'cancelled', updated = {self.now}"
-                db.execute(f"{ended} WHERE run_id = ?", (run_id,))
-                return "done"
-        self._end_cancelled(run_id, owner)
-        return "done"
-
-    def _end_cancelled(self, run_id: str, owner: str) -> None:
-        """Write the end of a run that nobody drives."""
-        drive = self.reopen(run_id, owner=owner)
+            # from here on it is this one's: a worker that had it stores nothing more, and none takes it
+            taken = f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ? WHERE run_id = ?"
+            db.execute(taken, (owner, self.lease, run_id))
         try:
-            state = RunState.replay(self.events(run_id))
-            seq = len(state.events)
-            events: list[LastingEvent] = [*closing_answers(state, "ended")]
-            for event in events:
-                state.apply(event)
-            last = RunFinished("cancelled", result=RunResult(None, state))
-            state.apply(last)
-            events.append(last)
-            with self.transaction() as db:
-                rows = [encoded(event) for event in events]
-                self.append_rows(db, StoreLog(drive, run_id), seq, events, rows=rows)
+            self.end_cancelled(self.reopen(run_id, claimed_by=owner))
         finally:
             self.release(run_id, owner)
+        return "done"
+
+    def end_cancelled(self, drive: Drive) -> None:
+        """Write the end of a run that is cancelled, instead of driving it."""
+        state = RunState.replay(self.events(drive.run_id))
+        seq = len(state.events)
+        if not seq:
+            with self.transaction() as db:
+                db.execute(
+                    f"UPDATE agentkit_runs SET status = 'cancelled', stop_reason = 'cancelled', updated = {self.now}"
+                    " WHERE run_id = ? AND owner = ?",
+                    (drive.run_id, drive.owner),
+                )
+            return
+        events: list[LastingEvent] = [*closing_answers(state, "ended")]
+        for event in events:
+            state.apply(event)
+        last = RunFinished("cancelled", result=RunResult(None, state))
+        state.apply(last)
+        events.append(last)
+        with self.transaction() as db:
+            self.append_rows(db, drive.log, seq, events, rows=[encoded(event) for event in events])
 
     def fork(self, run_id: str, *, at: int, new_id: str | None = None) -> str:
         """A new run with the events before number `at` (from 0) of this one. Returns its id. Its calls have new keys.
@@ -265,10 +264,6 @@ class Management(Queue):
 
 
 _A = {"approval": "an approval", "result": "a result"}
-
-
-def _escaped(text: str) -> str:
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
 def _stored(row: Any) -> StoredRun:

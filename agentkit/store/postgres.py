@@ -15,11 +15,11 @@ from .._threads import Threads
 from ..errors import StoreError
 from ..events import LastingEvent
 from ..redact import redact
+from .changes import is_plain
 from .database import Cursor, Database, Lazy
 from .ddl import MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
-from .sql import changes_of
 
 try:
     import psycopg
@@ -48,6 +48,7 @@ class PostgresStore(Management):
     now = "(extract(epoch from clock_timestamp())::float8)"
 
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    row_lock = " FOR UPDATE"
     share_lock = " FOR SHARE OF r"
 
     def __init__(self, address: str, *, lease: float = 30.0, connections: int = 8) -> None:
@@ -104,7 +105,7 @@ class PostgresStore(Management):
     ) -> bool:
         """As that of `SqlStore`. Events that change nothing but the log are one statement, which is its own transaction."""
         if isinstance(db, Lazy):
-            if history is None and not changes_of(events) and not any(row.blobs for row in rows):
+            if history is None and is_plain(events) and not any(row.blobs for row in rows):
                 texts = [row.data for row in rows]
                 given = (log.root_id, log.owner, log.run_id, seq, *texts, log.run_id, seq - 1)
                 own = db.connection.execute(_append(len(texts)), given).fetchone()

@@ -35,11 +35,11 @@ class Claimed:
 
     def begin(self, run_id: str, *, session: str | None = None) -> Drive:
         """Drive the claimed run from its beginning."""
-        return self.store.reopen(run_id, owner=self.owner)
+        return self.store.reopen(run_id, claimed_by=self.owner)
 
     def reopen(self, run_id: str) -> Drive:
         """Drive the claimed run on."""
-        return self.store.reopen(run_id, owner=self.owner)
+        return self.store.reopen(run_id, claimed_by=self.owner)
 
 
 class Queue(SqlStore):
@@ -158,16 +158,6 @@ class Queue(SqlStore):
                 " stop_reason = CASE WHEN drives >= ? THEN 'error' ELSE NULL END"
                 f" WHERE run_id = ? AND (owner = ? OR owner IS NULL) AND status NOT IN ({_LISTED})",
                 (seconds, error, MAX_DRIVES, MAX_DRIVES, run_id, owner),
-            )
-
-    def refuse_answers(self, run_id: str, error: str) -> None:
-        """Forget the answers to the calls that a run waits for, which do not fit them; it waits on, and `error` says why."""
-        with self.transaction() as db:
-            row = db.execute("SELECT pending FROM agentkit_runs WHERE run_id = ? AND owner IS NULL", (run_id,)).fetchone()
-            for call in json.loads(row[0] or "[]") if row else ():
-                db.execute("DELETE FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"]))
-            db.execute(
-                "UPDATE agentkit_runs SET status = 'paused', error = ? WHERE run_id = ? AND owner IS NULL", (error, run_id)
             )
 
     def is_idle(self, queue: str) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
-from ..events import LastingEvent, RunFinished, RunPaused, RunResumed, RunStarted
-from ..run.state import RunState
+from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, RunStarted
+from .answers import AnswerRows
+from .changes import changes_of
 from .database import Database, Lazy
 from .drive import Drive, new_owner
 from .rows import Row, decoded
@@ -20,16 +21,16 @@ from .session_rows import SessionRows
 if TYPE_CHECKING:
     from .drive import StoreLog
 
-__all__ = ["SqlStore", "changes_of"]
+__all__ = ["SqlStore"]
 
 T = TypeVar("T")
 
 
-class SqlStore(SessionRows):
+class SqlStore(SessionRows, AnswerRows):
     """Stored runs in a database: driving them. `Management` has what is done with them from outside."""
 
-    share_lock = ""
-    """What makes a `SELECT` lock its rows, so that nobody changes them before the transaction ends."""
+    share_lock = row_lock = ""
+    """What makes a `SELECT` lock its rows, so that nobody changes them before the transaction ends: `row_lock` for oneself."""
     lease = 30.0
     """Seconds for which a process has a run without renewing it. The database's clock counts."""
 
@@ -48,6 +49,10 @@ class SqlStore(SessionRows):
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction: at once, or in a thread. Then the result is awaited."""
 
+    @abstractmethod
+    def end_cancelled(self, drive: Drive) -> None:
+        """Write the end of a run that is cancelled, instead of driving it."""
+
     # --- driving a run
 
     def begin(self, run_id: str, *, session: str | None = None, owner: str | None = None) -> Drive:
@@ -62,7 +67,8 @@ class SqlStore(SessionRows):
                 f" VALUES (?, ?, ?, 'running', ?, {self.now} + ?, {self.now}, {self.now})"
                 # a run whose process ended before it stored anything is begun again
                 " ON CONFLICT (run_id) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until,"
-                " session = excluded.session WHERE agentkit_runs.queue IS NULL"
+                " session = excluded.session, session_from = NULL, session_to = NULL, status = excluded.status, cancelled = 0,"
+                " stop_reason = NULL, error = NULL WHERE agentkit_runs.queue IS NULL"
                 " AND NOT EXISTS (SELECT 1 FROM agentkit_events AS e WHERE e.run_id = agentkit_runs.run_id)"
                 f" AND (agentkit_runs.owner IS NULL OR agentkit_runs.lease_until < {self.now})",
                 (run_id, run_id, session, owner, self.lease),
@@ -72,15 +78,19 @@ class SqlStore(SessionRows):
             history = self._enter_session(db, session, run_id) if session else []
         return Drive(self, run_id, owner, session=session, history=history)
 
-    def reopen(self, run_id: str, *, owner: str | None = None) -> Drive:
-        """Drive a run of the store. Raises `StoreError` if there is none, and `RunBusy` if another process drives it."""
-        owner = owner or new_owner()
+    def reopen(self, run_id: str, *, claimed_by: str | None = None) -> Drive:
+        """Drive a run of the store, which the worker `claimed_by` must still have if that is given.
+
+        Raises `StoreError` if there is no such run, and `RunBusy` if another process drives it.
+        """
+        owner = claimed_by or new_owner()
+        is_free = "owner = ?" if claimed_by else f"(owner IS NULL OR owner = ? OR lease_until < {self.now})"
         with self.transaction() as db:
             taken = db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, updated = {self.now},"
-                " cancelled = CASE WHEN status IN ('running', 'queued') THEN cancelled ELSE 0 END,"
+                " cancelled = CASE WHEN status IN ('running', 'queued', 'paused') THEN cancelled ELSE 0 END,"
                 " status = CASE WHEN status = 'queued' THEN 'running' ELSE status END"
-                f" WHERE run_id = ? AND parent_id IS NULL AND (owner IS NULL OR owner = ? OR lease_until < {self.now})",
+                f" WHERE run_id = ? AND parent_id IS NULL AND {is_free}",
                 (owner, self.lease, run_id, owner),
             )
             row = db.execute(
@@ -92,6 +102,8 @@ class SqlStore(SessionRows):
                 raise StoreError(f"there is no run {run_id!r} in {self}")
             if row[4] is not None:
                 raise StoreError(f"{run_id!r} is a child run of {row[4]!r}; resume that one, which drives it on")
+            if not taken.rowcount and row[2] is None:
+                raise RunBusy(f"run {run_id!r} is not claimed by this worker any more; it is {row[0]}")
             if not taken.rowcount:
                 raise RunBusy(f"run {run_id!r} is driven by {row[2]}, whose lease ends in {max(0.0, row[3]):.0f} s")
             session = row[1] if row[1] and self._is_latest(db, row[1], row[5]) else None
@@ -128,6 +140,15 @@ class SqlStore(SessionRows):
                 " WHERE run_id = ? AND owner = ?",
                 (run_id, owner),
             )
+
+    def refuse_answers(self, run_id: str, owner: str, call_ids: Collection[str], error: str) -> None:
+        """Forget these answers, which do not fit their calls: the run waits for others, and `error` says why."""
+        with self.transaction() as db:
+            waits = (
+                f"UPDATE agentkit_runs SET status = 'paused', error = ?, updated = {self.now} WHERE run_id = ? AND owner = ?"
+            )
+            if db.execute(waits, (error, run_id, owner)).rowcount:
+                self._forget_answers(db, run_id, call_ids)
 
     def append_rows(
         self,
@@ -169,6 +190,9 @@ class SqlStore(SessionRows):
         self, db: Database, log: StoreLog, events: Sequence[LastingEvent], history: Mapping[str, int] | None
     ) -> None:
         """Write what these events change in the row of their run, and in its session."""
+        for event in events:
+            if isinstance(event, ApprovalGiven | ResultGiven) and log.parent_id is None:
+                self._keep_answer(db, log, event)
         changes = changes_of(events)
         if history is not None:
             changes["history"] = json.dumps(history)
@@ -210,13 +234,6 @@ class SqlStore(SessionRows):
                 "INSERT INTO agentkit_event_blobs (run_id, seq, path, hash) VALUES (?, ?, ?, ?)",
                 (run_id, seq, blob.path, blob.hash),
             )
-
-    def _is_answered(self, db: Database, run_id: str, pending: str) -> bool:
-        """Whether all calls that a run waits for have an answer, and a worker can go on with it."""
-        return all(
-            db.execute("SELECT 1 FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"])).fetchone()
-            for call in json.loads(pending)
-        ) and bool(db.execute("SELECT 1 FROM agentkit_runs WHERE run_id = ? AND queue IS NOT NULL", (run_id,)).fetchone())
 
     def _why_lost(self, db: Database, log: StoreLog, seq: int) -> str:
         root = db.execute("SELECT owner FROM agentkit_runs WHERE run_id = ?", (log.root_id,)).fetchone()
@@ -307,33 +324,3 @@ def _event(run_id: str, seq: int, data: str, blobs: Sequence[tuple[str, str]]) -
 
 def _exists(run_id: str, status: str) -> str:
     return f"there is a run {run_id!r} in the store, which is {status}: resume it, or choose another run_id"
-
-
-def changes_of(events: Sequence[LastingEvent]) -> dict[str, Any]:
-    """What these events change in the row of their run."""
-    changes: dict[str, Any] = {}
-    for event in events:
-        match event:
-            case RunStarted() | RunResumed():
-                changes |= {"status": "running", "stop_reason": None, "error": None, "pending": None, "output": None}
-            case RunPaused():
-                outside = {call.id for call in event.result.state.outside} if event.result else set()
-                calls = [
-                    {"id": c.id, "name": c.name, "arguments": c.arguments, "kind": "result" if c.id in outside else "approval"}
-                    for c in event.pending
-                ]
-                changes |= {"status": "paused", "pending": json.dumps(calls), **_summary(event.result)}
-            case RunFinished():
-                status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
-                ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
-                changes |= {**ended, "output": json.dumps(event.output), **_summary(event.result)}
-    return changes
-
-
-def _summary(result: Any) -> dict[str, Any]:
-    if result is None:
-        return {}
-    state: RunState = result.state
-    usage = {name: getattr(state.usage, name) for name in state.usage.__dataclass_fields__}
-    uncertain = [{"call_id": call.id, "tool": call.name} for call in state.uncertain]
-    return {"steps": state.steps, "usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from .._threads import Threads
 from ..errors import SettingsError, StoreError
 from ..events import LastingEvent
+from .changes import is_plain
 from .database import Database, Lazy
 from .ddl import APPLICATION, MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
-from .sql import changes_of
 from .sqlite_writer import TIMEOUT, Writer, explained, roll_back
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class SQLiteStore(Management):
         if not isinstance(db, Lazy):
             return super().append_rows(db, log, seq, events, rows=rows, history=history)
         connection = db.connection
-        if len(rows) == 1 and seq and history is None and not rows[0].blobs and not changes_of(events):
+        if len(rows) == 1 and seq and history is None and not rows[0].blobs and is_plain(events):
             given = (log.run_id, seq, rows[0].data, log.root_id, log.owner, log.run_id, seq - 1)
             if connection.execute(_APPEND, given).rowcount == 1:
                 return False

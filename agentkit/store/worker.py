@@ -115,8 +115,10 @@ class Worker:
         except AgentChanged as error:
             await self._defer(claimed, str(error))
         except SettingsError as error:
-            if claimed.has_begun and self.store.get(run_id).pending:
-                await asyncio.to_thread(self.store.refuse_answers, run_id, str(error))
+            if (
+                await asyncio.to_thread(self.store.get, run_id)
+            ).status == "paused":  # an answer did not fit; it waits for another
+                log.warning("worker: run %s waits on: %s", run_id, error)
             else:
                 await self._defer(claimed, str(error))
         except AgentError as error:

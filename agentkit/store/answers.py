@@ -1,0 +1,57 @@
+"""The rows of answers: approvals and results that were given to calls. The first one counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StoreError
+from ..events import ApprovalGiven, ResultGiven
+from .database import Database
+
+if TYPE_CHECKING:
+    from .drive import StoreLog
+
+__all__ = ["AnswerRows"]
+
+
+class AnswerRows:
+    """An answer is stored before the run goes on with it, whoever gives it."""
+
+    now: str
+    """The database's time, in seconds since 1970, as an SQL expression."""
+
+    def _keep_answer(self, db: Database, log: StoreLog, event: ApprovalGiven | ResultGiven) -> None:
+        """Keep an answer that was given to the process that drives the run. Raises `StoreError` if another one came first."""
+        kind, answer = given_as(event)
+        new = db.execute(
+            f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})"
+            " ON CONFLICT (run_id, call_id) DO NOTHING",
+            (log.run_id, event.call_id, kind, json.dumps(answer)),
+        )
+        if not new.rowcount and event.call_id not in log.known_answers:
+            raise StoreError(f"the call {event.call_id!r} was answered meanwhile through the store; that answer counts")
+
+    def _is_answered(self, db: Database, run_id: str, pending: str) -> bool:
+        """Whether all calls that a run waits for have an answer, and a worker can go on with it."""
+        return all(
+            db.execute("SELECT 1 FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call["id"])).fetchone()
+            for call in json.loads(pending)
+        ) and bool(db.execute("SELECT 1 FROM agentkit_runs WHERE run_id = ? AND queue IS NOT NULL", (run_id,)).fetchone())
+
+    def _forget_answers(self, db: Database, run_id: str, call_ids: Collection[str]) -> None:
+        for call_id in call_ids:
+            db.execute("DELETE FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id))
+
+
+def given_as(event: ApprovalGiven | ResultGiven) -> tuple[str, Any]:
+    """The kind of an answer, and the answer as it was given."""
+    if isinstance(event, ResultGiven):
+        return "result", json.loads(event.content) if event.is_json else event.content
+    by = {"by": event.by} if event.by else {}
+    if event.arguments is not None:
+        return "approval", {"args": json.loads(event.arguments), **by}
+    if event.reason:
+        return "approval", {"deny": event.reason, **by}
+    return "approval", {"approve": event.approved, **by} if by else event.approved

@@ -1,0 +1,160 @@
+"""Answers and cancellations that come from outside, at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from agentkit import Agent, LogFailed, RunBusy, RunResult, ScriptedModel, SettingsError, StoreError, tool
+from agentkit.store import Store, Worker
+from agentkit.testing import call
+
+from .test_store import agent, say
+
+
+def two_payments(paid: list[str]) -> Agent[str]:
+    @tool(approval=True)
+    def pay(to: str) -> str:
+        """Pay."""
+        paid.append(to)
+        return f"paid {to}"
+
+    def reply(request: Any) -> Any:
+        return [call("pay", to="ann"), call("pay", to="bob")] if len(request.messages) == 1 else "done"
+
+    return Agent(ScriptedModel(reply), tools=[pay])
+
+
+async def test_answers_to_all_calls_at_the_same_time_queue_the_run(store: Store) -> None:
+    agents = {"payer": two_payments([])}
+    ids = [store.submit("Pay", agent="payer", run_id=f"r{number}") for number in range(12)]
+    await Worker(store, agents).run(until_idle=True)
+    for run_id in ids:
+        calls = [waiting["id"] for waiting in store.get(run_id).pending]
+        start = threading.Barrier(len(calls))
+
+        def answer(call_id: str, run_id: str = run_id, start: threading.Barrier = start) -> None:
+            start.wait()
+            store.approve(run_id, call_id)
+
+        threads = [threading.Thread(target=answer, args=(call_id,)) for call_id in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert {store.get(run_id).status for run_id in ids} == {"queued"}
+
+
+async def test_an_answer_of_an_unknown_form_is_refused_at_once(store: Store) -> None:
+    paused = await agent().run("pay", store=store, run_id="r1")
+    (waiting,) = paused.pending
+    for answer in ({"yes": 1}, {"args": [1]}, {"args": {"to": {1}}}, "yes"):
+        with pytest.raises(SettingsError):
+            store.approve("r1", waiting.id, answer)  # type: ignore[arg-type]
+    assert store.approve("r1", waiting.id) == "done"
+
+
+async def test_only_the_answer_that_does_not_fit_is_forgotten(store: Store) -> None:
+    paid: list[str] = []
+    made = two_payments(paid)
+    first, second = (await made.run("Pay", store=store, run_id="r1")).pending
+    store.approve("r1", first.id, False)
+    store.approve("r1", second.id, {"args": {"amount": 5}})
+    with pytest.raises(SettingsError, match=r"(?s)amount.* forgotten this answer"):
+        await made.resume("r1", store=store)
+    assert "amount" in (store.get("r1").error or "")
+    assert store.approve("r1", first.id, False) == "same"
+    assert store.approve("r1", second.id, {"args": {"to": "eve"}}) == "done"
+    assert (await made.resume("r1", store=store)).output == "done" and paid == ["eve"]
+
+
+async def test_an_answer_after_the_one_that_was_given_to_resume_is_too_late(store: Store) -> None:
+    said: list[str] = []
+
+    @tool(approval=True)
+    def pay(to: str) -> str:
+        """Pay."""
+        for answer in (False, True):
+            try:
+                said.append(store.approve("r1", waiting.id, answer))
+            except StoreError as error:
+                said.append(str(error))
+        for other in ("user", "RunStarted"):
+            with pytest.raises(StoreError, match="waits; waiting: none"):
+                store.approve("r1", other)
+        return "paid"
+
+    made = Agent(ScriptedModel(say), tools=[pay])
+    (waiting,) = (await made.run("pay", store=store, run_id="r1")).pending
+    result = await made.resume("r1", approvals={waiting.id: True}, store=store)
+    assert result.output == "done: paid"
+    assert said == [f"the call '{waiting.id}' of run 'r1' was answered before, with true; that answer counts", "same"]
+
+
+async def test_an_answer_through_the_store_comes_before_one_on_its_way(store: Store) -> None:
+    (waiting,) = (await agent().run("pay", store=store, run_id="r1")).pending
+    reopen = store.reopen
+
+    def reopen_and_refuse(run_id: str) -> Any:
+        drive = reopen(run_id)
+        store.approve("r1", waiting.id, False)
+        return drive
+
+    store.reopen = reopen_and_refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(LogFailed, match="answered meanwhile"):
+        await agent().resume("r1", approvals={waiting.id: True}, store=store)
+    del store.reopen
+    assert store.get("r1").status == "paused"
+    assert (await agent().resume("r1", store=store)).output != "done: paid bob"
+
+
+async def test_a_cancel_that_was_asked_is_carried_out_by_whoever_comes_next(store: Store) -> None:
+    (waiting,) = (await agent().run("pay", store=store, run_id="r1")).pending
+    killed = store.reopen("r1")
+    assert store.cancel("r1") == "asked"
+    store.approve("r1", waiting.id)
+    store.release("r1", killed.owner)
+    result: RunResult[Any] = await agent().resume("r1", store=store)
+    assert (result.stop_reason, store.get("r1").status) == ("cancelled", "cancelled")
+    assert store.state("r1").stop_reason == "cancelled" and "paid" not in str(store.events("r1"))
+
+
+async def test_a_worker_whose_claim_is_over_cannot_begin_a_cancelled_run(store: Store) -> None:
+    store.submit("add", agent="clerk", run_id="r1")
+    store.lease = 0.0  # as if the deps took longer
+    claimed = store.claim("default", "worker")
+    assert claimed is not None
+    assert store.cancel("r1") == "done"
+    with pytest.raises(RunBusy, match="not claimed by this worker any more; it is cancelled"):
+        claimed.begin("r1")
+
+
+async def test_a_run_begun_again_adds_to_its_session_what_is_new(store: Store) -> None:
+    store.lease = 0.0
+    store.begin("r1", session="ada")
+    store.cancel("r1")
+    store.lease = 30.0
+    await agent().run("hello", store=store, run_id="r0", session="ada")
+    await agent().run("again", store=store, run_id="r1", session="ada")
+    told = [message.content for message in store.session("ada").messages if message.role == "user"]
+    assert told == ["hello", "again"] and len(store.session("ada").messages) == 4
+
+
+async def test_a_run_that_ended_while_it_was_cancelled_has_its_answer(store: Store) -> None:
+    store.lease = 0.3
+    made = agent()
+    task: asyncio.Task[Any]
+
+    @made.output_validator
+    def check(answer: str) -> str:
+        store.cancel("r1")
+        while not task.cancelling():
+            pass
+        return answer.upper()
+
+    task = asyncio.create_task(made.run("hello", store=store, run_id="r1"))
+    result = await task
+    assert (result.output, result.stop_reason) == (store.get("r1").output, store.get("r1").stop_reason)
