@@ -25,6 +25,7 @@ from agentkit import (
     RunState,
     ScriptedModel,
     SettingsError,
+    Tool,
     ToolCall,
     ToolStarted,
     tool,
@@ -351,13 +352,13 @@ def test_an_approval_that_was_written_into_a_state_does_not_count(before: list[A
     assert payments.paid == []
 
 
-def test_approvals_that_a_later_pause_confirmed_stand() -> None:
+def test_an_approved_call_runs_while_another_one_waits() -> None:
     payments = Payments()
     agent = payments.agent([call("pay", to="ann"), call("pay", to="bob")])
     paused = agent.run_sync("go")
     first, second = paused.pending
     again = agent.resume_sync(paused.state.to_json(), {first.id: {"args": {"to": "cid"}}})
-    assert (again.pending, payments.paid) == ((second,), [])
+    assert (again.pending, payments.paid) == ((second,), [("cid", 1)])
     agent.resume_sync(again.state.to_json(), {second.id: True})
     assert payments.paid == [("cid", 1), ("bob", 1)]
 
@@ -514,3 +515,23 @@ def test_an_approval_shows_the_defaults_inside_models() -> None:
             event["arguments"] = event["arguments"].replace('"weight": 1', '"weight": 9')
     with pytest.raises(SettingsError, match="is not the one that the model made"):
         Agent(ScriptedModel(["Done."]), tools=[ship]).resume_sync(changed, {paused.pending[0].id: True})
+
+
+def test_the_other_calls_of_a_reply_run_before_it_pauses(how: How) -> None:
+    looked: list[str] = []
+
+    @tool
+    def look(where: str) -> str:
+        """Look."""
+        looked.append(where)
+        return "sunny"
+
+    weigh = Tool.outside("weigh", "Weigh a thing.", {"type": "object", "properties": {}})
+    payments = Payments()
+    reply = [call("pay", to="ann"), call("weigh"), call("look", where="Rome")]
+    agent = Agent(ScriptedModel([reply, "Done."]), tools=[payments.tool, weigh, look])
+    paused = how(agent, "go")
+    assert ([waiting.name for waiting in paused.pending], looked, payments.paid) == (["pay", "weigh"], ["Rome"], [])
+    first, second = paused.pending
+    done = agent.resume_sync(paused.state, {first.id: True}, {second.id: "5 kg"})
+    assert (done.output, looked, payments.paid) == ("Done.", ["Rome"], [("ann", 1)])

@@ -103,18 +103,18 @@ def _decide_calls(state: RunState, spec: AgentSpec) -> Decision:
     unjudged = [c for c in ready if not c.verdict and not c.started and spec.is_judged(c.call)]
     if unjudged:
         return Judge(unjudged)
-    approvals = tuple(call for c in ready for call in c.approvals_wanted)
-    results = tuple(call for c in ready for call in c.results_wanted)
-    if approvals:
-        return Pause(approvals, results)
     denied = [c for c in calls if c.approved is False or c.verdict == "deny"]
     if denied:
         first = denied[0]
         same = [c for c in denied if (c.verdict, c.why) == (first.verdict, first.why)]
         text = DENIED_CALL if first.verdict == "deny" else REFUSED_CALL
         return RunTools(same, f"{text}: {first.why}" if first.why else text, "denied")
-    runnable = [c for c in ready if not c.results_wanted]
-    return RunTools(runnable) if runnable else Pause((), results)
+    runnable = [c for c in ready if not c.approvals_wanted and not c.results_wanted]
+    if runnable:
+        return RunTools(runnable)
+    return Pause(
+        tuple(call for c in ready for call in c.approvals_wanted), tuple(call for c in ready for call in c.results_wanted)
+    )
 
 
 def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> Iterator[tuple[list[OpenCall], str, str]]:

@@ -105,7 +105,7 @@ def test_two_children_that_pause_together_are_approved_apart() -> None:
     first, second = paused.pending
     agent = Agent(ScriptedModel(["Done."]), tools=[inner.as_tool("payer", "Pays.")])
     again = agent.resume_sync(paused.state, {first.id: True})
-    assert ([waiting.id for waiting in again.pending], PAID) == ([second.id], [])
+    assert ([waiting.id for waiting in again.pending], PAID) == ([second.id], [1])
     result = agent.resume_sync(again.state, {second.id: False})
     assert (result.output, PAID) == ("Done.", [1])
 

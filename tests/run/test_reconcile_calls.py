@@ -496,7 +496,7 @@ def test_a_store_knows_which_calls_of_a_fork_its_original_started(tmp_path: Path
 
 
 def test_a_paused_run_that_is_cancelled_says_that_a_call_was_not_run(tmp_path: Path) -> None:
-    """The other call of the reply waits for an approval, so that the first has not run again yet."""
+    """The other call of the reply waits for an approval, and the process ends before the first has run again."""
     shop, log = Shop(lambda key, arguments: NotDone()), MemoryLog()
 
     def pay() -> str:
@@ -512,7 +512,8 @@ def test_a_paused_run_that_is_cancelled_says_that_a_call_was_not_run(tmp_path: P
     agent = shop.agent(*calls, tools=[shop.tool, tool(pay, approval=True)])
     paused = agent.resume_sync(log=log)
     assert [c.name for c in paused.pending] == ["pay"] and outcomes(paused) == [("not done", "")]
-    answers = closing_answers(paused.state, "ended")
+    asked = next(place for place, event in enumerate(paused.events) if isinstance(event, CallReconciled))
+    answers = closing_answers(RunState.replay(paused.events[: asked + 1]), "ended")
     assert [(one.outcome, one.result.content[:14]) for one in answers] == [("not run", "error: not run")] * 2
     result = agent.resume_sync(approvals={paused.pending[0].id: True}, log=log)
     assert tool_texts(result) == ["ordered 1 tea", "paid"] and len(shop.asked) == 1
