@@ -144,11 +144,25 @@ class Journal:
 
     async def record(self, *events: LastingEvent) -> None:
         """Record these events. Raises ValueError for an event that does not fit the state, and `LogFailed`."""
+        self._apply(events)
+        if self._log is not None or self.observers:
+            await self.flush()
+
+    def _apply(self, events: Sequence[LastingEvent]) -> None:
         if self.failed is not None:
             raise self.failed
         for event in events:
             self.state.apply(stamp(self._hide(event), self._clock()))
-        if self._log is not None or self.observers:
+
+    async def record_with_next(self, *events: LastingEvent) -> None:
+        """Record these events. With a log, they are appended with the next ones, or by `catch_up`."""
+        self._apply(events)
+        if self._log is None and self.observers:
+            await self.flush()
+
+    async def catch_up(self) -> None:
+        """Append what waits for the next events, because something that depends on it comes first."""
+        if self._log is not None and self._stored < len(self.state.events):
             await self.flush()
 
     async def flush(self) -> None:
@@ -168,7 +182,7 @@ class Journal:
         cancelled: asyncio.CancelledError | None = None
         try:
             append: Any = self._log.append(self._stored, batch)
-            if inspect.isawaitable(append):
+            if append is not None and inspect.isawaitable(append):
                 future, cancelled = await self.grace.finish(append)
                 if not future.done():
                     raise TimeoutError(f"the append did not end within {GRACE:g} s after the run was cancelled")

@@ -213,6 +213,7 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
             case Finish() as end:
                 result = await finish(run, end)
             case None:
+                await run.journal.catch_up()
                 result = left(run)
         if run.observers.raised is not None:
             raise run.observers.raised
@@ -232,9 +233,7 @@ async def _until_end(run: Run) -> Pause | Finish | None:
             if run.spec.stop is not None:
                 raise run.spec.stop
             while not run.is_leaving:
-                decision = decide(run.state, run.spec)
-                if isinstance(decision, ReadAnswer):
-                    decision = decide(run.state, run.spec, await _read_answer(run))
+                decision = await _next(run)
                 if isinstance(decision, Finish) or (
                     isinstance(decision, Pause) and not (decision.calls and await ask_approval(run, decision.calls))
                 ):
@@ -251,6 +250,18 @@ async def _until_end(run: Run) -> Pause | Finish | None:
             raise
         return Finish("limit:seconds")
     return None
+
+
+async def _next(run: Run) -> Decision:
+    """The next decision. What it depends on is stored, unless it begins with an event, which is stored with that."""
+    decision = decide(run.state, run.spec)
+    if isinstance(decision, ReadAnswer):
+        if run.validators or not isinstance(run.spec.output, TextOutput):  # code of the program
+            await run.journal.catch_up()
+        decision = decide(run.state, run.spec, await _read_answer(run))
+    if not isinstance(decision, RunTools | Finish):
+        await run.journal.catch_up()
+    return decision
 
 
 async def _do(run: Run, steps: ModelSteps, decision: Decision) -> None:

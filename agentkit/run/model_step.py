@@ -151,7 +151,7 @@ class ModelSteps:
         step.replies, step.estimated, step.has_ended = [], [], True
         parent = self.run.parent_budget
         if not self.run.ledger.has_ended:
-            await self.run.record(*events)
+            await self.run.journal.record_with_next(*events)
         elif parent is not None:
             for event in events:
                 await parent.add(event.usage, event.cost, estimated=isinstance(event, UsageAdded) and event.estimated)

@@ -58,13 +58,14 @@ class Writer:
     def _write_now(self, work: Callable[[Database | Lazy], bool]) -> bool | None:
         """Write without waiting; None if another process writes."""
         db = self._db
-        self._wait_for_others(0.0)
-        with explained(self._path):
-            try:
-                return work(Lazy(db))
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname.startswith("SQLITE_BUSY"):
-                    return None
+        if self._waits:
+            self._wait_for_others(0.0)
+        try:
+            return work(Lazy(db))
+        except sqlite3.Error as error:
+            if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_BUSY"):
+                return None
+            with explained(self._path):
                 raise
 
     def _wait_for_others(self, seconds: float) -> None:
