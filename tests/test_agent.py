@@ -249,7 +249,7 @@ def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> Non
     ({"nope": True}, r"no call nope waits for an approval; waiting: call_01_0 \(delete\)"),
     ({"delete": True}, r"no call delete waits for an approval; waiting: call_01_0 \(delete\)"),
     (True, r"approvals is True; allowed: answers by the ids of calls, such as \{call.id: True for call in result.pending\}"),
-    (["call_01_0"], "allowed: answers by the ids of calls"),
+    *((nothing, "approvals is .*; allowed: answers by the ids of calls") for nothing in (False, 0, [], "", ["call_01_0"])),
     ({"call_01_0": None}, "allowed: True, False"),
     ({"call_01_0": 1}, "allowed: True, False"),
     ({"call_01_0": {"arguments": {}}}, "allowed: True, False"),

@@ -289,7 +289,11 @@ def test_an_outside_call_of_a_child_waits_in_its_parent(logged: bool) -> None:
 
 @pytest.mark.parametrize(
     ("results", "text"),
-    [({"x": 1}, "no call x waits"), ([1], "results is"), ({"call_01_0": object()}, "which JSON cannot hold")],
+    [
+        ({"x": 1}, "no call x waits"),
+        ({"call_01_0": object()}, "which JSON cannot hold"),
+        *((nothing, "results is .*; allowed: a mapping") for nothing in ([1], [], "", 0, False)),
+    ],
 )
 def test_results_that_do_not_fit_are_refused(results: Any, text: str) -> None:
     paused = clicker(call("click", on="buy")).run_sync("go")

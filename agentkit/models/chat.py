@@ -92,7 +92,7 @@ class ChatModel:
     ) -> None:
         own = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
         self._own_parts = [name for name, part in own.items() if part is not None]
-        key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
+        key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen({} if headers is None else headers)
         del api_key, base_url, headers, own  # the traceback of an error must not show them
         for argument, given in (("model", Unseen(model)), ("base_url", address)):
             if given.reveal() is not None and not isinstance(given.reveal(), str):
