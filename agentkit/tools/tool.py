@@ -191,7 +191,7 @@ class Tool(Generic[P, R]):
 
         `parameters` is the schema of an object, and goes to the model as it is. Any schema can be used, except for references
         to other documents; `format` is not checked. `options` are those of `@tool`. Raises `ToolDefinitionError` for a schema
-        that cannot be used.
+        that cannot be used, or with a keyword whose value means nothing, such as an unknown `type`.
         """
         from ..schema.foreign import foreign_signature
 
