@@ -35,7 +35,7 @@ __all__ = [
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of one run, which `Agent.run` documents."""
+    """The options of one run. `Agent.run` documents those without a text here."""
 
     messages: Sequence[Message] | None
     deps: Any
@@ -45,9 +45,13 @@ class RunOptions(TypedDict, total=False):
     log: Log | None
     leave: Leave | None
     store: RunStore | None
+    """Where the run is stored, from `agentkit.store.open_store`. Another process can go on with it, by its id."""
     session: str | None
+    """The conversation in the store that the run belongs to. It goes on where the session's last run ended."""
     session_busy: Literal["wait", "fail"]
+    """While another run of the session is under way: "wait" for it, for at most a minute, or raise `RunBusy` at once."""
     allow_changed: bool
+    """Of a resume: go on although the agent is not the one that began the run. Default: no with `store`, else yes."""
     metadata: Mapping[str, Any] | None
     model: str | Model | None
     tools: Tools

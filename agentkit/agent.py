@@ -207,7 +207,7 @@ class Agent(AgentForms[OutputT]):
         flight end, and the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue it.
 
         `model`, `tools`, `instructions`, `settings`, `limits` and `output_type` replace the agent's own for this run.
-        `metadata` is recorded with the run: a dict that JSON can hold.
+        `metadata` is recorded with the run: a dict that JSON can hold. A `store` keeps the run, and its `session`.
 
         A run that ends at a limit or pauses for an approval returns a result with a `stop_reason`. Raises a `ModelError` if the
         model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with

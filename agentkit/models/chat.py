@@ -69,7 +69,8 @@ class ChatModel:
     paces the requests; by default, all models of the process with the same name, server and key share one. A key function, or a
     client that authenticates itself, counts as the key there. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`:
     it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. `parts` says
-    what to do with an image, audio or a file that the model does not take: refuse the request, or send its name. Raises
+    what to do with an image, audio or a file that the model does not take: refuse the request, or send its name. `clock`
+    gives the time, which decides between prices that change and says how long until a date in `Retry-After`. Raises
     `SettingsError` for a wrong base URL, key or header. A missing key is raised by the first call.
     """
 

@@ -46,7 +46,9 @@ class Tool(Generic[P, R]):
 
     function: Callable[P, R]
     name: str
+    """The name that the model sees; that of the function unless given."""
     description: str
+    """What the model reads about the tool; the text of the function's docstring unless given."""
     signature: Signature = field(repr=False)
     timeout: float | None = None
     """Seconds after which the run stops waiting for a call, and the model gets an error."""
