@@ -35,7 +35,7 @@ __all__ = [
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of one run, which `Agent.run` documents."""
+    """The options of one run. `Agent.run` documents those without a text here."""
 
     messages: Sequence[Message] | None
     deps: Any
@@ -45,9 +45,13 @@ class RunOptions(TypedDict, total=False):
     log: Log | None
     leave: Leave | None
     store: RunStore | None
+    """Where the run is stored, from `agentkit.store.open_store`. Another process can go on with it, by its id."""
     session: str | None
+    """The conversation in the store that the run belongs to. It goes on where the session's last run ended."""
     session_busy: Literal["wait", "fail"]
+    """While another run of the session is under way: "wait" for it, for at most a minute, or raise `RunBusy` at once."""
     allow_changed: bool
+    """Of a resume: go on although the agent is not the one that began the run. Default: no with `store`, else yes."""
     metadata: Mapping[str, Any] | None
     model: str | Model | None
     tools: Tools
@@ -198,10 +202,7 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
     unknown = sorted({*options} - {*RunOptions.__annotations__, *OVERRIDES})
     if unknown:
         raise SettingsError(f"a run has no {', '.join(unknown)}; it has: {', '.join(RunOptions.__annotations__)}")
-    observers = options.get("observers") or ()
-    options["observers"] = () if callable(observers) or not isinstance(observers, Iterable) else tuple(observers)
-    if (observers and not options["observers"]) or not all(map(callable, options["observers"])):
-        raise SettingsError(f"observers is {observers!r:.80}; allowed: a list of functions of an event")
+    options["observers"] = _observers_of(options.get("observers"))
     run_id = options.get("run_id")
     if run_id is not None and not (isinstance(run_id, str) and run_id):
         raise SettingsError(f"run_id is {run_id!r:.80}; allowed: a text that is not empty, or None")
@@ -222,6 +223,15 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
     deps = options.get("deps")
     if deps_type is not None and not isinstance(deps, deps_type):
         raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {deps_type.__name__}")
+
+
+def _observers_of(given: object) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) and not callable(given) else (None,)
+    if not all(map(callable, found)):
+        raise SettingsError(f"observers is {given!r:.80}; allowed: a list of functions of an event")
+    return found
 
 
 def _check_metadata(metadata: object) -> None:

@@ -38,7 +38,7 @@ class Conversation:
     prompt: str
 
     @classmethod
-    def of(cls, prompt: Content | None, messages: Sequence[Message]) -> Conversation:
+    def of(cls, prompt: Content | None, messages: Sequence[Message] | None) -> Conversation:
         """Raises `SettingsError` for what is no prompt and no message, and where there is nothing to say."""
         if prompt is not None and not isinstance(prompt, str | list | tuple):
             raise SettingsError(
@@ -46,7 +46,7 @@ class Conversation:
                 "(messages= takes messages)"
             )
         try:
-            history = repaired_history([checked(message) for message in messages])
+            history = repaired_history([checked(message) for message in (() if messages is None else messages)])
         except (ValueError, TypeError) as error:
             raise SettingsError(f"messages: {error}") from None
         if prompt is None and not history:

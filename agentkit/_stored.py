@@ -86,6 +86,19 @@ class Given:
     approvals: Mapping[str, Any]
     results: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, approvals: object, results: object) -> Given:
+        """The answers. Only None means none: raises `SettingsError` for anything else that is not a mapping."""
+        approvals, results = {} if approvals is None else approvals, {} if results is None else results
+        if not isinstance(approvals, Mapping):
+            raise SettingsError(
+                f"approvals is {approvals!r:.80}; allowed: answers by the ids of calls, such as "
+                "{call.id: True for call in result.pending}"
+            )
+        if not isinstance(results, Mapping):
+            raise SettingsError(f"results is {results!r:.80}; allowed: a mapping from the ids of calls to their results")
+        return cls(approvals, results)
+
 
 async def go_on(agent: Any, state: object, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
     """Go on with a run: from its state, its log, or a store."""

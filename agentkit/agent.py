@@ -207,7 +207,7 @@ class Agent(AgentForms[OutputT]):
         flight end, and the run is left: nothing more is recorded, the `stop_reason` is "left", and `resume` can continue it.
 
         `model`, `tools`, `instructions`, `settings`, `limits` and `output_type` replace the agent's own for this run.
-        `metadata` is recorded with the run: a dict that JSON can hold.
+        `metadata` is recorded with the run: a dict that JSON can hold. A `store` keeps the run, and its `session`.
 
         A run that ends at a limit or pauses for an approval returns a result with a `stop_reason`. Raises a `ModelError` if the
         model cannot be reached or refuses, `OutputInvalid`, `LogFailed`, and `LimitReached` with
@@ -262,7 +262,7 @@ class Agent(AgentForms[OutputT]):
         self, state: Any, approvals: Any, results: Any, options: RunOptions, watcher: Observer | None = None
     ) -> RunResult[Any]:
         check_options(options, self.deps_type)
-        return await go_on(self, state, Given(approvals or {}, results or {}), options, watcher)
+        return await go_on(self, state, Given.of(approvals, results), options, watcher)
 
     def _resumed(self, known: RunState) -> RunResumed:
         return RunResumed(self.spec.name, self.fingerprint, owner(), known.attempts + 1)
@@ -287,7 +287,7 @@ class Agent(AgentForms[OutputT]):
 
     def _conversation(self, prompt: Content | None, options: RunOptions) -> Conversation:
         check_options(options, self.deps_type)
-        return Conversation.of(prompt, options.get("messages") or ())
+        return Conversation.of(prompt, options.get("messages"))
 
     async def _run(self, conversation: Conversation, options: RunOptions, watcher: Observer | None = None) -> RunResult[Any]:
         if options.get("store") is not None:

@@ -192,7 +192,7 @@ class AgentChanged(AgentError):
 
 
 class OutputInvalid(AgentError):
-    """The final answer did not fit `output_type`. `text` is what the model wrote last."""
+    """The final answer did not fit `output_type`. `text` is what the model wrote last. A note says what was asked."""
 
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)

@@ -212,6 +212,8 @@ class ModelReply:
     estimated: Spending = field(default_factory=Spending)
     price_note: str = ""
     prefix: PromptPrefix = field(default_factory=PromptPrefix)
+    asked: str = field(default="", compare=False, repr=False)
+    """What was asked, in words: the URL, the model's name and the request id. Empty if no server was asked."""
 
 
 @dataclass(slots=True)

@@ -32,10 +32,11 @@ def page() -> str:
     kinds = {**_annotations(Agent), **RunOptions.__annotations__, "output_type": "type", "prompt": "Content | None"}
     run_arguments = {name: (_short(kinds[name]), default) for name, default in run.items()}
     tool_options = {name: (_short(ToolOptions.__annotations__[name]), _default(default)) for name, default in tool.items()}
+    run_notes = {**_sentences(Agent.run), **_notes(RunOptions)}
     parts = [
         HEAD,
         _section("Agent(...)", _of_function(Agent.__init__), _sentences(Agent)),
-        _section("agent.run(...), run_sync, stream, stream_sync, stream_text", run_arguments, _sentences(Agent.run)),
+        _section("agent.run(...), run_sync, stream, stream_sync, stream_text", run_arguments, run_notes),
         f"`{'`, `'.join(OVERRIDES)}` replace the agent's own for this run.\n",
         _section("@tool(...)", tool_options, _notes(Tool)),
         _section("ChatModel(...)", _of_function(ChatModel.__init__), _sentences(ChatModel)),

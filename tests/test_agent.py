@@ -14,6 +14,8 @@ from agentkit import (
     AuthError,
     BadRequest,
     ChatModel,
+    EmptyReply,
+    Fallback,
     LimitReached,
     Limits,
     Middleware,
@@ -41,7 +43,7 @@ from agentkit import (
 )
 from agentkit.models.profiles import DEEPSEEK
 from agentkit.team import gather
-from agentkit.testing import Cut, DeepSeekSimulator, Failure, Raw, call
+from agentkit.testing import Cut, DeepSeekSimulator, Failure, Raw, Reply, call
 from tests.kit import How, Simulate, tool_texts
 
 NO_WAIT = Retry(first=0, longest=0)
@@ -249,7 +251,7 @@ def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> Non
     ({"nope": True}, r"no call nope waits for an approval; waiting: call_01_0 \(delete\)"),
     ({"delete": True}, r"no call delete waits for an approval; waiting: call_01_0 \(delete\)"),
     (True, r"approvals is True; allowed: answers by the ids of calls, such as \{call.id: True for call in result.pending\}"),
-    (["call_01_0"], "allowed: answers by the ids of calls"),
+    *((nothing, "approvals is .*; allowed: answers by the ids of calls") for nothing in (False, 0, [], "", ["call_01_0"])),
     ({"call_01_0": None}, "allowed: True, False"),
     ({"call_01_0": 1}, "allowed: True, False"),
     ({"call_01_0": {"arguments": {}}}, "allowed: True, False"),
@@ -608,11 +610,48 @@ def test_every_error_of_a_model_call_names_what_was_asked(failure: Any) -> None:
         assert len(asked) == 1 and f"POST {sim.base_url}/chat/completions, model deepseek-v4-flash" in asked[0]
 
 
-def test_an_invalid_answer_names_the_model() -> None:
+def test_an_empty_reply_names_the_request() -> None:
+    with DeepSeekSimulator([Reply(Assistant(""))]) as sim:
+        with pytest.raises(EmptyReply) as caught:
+            Agent(ChatModel(base_url=sim.base_url), retry=None).run_sync("go")
+        (note,) = caught.value.__notes__
+        assert caught.value.request_id and note.endswith(f", request id {caught.value.request_id}")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda model: model, Retry().wrap, lambda model: Fallback(ScriptedModel([Overloaded("x")]), model, retry=None)]
+)
+def test_an_invalid_answer_names_what_was_asked(wrap: Any) -> None:
     with DeepSeekSimulator(["seven"]) as sim:
-        agent = Agent(ChatModel(base_url=sim.base_url), output_type=int, output_retries=0)
-        with pytest.raises(OutputInvalid, match="the answer of deepseek-flash does not fit output_type: "):
+        agent = Agent(wrap(ChatModel(base_url=sim.base_url)), output_type=int, output_retries=0, retry=None)
+        with pytest.raises(OutputInvalid) as caught:
             agent.run_sync("go")
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"asked: POST {sim.base_url}/chat/completions, model deepseek-v4-flash, request id ")
+
+
+def refuse_all(_: Any) -> Any:
+    raise ModelRetry("too rude")
+
+
+def book(day: int) -> str:
+    """Book a day."""
+    raise ModelRetry("that day is taken")
+
+
+@pytest.mark.parametrize(("reply", "output_type", "why"), [
+    ("it is seven", int, "the model wrote text instead of calling the tool final_answer, and the text of the answer is not"),
+    ("it is seven", book, "the model wrote text instead of calling the tool final_answer\n"),
+    (call("final_answer", day=1), book, "that day is taken\n"),
+    (call("final_answer", answer="x"), int, "answer: Input should be a valid integer"),
+    ("7", int, "a validator refused it: too rude\n"),
+])  # fmt: skip
+def test_an_invalid_answer_says_why_to_the_developer(reply: Any, output_type: Any, why: str) -> None:
+    agent = Agent(ScriptedModel([reply]), output_type=output_type, output_retries=0)
+    agent.output_validator(refuse_all)
+    with pytest.raises(OutputInvalid) as caught:
+        agent.run_sync("go")
+    assert str(caught.value).startswith(f"the answer does not fit output_type: {why}")
 
 
 def test_an_invalid_answer_is_shown_to_the_developer() -> None:

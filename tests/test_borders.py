@@ -51,6 +51,9 @@ class Text(str):
         ({"messages": 5}, "messages: 'int' object is not iterable"),
         ({"observers": print}, "observers is "),
         ({"observers": 5}, "observers is 5"),
+        ({"observers": 0}, "observers is 0"),
+        ({"observers": ""}, "observers is ''"),
+        ({"messages": False}, "messages: "),
         ({"observers": [5]}, r"observers is \[5\]"),
     ],
 )

@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +115,10 @@ def orders(request: SimRequest) -> Any:
     return call("find_order", number=str(request.last["content"]).split()[-1])
 
 
-@pytest.fixture
-def shop_db(tmp_path: Path) -> Path:
-    """The database of the Django program, with one order."""
-    import sqlite3
-    from contextlib import closing
-
-    path = tmp_path / "shop.db"
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("CREATE TABLE shop_order (number varchar(20) PRIMARY KEY, state varchar(100) NOT NULL)")
-        db.execute("INSERT INTO shop_order VALUES ('A-17', 'shipped')")
-    return path
-
-
-def test_django_under_asgi(tmp_path: Path, shop_db: Path) -> None:
+def test_django_under_asgi(tmp_path: Path) -> None:
     with (
         DeepSeekSimulator(orders) as simulator,
-        uvicorn("django_app:application", environment(simulator, SHOP_DB=shop_db), tmp_path) as ready,
+        uvicorn("django_app:application", environment(simulator, SHOP_DB=tmp_path / "shop.db"), tmp_path) as ready,
     ):
         found = httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"})
         assert found.json() == {"answer": "It is: shipped.", "stop_reason": "answer"}
@@ -158,14 +146,23 @@ application = django_app.application
 """
 
 
-def test_a_client_of_django_that_leaves_ends_the_run(tmp_path: Path, shop_db: Path) -> None:
+def test_django_takes_a_database_that_is_there(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db, db:
+        db.execute("CREATE TABLE shop_order (number varchar(20) PRIMARY KEY, state varchar(100) NOT NULL)")
+        db.execute("INSERT INTO shop_order VALUES ('B-1', 'packed')")
+    with DeepSeekSimulator(orders) as simulator, uvicorn("django_app:application", environment(simulator), tmp_path) as ready:
+        assert httpx.get(f"{ready[1]}/ask", params={"question": "Where is B-1"}).json()["answer"] == "It is: packed."
+        assert "no order A-17" in httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"}).text
+
+
+def test_a_client_of_django_that_leaves_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "watched.py").write_text(WATCHED)
     with (
         DeepSeekSimulator([Late("word " * 100, seconds=15, after=10)]) as simulator,
         socket.create_server(("127.0.0.1", 0)) as watcher,
     ):
         path = os.pathsep.join(map(str, (tmp_path, ROOT)))
-        env = environment(simulator, SHOP_DB=shop_db, WATCHER=watcher.getsockname()[1], PYTHONPATH=path)
+        env = environment(simulator, SHOP_DB=tmp_path / "shop.db", WATCHER=watcher.getsockname()[1], PYTHONPATH=path)
         with uvicorn("watched:application", env, tmp_path) as ready:
             with httpx.stream("GET", f"{ready[1]}/stream", params={"question": "Hi"}) as response:
                 assert "word" in next(response.iter_text())
@@ -189,9 +186,9 @@ with make_server("127.0.0.1", 0, django_app.wsgi) as server:
 """
 
 
-def test_django_under_wsgi(tmp_path: Path, shop_db: Path) -> None:
+def test_django_under_wsgi(tmp_path: Path) -> None:
     with DeepSeekSimulator(orders) as simulator:
-        env = environment(simulator, SHOP_DB=shop_db)
+        env = environment(simulator, SHOP_DB=tmp_path / "shop.db")
         with program("-c", SERVE, str(PROGRAMS), env=env, cwd=tmp_path, until=r"(http://127\S+)") as ready:
             found = httpx.get(f"{ready[1]}/ask", params={"question": "Where is A-17"})
             assert found.json() == {"answer": "It is: shipped.", "stop_reason": "answer"}

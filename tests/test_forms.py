@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,15 +20,20 @@ from agentkit import (
     ChatModel,
     ModelReply,
     ModelRequest,
+    ModelRetry,
     Overloaded,
     Retry,
     RunContext,
     RunState,
     ScriptedModel,
     SettingsError,
+    ToolReturn,
+    User,
     load_messages,
     tool,
+    web,
 )
+from agentkit.events import PASSING, LastingEvent
 from agentkit.testing import Cut, DeepSeekSimulator, Reply, call
 from agentkit.web import sse
 
@@ -120,9 +127,9 @@ def test_leaving_the_loop_over_a_sync_text_ends_the_run() -> None:
 # --- server-sent events ------------------------------------------------------------------------------------------------------
 
 
-def blocks_of(agent: Agent[Any]) -> list[tuple[str, Any]]:
+def blocks_of(agent: Agent[Any], **options: Any) -> list[tuple[str, Any]]:
     async def main() -> list[str]:
-        return [block async for block in sse(agent.stream("go"))]
+        return [block async for block in sse(agent.stream("go", **options))]
 
     found = []
     for block in asyncio.run(main()):
@@ -143,6 +150,45 @@ def test_an_error_is_the_last_block_and_says_its_kind_only(caplog: pytest.LogCap
     blocks = blocks_of(Agent(ScriptedModel([Overloaded("the key of Ann is wrong", status=503)]), retry=None))
     assert blocks[-1] == ("error", {"type": "error", "error": "Overloaded (HTTP 503)"})
     assert "the key of Ann" in caplog.text
+
+
+def test_a_client_is_not_shown_what_is_private() -> None:
+    @tool
+    def fail() -> str:
+        """Fail."""
+        raise RuntimeError("PRIVATE: the database at 10.0.0.5")
+
+    @tool
+    def draw() -> ToolReturn:
+        """Draw."""
+        return ToolReturn("drawn", artifact="PRIVATE artifact")
+
+    inner = Agent(
+        ScriptedModel([call("fail"), "Inner."]), tools=[fail], instructions="PRIVATE rules", name="inner", description="d"
+    )
+    model = ScriptedModel([Overloaded("PRIVATE text"), [call("fail"), call("draw"), call("inner", task="x")], "No.", "Done."])
+    agent = Agent(model, tools=[fail, draw, inner.as_tool()], instructions="PRIVATE rules", retry=Retry(first=0))
+
+    @agent.output_validator
+    def check(text: str) -> str:
+        if text == "No.":
+            raise ModelRetry("PRIVATE rule of the house")
+        return text
+
+    blocks = blocks_of(agent, messages=[User("PRIVATE note"), Assistant("ok")], metadata={"note": "PRIVATE"})
+    assert {"Retrying", "Nested", "MessageAdded", "ToolFinished"} <= {name for name, _ in blocks}
+    assert "PRIVATE" not in json.dumps(blocks) and socket.gethostname() not in json.dumps(blocks)
+    (started,) = (data for name, data in blocks if name == "RunStarted")
+    assert [message["content"] for message in started["messages"]] == ["go"]
+    (drawn,) = (data for name, data in blocks if name == "ToolFinished" and data["call"]["name"] == "draw")
+    assert drawn["result"]["content"] == "drawn"
+
+
+def test_the_docs_list_what_is_sent_of_each_event() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "streaming.md").read_text(encoding="utf-8")
+    listed = {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in re.findall(r"^\| `(\w+)` \| (`.*) \|$", page, re.M)}
+    assert listed == {kind.__name__: {*fields} for kind, fields in web._SENT.items()} | {"Nested": {"event", "run"}}
+    assert {kind.__name__ for kind in (*LastingEvent.__args__, *PASSING)} == {*listed}
 
 
 # --- files -------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -90,6 +91,8 @@ def test_a_function_that_changes_its_arguments_changes_nothing_else() -> None:
         ({"properties": {"a": {"$ref": "#/$defs/City"}}}, "'#/$defs/City' leads nowhere"),
         ({"properties": {"a": {"$ref": "https://example.com/city.json"}}}, "allowed: a place in the schema itself"),
         ({"properties": {"a": {"pattern": "("}}}, "cannot be compiled"),
+        ({"properties": {"a": {"pattern": None}}}, "cannot be compiled"),
+        ({"properties": {"a": {"patternProperties": 5}}}, "patternProperties is 5; allowed: an object of schemas"),
         ({"properties": {"a": {"enum": {1, 2}}}}, "is no JSON Schema"),
     ],
 )
@@ -97,6 +100,37 @@ def test_a_schema_that_cannot_be_used_is_refused_at_once(schema: Any, text: str)
     with pytest.raises(ToolDefinitionError) as caught:
         Tool.from_schema("f", "F.", schema, print)
     assert text in str(caught.value) and "'f'" in str(caught.value)
+
+
+MALFORMED: list[dict[str, Any]] = [
+    {"type": "strin"}, {"type": ["string", "strin"]}, {"type": []}, {"type": None}, {"type": {"string": 1}},
+    {"enum": "ab"}, {"enum": None}, {"required": True}, {"required": "a"}, {"required": [1]}, {"required": None},
+    {"dependentRequired": {"a": "b"}}, {"dependentRequired": ["a"]}, {"uniqueItems": "yes"}, {"multipleOf": 0},
+    {"multipleOf": "2"}, {"minimum": "1"}, {"maximum": True}, {"exclusiveMinimum": "1"}, {"exclusiveMaximum": None},
+    {"anyOf": []}, {"oneOf": None},
+    {"minLength": -1}, {"maxLength": 1.5}, {"minItems": "1"}, {"maxItems": None}, {"minProperties": True}, {"maxContains": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", MALFORMED)
+def test_a_keyword_with_a_value_that_means_nothing_is_refused_at_once(part: dict[str, Any]) -> None:
+    (keyword,) = part
+    with pytest.raises(jsonschema.SchemaError):
+        jsonschema.Draft202012Validator.check_schema(part)
+    for schema, where in (
+        ({"properties": {"a": part}}, "properties.a"),
+        ({"properties": {"a": {"items": {"anyOf": [part]}}}}, "properties.a.items.anyOf[0]"),
+        ({"$defs": {"type": part}}, "$defs.type"),
+    ):
+        with pytest.raises(ToolDefinitionError, match=f"the schema at {re.escape(where)}: {keyword} is .*; allowed: "):
+            Tool.from_schema("f", "F.", schema, print)
+
+
+def test_names_and_values_are_no_keywords() -> None:
+    odd = {"type": "strin", "enum": 1, "required": True}
+    schema = {"properties": {"type": {"const": odd}, "enum": {"enum": [odd], "default": odd}, "required": {"examples": [odd]}}}
+    draft_4 = {"minimum": 1, "exclusiveMinimum": True, "minLength": 2.0}
+    Tool.from_schema("f", "F.", {**schema, "additionalProperties": draft_4}, print)
 
 
 def test_an_unknown_option_and_no_function_are_refused() -> None:
@@ -289,7 +323,11 @@ def test_an_outside_call_of_a_child_waits_in_its_parent(logged: bool) -> None:
 
 @pytest.mark.parametrize(
     ("results", "text"),
-    [({"x": 1}, "no call x waits"), ([1], "results is"), ({"call_01_0": object()}, "which JSON cannot hold")],
+    [
+        ({"x": 1}, "no call x waits"),
+        ({"call_01_0": object()}, "which JSON cannot hold"),
+        *((nothing, "results is .*; allowed: a mapping") for nothing in ([1], [], "", 0, False)),
+    ],
 )
 def test_results_that_do_not_fit_are_refused(results: Any, text: str) -> None:
     paused = clicker(call("click", on="buy")).run_sync("go")

@@ -176,4 +176,22 @@ def test_the_database_is_only_read_and_a_chart_stays_in_its_folder(tmp_path: Pat
     assert "letters, digits and underscores" in results[2]
     assert "0 rows" in results[3]
     assert results[4] == '["count(*)"]\n[216]'
-    assert [path.name for path in tmp_path.iterdir()] == ["sales.db"]
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_files_of_the_user_stay_as_they_are(tmp_path: Path) -> None:
+    for name in ("sales.db", "chart.svg"):
+        (tmp_path / name).write_text("mine")
+    query = "SELECT region, sum(euros) FROM sales GROUP BY region"
+    tries = [call("draw_bars", file=name, title="x", sql=query) for name in ("chart", "other")]
+    with DeepSeekSimulator([*tries, "Done."]) as simulator:
+        run(ANALYST, simulator, tmp_path, "Draw it.")
+        assert "chart.svg is there already; give another name" in told(simulator.requests[1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "other.svg", "sales.db"]
+    assert (tmp_path / "sales.db").read_text() == (tmp_path / "chart.svg").read_text() == "mine"
+
+
+@pytest.mark.parametrize("program", [ANALYST, ASSISTANT])
+def test_without_an_argument_the_usage_is_printed(program: Path) -> None:
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert ended.returncode == 1 and re.fullmatch(rf"usage: {program.name} .*\n", ended.stderr)

@@ -68,7 +68,7 @@ def _introduce(screen: Screen, folder: Path, package: str, source: str) -> None:
     screen.line()
     screen.line(f"  cd {folder}")
     screen.line("  python -m pytest                                           # offline, with the simulator")
-    screen.line(f'  agentkit run "How long is this text?" --agent {package}.agent:build_agent')
+    screen.line(f'  agentkit run "How many words has this text?" --agent {package}.agent:build_agent')
     if "@ git+" not in source:
         screen.line()
         screen.line(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..messages import Assistant
 from ..testing import SCENARIOS, DeepSeekSimulator, SimRequest
 from ..testing.simulator.replies import AnyReply
 from ..testing.simulator.response import Response
+from ..testing.simulator.scenarios import example_call
 from .exits import Exit, UsageError
 from .screen import Screen
 from .text import clean
@@ -60,5 +63,19 @@ def serve_simulator(screen: Screen, *, port: int, scenario: str | None, context_
 
 
 def _try_out(request: SimRequest) -> AnyReply:
-    """Call the first tool and answer with its result, or repeat the message if there is no tool."""
+    """Call the tool that fits the message best and answer with its result, or repeat the message if there is no tool."""
+    if request.last["role"] != "tool" and request.tools:
+        return Assistant("", "I need the tool.", (example_call(request, _best_tool(request)),))
     return SCENARIOS["weather" if request.tools else "echo"]()(request)
+
+
+def _best_tool(request: SimRequest) -> str:
+    """The name of the tool that has the most words of the last message in its name and description; of equals, the first."""
+    said = _words(str(request.last.get("content")))
+    best = max(request.tools, key=lambda tool: len(said & _words(f"{tool['name']} {tool.get('description', '')}")))
+    return str(best["name"])
+
+
+def _words(text: str) -> set[str]:
+    """The words of at least four letters."""
+    return set(re.findall(r"[^\W\d_]{4,}", text.lower()))

@@ -38,7 +38,7 @@ from .loop_transports import LoopTransports
 from .offered import with_offered_calls
 from .profiles import Profile, profile_for
 from .rate_limit import Limiter, Slot, limiter_for
-from .refusals import add_request, refused, request_id_in
+from .refusals import add_request, asked, refused, request_id_in
 from .replies import Parts, ReplyReader
 from .wire_parts import check_parts, estimated_excess
 
@@ -69,7 +69,8 @@ class ChatModel:
     paces the requests; by default, all models of the process with the same name, server and key share one. A key function, or a
     client that authenticates itself, counts as the key there. `client` is your own `httpx.AsyncClient` or `httpx2.AsyncClient`:
     it is used as it is, and never closed here. If it authenticates itself, no key from the environment is sent. `parts` says
-    what to do with an image, audio or a file that the model does not take: refuse the request, or send its name. Raises
+    what to do with an image, audio or a file that the model does not take: refuse the request, or send its name. `clock`
+    gives the time, which decides between prices that change and says how long until a date in `Retry-After`. Raises
     `SettingsError` for a wrong base URL, key or header. A missing key is raised by the first call.
     """
 
@@ -92,7 +93,7 @@ class ChatModel:
     ) -> None:
         own = {"api_key": api_key, "client": client, "headers": headers, "limiter": limiter}
         self._own_parts = [name for name, part in own.items() if part is not None]
-        key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen(headers or {})
+        key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen({} if headers is None else headers)
         del api_key, base_url, headers, own  # the traceback of an error must not show them
         for argument, given in (("model", Unseen(model)), ("base_url", address)):
             if given.reveal() is not None and not isinstance(given.reveal(), str):
@@ -191,6 +192,8 @@ class ChatModel:
                 url, cut = self.endpoint.base_url, parts.ending == "length"
                 message = with_offered_calls(message, request, url, markup=self.profile.markup_calls, cut=cut)
         except BaseException as error:  # a cancelled call reports its cost as well
+            if isinstance(error, ModelError):
+                error.request_id = error.request_id or reader.request_id
             self.clean(error)
             counted = replace(reader.usage, requests=0)
             used = counted + reader.uncounted(counted)
@@ -200,7 +203,10 @@ class ChatModel:
         if parts.uncounted.total_tokens and parts.cost is None:
             cost, uncounted = None, Spending(parts.uncounted, self._cost(parts.usage + parts.uncounted))
         note = self.profile.price_note if parts.cost is None else ""
-        return ModelReply(message, parts.usage, parts.finish_reason, parts.model, cost, slot.waited, uncounted, note)
+        what = asked(self.endpoint.url, self.name, reader.request_id)
+        return ModelReply(
+            message, parts.usage, parts.finish_reason, parts.model, cost, slot.waited, uncounted, note, asked=what
+        )
 
     def _reader(self, request: ModelRequest, request_bytes: int) -> ReplyReader:
         profile, extra_body = self.profile, request.settings.extra_body
@@ -266,6 +272,7 @@ class ChatModel:
             log.info("%s: a request waited %.1f s for its slot", url, slot.waited)
         log.debug("POST %s: model %s, %d bytes", url, self.name, len(body))
         response = await self.send(body)
+        reader.request_id = request_id_in(response.headers)
         try:
             reply = ReplyBytes(response, self._max_bytes, url, slot.renew)
             if not 200 <= response.status_code < 300:
@@ -276,9 +283,6 @@ class ChatModel:
             used = parts.usage
             log.debug("%s: %s, %d and %d tokens", url, parts.finish_reason, used.input_tokens, used.output_tokens)
             return parts
-        except ModelError as error:
-            error.request_id = error.request_id or request_id_in(response.headers)
-            raise
         finally:
             await response.aclose()
 

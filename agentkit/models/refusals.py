@@ -28,7 +28,7 @@ from .http.transports import Response
 from .retry_after import wait_in_headers, wait_in_text
 from .usage import count
 
-__all__ = ["add_request", "cut_text", "read_error", "refused", "request_id_in"]
+__all__ = ["add_request", "asked", "cut_text", "read_error", "refused", "request_id_in"]
 
 _VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
 _PROXY_STATUSES = (403, 502, 503, 504)
@@ -158,8 +158,12 @@ def _remedy(url: str, text: str) -> str:
 def add_request(error: ModelError, url: str, model: str) -> None:
     """Note on an error what was asked, once."""
     if not any(note.startswith("asked: ") for note in getattr(error, "__notes__", ())):
-        request_id = f", request id {error.request_id}" if error.request_id else ""
-        error.add_note(f"asked: POST {url}, model {model}{request_id}")
+        error.add_note(f"asked: {asked(url, model, error.request_id)}")
+
+
+def asked(url: str, model: str, request_id: str | None) -> str:
+    """What was asked, in words."""
+    return f"POST {url}, model {model}{f', request id {request_id}' if request_id else ''}"
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:

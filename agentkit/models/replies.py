@@ -85,6 +85,8 @@ class ReplyReader:
         self._ending: Ending = "none"
         self.finished = False
         """Whether a finish reason has come."""
+        self.request_id: str | None = None
+        """The id in the response's headers."""
         self._index: Any = None
         self._model = ""
         self._reasoning_field: str | None = None

@@ -45,11 +45,13 @@ class Retry:
     attempts: int = 5
     """Calls in all; 1 means no retry."""
     first: float = 0.5
+    """Max seconds of the first wait. It doubles with each further attempt, up to `longest`."""
     longest: float = 20.0
     longest_asked: float = 60.0
     total: float = 180.0
     when: Callable[[ModelError], bool] = is_transient
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits for this many seconds; a test may give its own."""
 
     def __post_init__(self) -> None:
         for name, low in (("attempts", 1), ("first", 0), ("longest", 0), ("longest_asked", 0), ("total", 0)):

@@ -29,11 +29,6 @@ def answers(approvals: Approvals, state: RunState, tools: ToolRegistry) -> list[
 
     Raises `SettingsError` if a call does not wait, if it is not the one that was shown, or if an answer has an unknown form.
     """
-    if not isinstance(approvals, Mapping):
-        raise SettingsError(
-            f"approvals is {approvals!r:.80}; allowed: answers by the ids of calls, such as "
-            "{call.id: True for call in result.pending}"
-        )
     waiting = {call.id: call for call in state.waiting}
     unknown = sorted(str(call_id) for call_id in approvals if call_id not in waiting)
     if unknown:

@@ -54,8 +54,8 @@ def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = Non
     match answer:
         case Answer(value) if not _choice_unmet(state, spec):
             return Finish(state.limit or ("limit:max_tokens" if state.finish_reason == "length" else "answer"), value)
-        case Wrong(feedback):
-            return _correct(state, spec, feedback)
+        case Wrong():
+            return _correct(state, spec, answer)
         case Answer():
             return _ask(state, spec, User(f"Call {_named(spec.tool_choice)} now."), "tool_choice")
     answering = spec.output.tool
@@ -169,23 +169,22 @@ def _last_choice(spec: AgentSpec) -> str:
     return spec.output.tool.name if spec.output.tool else "none"
 
 
-def _correct(state: RunState, spec: AgentSpec, feedback: str) -> Decision:
+def _correct(state: RunState, spec: AgentSpec, wrong: Wrong) -> Decision:
     if state.limit or state.finish_reason == "length":
         return Finish(state.limit or "limit:max_tokens", is_refused=True)
     if state.corrections.get("output", 0) < spec.output_retries:
-        return _ask(state, spec, User(feedback), "output")
-    return _invalid(state, feedback)
+        return _ask(state, spec, User(wrong.feedback), "output")
+    return _invalid(state, wrong.why)
 
 
-def _invalid(state: RunState, feedback: str = "") -> Finish:
-    """The end of a run whose answer was invalid too often."""
+def _invalid(state: RunState, why: str = "") -> Finish:
+    """The end of a run whose answer was invalid too often. Without a `why`, it is in the result of the call that answers."""
     last, reply = state.messages[-1], state.last_reply
-    why = feedback or (last.content if isinstance(last, ToolResult) else "")
+    if not why and isinstance(last, ToolResult):
+        why = last.content.removeprefix("error: ")
     text = reply.text or "".join(call.arguments for call in reply.tool_calls) if reply else ""
     wrote = f"\nThe model wrote: {text[:1000]}" if text else ""
-    model = next((event.model for event in reversed(state.events) if isinstance(event, ModelReplied)), "")
-    whose = f"the answer of {model}" if model else "the answer"
-    error = OutputInvalid(f"{whose} does not fit output_type: {why}{wrote}", text)
+    error = OutputInvalid(f"the answer does not fit output_type: {why}{wrote}", text)
     return Finish("error", error=error, is_refused=True)
 
 
@@ -237,7 +236,7 @@ async def _until_end(run: Run) -> Pause | Finish | None:
                 if isinstance(decision, Finish) or (
                     isinstance(decision, Pause) and not (decision.calls and await ask_approval(run, decision.calls))
                 ):
-                    return decision
+                    return _noted(decision, steps.asked)
                 await _do(run, steps, decision)
     except Leaving:
         return None
@@ -261,6 +260,13 @@ async def _next(run: Run) -> Decision:
         decision = decide(run.state, run.spec, await _read_answer(run))
     if not isinstance(decision, RunTools | Finish):
         await run.journal.catch_up()
+    return decision
+
+
+def _noted(decision: Pause | Finish, asked: str) -> Pause | Finish:
+    """The decision. Its error, if any, gets a note of what the model was asked."""
+    if isinstance(decision, Finish) and decision.error is not None and asked:
+        decision.error.add_note(f"asked: {asked}")
     return decision
 
 
@@ -300,7 +306,7 @@ async def _read_answer(run: Run) -> Answer | Wrong | None:
         try:
             value = await _validated(run, validator, value)
         except ModelRetry as error:
-            return Wrong(str(error))
+            return Wrong(str(error), f"a validator refused it: {error}")
     return Answer(value)
 
 

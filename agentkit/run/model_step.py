@@ -38,6 +38,8 @@ class ModelSteps:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._step = _Step()
+        self.asked = ""
+        """What the last call asked, in words; empty if no server was asked."""
 
     async def ask(self, ask: AskModel) -> None:
         """Make one model call and record its reply."""
@@ -63,6 +65,7 @@ class ModelSteps:
         message = unique_ids(answer, set(state.call_ids)) if answer.tool_calls else answer
         seconds = time.perf_counter() - started
         counted = step.take(reply)
+        self.asked = counted.asked
         counts = counted.usage, reply.finish_reason, reply.model, counted.cost, seconds, counted.waited
         await self._end_step(step, ModelReplied(message, *counts, *reply.prefix, counted.price_note))
 

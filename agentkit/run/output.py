@@ -27,6 +27,8 @@ __all__ = ["Answer", "FunctionOutput", "JsonOutput", "Output", "TextOutput", "To
 
 FINAL_ANSWER = "final_answer"
 _GIVE = "Give the final answer to the user. Call it once, when the answer is complete."
+_CALL_IT = f"Give your answer by calling the tool {FINAL_ANSWER}, not as text"
+_NO_CALL = f"the model wrote text instead of calling the tool {FINAL_ANSWER}"
 _FENCE = re.compile(r"```(?:json)?[ \t\r]*\n", re.IGNORECASE)
 
 
@@ -39,9 +41,10 @@ class Answer:
 
 @frozen_dataclass
 class Wrong:
-    """An answer that does not fit. `feedback` tells the model what to correct."""
+    """An answer that does not fit. `feedback` tells the model what to correct, and `why` tells the developer what was wrong."""
 
     feedback: str
+    why: str
 
 
 Reading: TypeAlias = Answer | Wrong | None
@@ -195,7 +198,7 @@ class ToolOutput(_Fitting):
                 return Answer(self._typed.validate(accepted[0]))
             return None if reply is None else Answer(self._typed.read_text(reply.text))
         except ToolArgumentsInvalid as error:
-            return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text ({error}).")
+            return Wrong(f"{_CALL_IT} ({error}).", f"{_NO_CALL}, and {error}")
 
 
 def _accepted_call(state: RunState) -> tuple[str, str] | None:
@@ -238,9 +241,7 @@ class FunctionOutput:
         accepted = _accepted_call(state)
         if accepted is not None:
             return Answer(self._recorded.value_of(accepted[1]))
-        if _final_text(state) is None:
-            return None
-        return Wrong(f"Give your answer by calling the tool {FINAL_ANSWER}, not as text.")
+        return None if _final_text(state) is None else Wrong(f"{_CALL_IT}.", _NO_CALL)
 
 
 class _Recorded:
@@ -323,12 +324,12 @@ class JsonOutput(_Fitting):
     def read(self, state: RunState) -> Reading:
         """The value of the text."""
         reply = _final_text(state)
-        if reply is None:
-            return None
         try:
-            return Answer(self._typed.read_text(reply.text))
+            return None if reply is None else Answer(self._typed.read_text(reply.text))
         except ToolArgumentsInvalid as error:
-            return Wrong(f"Your answer does not fit the JSON Schema: {error}\nAnswer again with the JSON object only.")
+            return Wrong(
+                f"Your answer does not fit the JSON Schema: {error}\nAnswer again with the JSON object only.", str(error)
+            )
 
 
 def output_of(output_type: Any, mode: Literal["tool", "json_object"]) -> Output:

@@ -20,8 +20,6 @@ def given_results(results: Mapping[str, Any], state: RunState) -> list[ResultGiv
 
     Raises `SettingsError` if a call does not wait for a result, and if JSON cannot hold a result.
     """
-    if not isinstance(results, Mapping):
-        raise SettingsError(f"results is {results!r:.80}; allowed: a mapping from the ids of calls to their results")
     waiting = {call.id: call for call in state.outside}
     found = []
     for call_id, value in results.items():

@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
@@ -77,18 +77,63 @@ _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalItems", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and value >= 0 and value == int(value)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_type(value: Any) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return bool(names) and all(isinstance(name, str) and name in _TYPES for name in names)
+
+
+_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
+_COUNT = _is_count, "a whole number of at least 0"
+_BOUND = _is_number, "a number"
+_OPEN_BOUND = (lambda value: isinstance(value, int | float)), "a number"  # in draft 4, true or false
+_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "type": (_is_type, f"one or several of {', '.join(_TYPES)}"),
+    **dict.fromkeys(
+        ("anyOf", "oneOf"), (lambda value: isinstance(value, list) and value != [], "a list of schemas, not empty")
+    ),
+    "enum": (lambda value: isinstance(value, list), "a list of values"),
+    "required": (_is_names, "a list of names"),
+    "dependentRequired": (
+        lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
+        "lists of names by name",
+    ),
+    "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
+    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    **dict.fromkeys(("minimum", "maximum"), _BOUND),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _OPEN_BOUND),
+    **{f"{side}{what}": _COUNT for side in ("min", "max") for what in ("Length", "Items", "Properties", "Contains")},
+}
+"""The values that keywords may have, and how a message says it. Schemas within a schema are checked by themselves."""
+
+
 def _check(part: Any, root: dict[str, Any], label: str, path: Path) -> None:
     if isinstance(part, bool):
         return
     where = f"{label}: the schema at {format_path(path, 'its root')}"
     if not isinstance(part, dict):
         raise ToolDefinitionError(f"{where} is {preview(part)}; allowed: an object, true or false")
+    for keyword, value in part.items():
+        is_allowed, allowed = _VALUES.get(keyword, (None, ""))
+        if is_allowed is not None and not is_allowed(value):
+            raise ToolDefinitionError(f"{where}: {keyword} is {preview(value)}; allowed: {allowed}")
     if "$ref" in part:
         _resolve(root, part["$ref"], where)
-    for pattern in (part.get("pattern"), *(part.get("patternProperties") or ())):
-        _check_pattern(pattern, where)
     for inner_path, inner in _inner_schemas(part, where, path):
         _check(inner, root, label, inner_path)
+    for pattern in (*([part["pattern"]] if "pattern" in part else ()), *part.get("patternProperties", ())):
+        _check_pattern(pattern, where)
 
 
 def _inner_schemas(part: dict[str, Any], where: str, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -106,8 +151,6 @@ def _inner_schemas(part: dict[str, Any], where: str, path: Path) -> Iterator[tup
 
 
 def _check_pattern(pattern: Any, where: str) -> None:
-    if pattern is None:
-        return
     try:
         re.compile(pattern)
     except (re.error, TypeError) as error:
@@ -162,8 +205,8 @@ class _Validation:
             yield from _number(value, part, path)
 
     def _own_errors(self, value: Any, part: dict[str, Any], path: Path) -> Iterator[str]:
-        names = part.get("type")
-        names = [names] if isinstance(names, str) else names or []
+        names = part.get("type", [])
+        names = [names] if isinstance(names, str) else names
         if names and not any(is_of_type(value, name) for name in names):
             yield f"{format_path(path, 'arguments')}: {preview(value)} is not of type {' or '.join(names)}"
         if "enum" in part and key_of(value) not in map(key_of, part["enum"]):
@@ -190,7 +233,7 @@ class _Validation:
             yield from self.errors(value, branch, path)
 
     def _object(self, value: dict[str, Any], part: dict[str, Any], path: Path) -> Iterator[str]:
-        for name in part.get("required") or ():
+        for name in part.get("required", ()):
             if name not in value:
                 yield f"{format_path(child(path, name))}: required, but missing"
         yield from self._dependent(value, part, path)
@@ -208,7 +251,7 @@ class _Validation:
         yield from _size(len(value), part, "Properties", "keys", path)
 
     def _dependent(self, value: dict[str, Any], part: dict[str, Any], path: Path) -> Iterator[str]:
-        for name, needed in (part.get("dependentRequired") or {}).items():
+        for name, needed in (part.get("dependentRequired", {})).items():
             missing = [other for other in needed if other not in value] if name in value else []
             yield from (f"{format_path(child(path, other))}: required beside {name}, but missing" for other in missing)
         for name, inner in (part.get("dependentSchemas") or {}).items():

@@ -46,7 +46,9 @@ class Tool(Generic[P, R]):
 
     function: Callable[P, R]
     name: str
+    """The name that the model sees; that of the function unless given."""
     description: str
+    """What the model reads about the tool; the text of the function's docstring unless given."""
     signature: Signature = field(repr=False)
     timeout: float | None = None
     """Seconds after which the run stops waiting for a call, and the model gets an error."""
@@ -191,7 +193,7 @@ class Tool(Generic[P, R]):
 
         `parameters` is the schema of an object, and goes to the model as it is. Any schema can be used, except for references
         to other documents; `format` is not checked. `options` are those of `@tool`. Raises `ToolDefinitionError` for a schema
-        that cannot be used.
+        that cannot be used, or with a keyword whose value means nothing, such as an unknown `type`.
         """
         from ..schema.foreign import foreign_signature
 

@@ -12,6 +12,7 @@ import sys
 from contextlib import closing
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agentkit import Agent, Limits, ModelRetry, RunContext, ToolRegistry, ToolStarted, tool
 from agentkit_tools import calculator, sqlite_tools
@@ -23,8 +24,7 @@ Give the numbers that your answer rests on. Draw a chart if the question asks fo
 
 
 def create_database(path: Path, source: Path = SALES) -> None:
-    """Make the database from the CSV file. An earlier one is replaced."""
-    path.unlink(missing_ok=True)
+    """Make the database from the CSV file. There must be none yet."""
     with source.open(encoding="utf-8", newline="") as file:
         rows = [
             (row["month"], row["region"], row["product"], int(row["pieces"]), float(row["euros"]))
@@ -38,11 +38,10 @@ def create_database(path: Path, source: Path = SALES) -> None:
 class Workplace:
     """What the tools of a run work with: the database, and the folder for charts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
-        self.database = folder / "sales.db"
-        create_database(self.database)
-        self.tools: ToolRegistry = sqlite_tools(self.database, max_rows=200)
+        create_database(database)
+        self.tools: ToolRegistry = sqlite_tools(database, max_rows=200)
 
 
 @tool(destructive=False, open_world=False)
@@ -61,7 +60,11 @@ def draw_bars(ctx: RunContext[Workplace], file: str, title: str, sql: str) -> st
     if not 1 <= len(rows) <= 30 or any(len(row) != 2 or not isinstance(row[1], int | float) or row[1] < 0 for row in rows):
         raise ModelRetry(f"{len(rows)} rows, the first: {rows[:1]}; give 1 to 30 rows of a label and a number of at least 0")
     path = ctx.deps.folder / f"{file}.svg"
-    path.write_text(svg_of(title, [(str(label), value) for label, value in rows]), encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as chart:  # never over a file that is there
+            chart.write(svg_of(title, [(str(label), value) for label, value in rows]))
+    except FileExistsError:
+        raise ModelRetry(f"{path} is there already; give another name") from None
     return str(path)
 
 
@@ -92,11 +95,14 @@ def build_analyst(workplace: Workplace) -> Agent[str]:
 
 
 def main() -> None:
-    workplace = Workplace(Path.cwd())
-    with build_analyst(workplace).stream_sync(sys.argv[1], deps=workplace) as events:
-        for event in events:
-            if isinstance(event, ToolStarted):
-                print(f"  {event.call.name} {event.call.arguments}")
+    if len(sys.argv) != 2:
+        sys.exit('usage: analyst.py "question"')
+    with TemporaryDirectory() as temporary:
+        workplace = Workplace(Path.cwd(), Path(temporary) / "sales.db")
+        with build_analyst(workplace).stream_sync(sys.argv[1], deps=workplace) as events:
+            for event in events:
+                if isinstance(event, ToolStarted):
+                    print(f"  {event.call.name} {event.call.arguments}")
     print(events.result.output)
 
 

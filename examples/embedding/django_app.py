@@ -5,6 +5,7 @@ Run: AGENTKIT_API_KEY=... uvicorn --app-dir examples/embedding django_app:applic
 
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import django
 from django.conf import settings
@@ -30,6 +31,21 @@ class Order(models.Model):
 
     class Meta:
         app_label = "shop"
+
+
+def make_table() -> None:
+    """Make the table with one order, unless it is there. In your project, a migration does this."""
+    try:
+        if Order._meta.db_table not in connection.introspection.table_names():
+            with connection.schema_editor() as editor:
+                editor.create_model(Order)
+            Order.objects.create(number="A-17", state="shipped")
+    finally:
+        connection.close()
+
+
+with ThreadPoolExecutor() as pool:  # uvicorn imports this file in an event loop, where Django refuses the ORM
+    pool.submit(make_table).result()
 
 
 @tool(read_only=True)

@@ -96,6 +96,8 @@ def answer(agent: Agent[Answer], question: str, messages: list[Message]) -> list
 
 
 def main() -> None:
+    if not 2 <= len(sys.argv) <= 3:
+        sys.exit('usage: assistant.py FOLDER ["question"]')
     agent, messages = build_assistant(sys.argv[1]), list[Message]()
     if len(sys.argv) > 2:
         answer(agent, sys.argv[2], messages)

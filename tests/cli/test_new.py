@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from agentkit.cli.simulate import _try_out
 from agentkit.testing import DeepSeekSimulator, call
 
 from .helpers import ROOT, cli, environment, process, script, tools_file
@@ -39,6 +41,15 @@ def test_its_agent_runs_from_the_command_line(tmp_path: Path) -> None:
         result = process("run", "How long?", *options, cwd=project)
     assert (result.returncode, result.stdout, result.stderr) == (0, "Two.\n", "")
     assert simulator.requests[1].last["content"] == "2" and simulator.errors == []
+
+
+def test_the_command_that_is_printed_leads_to_its_tool(tmp_path: Path) -> None:
+    result = cli("new", str(tmp_path / "text-helper"))
+    printed = next(line for line in result.stdout.splitlines() if "agentkit run" in line)
+    with DeepSeekSimulator(_try_out) as simulator:
+        arguments = shlex.split(printed)[1:]
+        ran = process(*arguments, "--base-url", simulator.base_url, "--quiet", cwd=tmp_path / "text-helper")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "The answer is: 1\n", "")
 
 
 def test_what_it_writes_is_well_formed_and_formatted(tmp_path: Path) -> None:

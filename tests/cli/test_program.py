@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 
 import pytest
 
 import agentkit
+from agentkit.cli.app import app
 
 from .helpers import ROOT, environment, process
 
@@ -55,3 +57,10 @@ def test_the_completion_of_each_shell_can_be_shown() -> None:
     code = "import sys; sys.argv = ['agentkit', '--show-completion', 'zsh']; from agentkit.cli import main; main()"
     result = process("-c", code, command=(sys.executable,), env=environment(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"))
     assert result.returncode == 0 and "#compdef agentkit" in result.stdout
+
+
+def test_the_docs_list_each_command() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `agentkit ")]
+    listed = {word for row in rows for word in re.findall(r"`(?:agentkit )?([a-z-]+)", row)}
+    assert listed == {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}

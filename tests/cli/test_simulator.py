@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+
+from agentkit.cli.simulate import _try_out
+from agentkit.testing import DeepSeekSimulator
 
 from .helpers import TOOLS, cli, process, read_until, started, tools_file
 
@@ -38,11 +42,26 @@ def test_run_needs_no_key_with_it_and_ctrl_c_ends_it_well() -> None:
         assert (running.wait(), read_until(running.stderr, "")) == (0, "")
 
 
-def test_with_tools_it_calls_the_first_one(tmp_path: Path) -> None:
+def test_with_tools_it_calls_one(tmp_path: Path) -> None:
     only_weather = TOOLS.partition("registry = ")[0]
     with serving() as (_, base_url):
         result = process("run", "Weather?", "-t", tools_file(tmp_path, only_weather), "--base-url", base_url, "--quiet")
     assert (result.returncode, result.stdout) == (0, "The answer is: 18 degrees in Paris\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "called"),
+    [("Book a flight to Rome.", "book_flight"), ("Is it sunny in Rome?", "weather"), ("What is it?", "add_note")],
+)
+def test_with_several_tools_it_calls_the_one_whose_words_were_said(said: str, called: str) -> None:
+    tools = {"add_note": "Add a line to the notes.", "book_flight": "Buy a seat.", "weather": "Whether it is sunny in a city."}
+    functions = [{"name": name, "description": text, "parameters": {"type": "object"}} for name, text in tools.items()]
+    simulator = DeepSeekSimulator(_try_out)
+    body = {"model": "deepseek-v4-flash", "messages": [{"role": "user", "content": said}],
+            "tools": [{"type": "function", "function": function} for function in functions]}  # fmt: skip
+    with simulator:
+        answer = httpx.post(f"{simulator.base_url}/chat/completions", json=body, headers={"authorization": "Bearer k"}).json()
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == called
 
 
 def test_the_line_of_a_refused_request_says_why() -> None:

@@ -239,6 +239,7 @@ def test_a_gateways_own_header_goes_beside_the_key(monkeypatch: pytest.MonkeyPat
         ({"host": "other"}, "headers has host, which"),
         ({"X-A": "1", "x-a": "2"}, "headers has x-a twice"),
         ([("a", "b")], "headers is a list; allowed: a dict"),
+        (False, "headers is a bool; allowed: a dict"),
         ({"Authorization": f"Bearer {OTHER}"}, "headers has Authorization, and api_key is given as well; give one of them"),
     ],
 )

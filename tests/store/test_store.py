@@ -249,6 +249,8 @@ async def test_the_first_answer_to_a_call_counts(store: Store) -> None:
         store.approve("r1", waiting["id"], False)
     with pytest.raises(StoreError, match="was answered before"):
         await agent().resume("r1", store=store, approvals={waiting["id"]: False})
+    with pytest.raises(SettingsError, match="approvals is False"):
+        await agent().resume("r1", store=store, approvals=False)  # type: ignore[arg-type]
     assert tool_texts((await agent().resume("r1", store=store)).state)[0].endswith("paid eve")
     with pytest.raises(StoreError, match="was answered before"):
         store.approve("r1", waiting["id"], False)
