@@ -56,6 +56,9 @@ def test_old_results_are_dropped_when_the_prompt_does_not_fit(tmp_path: Path, wo
     with DeepSeekSimulator(six_parts, context_length=WINDOW) as simulator:
         result = cli("run", "What is in a.txt?", "-t", reader(tmp_path, words), "--base-url", simulator.base_url)
     assert (result.exit_code, result.stderr) == (0, "") and "Words, six times." in result.stdout
+    told = "! the prompt was too long for the model, so old tool results were dropped and long ones shortened; asking again\n"
+    assert told in result.stdout
+    assert "a middleware" not in result.stdout and " tokens from the cache: " not in result.stdout
     refused = [error for error in simulator.errors if "maximum context length" in error.message]
     assert refused == simulator.errors and 0 < len(refused) <= 8
     last = simulator.requests[-1].messages
