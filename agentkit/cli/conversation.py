@@ -14,6 +14,7 @@ from typing import Any
 
 from ..events import RunFinished, RunStarted, UsageAdded
 from ..messages import Message, Usage, User, message_text
+from ..run.loop import LAST_ANSWER
 from ..run.result import RunResult
 from ..run.state import RunState
 from .exits import UsageError
@@ -37,7 +38,7 @@ class Conversation:
     @property
     def turns(self) -> int:
         """The number of turns: user messages, each with everything up to the next one."""
-        return sum(isinstance(message, User) for message in self.messages)
+        return sum(map(_is_of_user, self.messages))
 
     def after(self, result: RunResult[Any], *, failed: bool = False) -> Conversation:
         """The conversation after a turn. What a failed turn took counts, but its messages are left out."""
@@ -48,11 +49,16 @@ class Conversation:
 
     def before_last(self) -> tuple[tuple[Message, ...], str] | None:
         """The messages before the last message of the user, and its text. None if there is none."""
-        places = [place for place, message in enumerate(self.messages) if isinstance(message, User)]
+        places = [place for place, message in enumerate(self.messages) if _is_of_user(message)]
         if not places:
             return None
         last = self.messages[places[-1]]
         return self.messages[: places[-1]], message_text(last)
+
+
+def _is_of_user(message: Message) -> bool:
+    """Whether the user wrote it, and not a run that asks for its last answer at a limit."""
+    return isinstance(message, User) and message.content != LAST_ANSWER
 
 
 def write_conversation(path: Path, conversation: Conversation) -> None:
