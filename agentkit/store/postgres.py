@@ -135,11 +135,11 @@ class PostgresStore(Management):
     def first_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection of its own, which does not wait for a server that is not there."""
         with self._translated_errors():
-            given = conninfo.conninfo_to_dict(self.address, connect_timeout=_FIRST_TIMEOUT)
-            given |= conninfo.conninfo_to_dict(self.address)
+            given = conninfo.conninfo_to_dict(self.address)
             if "@" in str(given.get("host", ""))[1:]:  # a part of the password: error messages name the host
                 raise StoreError(f"the store {self}: in the password, write %40 for @")
-            with psycopg.connect(**given, autocommit=True) as connection:
+            timeout = given.get("connect_timeout", _FIRST_TIMEOUT)
+            with psycopg.connect(self.address, autocommit=True, connect_timeout=timeout) as connection:
                 yield connection
 
     @contextlib.contextmanager
