@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from ._agent_parts import RunOptions
-from .errors import LogFailed, ModelRetry, Suspended
+from .errors import LogFailed, ModelRetry, Suspended, ToolDefinitionError
 from .events import LastingEvent
 from .messages import Assistant, Message, ToolResult
 from .run.fingerprint import digest
@@ -23,6 +23,8 @@ __all__ = ["answer_inside", "run_id_of", "scope_of", "tool_of"]
 
 def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
     """The tool `name`, whose calls are child runs of the agent (an `Agent`, whose module imports this one)."""
+    if not name:
+        raise ToolDefinitionError("as_tool needs an agent with a name: Agent(name=...), or agent.as_tool(name=...)")
     run_agent = partial(_run_agent, agent)  # a partial of a function of a module can be pickled
     vars(run_agent)["is_run"] = True
     return tool(run_agent, name=name, description=description, **options)

@@ -218,6 +218,8 @@ def load_event(data: Mapping[str, Any]) -> LastingEvent:
     Raises ValueError for a newer version, an unknown `type` or unknown fields, and pydantic's ValidationError (a ValueError)
     for fields that do not fit.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"an event is a dict as of `dump_event`, not {data!r:.60}")
     version, kind = data.get("v", 1), data.get("type")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(f"an event of version {version!r}; this agentkit reads up to version {VERSION}: use a newer one")
@@ -239,7 +241,7 @@ def dump_events(events: Iterable[LastingEvent]) -> dict[str, Any]:
 
 def load_events(data: Mapping[str, Any]) -> Iterator[LastingEvent]:
     """The events of `dump_events`, of this version or an earlier one. Raises ValueError for anything else."""
-    if not isinstance(data, dict) or "events" not in data:
+    if not isinstance(data, dict) or not isinstance(data.get("events"), list | tuple):
         raise ValueError(f"a run state is what `state.to_json()` gave, a dict with version and events, not {data!r:.60}")
     version = data.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:

@@ -180,6 +180,8 @@ class ModelRequest:
     """Called before a retry, with what the failed attempts spent. It raises if a limit forbids the retry."""
     on_retry: Callable[[Retrying], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
     """Told of each retry if there is no `on_delta`, because nobody wants the pieces of the reply."""
+    reason: str = field(default="", repr=False, compare=False)
+    """Why a middleware changed the messages, in words for the user. `Retrying` and `CacheReport` say it."""
 
 
 class PromptPrefix(NamedTuple):

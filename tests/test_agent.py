@@ -607,7 +607,8 @@ def test_every_error_of_a_model_call_names_what_was_asked(failure: Any) -> None:
         with pytest.raises(ModelError) as caught:
             Agent(ChatModel(base_url=sim.base_url), retry=None).run_sync("go")
         asked = [note for note in caught.value.__notes__ if note.startswith("asked: ")]
-        assert len(asked) == 1 and f"POST {sim.base_url}/chat/completions, model deepseek-v4-flash" in asked[0]
+        assert len(asked) == 1 and "model deepseek-v4-flash" in asked[0]
+        assert f"{caught.value} {asked[0]}".count(f"{sim.base_url}/chat/completions") == 1
 
 
 def test_an_empty_reply_names_the_request() -> None:

@@ -255,6 +255,8 @@ def test_an_error_of_a_check_ends_the_run_and_a_wrong_value_is_refused() -> None
         Agent(ScriptedModel(["a"]), middleware=[yes]).run_sync("go")
     with pytest.raises(SettingsError, match="'input' or 'output'"):
         guardrail("both")(no_cards.check)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r'write @guardrail\("input"\) or'):
+        guardrail(no_cards.check)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sync", [True, False])

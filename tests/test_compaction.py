@@ -40,6 +40,7 @@ from agentkit import (
     User,
     tool,
 )
+from agentkit.events import Event
 from agentkit.history import DropToolResults
 from agentkit.messages import message_text
 from agentkit.middleware import Middleware, NextModelCall
@@ -308,6 +309,20 @@ def test_what_was_sent_in_the_end_is_told(how: How) -> None:
     expected = [0, *(len([*takewhile(lambda pair: pair[0] == pair[1], zip(a, b))]) for a, b in pairwise(asked))]  # noqa: B905
     assert told_of == [(len(sent), same) for sent, same in zip(asked, expected, strict=True)]
     assert any(same < len(before) for before, same in zip(asked, expected[1:], strict=False)), "the prefix was broken once"
+
+
+def test_a_prompt_that_was_too_long_is_the_reason_that_is_told(how: How) -> None:
+    model = Window([*([call("fetch", n=n)] for n in range(1, 7)), "Done."], 3500)
+    shorten = ShortenOnOverflow(DropToolResults(2000, 1000))
+    watched: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Retrying):
+            watched.append(event.error)
+
+    result = how(Agent(model, tools=[fetch], middleware=[shorten, CacheReport()], observers=[watch]), "go")
+    assert watched == ["the prompt was too long for the model, so it was shortened"]
+    assert {event.changed for event in result.events if isinstance(event, ModelReplied)} == {"", *watched}
 
 
 def test_a_resumed_run_knows_what_it_sent(how: How) -> None:

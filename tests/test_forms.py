@@ -211,8 +211,11 @@ def test_a_run_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_a_file_of_anything_else_is_refused_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="a run state is what"):
+    with pytest.raises(ValueError, match=r"run\.json is not .* a run state is what"):
         load_messages(path)
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(ValueError, match=r"empty\.json is not a saved run or conversation: it is empty"):
+        load_messages(tmp_path / "empty.json")
     with pytest.raises(ValueError, match="Expecting value"):
         RunState.loads("")
     with pytest.raises(OSError, match="No such file"):

@@ -272,7 +272,7 @@ def test_what_an_agent_says_of_itself() -> None:
     assert (made.name, made.description) == ("clerk", "Knows the files.")
     named = agent.as_tool("other", "Else.")
     assert (named.name, named.description) == ("other", "Else.")
-    with pytest.raises(ToolDefinitionError, match="tool name ''"):
+    with pytest.raises(ToolDefinitionError, match=r"as_tool needs .*: Agent\(name=\.\.\.\), or agent\.as_tool\(name"):
         Agent(ScriptedModel([])).as_tool()
     with pytest.raises(SettingsError, match="description is 7"):
         Agent(ScriptedModel([]), description=7)  # type: ignore[call-overload]

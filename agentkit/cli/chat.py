@@ -10,7 +10,6 @@ from typing import Any
 
 from ..agent import Agent
 from ..errors import AgentError
-from ..messages import User
 from ..model import info_of
 from .conversation import Conversation, Kept, read_conversation, write_conversation
 from .exits import Exit, UsageError, complain, exit_for
@@ -177,8 +176,7 @@ class Chat:
 
     def show_loaded(self) -> None:
         """Say how far the conversation is, with the last message of the user."""
-        last = self._conversation.before_last()
-        said = sum(isinstance(message, User) for message in self._conversation.messages)
+        last, said = self._conversation.before_last(), self._conversation.turns
         ending = f", the last: {one_line(last[1], max(self._screen.width - 50, 20))}" if last else ""
         self._note(f"a conversation with {said} {'message' if said == 1 else 'messages'} of yours{ending}")
 
@@ -209,7 +207,6 @@ class Chat:
     def _keep(self) -> None:
         if self._kept is None:
             return
-        self._conversation = replace(self._conversation, model=info_of(self._agent.model).name)
         try:
             self._kept.write(self._conversation)
         except OSError as error:

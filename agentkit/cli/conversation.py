@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -13,13 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..events import RunFinished, RunStarted, UsageAdded
 from ..messages import Message, Usage, User, message_text
+from ..run.loop import LAST_ANSWER
 from ..run.result import RunResult
+from ..run.state import RunState
 from .exits import UsageError
 
 __all__ = ["Conversation", "Kept", "chats_folder", "history_file", "read_conversation", "write_conversation"]
 
-_VERSION = 1
 _MAX_KEPT = 100
 """Conversations that are kept. The oldest are removed."""
 
@@ -29,65 +30,59 @@ class Conversation:
     """What was said so far, and what it took."""
 
     messages: tuple[Message, ...] = ()
-    turns: int = 0
     usage: Usage = field(default_factory=Usage)
     uncounted: Usage = field(default_factory=Usage)
     """Estimated usage that the server did not count, such as that of answers that were cancelled."""
     cost: float | None = 0.0
-    model: str = ""
+
+    @property
+    def turns(self) -> int:
+        """The number of turns: user messages, each with everything up to the next one."""
+        return sum(map(_is_of_user, self.messages))
 
     def after(self, result: RunResult[Any], *, failed: bool = False) -> Conversation:
-        """The conversation after a turn. A turn that failed counts, but its messages are left out."""
+        """The conversation after a turn. What a failed turn took counts, but its messages are left out."""
         cost = None if self.cost is None or result.cost is None else self.cost + result.cost
         messages = self.messages if failed else tuple(result.messages)
         usage, uncounted = self.usage + result.usage, self.uncounted + result.uncounted
-        return Conversation(messages, self.turns + 1, usage, uncounted, cost, self.model)
+        return Conversation(messages, usage, uncounted, cost)
 
     def before_last(self) -> tuple[tuple[Message, ...], str] | None:
         """The messages before the last message of the user, and its text. None if there is none."""
-        places = [place for place, message in enumerate(self.messages) if isinstance(message, User)]
+        places = [place for place, message in enumerate(self.messages) if _is_of_user(message)]
         if not places:
             return None
         last = self.messages[places[-1]]
         return self.messages[: places[-1]], message_text(last)
 
 
-def write_conversation(path: Path, conversation: Conversation) -> None:
-    """Write the file whole or not at all. Only the current user can read it. Raises OSError."""
-    from pydantic_core import to_jsonable_python
+def _is_of_user(message: Message) -> bool:
+    """Whether the user wrote it, and not a run that asks for its last answer at a limit."""
+    return isinstance(message, User) and message.content != LAST_ANSWER
 
-    data = {"agentkit_chat": _VERSION, **{name: getattr(conversation, name) for name in Conversation.__slots__}}
-    text = json.dumps(to_jsonable_python(data), ensure_ascii=True, indent=1)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+
+def write_conversation(path: Path, conversation: Conversation) -> None:
+    """Write the file whole or not at all, in the form of `result.save`. Only the current user can read it. Raises OSError."""
+    messages = conversation.messages
+    RunState.replay(
+        [
+            RunStarted(os.urandom(16).hex(), messages, len(messages)),
+            UsageAdded("", conversation.usage, conversation.cost),
+            UsageAdded("", conversation.uncounted, estimated=True),
+            RunFinished("answer"),
+        ]
+    ).save(path)
 
 
 def read_conversation(path: Path) -> Conversation:
-    """The conversation in a file. Raises `UsageError` if it cannot be read, or holds something else."""
-    from pydantic import TypeAdapter, ValidationError
-
+    """The conversation in a file of a chat or of `result.save`. Raises `UsageError` if it cannot be read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        state = RunState.load(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError):
-        data = None
-    version = data.pop("agentkit_chat", None) if isinstance(data, dict) else None
-    if type(version) is not int:
-        raise UsageError(f"{path} is not a saved conversation")
-    if version > _VERSION:
-        raise UsageError(f"{path} was written by a newer agentkit, in version {version}; this one reads up to {_VERSION}")
-    try:
-        return TypeAdapter(Conversation).validate_python(data)
-    except ValidationError as error:
-        raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return Conversation(tuple(state.messages), state.usage, state.estimated_usage, state.cost)
 
 
 class Kept:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["Editor"]
 
 _PROMPT = "you> "
+_NO_TEXT = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?|[\x00-\x08\x0b-\x1f\x7f]")
+"""Keys that stand for no text, such as arrows."""
+_MAX_AHEAD = 100_000
+"""Bytes typed ahead that are read."""
 
 
 class Editor:
     """Reads messages of one or several lines.
 
-    Enter sends, and Alt-Enter begins a new line. A paste is one message, however many lines it has. `interrupted` says that
-    Ctrl-C has just cleared the line or stopped an answer: then the next one, on an empty line, ends the chat.
+    Enter sends, and Alt-Enter begins a new line. A paste is one message, however many lines it has. What was typed during an
+    answer stands in the next line, and is not sent before Enter is pressed there. `interrupted` says that Ctrl-C has just
+    cleared the line or stopped an answer: then the next one, on an empty line, ends the chat.
     """
 
     def __init__(self, commands: Mapping[str, str], history: Path | None) -> None:
@@ -45,7 +52,7 @@ class Editor:
 
     def read(self) -> str:
         """The next message. Raises EOFError at Ctrl-D, and KeyboardInterrupt at Ctrl-C on an empty line."""
-        return self._session.prompt([("ansicyan", _PROMPT)])
+        return self._session.prompt([("ansicyan", _PROMPT)], default=_typed_ahead())
 
     def _text_changed(self, buffer: Buffer) -> None:
         if buffer.text:
@@ -94,6 +101,25 @@ class _Commands(Completer):
             for name, meaning in self._commands.items():
                 if name.startswith(text):
                     yield Completion(name, start_position=-len(text), display_meta=meaning)
+
+
+def _typed_ahead() -> str:
+    """What was typed while no line was read, without the last Enter."""
+    if sys.platform == "win32":
+        return ""
+    import termios
+
+    terminal, typed = sys.stdin.fileno(), b""
+    before, now = termios.tcgetattr(terminal), termios.tcgetattr(terminal)
+    now[3] &= ~(termios.ICANON | termios.ECHO)
+    now[6][termios.VMIN] = now[6][termios.VTIME] = 0  # a read does not wait
+    termios.tcsetattr(terminal, termios.TCSANOW, now)
+    try:
+        while len(typed) < _MAX_AHEAD and (data := os.read(terminal, 4096)):
+            typed += data
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
+    return _NO_TEXT.sub("", typed.decode(errors="replace")).strip("\n")
 
 
 def _history(path: Path | None) -> History:

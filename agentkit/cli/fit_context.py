@@ -35,6 +35,13 @@ class _View:
         dropped = DropToolResults(self.chars)(messages, len(messages))
         return [_shortened(message, each) if isinstance(message, ToolResult) else message for message in dropped]
 
+    @property
+    def reason(self) -> str:
+        """Why prompts are cut, and what is left out of them."""
+        results = "old tool results were dropped and long ones shortened" if self.chars is not None else ""
+        turns = "the oldest turns were dropped" if self.turns is not None else ""
+        return f"the prompt was too long for the model, so {', and '.join(filter(None, (results, turns)))}"
+
     def smaller(self, sent: Sequence[Message]) -> _View | None:
         """A view that is smaller than the messages that were sent, or None if there is nothing left to drop."""
         results = sum(len(message.content) for message in sent if isinstance(message, ToolResult))
@@ -58,7 +65,9 @@ class FitContext(Middleware):
         """The reply to the longest view of the messages that fits."""
         while True:
             sent = self._view(request.messages)
-            fitting = request if sent is request.messages else replace(request, messages=repaired_history(sent))
+            fitting = request
+            if sent is not request.messages:
+                fitting = replace(request, messages=repaired_history(sent), reason=self._view.reason)
             try:
                 return await next(fitting)
             except ContextTooLong:

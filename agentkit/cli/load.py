@@ -51,6 +51,9 @@ def load_agent(source: str) -> Agent[Any]:
     found = vars(module).get(name)
     if inspect.isfunction(found):
         found = _called(found, source)
+    if inspect.iscoroutine(found):
+        found.close()
+        raise UsageError(f"--agent {source}: {name} is an async function; a plain function may return the agent")
     if isinstance(found, Agent):
         return found
     agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]

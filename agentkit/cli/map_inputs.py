@@ -24,7 +24,7 @@ def read_inputs(path: str) -> list[str]:
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     is_json = path.endswith((".jsonl", ".json"))
     return list(_inputs(text, path, is_json=is_json))
 
@@ -47,8 +47,16 @@ def _inputs(text: str, path: str, *, is_json: bool) -> Iterator[str]:
 
 
 def map_file(agent: Agent[Any], inputs: list[str], *, out: str | None, concurrency: int, quiet: bool) -> Exit:
-    """Run over the inputs. A line of JSON for each goes to the file or the standard output, in the order of the ends."""
+    """Run over the inputs. A line of JSON for each goes to the file or the standard output, in the order of the ends.
+
+    Raises `UsageError` for a file that cannot be written, before the first run.
+    """
     failed = 0
+    if out is not None:
+        try:
+            Path(out).open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise UsageError(f"--out {out}: the file cannot be written: {error.strerror or error}") from None
 
     def write(item: MapItem[Any]) -> None:
         nonlocal failed

@@ -65,6 +65,8 @@ class LiveView:
         self._shown = {"thinking": False, "text": False}
         self._numbers: dict[str, int] = {}
         self._running: dict[str, str] = {}
+        self._told: set[str] = set()
+        """Why requests were sent again. A cache miss that comes of it is not news."""
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -126,7 +128,9 @@ class LiveView:
         self._stop_flow()
         dropped = "; what came of this reply is dropped" if any(self._shown.values()) else ""
         self._shown = dict.fromkeys(self._shown, False)
-        self._note(f"{event.error}{dropped}; asking again in {duration(event.wait)}")
+        after = f" in {duration(event.wait)}" if event.wait else ""
+        self._note(f"{event.error}{dropped}; asking again{after}")
+        self._told.add(event.error)
         self._screen.wait("asking again")
 
     def _replied(self, event: ModelReplied) -> None:
@@ -176,7 +180,7 @@ class LiveView:
         self._screen.status(self._summarize(result, self._clock() - self._began))
         if lost := uncounted(result):
             self._screen.status(lost)
-        misses = result.cache_misses
+        misses = [miss for miss in result.cache_misses if miss.why not in self._told]
         for miss in misses[:_MAX_MISSES]:
             self._note(str(miss))
         if len(misses) > _MAX_MISSES:

@@ -8,19 +8,25 @@ from rich.cells import cell_len
 
 __all__ = ["Wrapper", "rows_of_parts", "wrapped"]
 
-_PIECE = re.compile(r"\n|[^\S\n]+|[^\s\u1100-\U0010ffff]+|\S")
+_WORD = re.compile(r"[^\s\u1100-\U0010ffff]+")
+_PIECE = re.compile(rf"\n|[^\S\n]+|{_WORD.pattern}|\S")
 """A line feed, blanks, a word, or one wide character. Lines may break on both sides of a wide one, as of Chinese text."""
 
 _DOT = " · "
 
 
 class Wrapper:
-    """Wraps text that comes in pieces. The last word of a piece is held back, since the next piece may continue it."""
+    """Wraps text that comes in pieces. The last word of a piece is held back, since the next piece may continue it.
+
+    A word as long as a row is not held back. It stays whole, so that it can be copied: the terminal breaks it.
+    """
 
     def __init__(self) -> None:
         self._column = 0
         self._blanks = ""
         self._word = ""
+        self._in_word = False
+        """Whether a word was written last, which the next piece may continue."""
 
     def add(self, text: str, width: int) -> str:
         """The text to write now, with line feeds where the next word would not fit."""
@@ -33,22 +39,24 @@ class Wrapper:
     def rest(self, width: int) -> str:
         """What was held back."""
         word, self._word = self._word, ""
-        return self._placed(word, width) if word else ""
+        shown = self._placed(word, width) if word else ""
+        self._in_word = False
+        return shown
 
     def _placed(self, piece: str, width: int) -> str:
+        goes_on, self._in_word = self._in_word, _WORD.match(piece) is not None
         if piece == "\n":
             self._column, self._blanks = 0, ""
             return piece
         if piece.isspace():
-            self._blanks += piece.expandtabs(4)
+            self._blanks = (self._blanks + piece).expandtabs(4)
             return ""
         blanks, self._blanks = self._blanks, ""
-        needed = cell_len(piece)
-        if self._column and self._column + len(blanks) + needed > width:
-            self._column = needed
-            return f"\n{piece}"
-        self._column += len(blanks) + needed
-        self._column = self._column % width if self._column > width else self._column  # a word longer than a line
+        needed = len(blanks) + cell_len(piece)
+        is_same_word = goes_on and self._in_word
+        if self._column and self._column + needed > width and not is_same_word:
+            blanks, self._column, needed = "\n", 0, cell_len(piece)
+        self._column = (self._column + needed - 1) % width + 1
         return blanks + piece
 
 

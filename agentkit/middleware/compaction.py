@@ -161,7 +161,10 @@ class ShortenOnOverflow(Middleware):
 
     def _shortened(self, request: ModelRequest) -> ModelRequest | None:
         view = self._view(request.messages, len(request.messages))
-        return None if view is request.messages else replace(request, messages=repaired_history(view))
+        if view is request.messages:
+            return None
+        reason = "the prompt was too long for the model, so it was shortened"
+        return replace(request, messages=repaired_history(view), reason=reason)
 
 
 @renamed(most="max_chars")

@@ -90,6 +90,8 @@ class Guardrail(Middleware):
 
 def guardrail(on: Literal["input", "output"], name: str = "") -> Callable[[Check], Guardrail]:
     """Decorator: `@guardrail("input")` makes a check a `Guardrail`, for `Agent(middleware=[...])`."""
+    if callable(on):
+        raise SettingsError(f'@guardrail without brackets at {on!r:.60}; write @guardrail("input") or @guardrail("output")')
     return lambda check: Guardrail(check, on, name)
 
 

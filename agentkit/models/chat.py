@@ -277,7 +277,7 @@ class ChatModel:
             reply = ReplyBytes(response, self._max_bytes, url, slot.renew)
             if not 200 <= response.status_code < 300:
                 body = await read_refusal(reply)
-                raise refused(response, body, self._clock, url, self.name)
+                raise refused(response, body, self._clock, url)
             slot.answered()
             parts = await read_reply(reply, on_delta, reader)
             used = parts.usage

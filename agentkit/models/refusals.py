@@ -133,7 +133,7 @@ def read_error(
     return error
 
 
-def refused(response: Response, body: bytes, clock: Callable[[], datetime], url: str, model: str) -> ModelError:
+def refused(response: Response, body: bytes, clock: Callable[[], datetime], url: str) -> ModelError:
     """The typed error of a refused request to this URL, with what to do about a wrong address and an unknown model."""
     status, headers = response.status_code, response.headers
     if 300 <= status < 400:
@@ -141,7 +141,7 @@ def refused(response: Response, body: bytes, clock: Callable[[], datetime], url:
         return BadRequest(f"HTTP {status}: the server redirects to {target}; set base_url to where it is now", status=status)
     error = read_error(status, body, headers, clock)
     if status in (404, 405):
-        error.args = (f"{error} (asked: POST {url}, model {model}; {_remedy(url, str(error))})",)
+        error.args = (f"{error}; {_remedy(url, str(error))}",)
     if response.via and status in _PROXY_STATUSES:
         error.args = (f"{error} (it came through {response.via}, which may have answered in place of the server)",)
     return error
@@ -156,14 +156,15 @@ def _remedy(url: str, text: str) -> str:
 
 
 def add_request(error: ModelError, url: str, model: str) -> None:
-    """Note on an error what was asked, once."""
+    """Note on an error what was asked, once, and without what the error says itself."""
     if not any(note.startswith("asked: ") for note in getattr(error, "__notes__", ())):
-        error.add_note(f"asked: {asked(url, model, error.request_id)}")
+        error.add_note(f"asked: {asked(url if url not in str(error) else '', model, error.request_id)}")
 
 
 def asked(url: str, model: str, request_id: str | None) -> str:
-    """What was asked, in words."""
-    return f"POST {url}, model {model}{f', request id {request_id}' if request_id else ''}"
+    """What was asked, in words. Without a `url`, only of which model."""
+    parts = [f"POST {url}"] * bool(url), [f"model {model}"], [f"request id {request_id}"] * bool(request_id)
+    return ", ".join(part for listed in parts for part in listed)
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:

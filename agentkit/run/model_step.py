@@ -93,7 +93,7 @@ class ModelSteps:
     async def _ask(self, request: ModelRequest) -> ModelReply:
         step = self._step
         if step.request is not None:  # a middleware sends another request: the deltas shown so far do not count
-            await self.run.emit(Retrying(1, 0.0, "a middleware sends another request"))
+            await self.run.emit(Retrying(1, 0.0, request.reason or "a middleware sends another request"))
         step.request = request
         ledger, reservation, check_limits = self.run.ledger, None, None
         if ledger.binds:

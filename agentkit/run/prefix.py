@@ -74,7 +74,7 @@ def change(before: ModelRequest, messages: Sequence[Message], after: ModelReques
     if tools:
         return tools
     if same < len(messages):
-        return _message(messages, after.messages, same)
+        return after.reason or _message(messages, after.messages, same)
     return _settings(before, after)
 
 

@@ -338,5 +338,8 @@ class RunState(StoredRun):
 
 
 def load_messages(path: str | Path) -> list[Message]:
-    """The conversation in a file of `result.save`, for `messages=`; an empty one if there is no file yet."""
+    """The conversation in a file of `result.save`, or of `/save` in a chat, for `messages=`. An empty one without a file.
+
+    Raises ValueError for a file that holds something else.
+    """
     return list(RunState.load(path).messages) if Path(path).exists() else []

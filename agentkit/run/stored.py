@@ -34,7 +34,11 @@ class StoredRun:
     @classmethod
     def loads(cls, text: str) -> Self:
         """The state of a text of `dumps`. Raises ValueError for anything else."""
-        return cls.from_json(json.loads(text))
+        try:
+            data = json.loads(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+        return cls.from_json(data)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -61,8 +65,13 @@ class StoredRun:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The run in a file of `save`. Raises OSError, and ValueError for a file that holds something else."""
-        return cls.loads(Path(path).read_text(encoding="utf-8"))
+        """The run in a file of `save`. Raises OSError, and ValueError for a file that holds something else; both name it."""
+        data = Path(path).read_bytes()
+        try:
+            return cls.loads(data.decode())
+        except ValueError as error:
+            why = _first_line(error) if data.strip() else "it is empty"
+            raise ValueError(f"{path} is not a saved run or conversation: {why}") from error
 
     def fork(self, *, until: int | None = None, run_id: str | None = None) -> Self:
         """A new run with the first `until` events of this run (None: all) and a new id.
@@ -75,3 +84,13 @@ class StoredRun:
         if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
             raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
         return fork
+
+
+def _first_line(error: ValueError) -> str:
+    """What an error says, in one line. pydantic's says much more."""
+    from pydantic_core import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{error.title}.{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -23,6 +23,7 @@ from .rows import Row
 
 try:
     import psycopg
+    from psycopg import conninfo
     from psycopg_pool import ConnectionPool, PoolTimeout
 except ImportError as missing:
     raise ImportError('a store in Postgres needs psycopg and its pool: pip install "agentkit[durable]"') from missing
@@ -35,14 +36,16 @@ __all__ = ["PostgresStore"]
 _LOCK = 0x61676B74
 _MAX_OUTAGE = 30.0
 """Seconds for which a write is tried again while the server is away."""
+_FIRST_TIMEOUT = 5
+"""Seconds for the first connection, unless the address has a `connect_timeout`. A wrong address is not waited for."""
 
 
 class PostgresStore(Management):
     """A store in a Postgres database. Its tables are made in the connection's schema, and their names begin with `agentkit_`.
 
     What is stored survives what the server's `fsync` survives; it is on as a rule, and the store turns `synchronous_commit` on
-    for its own connections. A server that restarts is waited for, for half a minute. `connections` is the most that a process
-    opens. Raises `StoreError` if the server cannot be reached.
+    for its own connections. A server that restarts is waited for, for half a minute, but not when the store is opened: that
+    raises `StoreError` if no server answers within 5 seconds. `connections` is the most that a process opens.
     """
 
     now = "(extract(epoch from clock_timestamp())::float8)"
@@ -119,7 +122,7 @@ class PostgresStore(Management):
     @contextlib.contextmanager
     def connection(self, *, check: bool = True) -> Iterator[psycopg.Connection[Any]]:
         """A connection of the pool. `check`: one that works, if the server does."""
-        try:
+        with self._translated_errors():
             pool = self._the_pool()
             connection = pool.getconn()
             try:
@@ -128,8 +131,24 @@ class PostgresStore(Management):
                 yield connection
             finally:
                 pool.putconn(connection)
+
+    @contextlib.contextmanager
+    def first_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of its own, which does not wait for a server that is not there."""
+        with self._translated_errors():
+            given = conninfo.conninfo_to_dict(self.address)
+            if "@" in str(given.get("host", ""))[1:]:  # a part of the password: error messages name the host
+                raise StoreError(f"the store {self}: in the password, write %40 for @")
+            timeout = given.get("connect_timeout", _FIRST_TIMEOUT)
+            with psycopg.connect(self.address, autocommit=True, connect_timeout=timeout) as connection:
+                yield connection
+
+    @contextlib.contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
         except (psycopg.Error, PoolTimeout) as error:
-            raise StoreError(f"the store {self}: {redact(str(error).strip())} ({type(error).__name__})") from error
+            raise StoreError(f"the store {self}: {redact(' '.join(str(error).split()))} ({type(error).__name__})") from error
 
     def _the_pool(self) -> ConnectionPool[Any]:
         pool = self._pool
@@ -214,7 +233,7 @@ def _store_at(address: str, lease: float, connections: int) -> PostgresStore:
 
 def _prepare(store: PostgresStore) -> None:
     """Make the tables, or bring them to this version. One process does it at a time."""
-    with store.connection() as connection, connection.transaction():
+    with store.first_connection() as connection, connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS agentkit_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         row = connection.execute("SELECT value FROM agentkit_meta WHERE name = 'version'").fetchone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -10,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agentkit import Agent, RunState, ScriptedModel, Tool, load_messages
 from agentkit.cli.conversation import Kept, chats_folder
+from agentkit.messages import message_text
 from agentkit.testing import DeepSeekSimulator, Failure, SimRequest, call
 
 from .helpers import cli, process, script, tools_file
@@ -64,12 +65,14 @@ def test_without_an_earlier_chat_resume_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is not a saved conversation"),
-        ("[1]", "is not a saved conversation"),
-        ('{"messages": []}', "is not a saved conversation"),
-        ('{"agentkit_chat": 99}', "was written by a newer agentkit"),
-        ('{"agentkit_chat": 1, "messages": [{"role": "bishop"}]}', "is damaged"),
-        ("\udcff", "is not a saved conversation"),
+        ("", "it is empty"),
+        ("[1]", "not [1]"),
+        ('{"messages": []}', "a run state is what"),
+        ('{"version": 99, "events": []}', "this agentkit reads up to version"),
+        ('{"version": 2, "events": [1]}', "an event is a dict"),
+        ('{"version": 2, "events": [{"type": "RunStarted", "messages": []}]}', "RunStarted.run_id: Field required\n"),
+        ("[" * 100_000, "nested too deeply"),
+        ("\udcff", "can't decode byte"),
     ],
 )
 def test_a_file_that_is_no_conversation_is_one_message(tmp_path: Path, text: str, told: str) -> None:
@@ -91,7 +94,24 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert "1: two" in result.stdout and "2: three" in result.stdout
     assert f"kept in {chats_folder()}" in result.stdout
     assert "/load needs a file" in result.stderr and f"{tmp_path}/no cannot be read" in result.stderr
-    assert len(json.loads(file.read_text(encoding="utf-8"))["messages"]) == 4
+    assert len(load_messages(file)) == 4
+
+
+def test_a_chat_and_a_program_read_the_conversations_of_each_other(tmp_path: Path) -> None:
+    chats, programs = tmp_path / "chat.json", chats_folder() / "run.json"
+    pay = Tool.outside("pay", "Pay.", {"type": "object", "properties": {}})
+    result = Agent(ScriptedModel([call("pay")]), tools=[pay]).run_sync("one")
+    programs.parent.mkdir(parents=True)
+    result.save(programs)
+    with DeepSeekSimulator(said) as simulator:
+        cli("chat", "--base-url", simulator.base_url, input=f"/load {programs}\ntwo\n/save {chats}\n")
+        resumed = cli("chat", "--base-url", simulator.base_url, "--resume", "--no-keep", input="three\n/usage\n")
+        assert simulator.errors == []
+    assert "3: three" in resumed.stdout and "conversation: 3 turns · " in resumed.stdout
+    messages = load_messages(chats)
+    assert [type(message).__name__ for message in messages] == ["User", "Assistant", "ToolResult", "User", "Assistant"]
+    saved = RunState.load(chats)
+    assert saved.messages == messages and saved.usage.requests == 2 and saved.cost is None
 
 
 def test_retry_asks_the_last_message_again_in_its_place() -> None:
@@ -99,6 +119,7 @@ def test_retry_asks_the_last_message_again_in_its_place() -> None:
         result = cli("chat", "--base-url", simulator.base_url, input="/retry\none\ntwo\n/retry\n")
     assert "there is no message to ask again" in result.stdout and "again: two" in result.stdout
     assert [m["content"] for m in simulator.requests[-1].messages] == ["one", "One.", "two"]
+    assert result.stdout.splitlines()[-1].startswith("conversation: 2 turns · ")
     assert result.exit_code == 0
 
 
@@ -108,8 +129,8 @@ def test_retry_after_a_failure_sends_the_message_that_failed() -> None:
         result = cli("chat", "--base-url", simulator.base_url, input="one\ntwo\n/retry\n/retry\n/usage\n")
     assert [m["content"] for m in simulator.requests[2].messages] == ["one", "One.", "two"]
     assert result.exit_code == 1 and result.stderr.count("Insufficient Balance") == 2
-    last = json.loads(kept()[0].read_text(encoding="utf-8"))["messages"]
-    assert [message.get("text") or message["content"] for message in last] == ["one", "One.", "two", "Two."]
+    assert [message_text(message) for message in load_messages(kept()[0])] == ["one", "One.", "two", "Two."]
+    assert "conversation: 2 turns · " in result.stdout.splitlines()[-1]
 
 
 def test_another_model_goes_on_with_the_conversation() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,29 @@ def test_ctrl_c_stops_an_answer_and_a_second_one_ends_the_chat() -> None:
         running.send_signal(signal.SIGINT)
         assert "agentkit: interrupted" in read_until(terminal, PROMPT)
         assert left(running, terminal, "\x03") == 130
+
+
+def test_what_is_typed_during_an_answer_waits_in_the_next_line() -> None:
+    typed_ahead = threading.Event()
+
+    def slow(request: SimRequest) -> str:
+        assert typed_ahead.wait(20)
+        return number_of(request)
+
+    with (
+        DeepSeekSimulator(slow) as simulator,
+        on_a_terminal("chat", "--base-url", simulator.base_url) as (running, terminal),
+    ):
+        read_until(terminal, PROMPT)
+        typed(terminal, "Hi\r", until="waiting for the model")
+        typed(terminal, "two\x1b[A\rthree\r", until="three")  # the terminal shows them
+        typed_ahead.set()
+        read_until(terminal, "answer 1")
+        shown = read_until(terminal, "three")
+        assert "two" in shown and len(simulator.requests) == 1
+        prompted(terminal, " words\r", "answer 2")
+        left(running, terminal)
+    assert messages(simulator) == ["Hi", "two\nthree words"]
 
 
 def test_a_dumb_terminal_has_a_plain_line() -> None:

@@ -56,3 +56,11 @@ def test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent(
         path.write_text(text, encoding="utf-8")
     result = run(path)
     assert result.returncode == 2 and says in result.stderr and result.stdout == ""
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.txt", tmp_path / "no" / "out.jsonl"
+    path.write_text("tea\n", encoding="utf-8")
+    result = run(path, "--out", str(out))
+    says = f"agentkit: --out {out}: the file cannot be written: No such file or directory\n"
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", says)

@@ -12,7 +12,7 @@ from agentkit import Agent, ScriptedModel
 from agentkit.cli.load import load_agent, load_tools
 from agentkit.cli.show import type_name
 
-from .helpers import cli, tools_file
+from .helpers import cli, process, tools_file
 
 AGENT = "from agentkit import Agent, ScriptedModel\nagent = Agent(ScriptedModel(['x']))\nother = 3\n"
 
@@ -203,3 +203,10 @@ def test_an_agent_is_found_by_file_and_name(tmp_path: Path) -> None:
 def test_another_name_is_refused_with_the_agents_that_there_are(tmp_path: Path, name: str, told: str) -> None:
     result = cli("run", "Hi", "--agent", f"{tools_file(tmp_path, AGENT)}:{name}")
     assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+
+
+def test_an_async_function_is_refused_without_a_word_of_python(tmp_path: Path) -> None:
+    file = tools_file(tmp_path, "async def make():\n    return 1\n")
+    result = process("run", "Hi", "--agent", f"{file}:make")
+    says = f"agentkit: --agent {file}:make: make is an async function; a plain function may return the agent\n"
+    assert (result.returncode, result.stderr) == (2, says)

@@ -45,6 +45,13 @@ def test_the_same_call_three_times_over_ends_in_an_answer(tmp_path: Path) -> Non
     assert result.stdout.count("✓") == 3
 
 
+def test_the_request_for_a_last_answer_is_not_a_message_of_the_user(tmp_path: Path) -> None:
+    with DeepSeekSimulator(same_call_for_ever) as simulator:
+        options = ("-t", reader(tmp_path), "--base-url", simulator.base_url)
+        result = cli("chat", *options, input="What is in a.txt?\n/usage\n/retry\n")
+    assert "conversation: 1 turn · " in result.stdout and "again: What is in a.txt?" in result.stdout
+
+
 @pytest.mark.parametrize("words", [2400, 30_000])
 def test_old_results_are_dropped_when_the_prompt_does_not_fit(tmp_path: Path, words: int) -> None:
     numbers = count()
@@ -56,6 +63,9 @@ def test_old_results_are_dropped_when_the_prompt_does_not_fit(tmp_path: Path, wo
     with DeepSeekSimulator(six_parts, context_length=WINDOW) as simulator:
         result = cli("run", "What is in a.txt?", "-t", reader(tmp_path, words), "--base-url", simulator.base_url)
     assert (result.exit_code, result.stderr) == (0, "") and "Words, six times." in result.stdout
+    told = "! the prompt was too long for the model, so old tool results were dropped and long ones shortened; asking again\n"
+    assert told in result.stdout
+    assert "a middleware" not in result.stdout and " tokens from the cache: " not in result.stdout
     refused = [error for error in simulator.errors if "maximum context length" in error.message]
     assert refused == simulator.errors and 0 < len(refused) <= 8
     last = simulator.requests[-1].messages

@@ -36,10 +36,17 @@ def test_lines_break_between_words_and_beside_wide_characters(text: str, shown: 
     assert wrapped(*text) == shown, "as it comes in single characters"
 
 
-def test_a_word_longer_than_a_line_is_broken_by_the_terminal_or_here() -> None:
+def test_a_word_longer_than_a_line_is_broken_by_the_terminal() -> None:
     word = "x" * 30
     assert wrapped(f"{word} end") == f"{word} end"
-    assert wrapped(*f"{word} end") == f"{word[:20]}\n{word[20:]} end"
+    assert wrapped(*f"{word} end") == f"{word} end"
+    assert wrapped(f"see {word * 2} end") == f"see\n{word * 2}\nend", "its third row is full"
+
+
+@given(st.lists(st.text("a", min_size=1, max_size=30) | st.sampled_from([" ", "\t", "\n", "你", "é"])).map("".join))
+def test_the_pieces_in_which_a_text_comes_change_nothing(text: str) -> None:
+    for size in range(1, len(text)):
+        assert wrapped(*(text[at : at + size] for at in range(0, len(text), size)), width=10) == wrapped(text, width=10)
 
 
 @given(st.lists(st.text("ab 你\n", max_size=8), max_size=12))

@@ -184,7 +184,7 @@ def test_a_wrong_address_and_an_unknown_model_say_what_to_check(status: str, pat
     urls: list[str] = []
 
     async def use(_model: Any, _seen: Any, server: Any) -> Any:
-        urls.append(f"http://127.0.0.1:{server.port}{path}/chat/completions")
+        urls.append(f"POST http://127.0.0.1:{server.port}{path}/chat/completions")
         model = ChatModel("m", base_url=f"http://127.0.0.1:{server.port}{path}")
         try:
             return await model.reply(ask())
@@ -193,4 +193,5 @@ def test_a_wrong_address_and_an_unknown_model_say_what_to_check(status: str, pat
 
     with pytest.raises(e.BadRequest) as caught:
         replied([http(body, status, "text/plain")], use)
-    assert str(caught.value).endswith(f"(asked: POST {urls[0]}, model m; {hint})") and "\n" not in str(caught.value)
+    assert str(caught.value).endswith(f"; {hint}") and "\n" not in str(caught.value)
+    assert "POST" not in str(caught.value) and caught.value.__notes__ == [f"asked: {urls[0]}, model m"]

@@ -280,7 +280,7 @@ def test_an_error_without_words_is_named() -> None:
 
     async def main() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(broken)) as client:
-            with pytest.raises(e.ConnectionFailed, match=r": ReadError\nasked: POST "):
+            with pytest.raises(e.ConnectionFailed, match=r": ReadError\nasked: model m"):
                 await ChatModel("m", base_url="http://127.0.0.1:9/v1", client=client).reply(ask())
 
     asyncio.run(main())

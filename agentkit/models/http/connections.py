@@ -22,7 +22,7 @@ from ...errors import ConnectionFailed, InsecureServer, ModelError, SettingsErro
 from ..endpoint import is_loopback
 from .headers import Headers
 from .proxies import Proxy, proxy_for
-from .transports import ClientTransport, DecompressedResponse, Response, Transport, is_about_tls
+from .transports import ClientTransport, DecompressedResponse, Response, Transport, is_about_tls, words_of
 
 __all__ = ["ConnectionPool", "transport_for"]
 
@@ -188,7 +188,7 @@ def _model_error(error: BaseException, url: str, timeouts: Mapping[str, float], 
     if isinstance(error, TimeoutError) and error.errno is None:  # the system's ETIMEDOUT has an errno: that connection was open
         return TimedOut(f"{url}: no connection within {timeouts['connect']:g} seconds")
     failed = InsecureServer if is_about_tls(error) else kind
-    return failed(f"{url}: {str(error) or type(error).__name__}")
+    return failed(f"{url}: {words_of(error)}")
 
 
 class _Connection(asyncio.Protocol):

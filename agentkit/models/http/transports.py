@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ __all__ = [
     "authenticates_itself",
     "is_about_tls",
     "may_authenticate",
+    "words_of",
 ]
 
 _OTHER_LOOP_ERROR = re.compile("Event loop is closed|different (event )?loop")
@@ -140,7 +142,8 @@ class ClientTransport:
         except library.TransportError as error:
             kind = InsecureServer if is_about_tls(error) else on_failure
             remedy = detour if isinstance(error, library.ConnectError) and kind is not InsecureServer else ""
-            raise kind(f"{url}: {str(error) or type(error).__name__}{remedy}") from error
+            text = words_of(error) if self._proxy is None else str(error) or type(error).__name__
+            raise kind(f"{url}: {text}{remedy}") from error
         except (library.DecodingError, library.StreamError) as error:
             raise StreamBroken(f"{url}: the reply cannot be decoded: {error}") from error
         except library.InvalidURL as error:
@@ -195,6 +198,16 @@ def _library_of(client: Any) -> Any:
         if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
             return importlib.import_module(root)
     raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of the network says. A refused connection says what to check."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
+        text = "the connection was refused"
+    elif "All connection attempts failed" not in text:  # httpx does not say why
+        return text
+    return f"{text}; check that a server runs there"
 
 
 def is_about_tls(error: BaseException | None) -> bool:
