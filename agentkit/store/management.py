@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,15 +11,17 @@ from typing import Any, Literal, TypeAlias
 
 from .._dataclass import frozen_dataclass
 from ..errors import SettingsError, StoreError
-from ..events import LastingEvent, RunFinished, dump_events
+from ..events import LastingEvent, RunFinished, dump_events, stamp
+from ..names import check_name
 from ..run.ending import closing_answers
 from ..run.result import RunResult
 from ..run.state import RunState
-from .database import ENDED, Database, check_name
+from .database import ENDED, Database
 from .drive import StoreLog, new_owner
 from .queue import Queue
 from .rows import encoded
 from .sessions import Session
+from .status import changes_of, summary_of
 
 __all__ = ["Management", "StoredRun"]
 
@@ -101,10 +104,14 @@ class Management(Queue):
 
     def state(self, run_id: str) -> RunState:
         """The state of a run, folded from its events. Raises `StoreError` if there is no such run, or it has not begun."""
+        return RunState.replay(self._begun(run_id))
+
+    def _begun(self, run_id: str) -> list[LastingEvent]:
+        """The events of a run. Raises `StoreError` if there are none."""
         events = self.events(run_id)
         if not events:
             raise StoreError(f"run {run_id!r} has no events yet; it is {self.get(run_id).status}")
-        return RunState.replay(events)
+        return events
 
     def approve(self, run_id: str, call_id: str, answer: bool | Mapping[str, Any] = True) -> Answered:
         """Answer a call that waits for an approval, as `approvals` of `Agent.resume` does. The first answer counts.
@@ -209,12 +216,10 @@ class Management(Queue):
         try:
             state = RunState.replay(self.events(run_id))
             seq = len(state.events)
-            events: list[LastingEvent] = [*closing_answers(state, "ended")]
+            answers, last = closing_answers(state, "ended"), RunFinished("cancelled", result=RunResult(None, state))
+            events: list[LastingEvent] = [*answers, last]
             for event in events:
-                state.apply(event)
-            last = RunFinished("cancelled", result=RunResult(None, state))
-            state.apply(last)
-            events.append(last)
+                state.apply(stamp(event, time.time()))
             with self.transaction() as db:
                 rows = [encoded(event) for event in events]
                 self.append_rows(db, StoreLog(drive, run_id), seq, events, rows=rows)
@@ -236,6 +241,7 @@ class Management(Queue):
             with self.transaction() as db:
                 rows = [encoded(event) for event in fork.events]
                 self.append_rows(db, StoreLog(drive, fork.run_id), 0, fork.events, rows=rows)
+                self.set_columns(db, fork.run_id, {**changes_of(fork.events, fork), **summary_of(fork)})
                 for name in ("queue", "agent", "task", "deps", "priority"):
                     db.execute(
                         f"UPDATE agentkit_runs SET {name} = (SELECT o.{name} FROM agentkit_runs AS o WHERE o.run_id = ?)"
@@ -260,8 +266,8 @@ class Management(Queue):
         return len(roots)
 
     def export(self, run_id: str) -> dict[str, Any]:
-        """The events of a run as `RunState.to_json` gives them."""
-        return dump_events(self.events(run_id))
+        """The events of a run as `RunState.to_json` gives them. Raises `StoreError` if there are none."""
+        return dump_events(self._begun(run_id))
 
 
 _A = {"approval": "an approval", "result": "a result"}

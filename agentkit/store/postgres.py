@@ -19,7 +19,7 @@ from .database import Cursor, Database, Lazy
 from .ddl import MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
-from .sql import changes_of
+from .status import changes_of
 
 try:
     import psycopg
@@ -129,6 +129,10 @@ class PostgresStore(Management):
                 pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise StoreError(f"the store {self}: {redact(str(error).strip())} ({type(error).__name__})") from error
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"the store {self}: a text with a lone surrogate, {error.object!a:.80}, cannot be stored"
+            ) from error
 
     def _the_pool(self) -> ConnectionPool[Any]:
         pool = self._pool

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import RunBusy, SettingsError
 from ..messages import Message
-from .database import ENDED, check_name
+from ..names import check_name
+from .database import ENDED
 from .sql import SqlStore
 
 __all__ = ["Session"]

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
-from ..events import LastingEvent, RunFinished, RunPaused, RunResumed, RunStarted
-from ..run.state import RunState
+from ..events import LastingEvent, RunFinished, RunStarted
 from .database import Database, Lazy
 from .drive import Drive, new_owner
 from .rows import Row, decoded
 from .session_rows import SessionRows
+from .status import changes_of
 
 if TYPE_CHECKING:
     from .drive import StoreLog
 
-__all__ = ["SqlStore", "changes_of"]
+__all__ = ["SqlStore"]
 
 T = TypeVar("T")
 
@@ -150,6 +150,7 @@ class SqlStore(SessionRows):
                 f" VALUES (?, ?, ?, 'running', {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
                 (log.run_id, log.parent_id, log.root_id),
             )
+            self._check_parent(db, log)
         own = db.execute(
             "SELECT cancelled, (SELECT max(e.seq) FROM agentkit_events AS e WHERE e.run_id = ?) FROM agentkit_runs AS r"
             f" WHERE r.run_id = ? AND r.owner = ?{self.share_lock}",
@@ -165,6 +166,15 @@ class SqlStore(SessionRows):
         self._update_run(db, log, events, history)
         return bool(own[0])
 
+    def _check_parent(self, db: Database, log: StoreLog) -> None:
+        """Raise `StoreError` if there is a run with the id of this one that is not a child of the same run."""
+        row = db.execute("SELECT parent_id FROM agentkit_runs WHERE run_id = ?", (log.run_id,)).fetchone()
+        if row is not None and row[0] != log.parent_id:
+            raise StoreError(
+                f"there is a run {log.run_id!r} already, which is not a child run of {log.parent_id!r}; give the runs of your"
+                " program other ids: those of child runs are made of the parent's id, a colon and the number of the call"
+            )
+
     def _update_run(
         self, db: Database, log: StoreLog, events: Sequence[LastingEvent], history: Mapping[str, int] | None
     ) -> None:
@@ -176,12 +186,16 @@ class SqlStore(SessionRows):
             return
         if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
             changes["status"] = "queued"
-        columns = "".join(f", {name} = ?" for name in changes)
-        db.execute(f"UPDATE agentkit_runs SET updated = {self.now}{columns} WHERE run_id = ?", (*changes.values(), log.run_id))
+        self.set_columns(db, log.run_id, changes)
         if isinstance(events[-1], RunFinished) and log.parent_id is None:
             self._end_children(db, log.run_id)
             if log.session:
                 self._leave_session(db, log, events[-1])
+
+    def set_columns(self, db: Database, run_id: str, changes: Mapping[str, Any]) -> None:
+        """Write these columns of the row of a run."""
+        columns = "".join(f", {name} = ?" for name in changes)
+        db.execute(f"UPDATE agentkit_runs SET updated = {self.now}{columns} WHERE run_id = ?", (*changes.values(), run_id))
 
     def _end_children(self, db: Database, root_id: str) -> None:
         """The run at the top has ended: its child runs that have not are not driven on."""
@@ -265,6 +279,12 @@ class SqlStore(SessionRows):
         with self.reading() as db:
             return self._events(db, run_id)
 
+    def events_of(self, log: StoreLog) -> list[LastingEvent]:
+        """The events of the log of a drive. Raises `StoreError` if another run has the id of a child run."""
+        with self.reading() as db:
+            self._check_parent(db, log)
+            return self._events(db, log.run_id)
+
     def _events(self, db: Database, run_id: str) -> list[LastingEvent]:
         rows = db.execute("SELECT seq, data FROM agentkit_events WHERE run_id = ? ORDER BY seq", (run_id,)).fetchall()
         large: dict[int, list[tuple[str, str]]] = {}
@@ -307,33 +327,3 @@ def _event(run_id: str, seq: int, data: str, blobs: Sequence[tuple[str, str]]) -
 
 def _exists(run_id: str, status: str) -> str:
     return f"there is a run {run_id!r} in the store, which is {status}: resume it, or choose another run_id"
-
-
-def changes_of(events: Sequence[LastingEvent]) -> dict[str, Any]:
-    """What these events change in the row of their run."""
-    changes: dict[str, Any] = {}
-    for event in events:
-        match event:
-            case RunStarted() | RunResumed():
-                changes |= {"status": "running", "stop_reason": None, "error": None, "pending": None, "output": None}
-            case RunPaused():
-                outside = {call.id for call in event.result.state.outside} if event.result else set()
-                calls = [
-                    {"id": c.id, "name": c.name, "arguments": c.arguments, "kind": "result" if c.id in outside else "approval"}
-                    for c in event.pending
-                ]
-                changes |= {"status": "paused", "pending": json.dumps(calls), **_summary(event.result)}
-            case RunFinished():
-                status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
-                ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
-                changes |= {**ended, "output": json.dumps(event.output), **_summary(event.result)}
-    return changes
-
-
-def _summary(result: Any) -> dict[str, Any]:
-    if result is None:
-        return {}
-    state: RunState = result.state
-    usage = {name: getattr(state.usage, name) for name in state.usage.__dataclass_fields__}
-    uncertain = [{"call_id": call.id, "tool": call.name} for call in state.uncertain]
-    return {"steps": state.steps, "usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}

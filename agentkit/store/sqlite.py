@@ -18,8 +18,8 @@ from .database import Database, Lazy
 from .ddl import APPLICATION, MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
-from .sql import changes_of
 from .sqlite_writer import TIMEOUT, Writer, explained, roll_back
+from .status import changes_of
 
 if TYPE_CHECKING:
     from .drive import StoreLog

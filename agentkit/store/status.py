@@ -1,0 +1,42 @@
+"""What a run's row says of it: its status, what it waits for, and what it has used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..events import LastingEvent, RunFinished, RunPaused, RunResumed, RunStarted
+from ..run.state import RunState
+
+__all__ = ["changes_of", "summary_of"]
+
+
+def changes_of(events: Sequence[LastingEvent], state: RunState | None = None) -> dict[str, Any]:
+    """What these events change in the row of their run. `state` is the state after events that were read from a log."""
+    changes: dict[str, Any] = {}
+    for event in events:
+        match event:
+            case RunStarted() | RunResumed():
+                changes |= {"status": "running", "stop_reason": None, "error": None, "pending": None, "output": None}
+            case RunPaused():
+                known = event.result.state if event.result else state
+                outside = {call.id for call in known.outside} if known else set()
+                calls = [
+                    {"id": c.id, "name": c.name, "arguments": c.arguments, "kind": "result" if c.id in outside else "approval"}
+                    for c in event.pending
+                ]
+                changes |= {"status": "paused", "pending": json.dumps(calls), **(summary_of(known) if known else {})}
+            case RunFinished():
+                known = event.result.state if event.result else state
+                status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
+                ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
+                changes |= {**ended, "output": json.dumps(event.output), **(summary_of(known) if known else {})}
+    return changes
+
+
+def summary_of(state: RunState) -> dict[str, Any]:
+    """The columns that say what a run has used, and which of its calls are uncertain."""
+    usage = {name: getattr(state.usage, name) for name in state.usage.__dataclass_fields__}
+    uncertain = [{"call_id": call.id, "tool": call.name} for call in state.uncertain]
+    return {"steps": state.steps, "usage": json.dumps(usage), "cost": state.cost, "uncertain": json.dumps(uncertain)}
