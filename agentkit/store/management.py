@@ -19,7 +19,7 @@ from ..run.state import RunState
 from .database import ENDED, Database
 from .drive import StoreLog, new_owner
 from .queue import Queue
-from .rows import encoded
+from .rows import encoded, value_of
 from .sessions import Session
 from .status import changes_of, summary_of
 
@@ -30,7 +30,7 @@ _COLUMNS = (
     "r.run_id, status, stop_reason, CASE WHEN status = 'running' THEN (SELECT count(*) FROM agentkit_events AS m"
     ' WHERE m.run_id = r.run_id AND m.data LIKE \'{"v":_,"type":"ModelReplied"%\') ELSE steps END,'
     " output, usage, cost, uncertain, created, updated, error, pending, queue, agent, session, parent_id,"
-    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
+    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id), output_blobs"
 )
 
 
@@ -92,15 +92,15 @@ class Management(Queue):
                 f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
                 (*([status] if status else []), 2**31 - 1 if limit is None else limit),
             ).fetchall()
-        return [_stored(row) for row in rows]
+            return [_stored(db, row) for row in rows]
 
     def get(self, run_id: str) -> StoredRun:
         """The run with this id. Raises `StoreError` if there is none."""
         with self.reading() as db:
             row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no run {run_id!r} in {self}")
-        return _stored(row)
+            if row is None:
+                raise StoreError(f"there is no run {run_id!r} in {self}")
+            return _stored(db, row)
 
     def state(self, run_id: str) -> RunState:
         """The state of a run, folded from its events. Raises `StoreError` if there is no such run, or it has not begun."""
@@ -277,8 +277,12 @@ def _escaped(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
-def _stored(row: Any) -> StoredRun:
-    values = dict(zip((item.name for item in fields(StoredRun)), row, strict=True))
-    for name, empty in (("output", None), ("usage", {}), ("uncertain", []), ("pending", [])):
+def _stored(db: Database, row: Any) -> StoredRun:
+    *columns, large = row
+    values = dict(zip((item.name for item in fields(StoredRun)), columns, strict=True))
+    for name, empty in (("usage", {}), ("uncertain", []), ("pending", [])):
         values[name] = json.loads(values[name]) if values[name] else empty
+    found = "SELECT data FROM agentkit_blobs WHERE hash = ?"
+    blobs = [(path, db.execute(found, (hash,)).fetchone()[0]) for path, hash in json.loads(large or "[]")]
+    values["output"] = value_of(values["output"], blobs) if values["output"] else None
     return StoredRun(**{**values, "uncertain": tuple(values["uncertain"]), "pending": tuple(values["pending"])})

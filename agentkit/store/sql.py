@@ -215,11 +215,8 @@ class SqlStore(SessionRows):
         return bool(rows) and [data for (data,) in stored] == [row.data for row in rows]
 
     def _put_blobs(self, db: Database, run_id: str, seq: int, row: Row) -> None:
-        for blob in row.blobs:  # the update locks the row, so that no `prune` takes it away
-            db.execute(
-                "INSERT INTO agentkit_blobs (hash, data) VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash",
-                (blob.hash, blob.data),
-            )
+        for blob in row.blobs:
+            self.put_blob(db, blob)
             db.execute(
                 "INSERT INTO agentkit_event_blobs (run_id, seq, path, hash) VALUES (?, ?, ?, ?)",
                 (run_id, seq, blob.path, blob.hash),
@@ -269,8 +266,11 @@ class SqlStore(SessionRows):
         db.execute("DELETE FROM agentkit_runs WHERE root_id = ?", (root,))
 
     def drop_blobs(self, db: Database) -> None:
-        """Delete the large values that no event has any more."""
-        db.execute("DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)")
+        """Delete the large texts that no event and no message of a session has any more."""
+        db.execute(
+            "DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)"
+            " AND hash NOT IN (SELECT hash FROM agentkit_session_blobs)"
+        )
 
     # --- reading
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..events import LastingEvent, RunFinished, RunPaused, RunResumed, RunStarted
 from ..run.state import RunState
+from .rows import row_of
 
 __all__ = ["changes_of", "summary_of"]
 
@@ -18,7 +19,8 @@ def changes_of(events: Sequence[LastingEvent], state: RunState | None = None) ->
     for event in events:
         match event:
             case RunStarted() | RunResumed():
-                changes |= {"status": "running", "stop_reason": None, "error": None, "pending": None, "output": None}
+                begun = {"status": "running", "stop_reason": None, "error": None, "pending": None}
+                changes |= {**begun, "output": None, "output_blobs": None}
             case RunPaused():
                 known = event.result.state if event.result else state
                 outside = {call.id for call in known.outside} if known else set()
@@ -31,8 +33,14 @@ def changes_of(events: Sequence[LastingEvent], state: RunState | None = None) ->
                 known = event.result.state if event.result else state
                 status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
                 ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
-                changes |= {**ended, "output": json.dumps(event.output), **(summary_of(known) if known else {})}
+                changes |= {**ended, **_output(event.output), **(summary_of(known) if known else {})}
     return changes
+
+
+def _output(output: Any) -> dict[str, Any]:
+    """The columns of the output. The last event has the same large texts, and keeps them in the store."""
+    row = row_of(json.dumps(output))
+    return {"output": row.data, "output_blobs": json.dumps([(b.path, b.hash) for b in row.blobs]) if row.blobs else None}
 
 
 def summary_of(state: RunState) -> dict[str, Any]:
