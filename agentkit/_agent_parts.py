@@ -163,6 +163,7 @@ def spec_of(model: Model, info: ModelInfo, parts: Mapping[str, Any]) -> AgentSpe
         tools=registry,
         offered=tuple(item.spec for item in registry),
         instructions="\n\n".join(part for part in (*texts, *added) if part),
+        own_instructions=None if len(texts) < len(parts["instructions"]) else "\n\n".join(filter(None, texts)),
         settings=replace(parts["settings"] or ModelSettings(), **_format_of(output)),
         limits=parts["limits"] or Limits(),
         price=info.price,

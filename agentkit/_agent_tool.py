@@ -18,7 +18,7 @@ from .run.state import RunState
 from .tools.context import RunContext
 from .tools.tool import AnyTool, tool
 
-__all__ = ["answer_inside", "run_id_of", "scope_of", "tool_of"]
+__all__ = ["agent_of", "answer_inside", "run_id_of", "scope_of", "tool_of"]
 
 
 def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) -> AnyTool:
@@ -28,6 +28,11 @@ def tool_of(agent: Any, name: str, description: str, options: dict[str, Any]) ->
     run_agent = partial(_run_agent, agent)  # a partial of a function of a module can be pickled
     vars(run_agent)["is_run"] = True
     return tool(run_agent, name=name, description=description, **options)
+
+
+def agent_of(made: AnyTool | None) -> Any:
+    """The agent whose runs are the calls of a tool, or None: the first argument of the function of each such tool."""
+    return cast("partial[Any]", made.function).args[0] if made is not None and made.is_run else None
 
 
 async def _run_agent(agent: Any, /, ctx: RunContext[Any], task: str) -> Any:

@@ -6,20 +6,27 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._agent_parts import known_state
+from ._agent_tool import agent_of
 from ._dataclass import frozen_dataclass
 from ._per_run import OVERRIDES, Conversation
+from ._threads import Threads
 from .errors import AgentChanged, RunBusy, SettingsError, StoreError
 from .events import LastingEvent, RunFinished, RunResumed, RunStarted
 from .history import repaired_history
+from .names import check_name
 from .run.approvals import answers
 from .run.fingerprint import described
+from .run.journal import Log, TreeLog
 from .run.observers import Observer
 from .run.outside import given_results
 from .run.result import RunResult
+from .run.run import ChildRun
 from .run.state import RunState
 
 if TYPE_CHECKING:
@@ -53,8 +60,9 @@ def _taken(options: RunOptions) -> tuple[Any, str | None, str]:
         raise SettingsError("within and store: a child run is stored with its parent, which has the store")
     if session is not None and options.get("messages"):
         raise SettingsError("session and messages: the session has the messages; give one of them")
-    if session is not None and not (isinstance(session, str) and session):
-        raise SettingsError(f"session is {session!r:.80}; allowed: a text that is not empty, or None")
+    for what, name in (("session", session), ("run_id", options.get("run_id"))):
+        if name is not None:
+            check_name(what, name)
     if busy not in ("wait", "fail"):
         raise SettingsError(f"session_busy is {busy!r:.80}; allowed: wait, fail")
     return store, session, busy
@@ -118,8 +126,8 @@ async def go_on(agent: Any, state: object, given: Given, options: RunOptions, wa
 
 async def _made_for(agent: Any, known: RunState, options: RunOptions) -> Any:
     made = await agent._for_run(options, known)
-    if not options.pop("allow_changed", True) and made.spec.stop is None:
-        _check_unchanged(known, made)
+    if not options.pop("allow_changed", True):
+        await _check_unchanged(known, made, options.get("deps"), options.get("log"))
     return made
 
 
@@ -188,8 +196,7 @@ async def _begun(store: Any, run_id: str, session: str | None, max_wait: float) 
     until, pause = time.monotonic() + max_wait, 0.05
     while True:
         try:
-            drive: StoredDrive = await _in_thread(lambda: store.begin(run_id, session=session))
-            return drive
+            return await _in_thread(lambda: store.begin(run_id, session=session))
         except RunBusy as error:
             if not error.ends_soon or time.monotonic() > until:
                 raise
@@ -206,28 +213,52 @@ async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]
     return RunResult(last.output if isinstance(last, RunFinished) else None, state)  # it may have ended before it was cancelled
 
 
-async def _in_thread(call: Callable[[], Any]) -> Any:
-    """The drive that a blocking call gives. If the caller is cancelled meanwhile, it is given back."""
-    task = asyncio.ensure_future(asyncio.to_thread(call))
+async def _in_thread(call: Callable[[], StoredDrive]) -> StoredDrive:
+    """The drive that a blocking call gives. If the caller is cancelled meanwhile, it is given back as soon as it comes."""
+    taken: Future[StoredDrive] = Future()
+    threads = Threads()
     try:
-        return await asyncio.shield(task)
+        await threads.run(partial(_take, call, taken))
     except asyncio.CancelledError:
-        await (await task).run(_nothing)
+        taken.add_done_callback(_give_back)
         raise
+    finally:
+        threads.close()
+    return taken.result()
 
 
-async def _nothing() -> None:
-    return None
+def _take(call: Callable[[], StoredDrive], taken: Future[StoredDrive]) -> None:
+    try:
+        taken.set_result(call())
+    except BaseException as error:  # noqa: BLE001  the caller gets it
+        taken.set_exception(error)
 
 
-def _check_unchanged(known: RunState, agent: Any) -> None:
-    """Raise `AgentChanged` if the agent is not the one that drove the run last."""
+def _give_back(taken: Future[StoredDrive]) -> None:
+    if taken.exception() is None:
+        taken.result().give_back()
+
+
+async def _check_unchanged(known: RunState, agent: Any, deps: Any, log: Log | None) -> None:
+    """Raise `AgentChanged` if the agent, or that of a child run that goes on, is not the one that drove the run last."""
+    _compare(known, agent)
+    for call in known.open_calls:
+        inner, suspended = agent_of(agent.spec.tools.get(call.call.name)), call.suspended
+        if inner is None or suspended is None:
+            continue
+        below = log.child(suspended.run_id) if isinstance(log, TreeLog) and not suspended.events else None
+        child = await ChildRun(suspended.run_id, below, suspended.events, ()).state()
+        if child.events:
+            await _check_unchanged(child, await inner._for_run({"deps": deps}, child), deps, below)
+
+
+def _compare(known: RunState, agent: Any) -> None:
     last = next((event for event in reversed(known.events) if isinstance(event, RunStarted | RunResumed)), None)
     before, now = dict(last.fingerprint) if last else {}, agent.fingerprint
     changed = tuple(name for name in now if name in before and before[name] != now[name])
-    if changed:
+    if changed and agent.spec.stop is None:
         raise AgentChanged(
             f"run {known.run_id!r} began with another agent; changed: {', '.join(changed)}. Go on with the agent that began it,"
-            " or with allow_changed=True",
+            " and the tools=, settings=, model= or output_type= that its run was given, or with allow_changed=True",
             changed,
         )

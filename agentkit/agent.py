@@ -243,7 +243,7 @@ class Agent(AgentForms[OutputT]):
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """A digest of each part that a run depends on: `instructions`, `tools`, `output`, `model` and `settings`."""
+        """A digest of each part: `instructions` (if they do not depend on the run), `tools`, `output`, `model`, `settings`."""
         return fingerprint_of(self.spec)
 
     def as_tool(self, name: str = "", description: str = "", **options: Any) -> AnyTool:
@@ -301,14 +301,15 @@ class Agent(AgentForms[OutputT]):
         check_not_importing()
         popped = {name: options.pop(name) for name in OVERRIDES if name in options}  # type: ignore[misc]
         given = {name: part for name, part in popped.items() if part is not None}
-        agent = self.copy(**given) if given else self
-        if not agent._depends_on_run:
-            return agent
-        ctx = RunContext(options.get("deps"), known.run_id if known else options.get("run_id") or "")
-        parts, stop = await parts_for(agent._parts, ctx, known)
-        made = agent.copy(**parts)
-        made.spec = replace(made.spec, stop=stop) if stop else made.spec
-        return made
+        agent, own = self.copy(**given) if given else self, None if "instructions" in given else self.spec.own_instructions
+        if agent._depends_on_run:
+            ctx = RunContext(options.get("deps"), known.run_id if known else options.get("run_id") or "")
+            parts, stop = await parts_for(agent._parts, ctx, known)
+            agent = agent.copy(**parts)
+            agent.spec = replace(agent.spec, stop=stop, own_instructions=own)
+        elif given:
+            agent.spec = replace(agent.spec, own_instructions=own)
+        return agent
 
     def _begin(self, conversation: Conversation, options: RunOptions) -> RunStarted:
         messages, new_from = conversation.after(self.spec.instructions)

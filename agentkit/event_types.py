@@ -125,7 +125,7 @@ class ToolFinished(_Lasting):
     timed out or was cancelled while it ran. `refused` is empty for a call that ran, and else says why the call was not run:
     "cut", "excess", "forbidden", "denied", "lost" (it may have run before a crash), "failed" (it failed too often before),
     "ended", or the stop reason of a limit. `artifact` is the value of a `ToolReturn`, which the model does not see.
-    `reconciled`: the result is not from the tool, but from its `reconcile` function, after a crash.
+    `reconciled`: the result is from the tool's `reconcile` function, after a crash. `uncertain` are calls of its child runs.
     """
 
     call: ToolCall
@@ -140,6 +140,7 @@ class ToolFinished(_Lasting):
     outcome: Literal["known", "unknown", "not run"] = "known"
     artifact: Any = field(default=None, compare=False)
     reconciled: bool = False
+    uncertain: tuple[ToolCall, ...] = ()
 
 
 @frozen_dataclass

@@ -147,8 +147,8 @@ def encode_event(event: LastingEvent) -> bytes:
     is_whole = kind is RunStarted or kind is MessageAdded
     if kind is ToolFinished:
         is_whole = bool(event.result.parts)  # type: ignore[union-attr]
-        if not event.reconciled:  # type: ignore[union-attr]
-            unstored = {**unstored, "reconciled": True}
+        empty = [name for name in ("reconciled", "uncertain") if not getattr(event, name)]
+        unstored = {**unstored, **dict.fromkeys(empty, True)}
         if event.artifact is not None and not _is_storable(event.artifact):  # type: ignore[union-attr]
             unstored = {**unstored, "artifact": True}
     body = _dumped(kind.__name__, event, unstored, exclude_defaults=not is_whole)

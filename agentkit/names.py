@@ -1,4 +1,4 @@
-"""Converts names and ids to forms that servers accept, and back. Pure functions, so that a transcript's bytes stay the same."""
+"""Names and ids: those that a store can hold, and the forms that servers accept, with the way back. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-__all__ = ["known_name", "nearest_names", "nine_characters", "object_at", "reduced", "wire_name"]
+from .errors import SettingsError
+
+__all__ = [
+    "check_name", "is_storable", "known_name", "nearest_names", "nine_characters", "object_at", "reduced", "wire_name",
+]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -78,6 +82,17 @@ def nine_characters(call_id: str) -> str:
         number, digit = divmod(number, 62)
         short += _DIGITS[digit]
     return short
+
+
+def check_name(what: str, value: object) -> None:
+    """Raise `SettingsError` unless the value is a text that is not empty, can be stored, and has at most 500 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or not is_storable(value):
+        raise SettingsError(f"{what} is {value!r:.80}; allowed: a text of 1 to 500 characters that UTF-8 can hold, without NUL")
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text: it has no NUL and no lone surrogate, as bytes that are not UTF-8 give in Python."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def object_at(module: str, qualname: str) -> Any:

@@ -107,7 +107,7 @@ async def gather(
         raise first from first.__cause__
     finally:
         await parent.record(RunFinished("answer", None, None))
-        parent.end_threads()
+        parent.end()
     return [task.result() for task in tasks]
 
 

@@ -218,7 +218,7 @@ def test_a_call_that_needs_an_approval_pauses_and_resumes(how: How) -> None:
     paused = how(agent, "go")
     assert (paused.stop_reason, paused.output) == ("pending_approval", None)
     (pending,) = paused.pending
-    assert (pending.name, paused.usage.tool_calls) == ("delete", 0)
+    assert (pending.name, paused.usage.tool_calls) == ("delete", 1), "the other call has run"
     result = agent.resume_sync(paused.state.to_json(), {pending.id: True})
     assert tool_texts(result) == ["2", "deleted a"]
     assert (result.stop_reason, result.output) == ("answer", "Done.")
@@ -236,12 +236,12 @@ def test_answers_to_an_approval(approval: Any, told: str) -> None:
     assert (tool_texts(result), result.output) == ([told], "Done.")
 
 
-def test_partial_approvals_pause_again_and_nothing_runs_before_the_last() -> None:
+def test_partial_approvals_pause_again_and_the_approved_call_runs() -> None:
     agent = scripted([[call("delete", path="a"), call("delete", path="b")], "Done."])
     paused = agent.run_sync("go")
     first, second = paused.pending
     again = agent.resume_sync(paused.state, {first.id: True})
-    assert (again.stop_reason, again.pending, again.usage.tool_calls) == ("pending_approval", (second,), 0)
+    assert (again.stop_reason, again.pending, again.usage.tool_calls) == ("pending_approval", (second,), 1)
     done = agent.resume_sync(again.state, {second.id: False})
     assert tool_texts(done) == ["deleted a", "error: not run: the call was not approved"]
     assert agent.resume_sync(paused.state).pending == (first, second)

@@ -12,6 +12,7 @@ import pytest
 from agentkit import (
     Agent,
     Limits,
+    ModelInfo,
     ModelSettings,
     RunContext,
     RunFinished,
@@ -306,14 +307,42 @@ def test_instructions_cannot_be_given_to_a_run_that_goes_on() -> None:
         Agent(ScriptedModel(["Hi."])).resume_sync(state, instructions="new")
 
 
-def test_a_resumed_run_has_the_fingerprint_of_its_beginning() -> None:
+@pytest.mark.parametrize("instructions", ["Help.", lambda: "Help."])
+def test_a_resumed_run_has_the_fingerprint_of_its_beginning(instructions: Any) -> None:
     pay = tool(delete.function, name="pay", approval=True)
-    agent = Agent(ScriptedModel([call("pay")]), tools=[pay], instructions=lambda: "Help.", output_type=int)
+    agent = Agent(ScriptedModel([call("pay")]), tools=[pay], instructions=instructions, output_type=int)
     paused = agent.run_sync("go")
     other = agent.copy(model=ScriptedModel([call("final_answer", answer=1)]))
-    result = other.resume_sync(paused.state, {paused.pending[0].id: True})
-    prints = [event.fingerprint["instructions"] for event in result.events if isinstance(event, RunStarted | RunResumed)]
-    assert len(prints) == 2 and len(set(prints)) == 1
+    result = other.resume_sync(paused.state, {paused.pending[0].id: True}, allow_changed=False)
+    prints = [event.fingerprint for event in result.events if isinstance(event, RunStarted | RunResumed)]
+    assert len(prints) == 2 and prints[0] == prints[1]
+    assert ("instructions" in prints[0]) == isinstance(instructions, str)
+
+
+@pytest.mark.parametrize("mode", ["tool", "json_object"])
+def test_a_change_of_one_part_is_named_alone(mode: Any) -> None:
+    class Model(ScriptedModel):
+        info = ModelInfo(output_mode=mode)
+
+    agent = Agent(Model([]), tools=[look], instructions="Help.", output_type=int)
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("output", {"output_type": str}),
+        ("output", {"output_type": float}),
+        ("instructions", {"instructions": "Help!"}),
+        ("tools", {"tools": []}),
+        ("settings", {"settings": ModelSettings(top_p=0.5)}),
+    ]
+    for name, change in changes:
+        now = agent.copy(**change).fingerprint
+        assert [part for part in now if now[part] != agent.fingerprint[part]] == [name], change
+
+
+def test_instructions_of_one_run_are_not_those_of_the_agent() -> None:
+    pay = tool(delete.function, name="pay", approval=True)
+    agent = Agent(ScriptedModel(lambda request: call("pay") if len(request.messages) == 2 else "Done."), tools=[pay])
+    paused = agent.run_sync("go", instructions="Help.")
+    result = agent.resume_sync(paused.state, {paused.pending[0].id: True}, allow_changed=False)
+    assert result.output == "Done." and result.messages[0] == System("Help.")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,14 @@ __all__ = ["described", "digest", "fingerprint_of"]
 
 
 def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
-    """A digest of each part that influences what a run does. It is the same in every process."""
-    parts = described(spec)
+    """A digest of each part that influences what a run does. It is the same in every process.
+
+    Each has only what the program gave for it: what an output type adds to the other parts counts as the output. Instructions
+    that depend on the run are left out; the run's own messages have them.
+    """
+    parts, own = described(spec), spec.own_instructions
     return {
-        "instructions": digest(spec.instructions)[:16],
+        **({} if own is None else {"instructions": digest(own)[:16]}),
         "tools": digest(parts["tools"])[:16],
         "output": digest(parts["output"])[:16],
         "model": info_of(spec.model).name,
@@ -25,11 +29,18 @@ def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
 
 def described(spec: AgentSpec) -> dict[str, Any]:
     """The parts whose text is in no transcript: the tools as the model sees them, the output type, and the settings."""
-    answer = spec.output.tool
+    answer, form = spec.output.tool, spec.output.response_format
+    settings = {name: getattr(spec.settings, name) for name in ModelSettings.__dataclass_fields__}
     return {
-        "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in spec.offered],
-        "output": [type(spec.output).__name__, answer.parameters if answer else None],
-        "settings": _settings(spec.settings),
+        "tools": [
+            [tool.name, tool.description, tool.parameters, tool.strict] for tool in spec.offered if tool.name != spec.answering
+        ],
+        "output": [
+            type(spec.output).__name__,
+            [answer.description, answer.parameters] if answer else None,
+            spec.output.instructions,
+        ],
+        "settings": {**settings, "response_format": None} if form else settings,
     }
 
 
@@ -42,7 +53,3 @@ def digest(value: Any) -> str:
 
         data = to_json(value, inf_nan_mode="strings", serialize_unknown=True)
     return sha256(data).hexdigest()
-
-
-def _settings(settings: ModelSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ModelSettings.__dataclass_fields__}

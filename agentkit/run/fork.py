@@ -43,4 +43,6 @@ def _renamed(event: Mapping[str, Any], old: str, new: str) -> Mapping[str, Any]:
 
 
 def _new_id(run_id: str, old: str, new: str) -> str:
+    if not run_id:  # the call of an outside tool, which has no child run
+        return ""
     return new + run_id.removeprefix(old) if run_id.startswith(old) else f"{new}:{run_id}"

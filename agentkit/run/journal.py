@@ -155,10 +155,11 @@ class Journal:
             self.state.apply(stamp(self._hide(event), self._clock()))
 
     async def record_with_next(self, *events: LastingEvent) -> None:
-        """Record these events. With a log, they are appended with the next ones, or by `catch_up`."""
-        self._apply(events)
-        if self._log is None and self.observers:
-            await self.flush()
+        """Record these events. If nobody observes the run, they are appended with the next ones, or by `catch_up`."""
+        if self.observers:
+            await self.record(*events)
+        else:
+            self._apply(events)
 
     async def catch_up(self) -> None:
         """Append what waits for the next events, because something that depends on it comes first."""

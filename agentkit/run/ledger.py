@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .._sync import may_wait
 from ..errors import LimitReached
 from ..events import Event, LastingEvent, ModelReplied, UsageAdded
-from ..messages import Spending, Usage
+from ..messages import Spending, ToolCall, Usage
 from ..prices import Price
 from .copies import RunBound
 from .limits import Limits
@@ -209,6 +209,8 @@ class CallBudget(RunBound):
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._runs: dict[str, int] = {}
+        self.uncertain: tuple[ToolCall, ...] = ()
+        """The calls of ended child runs that may or may not have taken effect."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
 
@@ -217,6 +219,11 @@ class CallBudget(RunBound):
         with self._lock:
             self._runs[key] = self._runs.get(key, 0) + 1
             return self._runs[key] - 1
+
+    def note_uncertain(self, calls: tuple[ToolCall, ...]) -> None:
+        """Add the uncertain calls of a child run that has ended."""
+        with self._lock:
+            self.uncertain += calls
 
     async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
         """Record usage that the ledger has counted, as an event of the calling run or, if that has ended, of its parent.

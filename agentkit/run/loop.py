@@ -221,7 +221,7 @@ async def drive(run: Run, first: Iterable[LastingEvent] = ()) -> RunResult[Any]:
         await abandon(run, "cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
         raise
     finally:
-        run.end_threads()
+        run.end()
 
 
 async def _until_end(run: Run) -> Pause | Finish | None:

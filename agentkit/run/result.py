@@ -111,7 +111,10 @@ class RunResult(Generic[OutputT]):
 
     @property
     def uncertain(self) -> tuple[ToolCall, ...]:
-        """The calls that may or may not have taken effect: abandoned, or lost in a crash, while they ran."""
+        """The calls that may or may not have taken effect: abandoned, or lost in a crash, while they ran.
+
+        Those of child runs are among them. The id of such a call is made of both calls' ids, as in `pending`.
+        """
         return self.state.uncertain
 
     @property

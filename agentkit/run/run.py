@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .._dataclass import frozen_dataclass
 from .._threads import Threads
-from ..errors import AgentError, ToolArgumentsInvalid
+from ..errors import AgentError, LogFailed, ToolArgumentsInvalid
 from ..events import ApprovalGiven, Event, LastingEvent, ResultGiven, RunInfo
 from ..messages import ToolCall
 from ..redact.veil import Veil
@@ -113,8 +113,10 @@ class Run:
         if self.observers:
             await self.observers.notify(self.veil.over(event))
 
-    def end_threads(self) -> None:
-        """End the run's threads: idle threads now, the others when their function has returned."""
+    def end(self) -> None:
+        """The run is not driven any more. End its threads: idle threads now, the others when their function has returned."""
+        if self.parent_budget is not None:
+            self.parent_budget.note_uncertain(self.state.uncertain)
         self.own_thread.close()
         self.threads.close()
 
@@ -130,9 +132,13 @@ class ChildRun:
     """Approvals of the calls that it waits for."""
 
     async def state(self) -> RunState:
-        """Its state so far."""
+        """Its state so far. Raises `LogFailed` if its log cannot be read: then nobody knows whether it has begun."""
         if self.log is not None:
-            return RunState.replay(await self.log.load())
+            try:
+                return RunState.replay(await self.log.load())
+            except Exception as error:  # a log is the program's own code
+                why = f"{type(error).__name__}: {error}"
+                raise LogFailed(f"the events of the child run {self.run_id!r} cannot be read: {why}") from error
         return RunState.from_json({"version": 2, "events": self.events})
 
 

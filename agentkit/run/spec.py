@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -59,7 +59,8 @@ class AgentSpec:
     policies: tuple[Policy, ...] = ()
     observers: tuple[Observer, ...] = ()
     name: str = ""
-    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    own_instructions: str | None = ""
+    """The agent's own texts. None if they depend on the run: they are given for it, or a function gives them."""
     clock: Callable[[], float] = time.time
     stop: StopRun | None = None
     """Raised by a function that gives the instructions or the tools: the run ends as soon as it has begun."""

@@ -74,7 +74,7 @@ class RunState(StoredRun):
         self.attempts = 1
         """How often the run was started or resumed."""
         self.uncertain: tuple[ToolCall, ...] = ()
-        """The calls that may or may not have taken effect."""
+        """The calls that may or may not have taken effect: the run's own calls, and those of its child runs."""
         self._denied, self._exchanges = Counter(), Counter()
         self._unanswered = self._forked_at = 0
 
@@ -303,6 +303,7 @@ class RunState(StoredRun):
         self._unanswered -= 1
         if event.outcome == "unknown":
             self.uncertain += (event.call,)
+        self.uncertain += tuple(replace(call, id=f"{event.call.id}/{call.id}") for call in event.uncertain)
         self._refused(event)
         if answered.may_have_run:
             name = event.call.name

@@ -43,6 +43,10 @@ class StoredDrive(Protocol):
         """Whether the right was lost, so that the run must be left."""
         ...
 
+    def give_back(self) -> None:
+        """Give the right back without using it. Blocks."""
+        ...
+
     async def run(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do the work and give the right back. None if the run was cancelled through the store."""
         ...

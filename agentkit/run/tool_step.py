@@ -105,7 +105,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         if progress:
             await progress.end()
     finally:  # the call has taken effect, even if the run fails
-        await end_call(run, open_call, call, outcome, time.perf_counter() - started)
+        await end_call(run, open_call, call, outcome, time.perf_counter() - started, uncertain=budget.uncertain)
     budget.check()
 
 
@@ -141,7 +141,14 @@ async def _report(run: Run, call: ToolCall, data: Any, replaced: int) -> None:
 
 
 async def end_call(
-    run: Run, open_call: OpenCall, call: ToolCall, outcome: Outcome, seconds: float = 0.0, *, reconciled: bool = False
+    run: Run,
+    open_call: OpenCall,
+    call: ToolCall,
+    outcome: Outcome,
+    seconds: float = 0.0,
+    *,
+    reconciled: bool = False,
+    uncertain: tuple[ToolCall, ...] = (),
 ) -> None:
     """Record what came of a call."""
     suspended = outcome.suspended
@@ -167,6 +174,7 @@ async def end_call(
             outcome="unknown" if outcome.is_unknown else "known",
             artifact=outcome.artifact,
             reconciled=reconciled,
+            uncertain=tuple(replace(call, opaque="") for call in uncertain),
         )
     )
 

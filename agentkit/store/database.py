@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._threads import Threads
-from ..errors import SettingsError
 from ..events import LastingEvent
 
-__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy", "check_name", "is_storable"]
+__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy"]
 
 ENDED = ("finished", "failed", "cancelled")
 """The statuses of a run that has ended."""
@@ -63,8 +62,9 @@ class Driven(Protocol):
         """Store events of a drive."""
         ...
 
-    def events(self, run_id: str) -> list[LastingEvent]:
-        """The events of a run."""
+    @property
+    def events_of(self) -> Callable[..., list[LastingEvent]]:
+        """The events of the log of a drive."""
         ...
 
     def refuse_answers(self, run_id: str, owner: str, call_ids: Collection[str], error: str) -> None:
@@ -82,14 +82,3 @@ class Driven(Protocol):
     def release(self, run_id: str, owner: str) -> None:
         """Give the run back."""
         ...
-
-
-def check_name(what: str, value: object) -> None:
-    """Raise `SettingsError` unless the value is a text that is not empty, can be stored, and has at most 500 characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= 500 or not is_storable(value):
-        raise SettingsError(f"{what} is {value!r:.80}; allowed: a text of 1 to 500 characters")
-
-
-def is_storable(text: str) -> bool:
-    """Whether a database can hold the text: it has no NUL and no lone surrogate, as bytes that are not UTF-8 give in Python."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -10,7 +10,8 @@ APPLICATION = 0x61676B74
 _V1 = """
 CREATE TABLE agentkit_runs (
     run_id TEXT PRIMARY KEY, parent_id TEXT, root_id TEXT NOT NULL, session TEXT, session_from INTEGER, session_to INTEGER,
-    history TEXT,     status TEXT NOT NULL, stop_reason TEXT, error TEXT, output TEXT, pending TEXT, uncertain TEXT,
+    history TEXT, status TEXT NOT NULL, stop_reason TEXT, error TEXT, output TEXT, output_blobs TEXT, pending TEXT,
+    uncertain TEXT,
     steps INTEGER NOT NULL DEFAULT 0, usage TEXT, cost DOUBLE PRECISION,
     seen INTEGER NOT NULL DEFAULT 0,
     owner TEXT, lease_until DOUBLE PRECISION, drives INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0,
@@ -40,6 +41,11 @@ CREATE TABLE agentkit_sessions (
 CREATE TABLE agentkit_session_messages (
     session TEXT NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (session, position)
 );
+CREATE TABLE agentkit_session_blobs (
+    session TEXT NOT NULL, position INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT NOT NULL REFERENCES agentkit_blobs (hash),
+    PRIMARY KEY (session, position, path)
+);
+CREATE INDEX agentkit_session_blobs_hash ON agentkit_session_blobs (hash);
 CREATE TABLE agentkit_rates (name TEXT PRIMARY KEY, full_at DOUBLE PRECISION NOT NULL);
 CREATE TABLE agentkit_agents (digest TEXT PRIMARY KEY, data TEXT NOT NULL);
 """

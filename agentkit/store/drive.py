@@ -63,7 +63,7 @@ class StoreLog:
 
     async def load(self) -> Sequence[LastingEvent]:
         """All events so far; none if the run has none yet."""
-        return await self._drive.threads.run(partial(self._drive.store.events, self.run_id))
+        return await self._drive.threads.run(partial(self._drive.store.events_of, self))
 
     @property
     def known_answers(self) -> Collection[str]:
@@ -132,6 +132,12 @@ class Drive:
             self._task = None
             self._renewing.cancel()
             await self._end()
+
+    def give_back(self) -> None:
+        """Give the run back, without driving it. It blocks; an error is passed over, since the lease ends by itself."""
+        with contextlib.suppress(StoreError, OSError):
+            self.store.release(self.run_id, self.owner)
+        self.threads.close()
 
     async def _end(self) -> None:
         release = self.threads.run(partial(self.store.release, self.run_id, self.owner))

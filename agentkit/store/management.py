@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,17 +11,19 @@ from typing import Any, Literal, TypeAlias
 
 from .._dataclass import frozen_dataclass
 from ..errors import SettingsError, StoreError
-from ..events import LastingEvent, RunFinished, dump_events
+from ..events import LastingEvent, RunFinished, dump_events, stamp
 from ..messages import ToolCall
+from ..names import check_name
 from ..run.approvals import answer_of
 from ..run.ending import closing_answers
 from ..run.result import RunResult
 from ..run.state import RunState
-from .database import ENDED, Database, check_name
+from .database import ENDED, Database
 from .drive import Drive, StoreLog, new_owner
 from .queue import Queue
-from .rows import encoded
+from .rows import encoded, value_of
 from .sessions import Session
+from .status import changes_of, summary_of
 
 __all__ = ["Management", "StoredRun"]
 
@@ -29,7 +32,7 @@ _COLUMNS = (
     "r.run_id, status, stop_reason, CASE WHEN status = 'running' THEN (SELECT count(*) FROM agentkit_events AS m"
     ' WHERE m.run_id = r.run_id AND m.data LIKE \'{"v":_,"type":"ModelReplied"%\') ELSE steps END,'
     " output, usage, cost, uncertain, created, updated, error, pending, queue, agent, session, parent_id,"
-    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
+    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id), output_blobs"
 )
 
 
@@ -91,22 +94,26 @@ class Management(Queue):
                 f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
                 (*([status] if status else []), 2**31 - 1 if limit is None else limit),
             ).fetchall()
-        return [_stored(row) for row in rows]
+            return [_stored(db, row) for row in rows]
 
     def get(self, run_id: str) -> StoredRun:
         """The run with this id. Raises `StoreError` if there is none."""
         with self.reading() as db:
             row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no run {run_id!r} in {self}")
-        return _stored(row)
+            if row is None:
+                raise StoreError(f"there is no run {run_id!r} in {self}")
+            return _stored(db, row)
 
     def state(self, run_id: str) -> RunState:
         """The state of a run, folded from its events. Raises `StoreError` if there is no such run, or it has not begun."""
+        return RunState.replay(self._begun(run_id))
+
+    def _begun(self, run_id: str) -> list[LastingEvent]:
+        """The events of a run. Raises `StoreError` if there are none."""
         events = self.events(run_id)
         if not events:
             raise StoreError(f"run {run_id!r} has no events yet; it is {self.get(run_id).status}")
-        return RunState.replay(events)
+        return events
 
     def approve(self, run_id: str, call_id: str, answer: bool | Mapping[str, Any] = True) -> Answered:
         """Answer a call that waits for an approval, as `approvals` of `Agent.resume` does. The first answer counts.
@@ -211,12 +218,11 @@ class Management(Queue):
                     (drive.run_id, drive.owner),
                 )
             return
-        events: list[LastingEvent] = [*closing_answers(state, "ended")]
-        for event in events:
-            state.apply(event)
         last = RunFinished("cancelled", result=RunResult(None, state))
-        state.apply(last)
-        events.append(last)
+        end: list[LastingEvent] = [*closing_answers(state, "ended"), last]
+        for event in end:
+            state.apply(stamp(event, time.time()))
+        events = state.events[seq:]
         with self.transaction() as db:
             self.append_rows(db, drive.log, seq, events, rows=[encoded(event) for event in events])
 
@@ -235,6 +241,7 @@ class Management(Queue):
             with self.transaction() as db:
                 rows = [encoded(event) for event in fork.events]
                 self.append_rows(db, StoreLog(drive, fork.run_id), 0, fork.events, rows=rows)
+                self.set_columns(db, fork.run_id, {**changes_of(fork.events, fork), **summary_of(fork)})
                 for name in ("queue", "agent", "task", "deps", "priority"):
                     db.execute(
                         f"UPDATE agentkit_runs SET {name} = (SELECT o.{name} FROM agentkit_runs AS o WHERE o.run_id = ?)"
@@ -259,15 +266,19 @@ class Management(Queue):
         return len(roots)
 
     def export(self, run_id: str) -> dict[str, Any]:
-        """The events of a run as `RunState.to_json` gives them."""
-        return dump_events(self.events(run_id))
+        """The events of a run as `RunState.to_json` gives them. Raises `StoreError` if there are none."""
+        return dump_events(self._begun(run_id))
 
 
 _A = {"approval": "an approval", "result": "a result"}
 
 
-def _stored(row: Any) -> StoredRun:
-    values = dict(zip((item.name for item in fields(StoredRun)), row, strict=True))
-    for name, empty in (("output", None), ("usage", {}), ("uncertain", []), ("pending", [])):
+def _stored(db: Database, row: Any) -> StoredRun:
+    *columns, large = row
+    values = dict(zip((item.name for item in fields(StoredRun)), columns, strict=True))
+    for name, empty in (("usage", {}), ("uncertain", []), ("pending", [])):
         values[name] = json.loads(values[name]) if values[name] else empty
+    found = "SELECT data FROM agentkit_blobs WHERE hash = ?"
+    blobs = [(path, db.execute(found, (hash,)).fetchone()[0]) for path, hash in json.loads(large or "[]")]
+    values["output"] = value_of(values["output"], blobs) if values["output"] else None
     return StoredRun(**{**values, "uncertain": tuple(values["uncertain"]), "pending": tuple(values["pending"])})

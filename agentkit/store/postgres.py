@@ -15,11 +15,11 @@ from .._threads import Threads
 from ..errors import StoreError
 from ..events import LastingEvent
 from ..redact import redact
-from .changes import is_plain
 from .database import Cursor, Database, Lazy
 from .ddl import MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
+from .status import is_plain
 
 try:
     import psycopg
@@ -149,6 +149,10 @@ class PostgresStore(Management):
             yield
         except (psycopg.Error, PoolTimeout) as error:
             raise StoreError(f"the store {self}: {redact(' '.join(str(error).split()))} ({type(error).__name__})") from error
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"the store {self}: a text with a lone surrogate, {error.object!a:.80}, cannot be stored"
+            ) from error
 
     def _the_pool(self) -> ConnectionPool[Any]:
         pool = self._pool

@@ -8,7 +8,8 @@ from typing import Any
 
 from .._dataclass import frozen_dataclass
 from ..errors import RunBusy, RunExists, SettingsError
-from .database import ENDED, Database, check_name, is_storable
+from ..names import check_name, is_storable
+from .database import ENDED, Database
 from .drive import Drive
 from .sql import SqlStore
 

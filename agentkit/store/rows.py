@@ -1,4 +1,4 @@
-"""Events as rows of a database: large values are kept apart, and a run of a session does not repeat the conversation."""
+"""JSON as rows of a database: large texts are kept apart, and a run of a session does not repeat the conversation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .._dataclass import frozen_dataclass
 from ..events import LastingEvent, RunStarted, decode_event, encode_event, load_event
 from ..messages import Message, System
 
-__all__ = ["MAX_VALUE", "Blob", "Row", "decoded", "encoded", "messages_from", "messages_to", "prefix_of"]
+__all__ = ["MAX_VALUE", "Blob", "Row", "decoded", "encoded", "messages_from", "messages_to", "prefix_of", "row_of", "value_of"]
 
 MAX_VALUE = 256 * 1024
-"""Characters of a text above which it is stored as a blob, once for all events that have it."""
+"""Characters of a text above which it is stored as a blob, once for all rows that have it."""
 
 
 @frozen_dataclass
 class Blob:
-    """A large text of an event. `path` is where it stands, as JSON."""
+    """A large text of a row. `path` is where it stands in the row's JSON, as JSON."""
 
     path: str
     hash: str
@@ -29,7 +29,7 @@ class Blob:
 
 @frozen_dataclass
 class Row:
-    """An event as it is stored."""
+    """An event, a message or an output as it is stored: JSON without its large texts, and these."""
 
     data: str
     blobs: tuple[Blob, ...] = ()
@@ -37,12 +37,28 @@ class Row:
 
 def encoded(event: LastingEvent) -> Row:
     """The event as a row."""
-    data = encode_event(event).decode()
+    return row_of(encode_event(event).decode())
+
+
+def row_of(data: str) -> Row:
+    """The row of a JSON text."""
     if len(data) <= MAX_VALUE:
         return Row(data)
     found: list[Blob] = []
     kept = _without_large(json.loads(data), (), found)
     return Row(json.dumps(kept, separators=(",", ":")), tuple(found)) if found else Row(data)
+
+
+def value_of(data: str, blobs: Iterable[tuple[str, str]] = ()) -> Any:
+    """The JSON value of a row; `blobs` are the paths and the texts of its large values."""
+    whole = [json.loads(data)]
+    for path, text in blobs:
+        names = [0, *json.loads(path)]
+        inner: Any = whole
+        for name in names[:-1]:
+            inner = inner[name]
+        inner[names[-1]] = text
+    return whole[0]
 
 
 def _without_large(value: Any, path: tuple[str | int, ...], found: list[Blob]) -> Any:
@@ -56,28 +72,20 @@ def _without_large(value: Any, path: tuple[str | int, ...], found: list[Blob]) -
     return value
 
 
-def decoded(data: str, blobs: Iterable[tuple[str, str]] = ()) -> LastingEvent:
-    """The event of a row; `blobs` are the paths and texts of its large values. Raises ValueError, as `decode_event`."""
-    whole: Any = None
-    for path, text in blobs:
-        whole = json.loads(data) if whole is None else whole
-        *above, last = json.loads(path)
-        inner = whole
-        for name in above:
-            inner = inner[name]
-        inner[last] = text
-    return decode_event(data) if whole is None else load_event(whole)
+def decoded(data: str, blobs: Sequence[tuple[str, str]] = ()) -> LastingEvent:
+    """The event of a row, with its blobs as for `value_of`. Raises ValueError, as `decode_event`."""
+    return load_event(value_of(data, blobs)) if blobs else decode_event(data)
 
 
-def messages_to(messages: Sequence[Message]) -> list[str]:
-    """Each message as JSON."""
+def messages_to(messages: Sequence[Message]) -> list[Row]:
+    """Each message as a row."""
     listed = json.loads(encode_event(RunStarted("", tuple(messages))))["messages"]
-    return [json.dumps(message, separators=(",", ":")) for message in listed]
+    return [row_of(json.dumps(message, separators=(",", ":"))) for message in listed]
 
 
-def messages_from(texts: Iterable[str]) -> list[Message]:
-    """The messages of `messages_to`."""
-    data = {"v": 2, "type": "RunStarted", "run_id": "", "messages": [json.loads(text) for text in texts]}
+def messages_from(values: Iterable[Any]) -> list[Message]:
+    """The messages of the JSON values of such rows."""
+    data = {"v": 2, "type": "RunStarted", "run_id": "", "messages": [*values]}
     return list(cast("RunStarted", load_event(data)).messages)
 
 

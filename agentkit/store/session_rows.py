@@ -8,7 +8,7 @@ from ..errors import RunBusy
 from ..events import RunFinished
 from ..run.state import RunState
 from .database import ENDED, Database
-from .rows import messages_from, messages_to
+from .rows import Blob, messages_from, messages_to, value_of
 
 if TYPE_CHECKING:
     from .drive import StoreLog
@@ -23,11 +23,25 @@ class SessionRows:
     """The database's time, in seconds since 1970, as an SQL expression."""
 
     def _session_messages(self, db: Database, session: str, length: int | None = None) -> list[Any]:
+        given = session, 2**31 - 1 if length is None else length
         rows = db.execute(
-            "SELECT data FROM agentkit_session_messages WHERE session = ? AND position < ? ORDER BY position",
-            (session, 2**31 - 1 if length is None else length),
+            "SELECT position, data FROM agentkit_session_messages WHERE session = ? AND position < ? ORDER BY position", given
         ).fetchall()
-        return messages_from(data for (data,) in rows)
+        large: dict[int, list[tuple[str, str]]] = {}
+        for position, path, text in db.execute(
+            "SELECT m.position, m.path, b.data FROM agentkit_session_blobs AS m JOIN agentkit_blobs AS b ON b.hash = m.hash"
+            " WHERE m.session = ? AND m.position < ?",
+            given,
+        ).fetchall():
+            large.setdefault(position, []).append((path, text))
+        return messages_from(value_of(data, large.get(position, ())) for position, data in rows)
+
+    def put_blob(self, db: Database, blob: Blob) -> None:
+        """Store a large text, if it is not there. The row is locked, so that no `prune` takes it away."""
+        db.execute(
+            "INSERT INTO agentkit_blobs (hash, data) VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash",
+            (blob.hash, blob.data),
+        )
 
     def _enter_session(self, db: Database, session: str, run_id: str) -> list[Any]:
         """Give the session to this run, and return its messages. Raises `RunBusy` if another run has it."""
@@ -77,13 +91,19 @@ class SessionRows:
         if row is None:
             return
         length, added = row
-        texts = messages_to(state.messages[state.new_from + added :]) if state.steps else []
-        for position, text in enumerate(texts, length):
+        rows = messages_to(state.messages[state.new_from + added :]) if state.steps else []
+        for position, new in enumerate(rows, length):
             db.execute(
                 "INSERT INTO agentkit_session_messages (session, position, data) VALUES (?, ?, ?)",
-                (log.session, position, text),
+                (log.session, position, new.data),
             )
-        length += len(texts)
+            for blob in new.blobs:
+                self.put_blob(db, blob)
+                db.execute(
+                    "INSERT INTO agentkit_session_blobs (session, position, path, hash) VALUES (?, ?, ?, ?)",
+                    (log.session, position, blob.path, blob.hash),
+                )
+        length += len(rows)
         db.execute(
             f"UPDATE agentkit_sessions SET run_id = NULL, length = ?, updated = {self.now} WHERE session = ?",
             (length, log.session),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import RunBusy, SettingsError
 from ..messages import Message
-from .database import ENDED, check_name
+from ..names import check_name
+from .database import ENDED
 from .sql import SqlStore
 
 __all__ = ["Session"]
@@ -48,6 +49,11 @@ class Session:
                 " SELECT ?, position, data FROM agentkit_session_messages WHERE session = ? AND position < ?",
                 (name, self.name, 2**31 - 1 if length is None else length),
             ).rowcount
+            db.execute(
+                "INSERT INTO agentkit_session_blobs (session, position, path, hash)"
+                " SELECT ?, position, path, hash FROM agentkit_session_blobs WHERE session = ? AND position < ?",
+                (name, self.name, copied),
+            )
             db.execute("UPDATE agentkit_sessions SET length = ? WHERE session = ?", (copied, name))
         return Session(store, name)
 
@@ -61,6 +67,6 @@ class Session:
                     raise RunBusy(f"run {run_id!r} of the session {self.name!r} has not ended; it is {status}")
             for run_id, _ in runs:
                 store.delete_tree(db, run_id)
-            db.execute("DELETE FROM agentkit_session_messages WHERE session = ?", (self.name,))
-            db.execute("DELETE FROM agentkit_sessions WHERE session = ?", (self.name,))
+            for table in ("agentkit_session_blobs", "agentkit_session_messages", "agentkit_sessions"):
+                db.execute(f"DELETE FROM {table} WHERE session = ?", (self.name,))
             store.drop_blobs(db)

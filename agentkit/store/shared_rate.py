@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import RateLimited, SettingsError
 from ..model import DeltaSink, Model, ModelReply, ModelRequest
 from ..models.wrapper import ModelWrapper
-from .database import check_name
+from ..names import check_name
 
 if TYPE_CHECKING:
     from .sql import SqlStore

@@ -12,11 +12,11 @@ from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
 from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, RunStarted
 from .answers import AnswerRows
-from .changes import changes_of
 from .database import Database, Lazy
 from .drive import Drive, new_owner
 from .rows import Row, decoded
 from .session_rows import SessionRows
+from .status import changes_of
 
 if TYPE_CHECKING:
     from .drive import StoreLog
@@ -171,6 +171,7 @@ class SqlStore(SessionRows, AnswerRows):
                 f" VALUES (?, ?, ?, 'running', {self.now}, {self.now}) ON CONFLICT (run_id) DO NOTHING",
                 (log.run_id, log.parent_id, log.root_id),
             )
+            self._check_parent(db, log)
         own = db.execute(
             "SELECT cancelled, (SELECT max(e.seq) FROM agentkit_events AS e WHERE e.run_id = ?) FROM agentkit_runs AS r"
             f" WHERE r.run_id = ? AND r.owner = ?{self.share_lock}",
@@ -186,6 +187,15 @@ class SqlStore(SessionRows, AnswerRows):
         self._update_run(db, log, events, history)
         return bool(own[0])
 
+    def _check_parent(self, db: Database, log: StoreLog) -> None:
+        """Raise `StoreError` if there is a run with the id of this one that is not a child of the same run."""
+        row = db.execute("SELECT parent_id FROM agentkit_runs WHERE run_id = ?", (log.run_id,)).fetchone()
+        if row is not None and row[0] != log.parent_id:
+            raise StoreError(
+                f"there is a run {log.run_id!r} already, which is not a child run of {log.parent_id!r}; give the runs of your"
+                " program other ids: those of child runs are made of the parent's id, a colon and the number of the call"
+            )
+
     def _update_run(
         self, db: Database, log: StoreLog, events: Sequence[LastingEvent], history: Mapping[str, int] | None
     ) -> None:
@@ -200,12 +210,16 @@ class SqlStore(SessionRows, AnswerRows):
             return
         if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
             changes["status"] = "queued"
-        columns = "".join(f", {name} = ?" for name in changes)
-        db.execute(f"UPDATE agentkit_runs SET updated = {self.now}{columns} WHERE run_id = ?", (*changes.values(), log.run_id))
+        self.set_columns(db, log.run_id, changes)
         if isinstance(events[-1], RunFinished) and log.parent_id is None:
             self._end_children(db, log.run_id)
             if log.session:
                 self._leave_session(db, log, events[-1])
+
+    def set_columns(self, db: Database, run_id: str, changes: Mapping[str, Any]) -> None:
+        """Write these columns of the row of a run."""
+        columns = "".join(f", {name} = ?" for name in changes)
+        db.execute(f"UPDATE agentkit_runs SET updated = {self.now}{columns} WHERE run_id = ?", (*changes.values(), run_id))
 
     def _end_children(self, db: Database, root_id: str) -> None:
         """The run at the top has ended: its child runs that have not are not driven on."""
@@ -225,11 +239,8 @@ class SqlStore(SessionRows, AnswerRows):
         return bool(rows) and [data for (data,) in stored] == [row.data for row in rows]
 
     def _put_blobs(self, db: Database, run_id: str, seq: int, row: Row) -> None:
-        for blob in row.blobs:  # the update locks the row, so that no `prune` takes it away
-            db.execute(
-                "INSERT INTO agentkit_blobs (hash, data) VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash",
-                (blob.hash, blob.data),
-            )
+        for blob in row.blobs:
+            self.put_blob(db, blob)
             db.execute(
                 "INSERT INTO agentkit_event_blobs (run_id, seq, path, hash) VALUES (?, ?, ?, ?)",
                 (run_id, seq, blob.path, blob.hash),
@@ -272,8 +283,11 @@ class SqlStore(SessionRows, AnswerRows):
         db.execute("DELETE FROM agentkit_runs WHERE root_id = ?", (root,))
 
     def drop_blobs(self, db: Database) -> None:
-        """Delete the large values that no event has any more."""
-        db.execute("DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)")
+        """Delete the large texts that no event and no message of a session has any more."""
+        db.execute(
+            "DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)"
+            " AND hash NOT IN (SELECT hash FROM agentkit_session_blobs)"
+        )
 
     # --- reading
 
@@ -281,6 +295,12 @@ class SqlStore(SessionRows, AnswerRows):
         """The events of a run, in order; none for a run that is not there. Raises ValueError for what cannot be read."""
         with self.reading() as db:
             return self._events(db, run_id)
+
+    def events_of(self, log: StoreLog) -> list[LastingEvent]:
+        """The events of the log of a drive. Raises `StoreError` if another run has the id of a child run."""
+        with self.reading() as db:
+            self._check_parent(db, log)
+            return self._events(db, log.run_id)
 
     def _events(self, db: Database, run_id: str) -> list[LastingEvent]:
         rows = db.execute("SELECT seq, data FROM agentkit_events WHERE run_id = ? ORDER BY seq", (run_id,)).fetchall()

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from .._threads import Threads
 from ..errors import SettingsError, StoreError
 from ..events import LastingEvent
-from .changes import is_plain
 from .database import Database, Lazy
 from .ddl import APPLICATION, MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
 from .sqlite_writer import TIMEOUT, Writer, explained, roll_back
+from .status import is_plain
 
 if TYPE_CHECKING:
     from .drive import StoreLog

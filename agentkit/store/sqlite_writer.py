@@ -171,6 +171,8 @@ def explained(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorname", "") or ""
         hint = next((hint for name, hint in _HINTS.items() if code.startswith(name)), str(error))
         raise StoreError(f"the store {path}: {hint} ({code or type(error).__name__})") from error
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the store {path}: a text with a lone surrogate, {error.object!a:.80}, cannot be stored") from error
 
 
 _HINTS = {

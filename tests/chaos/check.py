@@ -44,7 +44,8 @@ def _check_one(store: Store, run: StoredRun, task: str, effects: list[Effect], c
     assert len(finished) == len({*finished}), f"{task}: a call was answered twice: {finished}"
     uncertain = {call["call_id"] for call in run.uncertain}
     who, words = task.partition(": ")[0], ["done"]
-    found: list[str] = [*uncertain]
+    found = [call_id for call_id in uncertain if "/" not in call_id]
+    inside: set[str] = set()
     for at, step in enumerate(steps_of(task)):
         for index, word in enumerate(step):
             name, n = word.partition("~")[0], f"{at}.{index}"
@@ -54,9 +55,11 @@ def _check_one(store: Store, run: StoredRun, task: str, effects: list[Effect], c
                 child = next(
                     c for c in children.values() if message_text(store.state(c.run_id).messages[0]).startswith(f"{who}/{n}:")
                 )
-                found += _check_one(store, child, _child_task(f"{who}/{n}", word), effects, {})
+                calls = _check_one(store, child, _child_task(f"{who}/{n}", word), effects, {})
+                found, inside = [*found, *calls], inside | {f"{name}-{n}/{call_id}" for call_id in calls}
             else:
                 _check_effects(name, [e for e in effects if (e["who"], e["n"]) == (who, n)], is_uncertain=is_uncertain)
+    assert inside == {call_id for call_id in uncertain if "/" in call_id}, run.uncertain
     assert run.output == " ".join(words), f"{task}: {run.output}"
     return found
 

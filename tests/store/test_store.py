@@ -280,6 +280,37 @@ async def test_large_values_are_stored_once(store: Store) -> None:
         assert db.execute("SELECT count(*) FROM agentkit_blobs").fetchone()[0] == 0
 
 
+async def test_a_large_text_of_an_answer_and_of_a_conversation_is_stored_once(store: Store) -> None:
+    prompt, answer = "p" * 2 * MAX_VALUE, "a" * 2 * MAX_VALUE
+
+    def blobs() -> int:
+        with store.reading() as db:
+            for table, column in (("events", "data"), ("session_messages", "data"), ("runs", "output")):
+                assert (db.execute(f"SELECT max(length({column})) FROM agentkit_{table}").fetchone()[0] or 0) < MAX_VALUE
+            return int(db.execute("SELECT count(*) FROM agentkit_blobs").fetchone()[0])
+
+    result = await Agent(ScriptedModel([answer])).run(prompt, store=store, run_id="r1", session="ann")
+    assert blobs() == 2
+    assert store.get("r1").output == store.runs()[0].output == answer
+    forked = store.session("ann").fork("bob")
+    store.prune(older_than=-1)
+    store.session("ann").delete()
+    assert forked.messages == result.messages and blobs() == 2
+    second = await Agent(ScriptedModel(["Yes."])).run("Again?", store=store, run_id="r2", session="bob")
+    assert store.state("r2").messages == second.messages
+    forked.delete()
+    assert blobs() == 0
+
+
+async def test_a_large_text_in_a_typed_output_comes_back(store: Store) -> None:
+    output = {"short": "s", "long": "l" * 2 * MAX_VALUE}
+    made: Agent[Any] = Agent(ScriptedModel([call("final_answer", **output)]), output_type=dict[str, str])
+    assert (await made.run("Go", store=store, run_id="r1")).output == output
+    assert store.get("r1").output == output
+    await Agent(ScriptedModel(["Short."])).resume("r1", store=store, allow_changed=True)
+    assert store.get("r1").output == "Short."
+
+
 async def test_a_fork_goes_on_with_new_keys(store: Store) -> None:
     keys: list[str] = []
 
