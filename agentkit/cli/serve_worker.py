@@ -24,7 +24,7 @@ from .load import load_agent, load_function
 
 __all__ = ["serve_worker"]
 
-_SLACK = 5.0
+_SLACK = 3.0
 """Seconds after twice the grace in which a worker that was told to end does end."""
 
 

@@ -170,7 +170,7 @@ class Queue(SqlStore):
 
         `is_broken`: its drive had begun, and counts among those that broke off.
         """
-        seconds = min(_MAX_WAIT, max(_MIN_WAIT, 2 * claimed.waited))
+        seconds = min(_MAX_WAIT, max(_MIN_WAIT, 2.0 * round(claimed.waited)))
         with self.transaction() as db:
             db.execute(
                 f"UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, run_at = {self.now} + ?, error = ?,"
