@@ -106,25 +106,25 @@ class Queue(SqlStore):
         """The next run that is due: queued, or with a lease that is over; None if there is none. `run_id`: only this one."""
         with self.transaction() as db:
             while (row := self._due(db, queue, run_id)) is not None:
-                run_id, agent, task, deps, session, broken, seen, count, is_left, waited = row
+                found, agent, task, deps, session, broken, seen, count, is_left, waited = row
                 # a drive that was not given back has broken off; its first event said only that it goes on
                 broken = (0 if count > seen + 1 else broken) + (not is_left)
                 if broken < MAX_BROKEN:
                     break
-                self._give_up(db, run_id)
+                self._give_up(db, found)
             else:
                 return None
             if session is not None:
                 try:
-                    self.take_session(db, session, run_id)
+                    self.take_session(db, session, found)
                 except RunBusy:  # another worker was faster; the next claim passes over this run
                     return None
             db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = ?, seen = ?,"
                 f" updated = {self.now} WHERE run_id = ?",
-                (owner, self.lease, broken, count, run_id),
+                (owner, self.lease, broken, count, found),
             )
-        return Claimed(self, owner, run_id, agent, task, json.loads(deps), count > 0, waited)
+        return Claimed(self, owner, found, agent, task, json.loads(deps), count > 0, waited)
 
     def _due(self, db: Database, queue: str, run_id: str | None) -> Any:
         only, given = ("AND run_id = ?", (run_id,)) if run_id else ("", ())

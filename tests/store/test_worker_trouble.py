@@ -99,7 +99,9 @@ async def test_a_run_of_an_agent_that_has_changed_waits_for_a_worker_that_allows
 async def test_a_run_whose_workers_crash_ten_times_has_failed_and_says_so(store: Store) -> None:
     store.submit("add", agent="clerk", run_id="r1")
     crash(store, 10)
-    assert store.claim("default", "live:2:y") is None
+    store.submit("add", agent="clerk", run_id="r2")
+    claimed = store.claim("default", "live:2:y")
+    assert claimed is not None and claimed.run_id == "r2"
     run = store.get("r1")
     assert run.status == "failed" and "10 drives in a row broke off" in str(run.error)
     never = "'r1' .* is failed, and never began .given up: .*choose another run_id"
