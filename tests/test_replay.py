@@ -252,6 +252,11 @@ async def _cut_off(store: Store) -> None:
         replay(store, "r4", limited.copy(limits=Limits(steps=2)))
 
 
+def test_a_store_may_be_given_by_its_address(store: Store, run_id: str, tmp_path: Path) -> None:
+    for address in (str(tmp_path / "runs.db"), tmp_path / "runs.db", f"sqlite://{tmp_path}/runs.db"):
+        assert replay(address, run_id, agent()).output == "Refunded."
+
+
 def test_a_file_has_one_run(store: Store, run_id: str, tmp_path: Path) -> None:
     store.state(run_id).save(tmp_path / "run.json")
     with pytest.raises(SettingsError, match="the run there is 'r1'"):

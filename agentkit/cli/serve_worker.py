@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
+import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,13 @@ import typer
 from ..agent import Agent
 from ..errors import AgentError
 from ..store import Worker, open_store
-from .exits import UsageError
+from .exits import Exit, UsageError
 from .load import load_agent, load_function
 
 __all__ = ["serve_worker"]
+
+_SLACK = 3.0
+"""Seconds after twice the grace in which a worker that was told to end does end."""
 
 
 def serve_worker(
@@ -31,6 +37,9 @@ def serve_worker(
     deps: str | None,
     grace: float,
     engine: str,
+    total_concurrency: int | None,
+    starts_per_minute: int | None,
+    allow_changed: bool,
     until_idle: bool,
 ) -> None:
     """Drive runs. SIGTERM, SIGINT or `until_idle` end it, and its runs are handed back."""
@@ -40,19 +49,38 @@ def serve_worker(
         sys.path.insert(0, str(Path.cwd()))
     store = open_store(db, lease=lease)
     options: dict[str, Any] = {"queue": queue, "concurrency": concurrency, "poll": min(1.0, lease / 3), "grace": grace}
-    made = _kind(engine)(store, _agent, deps=load_function(deps) if deps else None, **options)
+    limits = {"total_concurrency": total_concurrency, "starts_per_minute": starts_per_minute}
+    if engine == "dbos":
+        options |= limits
+    elif given := [f"--{name.replace('_', '-')}" for name, value in limits.items() if value is not None]:
+        raise UsageError(f"{' and '.join(given)}: only with --engine dbos")
+    function = None if deps is None else load_function(deps)
+    made = _kind(engine)(store, _agent, deps=function, allow_changed=allow_changed, **options)
+    _end_on_signals(made)
     typer.echo(f"agentkit worker: queue {queue}, {concurrency} runs at a time; Ctrl-C ends it", err=True)
-    count = asyncio.run(_run(made, until_idle=until_idle))
+    count = asyncio.run(made.run(until_idle=until_idle))
     typer.echo(f"agentkit worker: ended after {count} drives", err=True)
     store.close()
 
 
-async def _run(worker: Worker, *, until_idle: bool) -> int:
-    loop = asyncio.get_running_loop()
+def _end_on_signals(worker: Worker) -> None:
+    """Let SIGTERM and SIGINT stop the worker, and end the process when a call holds it up: also one that blocks the loop."""
+    reader, writer = os.pipe()
+
+    def end() -> None:
+        os.read(reader, 1)
+        worker.stop()
+        seconds = 2 * worker.grace + _SLACK
+        time.sleep(seconds)
+        text = f"agentkit worker: ended by force, since calls went on {seconds:g} s after it was told to end"
+        typer.echo(f"{text}; other workers go on with their runs", err=True)
+        sys.stdout.flush()
+        os._exit(Exit.FAILED)
+
+    threading.Thread(target=end, name="agentkit-end", daemon=True).start()
     for name in ("SIGTERM", "SIGINT"):
-        with contextlib.suppress(NotImplementedError, ValueError):  # Windows has no handlers for the event loop
-            loop.add_signal_handler(getattr(signal, name), worker.stop)
-    return await worker.run(until_idle=until_idle)
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(getattr(signal, name), lambda *_: os.write(writer, b"."))
 
 
 def _kind(engine: str) -> type[Worker]:

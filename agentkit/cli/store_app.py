@@ -37,7 +37,10 @@ def submit(
     deps_json: Annotated[str | None, typer.Option(metavar="JSON", help="What the worker makes the run's deps of.")] = None,
     priority: Annotated[int, typer.Option(metavar="N", help="A higher one is driven sooner.")] = 0,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Not before this time: ISO 8601, or seconds since 1970.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Not before this time: ISO 8601 (without a zone: this machine's), or seconds since 1970."
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -65,6 +68,15 @@ def worker(
     ] = None,
     grace: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For calls in flight when it ends.")] = 10.0,
     engine: Annotated[str, typer.Option(metavar="NAME", help="own, or dbos for DBOS's queues on Postgres.")] = "own",
+    total_concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With dbos: runs at a time, of all workers of the queue together.")
+    ] = None,
+    starts_per_minute: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With dbos: drives that begin in a minute, of all workers together.")
+    ] = None,
+    allow_changed: Annotated[
+        bool, typer.Option("--allow-changed", help="Go on with runs that began with another form of their agent.")
+    ] = False,
     exit_when_idle: Annotated[bool, typer.Option("--exit-when-idle", help="End when nothing is due or driven.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -80,6 +92,9 @@ def worker(
             deps=deps,
             grace=grace,
             engine=engine,
+            total_concurrency=total_concurrency,
+            starts_per_minute=starts_per_minute,
+            allow_changed=allow_changed,
             until_idle=exit_when_idle,
         )
 
@@ -225,6 +240,9 @@ def replay(
     *,
     db: Db,
     against: Annotated[str | None, typer.Option(metavar="MODULE:ATTR", help="Compare with what this agent does.")] = None,
+    deps: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Makes the run's deps, as that of a worker.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -233,7 +251,7 @@ def replay(
         from .exits import Exit
         from .replay import replay_run
 
-        code: Exit = replay_run(db, run_id, against, as_json=as_json)
+        code: Exit = replay_run(db, run_id, against, deps=deps, as_json=as_json)
     raise typer.Exit(code)
 
 

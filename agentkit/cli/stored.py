@@ -175,15 +175,14 @@ def print_events(db: str, run_id: str, *, after: int, follow: bool, as_json: boo
 
 
 def _print_new(store: Store, run_id: str, after: int, *, as_json: bool) -> int:
-    found = dump_events(store.events(run_id))["events"]
-    for number, event in enumerate(found):
-        if number > after:
-            kind, at = event["type"], event.get("at", 0)
-            rest = {name: value for name, value in event.items() if name not in ("v", "type", "at")}
-            text = f"{number:4}  {_when(at)}  {kind:14} {one_line(json.dumps(rest, ensure_ascii=False), 200)}"
-            _print({"seq": number, **event}, text, as_json=as_json)
+    found = dump_events(store.events(run_id, after=after))["events"]
+    for number, event in enumerate(found, max(after, -1) + 1):
+        kind, at = event["type"], event.get("at", 0)
+        rest = {name: value for name, value in event.items() if name not in ("v", "type", "at")}
+        text = f"{number:4}  {_when(at)}  {kind:14} {one_line(json.dumps(rest, ensure_ascii=False), 200)}"
+        _print({"seq": number, **event}, text, as_json=as_json)
     sys.stdout.flush()
-    return max(after, len(found) - 1)
+    return max(after, -1) + len(found)
 
 
 def approve_call(
@@ -243,6 +242,8 @@ def export_run(db: str, run_id: str, to: str, *, as_json: bool) -> None:
     if to == "-":
         typer.echo(state.dumps())
         return
+    if not to or Path(to).is_dir():
+        raise UsageError(f"--to {to}: allowed: the name of a file, or -")
     try:
         state.save(Path(to))
     except OSError as error:

@@ -32,6 +32,7 @@ class DBOSWorker(Worker):
     """A `Worker` whose runs are handed out by DBOS. A process has at most one, since DBOS is one for each process.
 
     `concurrency` is for this process; `total_concurrency` and `starts_per_minute` are for all workers of the queue together.
+    Priorities from -2**30 to 2**30 are told apart.
     """
 
     store: PostgresStore
@@ -46,6 +47,7 @@ class DBOSWorker(Worker):
         concurrency: int = 4,
         total_concurrency: int | None = None,
         starts_per_minute: int | None = None,
+        allow_changed: bool = False,
         poll: float = 1.0,
         grace: float = 10.0,
     ) -> None:
@@ -53,7 +55,8 @@ class DBOSWorker(Worker):
 
         if not isinstance(store, PostgresStore):
             raise SettingsError(f"a DBOSWorker needs a PostgresStore, not {store!r:.80}; `Worker` drives the runs of any store")
-        super().__init__(store, agents, deps=deps, queue=queue, concurrency=concurrency, poll=poll, grace=grace)
+        options: dict[str, Any] = {"deps": deps, "queue": queue, "concurrency": concurrency, "allow_changed": allow_changed}
+        super().__init__(store, agents, poll=poll, grace=grace, **options)
         self._total, self._per_minute = total_concurrency, starts_per_minute
         self._driven: dict[str, Claimed] = {}
         self._count = 0
@@ -118,10 +121,11 @@ class DBOSWorker(Worker):
 
         DBOS's async calls replace the default executor of the event loop that they run in, so this is called in a thread.
         """
-        from dbos import DBOS, SetWorkflowID
+        from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-        for run_id, _priority, when in self.store.due(self.queue, 8 * self.concurrency):
-            with SetWorkflowID(f"{run_id}/{when}"):
+        for run_id, priority, when in self.store.due(self.queue, 8 * self.concurrency):
+            rank = min(max(1, 2**30 - priority), 2**31 - 1)  # in DBOS, 1 is the first
+            with SetWorkflowID(f"{run_id}/{when}"), SetEnqueueOptions(priority=rank):
                 DBOS.enqueue_workflow(self._queue_name, self._workflow, run_id)
 
     async def _drive_due(self, run_id: str) -> str:
@@ -147,6 +151,8 @@ class DBOSWorker(Worker):
         for claimed in [*self._driven.values()]:
             with contextlib.suppress(StoreError):  # the lease ends by itself
                 await asyncio.to_thread(self.store.release, claimed.run_id, claimed.owner)
+        if self._driven:
+            await self._tell_stuck([*self._driven])
 
     def _destroy(self) -> None:
         from dbos import DBOS

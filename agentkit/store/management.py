@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from .._dataclass import frozen_dataclass
 from ..errors import SettingsError, StoreError
-from ..events import LastingEvent, RunFinished, dump_events, stamp
+from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, stamp
 from ..messages import ToolCall
 from ..names import check_name
 from ..run.approvals import answer_of
@@ -104,6 +104,14 @@ class Management(Queue):
                 raise StoreError(f"there is no run {run_id!r} in {self}")
             return _stored(db, row)
 
+    def submitted(self, run_id: str) -> Any:
+        """The JSON value that a run was submitted with, of which workers make its deps; None for a run of no queue."""
+        with self.reading() as db:
+            row = db.execute("SELECT deps FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"there is no run {run_id!r} in {self}")
+        return json.loads(row[0] or "null")
+
     def state(self, run_id: str) -> RunState:
         """The state of a run, folded from its events. Raises `StoreError` if there is no such run, or it has not begun."""
         return RunState.replay(self._begun(run_id))
@@ -154,7 +162,13 @@ class Management(Queue):
                 raise StoreError(
                     f"the call {call_id!r} of run {run_id!r} was answered before, with {known[1]}; that answer counts"
                 )
+            elif row[0] in ENDED and call_id not in self._answered(db, run_id):
+                raise StoreError(f"too late: run {run_id!r} has ended without the answer; it is {row[0]}")
         return "same" if known else "done"
+
+    def _answered(self, db: Database, run_id: str) -> set[str]:
+        """The calls whose answers the run has gone on with."""
+        return {event.call_id for event in self._events(db, run_id) if isinstance(event, ApprovalGiven | ResultGiven)}
 
     def _check_waiting(self, db: Database, run_id: str, call_id: str, kind: str, row: Any) -> None:
         """Raise unless this call waits, or is about to: a run that has just asked pauses a moment later."""
@@ -232,6 +246,8 @@ class Management(Queue):
         It is not of a session. If this run is of a queue, the new one is queued there too, unless it has ended. Raises
         ValueError if a call of those events goes on in a child run, and `RunExists`.
         """
+        if new_id is not None:
+            check_name("new_id", new_id)
         events = self.state(run_id).events
         if not 0 < at <= len(events):
             raise SettingsError(f"run {run_id!r} has {len(events)} events; at is {at}; allowed: 1 to {len(events)}")
@@ -264,10 +280,6 @@ class Management(Queue):
                 self.delete_tree(db, root)
             self.drop_blobs(db)
         return len(roots)
-
-    def export(self, run_id: str) -> dict[str, Any]:
-        """The events of a run as `RunState.to_json` gives them. Raises `StoreError` if there are none."""
-        return dump_events(self._begun(run_id))
 
 
 _A = {"approval": "an approval", "result": "a result"}

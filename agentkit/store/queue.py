@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .._dataclass import frozen_dataclass
@@ -11,14 +13,16 @@ from ..errors import RunBusy, RunExists, SettingsError
 from ..names import check_name, is_storable
 from .database import ENDED, Database
 from .drive import Drive
-from .sql import SqlStore
+from .sql import SqlStore, has_begun
 
 __all__ = ["Claimed", "Queue"]
 
 _COUNT = "(SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
 _LISTED = ", ".join(f"'{status}'" for status in ENDED)
-MAX_DRIVES = 10
-"""Times that a run is tried without storing an event. Then it has failed: something ends its workers before they begin."""
+MAX_BROKEN = 10
+"""Drives in a row that may break off before they store anything new. Then the run has failed: it ends its workers."""
+_MIN_WAIT, _MAX_WAIT = 4.0, 300.0
+"""Seconds until a run that a worker could not drive is due again: at first, and at most. Each time it is twice as long."""
 
 
 @frozen_dataclass
@@ -32,7 +36,8 @@ class Claimed:
     task: str
     deps: Any
     has_begun: bool
-    drives: int
+    waited: float = 0.0
+    """Seconds that it was put back for, if the last worker could not drive it."""
 
     def begin(self, run_id: str, *, session: str | None = None) -> Drive:
         """Drive the claimed run from its beginning."""
@@ -64,20 +69,15 @@ class Queue(SqlStore):
         """Queue a run for a worker, and return its id. The same `run_id` twice is one run.
 
         `agent` is the name by which workers know the agent, such as `module:attribute`. `deps` is what JSON can hold; the
-        worker makes the run's `deps` of it. A higher `priority` is driven sooner. `at` is the time before which it does not
-        begin, in seconds since 1970. Raises `RunExists` if the id has another task or agent.
+        worker makes the run's `deps` of it. A higher `priority` is driven sooner; it has 32 bits. `at` is the time before which
+        it does not begin, in seconds since 1970. Raises `RunExists` if there is a run of the id with another task, agent,
+        queue, session or deps, or one that has failed before it began. `priority` and `at` of the first time count.
         """
-        run_id = run_id or os.urandom(16).hex()
-        for what, value in (("run_id", run_id), ("agent", agent), ("queue", queue), ("session", session or "-")):
+        run_id = os.urandom(16).hex() if run_id is None else run_id
+        names = {"run_id": run_id, "agent": agent, "queue": queue, **({} if session is None else {"session": session})}
+        for what, value in names.items():
             check_name(what, value)
-        if not isinstance(task, str) or not task.strip():
-            raise SettingsError(f"task is {task!r:.80}; allowed: a text that is not empty")
-        if not is_storable(task):
-            raise SettingsError(f"task is {task!a:.80}; allowed: a text in UTF-8, without NUL")
-        try:
-            stored_deps = json.dumps(deps, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"deps is {deps!r:.80}; allowed: what JSON can hold ({error})") from None
+        stored_deps = _checked(task, deps, priority, at)
         with self.transaction() as db:
             made = db.execute(
                 "INSERT INTO agentkit_runs"
@@ -86,38 +86,53 @@ class Queue(SqlStore):
                 (run_id, run_id, session, queue, agent, task, stored_deps, priority, at),
             )
             if not made.rowcount:
-                known = db.execute("SELECT task, agent FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-                if tuple(known) != (task, agent):
-                    raise RunExists(f"there is a run {run_id!r} with another task or agent; choose another run_id")
+                self._check_same(db, run_id, {"task": task, **names, "session": session, "deps": json.loads(stored_deps)})
         return run_id
+
+    def _check_same(self, db: Database, run_id: str, given: Mapping[str, Any]) -> None:
+        """Raise `RunExists` unless the run of this id was submitted with these values, and has not failed before it began."""
+        columns = [name for name in given if name != "run_id"]
+        status, *values = db.execute(
+            f"SELECT status, {', '.join(columns)} FROM agentkit_runs WHERE run_id = ?", (run_id,)
+        ).fetchone()
+        known = dict(zip(columns, values, strict=True))
+        known["deps"] = json.loads(known["deps"] or "null")
+        others = [name for name in columns if known[name] != given[name]]
+        if others:
+            raise RunExists(f"there is a run {run_id!r} with another {', '.join(others)}; choose another run_id")
+        if status == "failed" and not has_begun(db, run_id):
+            raise RunExists(f"there is a run {run_id!r} in the store, which {self._as_it_is(db, run_id)}")
 
     def claim(self, queue: str, owner: str, run_id: str | None = None) -> Claimed | None:
         """The next run that is due: queued, or with a lease that is over; None if there is none. `run_id`: only this one."""
         with self.transaction() as db:
             while (row := self._due(db, queue, run_id)) is not None:
-                run_id, agent, task, deps, session, drives, seen, count = row
-                drives = 1 if count > seen + 1 else drives + 1  # the first event of a drive says only that it goes on
-                if drives <= MAX_DRIVES:
+                found, agent, task, deps, session, broken, seen, count, is_left, waited = row
+                # a drive that was not given back has broken off; its first event said only that it goes on
+                broken = (0 if count > seen + 1 else broken) + (not is_left)
+                if broken < MAX_BROKEN:
                     break
-                self._give_up(db, run_id)
+                self._give_up(db, found)
             else:
                 return None
             if session is not None:
                 try:
-                    self.take_session(db, session, run_id)
+                    self.take_session(db, session, found)
                 except RunBusy:  # another worker was faster; the next claim passes over this run
                     return None
             db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = ?, seen = ?,"
                 f" updated = {self.now} WHERE run_id = ?",
-                (owner, self.lease, drives, count, run_id),
+                (owner, self.lease, broken, count, found),
             )
-        return Claimed(self, owner, run_id, agent, task, json.loads(deps), count > 0, drives)
+        return Claimed(self, owner, found, agent, task, json.loads(deps), count > 0, waited)
 
     def _due(self, db: Database, queue: str, run_id: str | None) -> Any:
         only, given = ("AND run_id = ?", (run_id,)) if run_id else ("", ())
         return db.execute(
-            f"SELECT run_id, agent, task, deps, session, drives, seen, {_COUNT} {self._where_due} {only}"
+            f"SELECT run_id, agent, task, deps, session, drives, seen, {_COUNT}, owner IS NULL,"
+            " CASE WHEN status = 'queued' AND error IS NOT NULL AND run_at > updated THEN run_at - updated ELSE 0.0 END"
+            f" {self._where_due} {only}"
             f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
             (queue, *given),
         ).fetchone()
@@ -126,11 +141,11 @@ class Queue(SqlStore):
         """The next runs that are due: the id, the priority, and a text that differs each time that it becomes due anew."""
         with self.reading() as db:
             rows = db.execute(
-                f"SELECT run_id, priority, {_COUNT}, drives, {self.now} {self._where_due}"
+                f"SELECT run_id, priority, {_COUNT}, updated, {self.now} {self._where_due}"
                 " ORDER BY priority DESC, created, run_id LIMIT ?",
                 (queue, limit),
             ).fetchall()
-        return [(run_id, priority, f"{seq}.{drives}.{int(now / self.lease)}") for run_id, priority, seq, drives, now in rows]
+        return [(run_id, priority, f"{seq}.{since}.{int(now / self.lease)}") for run_id, priority, seq, since, now in rows]
 
     @property
     def _where_due(self) -> str:
@@ -146,20 +161,25 @@ class Queue(SqlStore):
     def _give_up(self, db: Database, run_id: str) -> None:
         db.execute(
             "UPDATE agentkit_runs SET status = 'failed', stop_reason = 'error', owner = NULL, lease_until = NULL,"
-            f" error = COALESCE(error, ?), updated = {self.now} WHERE run_id = ?",
-            (f"given up: {MAX_DRIVES} workers in a row ended before they had stored anything", run_id),
+            f" pending = NULL, error = ? || COALESCE('; the last error: ' || error, ''), updated = {self.now} WHERE run_id = ?",
+            (f"given up: {MAX_BROKEN} drives in a row broke off before they had stored anything new", run_id),
         )
+        self._end_children(db, run_id)
 
-    def defer(self, run_id: str, owner: str, seconds: float, error: str) -> None:
-        """Give a run back that this worker could not drive. It is due again after so many seconds; after ten times it fails."""
+    def defer(self, claimed: Claimed, error: str, *, is_broken: bool = False) -> float:
+        """Give a run back that this worker could not drive. Returns the seconds after which it is due again.
+
+        `is_broken`: its drive had begun, and counts among those that broke off.
+        """
+        seconds = min(_MAX_WAIT, max(_MIN_WAIT, 2.0 * round(claimed.waited)))
         with self.transaction() as db:
             db.execute(
                 f"UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, run_at = {self.now} + ?, error = ?,"
-                f" updated = {self.now}, status = CASE WHEN drives >= ? THEN 'failed' ELSE 'queued' END,"
-                " stop_reason = CASE WHEN drives >= ? THEN 'error' ELSE NULL END"
-                f" WHERE run_id = ? AND (owner = ? OR owner IS NULL) AND status NOT IN ({_LISTED})",
-                (seconds, error, MAX_DRIVES, MAX_DRIVES, run_id, owner),
+                f" updated = {self.now}, status = 'queued', drives = drives + ?"
+                " WHERE run_id = ? AND (owner = ? OR owner IS NULL) AND status IN ('queued', 'running')",
+                (seconds, error, int(is_broken), claimed.run_id, claimed.owner),
             )
+        return seconds
 
     def is_idle(self, queue: str) -> bool:
         """Whether no run of the queue is due or driven."""
@@ -167,3 +187,19 @@ class Queue(SqlStore):
         with self.reading() as db:
             is_due = db.execute(f"SELECT 1 {self._where_due} LIMIT 1", (queue,)).fetchone()
             return not is_due and db.execute(f"{driven} LIMIT 1", (queue,)).fetchone() is None
+
+
+def _checked(task: object, deps: Any, priority: object, at: object) -> str:
+    """The `deps` as JSON. Raises `SettingsError` for values that a run cannot be submitted with."""
+    if not isinstance(task, str) or not task.strip():
+        raise SettingsError(f"task is {task!r:.80}; allowed: a text that is not empty")
+    if not is_storable(task):
+        raise SettingsError(f"task is {task!a:.80}; allowed: a text in UTF-8, without NUL")
+    if not isinstance(priority, int) or not -(2**31) <= priority < 2**31:
+        raise SettingsError(f"priority is {priority!r:.80}; allowed: a whole number of 32 bits")
+    if at is not None and not (isinstance(at, int | float) and math.isfinite(at)):
+        raise SettingsError(f"at is {at!r:.80}; allowed: seconds since 1970, or None")
+    try:
+        return json.dumps(deps, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"deps is {deps!r:.80}; allowed: what JSON can hold ({error})") from None

@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
-from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, RunStarted
+from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished
 from .answers import AnswerRows
-from .database import Database, Lazy
+from .database import ENDED, Database, Lazy
 from .drive import Drive, new_owner
-from .rows import Row, decoded
+from .event_rows import EventRows
+from .rows import Row
 from .session_rows import SessionRows
 from .status import changes_of
 
 if TYPE_CHECKING:
     from .drive import StoreLog
 
-__all__ = ["SqlStore"]
+__all__ = ["SqlStore", "has_begun"]
 
 T = TypeVar("T")
 
 
-class SqlStore(SessionRows, AnswerRows):
+class SqlStore(SessionRows, AnswerRows, EventRows):
     """Stored runs in a database: driving them. `Management` has what is done with them from outside."""
 
     share_lock = row_lock = ""
@@ -40,10 +41,6 @@ class SqlStore(SessionRows, AnswerRows):
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Database]:
         """A connection in a transaction that may write. It is committed at the end, or rolled back by an exception."""
-
-    @abstractmethod
-    def reading(self) -> AbstractContextManager[Database]:
-        """A connection that reads one snapshot and locks nothing."""
 
     @abstractmethod
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
@@ -74,7 +71,7 @@ class SqlStore(SessionRows, AnswerRows):
                 (run_id, run_id, session, owner, self.lease),
             )
             if not made.rowcount:
-                raise RunExists(_exists(run_id, self._status(db, run_id)))
+                raise RunExists(f"there is a run {run_id!r} in the store, which {self._as_it_is(db, run_id)}")
             history = self._enter_session(db, session, run_id) if session else []
         return Drive(self, run_id, owner, session=session, history=history)
 
@@ -86,6 +83,9 @@ class SqlStore(SessionRows, AnswerRows):
         owner = claimed_by or new_owner()
         is_free = "owner = ?" if claimed_by else f"(owner IS NULL OR owner = ? OR lease_until < {self.now})"
         with self.transaction() as db:
+            known = db.execute("SELECT parent_id FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+            if claimed_by is None and known == (None,) and not has_begun(db, run_id):
+                raise StoreError(f"run {run_id!r} has no events; it {self._as_it_is(db, run_id)}")
             taken = db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, updated = {self.now},"
                 " cancelled = CASE WHEN status IN ('running', 'queued', 'paused') THEN cancelled ELSE 0 END,"
@@ -289,58 +289,27 @@ class SqlStore(SessionRows, AnswerRows):
             " AND hash NOT IN (SELECT hash FROM agentkit_session_blobs)"
         )
 
-    # --- reading
-
-    def events(self, run_id: str) -> list[LastingEvent]:
-        """The events of a run, in order; none for a run that is not there. Raises ValueError for what cannot be read."""
-        with self.reading() as db:
-            return self._events(db, run_id)
-
     def events_of(self, log: StoreLog) -> list[LastingEvent]:
         """The events of the log of a drive. Raises `StoreError` if another run has the id of a child run."""
         with self.reading() as db:
             self._check_parent(db, log)
             return self._events(db, log.run_id)
 
-    def _events(self, db: Database, run_id: str) -> list[LastingEvent]:
-        rows = db.execute("SELECT seq, data FROM agentkit_events WHERE run_id = ? ORDER BY seq", (run_id,)).fetchall()
-        large: dict[int, list[tuple[str, str]]] = {}
-        for seq, path, text in db.execute(
-            "SELECT e.seq, e.path, b.data FROM agentkit_event_blobs AS e JOIN agentkit_blobs AS b ON b.hash = e.hash"
-            " WHERE e.run_id = ?",
-            (run_id,),
-        ).fetchall():
-            large.setdefault(seq, []).append((path, text))
-        if [seq for seq, _ in rows] != list(range(len(rows))):
-            raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
-        found = [_event(run_id, seq, data, large.get(seq, ())) for seq, data in rows]
-        if found and isinstance(found[0], RunStarted):
-            found[0] = self._with_history(db, run_id, found[0])
-        return found
-
-    def _with_history(self, db: Database, run_id: str, first: RunStarted) -> RunStarted:
-        from dataclasses import replace
-
-        row = db.execute("SELECT session, history FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None or row[1] is None:
-            return first
-        at, length = json.loads(row[1])["at"], json.loads(row[1])["length"]
-        history = self._session_messages(db, row[0], length)
-        if len(history) < length:
-            raise ValueError(f"run {run_id!r} goes on with the session {row[0]!r}, whose messages were deleted")
-        return replace(first, messages=(*first.messages[:at], *history, *first.messages[at:]))
-
-    def _status(self, db: Database, run_id: str) -> str:
-        row = db.execute("SELECT status FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-        return str(row[0]) if row else "gone"
+    def _as_it_is(self, db: Database, run_id: str) -> str:
+        """What a run is, and what can be done with it."""
+        row = db.execute("SELECT status, queue, error FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            return "is gone"
+        status, queue, error = row
+        if has_begun(db, run_id):
+            return f"is {status}: resume it, or choose another run_id"
+        why = f" ({error})" if error else ""
+        if status in ENDED:
+            return f"is {status}, and never began{why}: choose another run_id"
+        gone = "its process is about to begin it; if that is gone, run it with this run_id again when its lease is over"
+        return f"is {status}, and has not begun{why}: {f'a worker of the queue {queue!r} begins it' if queue else gone}"
 
 
-def _event(run_id: str, seq: int, data: str, blobs: Sequence[tuple[str, str]]) -> LastingEvent:
-    try:
-        return decoded(data, blobs)
-    except ValueError as error:
-        raise ValueError(f"event {seq} of run {run_id!r} cannot be read: {error}") from error
-
-
-def _exists(run_id: str, status: str) -> str:
-    return f"there is a run {run_id!r} in the store, which is {status}: resume it, or choose another run_id"
+def has_begun(db: Database, run_id: str) -> bool:
+    """Whether the run has an event."""
+    return bool(db.execute("SELECT 1 FROM agentkit_events WHERE run_id = ? LIMIT 1", (run_id,)).fetchone())

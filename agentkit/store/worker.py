@@ -7,12 +7,14 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
+from .._threads import Threads
 from ..agent import Agent
-from ..errors import AgentChanged, AgentError, LogFailed, SettingsError, StoreError
+from ..errors import AgentChanged, AgentError, RunBusy, SettingsError, StoreError
+from ..names import check_name
 from .database import ENDED
 from .drive import new_owner
 from .management import Management
@@ -21,13 +23,17 @@ from .queue import Claimed
 __all__ = ["Agents", "DepsFunction", "Worker"]
 
 log = logging.getLogger("agentkit")
+T = TypeVar("T")
 
 Agents: TypeAlias = "Mapping[str, Agent[Any]] | Callable[[str], Agent[Any]]"
-"""The agents by the names under which runs are submitted, or a function that gives the agent of a name."""
+"""The agents by the names under which runs are submitted, or a function that gives the agent of a name.
+
+The function is called in a thread, once at a time.
+"""
 
 
 class DepsFunction(Protocol):
-    """Makes the `deps` of a run, sync or async, of the run's id and the JSON value with which it was submitted."""
+    """Makes the `deps` of a run of the run's id and the JSON value with which it was submitted. A sync one runs in a thread."""
 
     def __call__(self, run_id: str, submitted: Any, /) -> Any:
         """The deps, or an awaitable of them."""
@@ -37,9 +43,10 @@ class DepsFunction(Protocol):
 class Worker:
     """Drives the runs of a queue, `concurrency` at a time, for as long as `run` goes on.
 
-    `agents` has the agents by name. `deps` makes the `deps` of each run. When nothing is due, it waits `poll` seconds. When it
-    stops, its runs are left: calls in flight get `grace` seconds to end, then the runs are left as after a kill. Other workers
-    go on with them at once.
+    `agents` has the agents by name. `deps` makes the `deps` of each run. `allow_changed` is as that of `Agent.resume`. When
+    nothing is due, it waits `poll` seconds. When it stops, its runs are left: calls in flight get `grace` seconds to end, then
+    the runs are left as after a kill. Other workers go on with them at once. A call that is cancelled then gets `grace` seconds
+    once more; a run that has not ended after that is logged, and its task goes on.
     """
 
     def __init__(
@@ -50,13 +57,16 @@ class Worker:
         deps: DepsFunction | None = None,
         queue: str = "default",
         concurrency: int = 4,
+        allow_changed: bool = False,
         poll: float = 1.0,
         grace: float = 10.0,
     ) -> None:
+        check_name("queue", queue)
         if not isinstance(concurrency, int) or concurrency < 1:
             raise SettingsError(f"concurrency is {concurrency!r}; allowed: a whole number of at least 1")
         self.store, self.queue, self.concurrency, self.poll, self.grace = store, queue, concurrency, poll, grace
-        self._agents, self._deps = agents, deps
+        self._agents, self._deps, self._allow_changed = agents, deps, allow_changed
+        self._loading = threading.Lock()
         self._leaving = threading.Event()
         self._wake: Callable[[], object] = lambda: None
 
@@ -95,8 +105,22 @@ class Worker:
             with contextlib.suppress(StoreError):  # the lease ends by itself
                 await asyncio.to_thread(self.store.release, claimed.run_id, claimed.owner)
             task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=self.grace)
+        if late and (stuck := (await asyncio.wait(late, timeout=self.grace))[1]):
+            await self._tell_stuck([tasks[task].run_id for task in stuck])
+
+    async def _tell_stuck(self, run_ids: Sequence[str]) -> None:
+        """Log which runs have not ended, with their calls in flight if the store says so soon."""
+        calls: dict[str, str] = {}
+
+        def look() -> None:
+            for run_id in run_ids:
+                names = [call.call.name for call in self.store.state(run_id).open_calls if call.started]
+                calls[run_id] = f"; in flight: {', '.join(names)}" if names else ""
+
+        with contextlib.suppress(Exception):  # it is only for the log
+            await asyncio.wait_for(Threads().run(look), 1.0)
+        for run_id in run_ids:
+            log.warning("worker: run %s is given back, but it has not ended here%s", run_id, calls.get(run_id, ""))
 
     async def _claim(self) -> Claimed | None:
         try:
@@ -107,67 +131,84 @@ class Worker:
 
     async def drive(self, claimed: Claimed) -> None:
         """Drive one run until it ends, pauses, or is left. It raises nothing: the store and the log say what went wrong."""
+        has_made = False
+        try:
+            agent, given = await self._renewed(claimed, self._made(claimed))
+            has_made = True
+            if claimed.has_begun:
+                await agent.resume(claimed.run_id, allow_changed=self._allow_changed, **given)
+            else:
+                await agent.run(claimed.task, run_id=claimed.run_id, **given)
+        except Exception as error:  # noqa: BLE001  the program's own code may raise anything
+            is_unfit = not has_made or isinstance(error, AgentChanged | SettingsError)
+            await self._stopped(claimed, error, is_broken=not is_unfit)
+
+    async def _stopped(self, claimed: Claimed, error: Exception, *, is_broken: bool) -> None:
+        """Say why a drive ended with an error. A run that neither has ended nor waits is put back, unless another has it."""
         run_id = claimed.run_id
         try:
-            await self._drive(claimed)
-        except (LogFailed, StoreError) as error:  # another worker has it, or the database is away: the lease says when
-            log.warning("worker: run %s is left: %s", run_id, error)
-        except AgentChanged as error:
-            await self._defer(claimed, str(error))
-        except SettingsError as error:
-            if (
-                await asyncio.to_thread(self.store.get, run_id)
-            ).status == "paused":  # an answer did not fit; it waits for another
+            status = (await asyncio.to_thread(self.store.get, run_id)).status
+            if status in ENDED:
+                log.info("worker: run %s failed: %s", run_id, error)
+            elif status == "paused":  # an answer did not fit; it waits for another
                 log.warning("worker: run %s waits on: %s", run_id, error)
+            elif isinstance(error, RunBusy) or isinstance(error.__cause__, RunBusy):
+                log.warning("worker: run %s is left: %s", run_id, error)
+                await asyncio.to_thread(self.store.release, run_id, claimed.owner)  # if it is still claimed
             else:
-                await self._defer(claimed, str(error))
-        except AgentError as error:
-            await self._failed(claimed, error)
-        except Exception as error:  # an agent that cannot be loaded, or the program's own code
-            log.warning("worker: run %s could not be driven", run_id, exc_info=True)
-            await self._defer(claimed, f"{type(error).__name__}: {error}")
+                is_known = isinstance(error, AgentChanged | SettingsError)
+                text = str(error) if is_known else f"{type(error).__name__}: {error}"
+                put_back = partial(self.store.defer, claimed, text, is_broken=is_broken)
+                seconds = await asyncio.to_thread(put_back)
+                log.warning(
+                    "worker: run %s cannot be driven here, and is put back for %g s: %s",
+                    run_id, seconds, text, exc_info=None if isinstance(error, AgentError) else error,
+                )  # fmt: skip
+        except StoreError as away:  # the lease says when another worker has it
+            log.warning("worker: run %s is left: %s; %s", run_id, error, away)
 
-    async def _failed(self, claimed: Claimed, error: AgentError) -> None:
-        """Note how a run ended. One that has not ended, because its agent could not be loaded or begun, is put back."""
+    async def _renewed(self, claimed: Claimed, making: Coroutine[Any, Any, T]) -> T:
+        """Wait for what a drive needs, and renew the lease of its run meanwhile. Raises `RunBusy` if the run is lost."""
+        task = asyncio.ensure_future(making)
         try:
-            status = (await asyncio.to_thread(self.store.get, claimed.run_id)).status
-        except StoreError:  # the lease says when another worker has it
-            log.warning("worker: run %s is left: %s", claimed.run_id, error)
-            return
-        if status in ENDED:
-            log.info("worker: run %s failed: %s", claimed.run_id, error)
-        else:
-            await self._defer(claimed, f"{type(error).__name__}: {error}")
+            while not (await asyncio.wait({task}, timeout=self.store.lease / 3))[0]:
+                held, is_cancelled = True, False
+                with contextlib.suppress(StoreError):  # the database may be back soon
+                    held, is_cancelled = await asyncio.to_thread(self.store.renew, claimed.run_id, claimed.owner)
+                if is_cancelled:
+                    await (await asyncio.to_thread(claimed.reopen, claimed.run_id)).run(_nothing)
+                if not held or is_cancelled:
+                    raise RunBusy("it was cancelled, or another worker has it, before its deps were made")
+            return task.result()
+        finally:
+            task.cancel()
 
-    async def _drive(self, claimed: Claimed) -> None:
-        agent = self._agent(claimed.agent)
-        deps: Any = claimed.deps
-        if self._deps is not None:
-            deps = self._deps(claimed.run_id, claimed.deps)
-            if inspect.isawaitable(deps):
-                deps = await deps
-        given: Any = {"deps": deps} if deps is not None else {}
-        given |= {"store": claimed, "leave": self._leaving}
-        if claimed.has_begun:
-            await agent.resume(claimed.run_id, **given)
-        else:
-            await agent.run(claimed.task, run_id=claimed.run_id, **given)
+    async def _made(self, claimed: Claimed) -> tuple[Agent[Any], dict[str, Any]]:
+        """The agent of a run, and the options of its drive. The program's own functions run in threads: they may block."""
+        threads = Threads()
+        try:
+            agent = await threads.run(partial(self._agent, claimed.agent))
+            deps: Any = claimed.deps
+            if self._deps is not None:
+                deps = await threads.run(partial(self._deps, claimed.run_id, claimed.deps))
+                if inspect.isawaitable(deps):
+                    deps = await deps
+        finally:
+            threads.close()
+        given: dict[str, Any] = {"deps": deps} if deps is not None else {}
+        return agent, given | {"store": claimed, "leave": self._leaving}
 
     def _agent(self, name: str) -> Agent[Any]:
         if not isinstance(self._agents, Mapping):
-            return self._agents(name)
+            with self._loading:
+                return self._agents(name)
         if name not in self._agents:
             raise KeyError(f"this worker has no agent {name!r}; it has: {', '.join(self._agents) or 'none'}")
         return self._agents[name]
 
-    async def _defer(self, claimed: Claimed, error: str) -> None:
-        seconds = min(60.0, 2.0 ** (claimed.drives + 1))
-        log.warning("worker: run %s cannot be driven here, and is put back for %g s: %s", claimed.run_id, seconds, error)
-        with_error = partial(self.store.defer, claimed.run_id, claimed.owner, seconds, error)
-        try:
-            await asyncio.to_thread(with_error)
-        except StoreError:
-            log.warning("worker: run %s could not be put back", claimed.run_id, exc_info=True)
+
+async def _nothing() -> None:
+    return None
 
 
 async def _first(tasks: list[asyncio.Task[None]], stopped: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ validators.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import json
 import os
@@ -75,14 +76,30 @@ def replay(
 ) -> RunResult[Any]:
     """Drive today's agent through a stored run, and return its result.
 
-    `source` is a store, a file of `agentkit export` or `RunState.save`, or a state; only a store needs the `run_id`. `deps` is
-    for instructions, tools and policies that depend on it. Raises `ReplayMismatch`, an AssertionError, if anything differs: the
-    instructions, a call or its arguments, whether it needs an approval, a result that the model is told, or the answer. Other
-    parts of the agent (tools' schemas, settings, output type) are named if they changed. A run that was cancelled, failed or
-    broke off is compared as far as it came.
+    `source` is a store or its address, a file of `agentkit export` or `RunState.save`, or a state; only a store needs the
+    `run_id`. `deps` is for instructions, tools and policies that depend on it. Raises `ReplayMismatch`, an AssertionError, if
+    anything differs: the instructions, a call or its arguments, whether it needs an approval, a result that the model is told,
+    or the answer. Other parts of the agent (tools' schemas, settings, output type) are named if they changed. A run that was
+    cancelled, failed or broke off is compared as far as it came.
     """
+    if isinstance(source, str | Path) and _is_store(source):
+        from ..store import open_store
+
+        store = open_store(str(source))
+        with contextlib.closing(store):
+            return replay(store, run_id, agent, deps=deps)
     stored = _state_of(source, run_id)
     return _run(_replayed(stored, agent, deps, getattr(source, "part", None)))
+
+
+def _is_store(source: str | Path) -> bool:
+    if "://" in str(source):
+        return True
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:  # the reading of the file says what is wrong
+        return False
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

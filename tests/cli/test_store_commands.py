@@ -59,6 +59,7 @@ def say(request):
 
 
 agent = Agent(ScriptedModel(say), tools=[pay, who, wait, weigh], name="clerk")
+asker = Agent(ScriptedModel(say), tools=[who], instructions=lambda ctx: f"You serve {ctx.deps.partition(':')[2]}.")
 
 
 def deps(run_id, submitted):
@@ -130,7 +131,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def test_a_run_from_its_submission_to_its_end(place: Place) -> None:
     assert place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay") == "r1\n"
     assert place.json("submit", "--agent", "my_agents:agent", "--run-id", "r1", "pay") == {"run_id": "r1"}
-    assert "another task or agent" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who", code=1)
+    assert "with another task" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who", code=1)
     place.call("worker", "--exit-when-idle")
     shown = place.json("show", "r1")
     call_id = shown["pending"][0]["id"]
@@ -150,9 +151,10 @@ def test_a_run_from_its_submission_to_its_end(place: Place) -> None:
 
 def test_outside_calls_deps_and_forks(place: Place) -> None:
     place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "weigh")
-    place.call("submit", "--agent", "my_agents.py:agent", "--run-id", "r2", "--deps-json", '"x"', "who")
+    place.call("submit", "--agent", "my_agents.py:asker", "--run-id", "r2", "--deps-json", '"x"', "who")
     place.call("worker", "--exit-when-idle", "--deps", "my_agents:deps")
     assert place.store.get("r2").output == "done: r2:x"
+    assert "no difference" in place.call("replay", "r2", "--against", "my_agents:asker", "--deps", "my_agents:deps")
     call_id = place.store.get("r1").pending[0]["id"]
     assert "is not JSON" in place.call("answer", "r1", call_id, "3 kg", code=2)
     assert place.call("answer", "r1", call_id, '"3 kg"') == "answered\n"
@@ -210,6 +212,8 @@ def test_ids_and_texts_from_a_shell(place: Place) -> None:
     for text in ("bytes \udcff", "nul \0"):
         assert "allowed: a text in UTF-8" in place.call("submit", "--agent", "my_agents:agent", text, code=2)
     assert "run_id is" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "\udcff", "pay", code=2)
+    for to in (".", ""):
+        assert f"--to {to}: allowed: the name of a file" in place.call("export", "--to", to, "--", "-r", code=2)
     assert "cannot be written" in place.call("export", "--to", "none/r.json", "--", "-r", code=2)
 
 
@@ -244,6 +248,18 @@ def test_a_worker_that_is_told_to_end_hands_its_runs_back(place: Place) -> None:
     assert place.store.get("r1").output == "done: waited"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
+def test_a_worker_that_is_told_to_end_does_so_though_a_tool_blocks_it(place: Place) -> None:
+    blocking = AGENT.replace("def wait()", "async def wait()")
+    (place.folder / "my_agents.py").write_text(blocking)
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "wait")
+    worker = place.start("worker", "--grace", "0")
+    place.wait_for("waiting")
+    worker.send_signal(signal.SIGTERM)
+    _, err = worker.communicate(timeout=30)
+    assert worker.returncode == 1 and "ended by force, since calls went on 3 s after" in err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_workers_run_is_taken_over(place: Place) -> None:
     place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "wait")
@@ -261,6 +277,11 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "ISO" not in place.call("submit", "--agent", "my_agents:agent", "--at", "2100-01-01T00:00", "x")
     assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", "--at", "soon", "x", code=2)
     assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
+    submit = ("submit", "--agent", "my_agents:agent", "x")
+    assert "priority is 2147483648; allowed" in place.call(*submit, "--priority", "2147483648", code=2)
+    for name in ("run-id", "session", "queue"):
+        assert f"{name.replace('-', '_')} is ''; allowed" in place.call(*submit, f"--{name}", "", code=2)
+    assert "only with --engine dbos" in place.call("worker", "--starts-per-minute", "6", code=2)
     for at in ("nan", "inf", "-1", "1e999"):
         assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", f"--at={at}", "x", code=2)
     for db in ("none.db", "sqlite:///none/runs.db"):

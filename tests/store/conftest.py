@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from agentkit.store import Store, open_store
+from agentkit.store.dbos_worker import DBOSWorker
+from agentkit.store.worker import Worker
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -27,6 +29,15 @@ def store(address: str) -> Iterator[Store]:
     """A new store."""
     opened = open_store(address)
     yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite own", "postgres own", "postgres dbos"])
+def worked(request: Any, tmp_path: Path) -> Iterator[tuple[Store, type[Worker]]]:
+    """A store, and a kind of worker."""
+    database, _, kind = request.param.partition(" ")
+    opened = open_store(str(tmp_path / "runs.db") if database == "sqlite" else request.getfixturevalue("postgres_address")())
+    yield opened, DBOSWorker if kind == "dbos" else Worker
     opened.close()
 
 

@@ -21,7 +21,7 @@ async def test_a_name_that_cannot_be_stored_is_refused(store: Store, name: str) 
 
 
 def test_a_name_that_cannot_be_stored_is_in_no_store(store: Store) -> None:
-    for look in (store.get, store.state, store.export, store.cancel, store.reopen):
+    for look in (store.get, store.state, store.cancel, store.reopen):
         with pytest.raises(StoreError):
             look("\ud800")
 

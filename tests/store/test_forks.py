@@ -60,9 +60,9 @@ async def test_the_end_of_a_run_that_nobody_drives_has_its_time(store: Store) ->
     assert isinstance(answer, ToolFinished) and before <= answer.at <= last.at <= time.time()
 
 
-def test_a_run_that_is_not_there_has_no_export(store: Store) -> None:
+def test_a_run_that_is_not_there_has_no_state(store: Store) -> None:
     with pytest.raises(StoreError, match="there is no run 'r1'"):
-        store.export("r1")
+        store.state("r1")
     store.submit("Go", agent="a", run_id="r1")
     with pytest.raises(StoreError, match="has no events yet; it is queued"):
-        store.export("r1")
+        store.state("r1")
