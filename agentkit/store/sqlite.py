@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -104,13 +105,14 @@ class SQLiteStore(Management):
         rows: Sequence[Row],
         history: Mapping[str, int] | None = None,
     ) -> bool:
-        """As that of `SqlStore`. An event that changes nothing but the log is one statement, which is its own transaction."""
+        """As that of `SqlStore`. Events that change nothing but the log are one statement, which is its own transaction."""
         if not isinstance(db, Lazy):
             return super().append_rows(db, log, seq, events, rows=rows, history=history)
         connection = db.connection
-        if len(rows) == 1 and seq and history is None and not rows[0].blobs and is_plain(events):
-            given = (log.run_id, seq, rows[0].data, log.root_id, log.owner, log.run_id, seq - 1)
-            if connection.execute(_APPEND, given).rowcount == 1:
+        if seq and history is None and is_plain(events) and not any(row.blobs for row in rows):
+            numbered = [value for number, row in enumerate(rows, seq) for value in (number, row.data)]
+            given = (log.run_id, *numbered, log.root_id, log.owner, log.run_id, seq - 1)
+            if connection.execute(_append(len(rows)), given).rowcount == len(rows):
                 return False
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -141,8 +143,12 @@ class SQLiteStore(Management):
         return writer
 
 
-_APPEND = """
-INSERT INTO agentkit_events (run_id, seq, data) SELECT ?, ?, ? FROM agentkit_runs
+@cache
+def _append(count: int) -> str:
+    """The statement that appends so many events."""
+    return f"""
+INSERT INTO agentkit_events (run_id, seq, data) SELECT ?, t.column1, t.column2
+FROM agentkit_runs, (VALUES {", ".join(["(?, ?)"] * count)}) AS t
 WHERE run_id = ? AND owner = ? AND cancelled = 0 AND (SELECT max(seq) FROM agentkit_events WHERE run_id = ?) = ?
 """
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,24 @@ async def stored_bytes(store: Store) -> dict[str, float]:
     return {"10": steps[10], "1000": steps[1000]}
 
 
+COMMITS = 2
+"""Transactions of a step."""
+
+
+def bare(store: Store, steps: int) -> dict[str, float]:
+    """What the commits of a step cost by themselves, in ms: one row each, on an open connection, in this thread."""
+    insert = "INSERT INTO agentkit_events (run_id, seq, data) VALUES ('bare', {}, '{}')"
+    with ExitStack() as opened_here:
+        if isinstance(store, SQLiteStore):
+            connection: Any = opened_here.enter_context(closing(store.connect()))
+        else:
+            connection = opened_here.enter_context(store.connection(check=False))  # type: ignore[attr-defined]
+        wall, cpu = time.perf_counter(), time.process_time()
+        for seq in range(COMMITS * steps):
+            connection.execute(insert.format(seq, '{"v":2,"text":"' + "x" * 160 + '"}'))
+    return {"cpu": (time.process_time() - cpu) / steps * 1e3, "wall": (time.perf_counter() - wall) / steps * 1e3}
+
+
 def measure(what: str, kind: str, address: str) -> dict[str, float]:
     """One measurement."""
     store = opened(kind, address)
@@ -111,7 +129,7 @@ def measure(what: str, kind: str, address: str) -> dict[str, float]:
         "resume": lambda: resumed(store, 500),  # type: ignore[arg-type]
         "bytes": lambda: stored_bytes(store),  # type: ignore[arg-type]
     }
-    found: dict[str, float] = asyncio.run(measures[what]())
+    found: dict[str, float] = bare(store, 300) if what == "bare" and store else asyncio.run(measures[what]())
     if store is not None:
         store.close()
     return found
@@ -177,6 +195,9 @@ def _print(bench: Bench) -> None:
             print(f"{f'{what}, {label} (ms)':44}" + "".join(f"{found[k][part]:16.3f}" for k in bench.kinds), flush=True)
         added = "".join(f"{found[kind]['cpu'] - found['none']['cpu']:16.3f}" for kind in stored)
         print(f"{'  above no store':44}{'':16}{added}", flush=True)
+    found = bench.medians("bare", stored)
+    commits = "".join(f"{found[kind]['cpu']:16.3f}" for kind in stored)
+    print(f"{f'{COMMITS} bare commits, processor time (ms)':44}{'':16}{commits}", flush=True)
     found = bench.medians("resume", stored)
     print(f"{'resume of 500 steps, wall time (ms)':44}{'':16}" + "".join(f"{found[kind]['wall']:16.1f}" for kind in stored))
     for processes in bench.processes:
