@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, Unpack, overload
 
 from . import _sync as portal
 from ._agent_parts import RunOptions
+from ._stored import run_or_go_on
 from ._typing import OutputT, T
 from .errors import SettingsError
 from .mapping import MapItem, MapRun
@@ -106,29 +107,28 @@ class AgentForms(Generic[OutputT]):
         raised and the others are cancelled. `out` is a file that gets one line of JSON for each run when it ends.
         `progress=True` shows a bar on a terminal (with rich).
         `on_item` is called with each item when its run ends. `options` are those of `run`, for every run.
+
+        With `store=` and `run_id="job"`, the runs have the ids `job-0`, `job-1` and so on. The same call again goes on where
+        the first one stopped: runs that have ended give their stored results, and those that were under way go on. `out` is
+        then written anew.
         """
 
-        for name in ("run_id", "log"):
-            if options.get(name) is not None:
-                raise SettingsError(f"{name} is of one run, and map makes many")
+        begun, store = options.pop("run_id", None), options.get("store")
+        for name, given in (("log", options.get("log")), ("run_id", begun if store is None else None)):
+            if given is not None:
+                raise SettingsError(f"{name} is of one run, and map makes many (with store=, run_id names the job)")
         for name in ("observers", "messages"):
             if isinstance(options.get(name), Iterable):  # it may be a generator, and is read for each run
                 options[name] = tuple(options[name])  # type: ignore[literal-required]
 
-        async def run(given: Any) -> RunResult[OutputT]:
+        async def run(index: int, given: Any) -> RunResult[OutputT]:
+            if begun is not None:
+                return await run_or_go_on(self, f"{begun}-{index}", given, options)
             result: RunResult[OutputT] = await self.run(given, **options)
             return result
 
-        return MapRun(
-            run,
-            inputs,
-            concurrency=concurrency,
-            on_error=on_error,
-            as_completed=as_completed,
-            out=out,
-            progress=progress,
-            on_item=on_item,
-        )
+        how: Any = {"concurrency": concurrency, "on_error": on_error, "as_completed": as_completed}
+        return MapRun(run, inputs, **how, out=out, is_new=begun is not None, progress=progress, on_item=on_item)
 
     def map_sync(self, inputs: Iterable[Any], **options: Any) -> list[MapItem[OutputT]]:
         """`map` for sync code: the list of all items."""

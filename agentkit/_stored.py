@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._agent_parts import known_state
 from ._agent_tool import agent_of
 from ._dataclass import frozen_dataclass
 from ._per_run import OVERRIDES, Conversation
 from ._threads import Threads
-from .errors import AgentChanged, RunBusy, SettingsError, StoreError
+from .errors import AgentChanged, RunBusy, RunExists, SettingsError, StoreError
 from .events import LastingEvent, RunFinished, RunResumed, RunStarted
 from .history import repaired_history
 from .names import check_name
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .run.run import Leave
     from .run.storing import StoredDrive
 
-__all__ = ["Given", "go_on", "run_stored"]
+__all__ = ["Given", "go_on", "run_or_go_on", "run_stored"]
 
 T = TypeVar("T")
 _MAX_WAIT = 60.0
@@ -85,6 +85,23 @@ async def run_stored(agent: Any, conversation: Conversation, options: RunOptions
         return result
 
     return await _driven(drive, begin)
+
+
+async def run_or_go_on(agent: Any, run_id: str, prompt: Any, options: Mapping[str, Any]) -> RunResult[Any]:
+    """The run with this id in the store: begun, gone on with, or, if it has ended, its result without a model call.
+
+    Raises `RunExists` if it began with another prompt.
+    """
+    try:
+        begun: RunResult[Any] = await agent.run(prompt, run_id=run_id, **options)
+        return begun
+    except RunExists:
+        state = await asyncio.to_thread(cast("Any", options["store"]).state, run_id)
+        if state.messages[state.new_from :][:1] != [*Conversation.of(prompt, ()).new]:
+            raise
+    rest = {name: option for name, option in options.items() if name not in ("messages", "instructions", "session", "metadata")}
+    result: RunResult[Any] = await agent.resume(run_id, **rest)
+    return result
 
 
 @frozen_dataclass

@@ -41,13 +41,14 @@ class MapRun(Generic[OutputT]):
 
     def __init__(
         self,
-        run: Callable[[Any], Awaitable[RunResult[OutputT]]],
+        run: Callable[[int, Any], Awaitable[RunResult[OutputT]]],
         inputs: Iterable[Any],
         *,
         concurrency: int,
         on_error: Literal["keep", "raise"],
         as_completed: bool,
         out: str | Path | None,
+        is_new: bool = False,
         progress: bool,
         on_item: Callable[[MapItem[OutputT]], object] | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class MapRun(Generic[OutputT]):
         self._on_error, self._as_completed, self._out, self._progress = on_error, as_completed, out, progress
         self._on_item = on_item
         if out is not None:
-            Path(out).open("a", encoding="utf-8").close()  # if it fails, then before the first run
+            Path(out).open("w" if is_new else "a", encoding="utf-8").close()  # if it fails, then before the first run
 
     def __await__(self) -> Generator[Any, None, list[MapItem[OutputT]]]:
         return self._list().__await__()
@@ -119,7 +120,7 @@ class MapRun(Generic[OutputT]):
 
     async def _one(self, index: int, given: Any) -> MapItem[OutputT]:
         try:
-            return MapItem(index, given, await self._run(given))
+            return MapItem(index, given, await self._run(index, given))
         except Exception as error:  # of one run among many
             if self._on_error == "raise":
                 error.add_note(f"input {index} of the map: {given!r:.80}")

@@ -154,6 +154,8 @@ def map_inputs(
     *,
     out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Append the results here.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Runs at a time.")] = 8,
+    db: Annotated[str | None, typer.Option("--db", metavar="URL", help="Keep the runs in this store.")] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Name of the job. Given again, it goes on.")] = None,
     tools: Tools = None,
     agent: AgentName = None,
     model: ModelName = None,
@@ -172,7 +174,8 @@ def map_inputs(
         options = AgentOptions(
             tools=tools or (), agent=agent, model=model, base_url=base_url, instructions=instructions, max_steps=max_steps
         )
-        code = map_file(build_agent(options), read, out=out, concurrency=concurrency, quiet=quiet)
+        made = build_agent(options)
+        code = map_file(made, read, out=out, concurrency=concurrency, quiet=quiet, db=db, run_id=run_id)
     raise typer.Exit(code)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..agent import Agent
 from ..mapping import MapItem, line_of
+from ..store import open_store
 from .exits import Exit, UsageError
 
 __all__ = ["map_file", "read_inputs"]
@@ -46,11 +47,22 @@ def _inputs(text: str, path: str, *, is_json: bool) -> Iterator[str]:
         yield given
 
 
-def map_file(agent: Agent[Any], inputs: list[str], *, out: str | None, concurrency: int, quiet: bool) -> Exit:
+def map_file(
+    agent: Agent[Any],
+    inputs: list[str],
+    *,
+    out: str | None,
+    concurrency: int,
+    quiet: bool,
+    db: str | None = None,
+    run_id: str | None = None,
+) -> Exit:
     """Run over the inputs. A line of JSON for each goes to the file or the standard output, in the order of the ends.
 
     Raises `UsageError` for a file that cannot be written, before the first run.
     """
+    if (db is None) != (run_id is None):
+        raise UsageError("--db and --run-id go together: the store, and the name of this job in it")
     failed = 0
     if out is not None:
         try:
@@ -65,7 +77,8 @@ def map_file(agent: Agent[Any], inputs: list[str], *, out: str | None, concurren
             sys.stdout.write(json.dumps(line_of(item), ensure_ascii=False) + "\n")
             sys.stdout.flush()
 
-    agent.map_sync(inputs, concurrency=concurrency, out=out, progress=not quiet, on_item=write)
+    stored: dict[str, Any] = {"store": open_store(db), "run_id": run_id} if db else {}
+    agent.map_sync(inputs, concurrency=concurrency, out=out, progress=not quiet, on_item=write, **stored)
     if not quiet:
         sys.stderr.write(f"{len(inputs)} inputs, {failed} without an answer\n")
     return Exit.FAILED if failed else Exit.ANSWER
