@@ -90,6 +90,7 @@ def test_a_function_that_changes_its_arguments_changes_nothing_else() -> None:
         ({"anyOf": {}}, "anyOf is {}; allowed: a list of schemas"),
         ({"properties": {"a": {"$ref": "#/$defs/City"}}}, "'#/$defs/City' leads nowhere"),
         ({"properties": {"a": {"$ref": "https://example.com/city.json"}}}, "allowed: a place in the schema itself"),
+        ({"$defs": {"a": {"$anchor": "x"}}, "properties": {"a": {"$ref": "#x"}}}, "allowed: a place in the schema itself"),
         ({"properties": {"a": {"pattern": "("}}}, "cannot be compiled"),
         ({"properties": {"a": {"pattern": None}}}, "cannot be compiled"),
         ({"properties": {"a": {"patternProperties": 5}}}, "patternProperties is 5; allowed: an object of schemas"),
@@ -374,3 +375,10 @@ def test_a_part_is_no_result_of_an_outside_tool() -> None:
     paused = clicker(call("click", on="buy")).run_sync("go")
     with pytest.raises(SettingsError, match="holds a part"):
         clicker().resume_sync(paused.state, results={paused.pending[0].id: ToolReturn("x")})
+
+
+def test_a_reference_is_a_pointer_in_an_address() -> None:
+    schema = {"$defs": {"a b/c": {"type": "integer"}}, "properties": {"n": {"$ref": "#/$defs/a%20b~1c"}}}
+    made = Tool.from_schema("f", "F.", schema, str)
+    result = Agent(ScriptedModel([[call("f", n=1), call("f", n="x")], "Done."]), tools=[made]).run_sync("go")
+    assert tool_texts(result) == ["{'n': 1}", 'error: n: "x" is not of type integer']

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
 from .node import is_of_type, key_of
@@ -158,13 +159,13 @@ def _check_pattern(pattern: Any, where: str) -> None:
 
 
 def _resolve(root: Mapping[str, Any], ref: Any, where: str = "the schema") -> Any:
-    if not isinstance(ref, str) or not ref.startswith("#"):
+    if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):  # an anchor has a name without a slash
         raise ToolDefinitionError(
             f"{where}: $ref is {preview(ref)}; allowed: a place in the schema itself, such as #/$defs/City"
         )
     found: Any = root
-    for key in ref[1:].split("/")[1:]:
-        key = key.replace("~1", "/").replace("~0", "~")
+    for key in ref.split("/")[1:]:
+        key = unquote(key).replace("~1", "/").replace("~0", "~")
         try:
             found = found[int(key)] if isinstance(found, list) else found[key]
         except (KeyError, IndexError, ValueError, TypeError):
