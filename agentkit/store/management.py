@@ -29,7 +29,7 @@ __all__ = ["Management", "StoredRun"]
 
 Answered: TypeAlias = Literal["done", "same"]
 _COLUMNS = (
-    "r.run_id, status, stop_reason, CASE WHEN status = 'running' THEN (SELECT count(*) FROM agentkit_events AS m"
+    "r.run_id, status, stop_reason, CASE WHEN status IN ('running', 'queued') THEN (SELECT count(*) FROM agentkit_events AS m"
     ' WHERE m.run_id = r.run_id AND m.data LIKE \'{"v":_,"type":"ModelReplied"%\') ELSE steps END,'
     " output, usage, cost, uncertain, created, updated, error, pending, queue, agent, session, parent_id,"
     " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id), output_blobs"

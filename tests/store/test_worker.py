@@ -67,7 +67,7 @@ async def test_a_worker_that_stops_hands_its_runs_back(worked: tuple[Store, type
     await asyncio.wait_for(started.wait(), 30)
     worker.stop()
     await asyncio.wait_for(running, 30)
-    assert store.get(run_id).status == "queued" and len(store.events(run_id)) == 3
+    assert (store.get(run_id).status, store.get(run_id).steps, len(store.events(run_id))) == ("queued", 1, 3)
     await drain(Worker(store, {"waiter": made}, **QUICK))
     assert store.get(run_id).output == "done"
 
