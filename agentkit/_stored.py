@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._agent_parts import known_state
 from ._agent_tool import agent_of
-from ._dataclass import frozen_dataclass
+from ._given import Given, answered, answered_in_store
 from ._per_run import OVERRIDES, Conversation
 from ._threads import Threads
 from .errors import AgentChanged, RunBusy, RunExists, SettingsError, StoreError
-from .events import LastingEvent, RunFinished, RunResumed, RunStarted
+from .events import RunResumed, RunStarted
 from .history import repaired_history
 from .names import check_name
-from .run.approvals import answers
 from .run.fingerprint import described
 from .run.journal import Log, TreeLog
 from .run.observers import Observer
-from .run.outside import given_results
 from .run.result import RunResult
 from .run.run import ChildRun
 from .run.state import RunState
@@ -104,27 +102,6 @@ async def run_or_go_on(agent: Any, run_id: str, prompt: Any, options: Mapping[st
     return result
 
 
-@frozen_dataclass
-class Given:
-    """Answers to the calls that a run waits for, as `resume` takes them."""
-
-    approvals: Mapping[str, Any]
-    results: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, approvals: object, results: object) -> Given:
-        """The answers. Only None means none: raises `SettingsError` for anything else that is not a mapping."""
-        approvals, results = {} if approvals is None else approvals, {} if results is None else results
-        if not isinstance(approvals, Mapping):
-            raise SettingsError(
-                f"approvals is {approvals!r:.80}; allowed: answers by the ids of calls, such as "
-                "{call.id: True for call in result.pending}"
-            )
-        if not isinstance(results, Mapping):
-            raise SettingsError(f"results is {results!r:.80}; allowed: a mapping from the ids of calls to their results")
-        return cls(approvals, results)
-
-
 async def go_on(agent: Any, state: object, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
     """Go on with a run: from its state, its log, or a store."""
     for name, where in (("messages", "its transcript is in its state"), ("instructions", "they were recorded when it began")):
@@ -138,7 +115,9 @@ async def go_on(agent: Any, state: object, given: Given, options: RunOptions, wa
         )
     known = await known_state(state, options.get("log"))  # type: ignore[arg-type]
     agent = await _made_for(agent, known, options)
-    return await _resume(agent, known, given, options, watcher)
+    first = [agent._resumed(known), *answered(agent, known, given)]
+    result: RunResult[Any] = await agent._drive(known, first, options, watcher)
+    return result
 
 
 async def _made_for(agent: Any, known: RunState, options: RunOptions) -> Any:
@@ -146,16 +125,6 @@ async def _made_for(agent: Any, known: RunState, options: RunOptions) -> Any:
     if not options.pop("allow_changed", True):
         await _check_unchanged(known, made, options.get("deps"), options.get("log"))
     return made
-
-
-async def _resume(agent: Any, known: RunState, given: Given, options: RunOptions, watcher: Observer | None) -> RunResult[Any]:
-    first = _answered(agent, known, given)
-    result: RunResult[Any] = await agent._drive(known, [agent._resumed(known), *first], options, watcher)
-    return result
-
-
-def _answered(agent: Any, known: RunState, given: Given) -> list[LastingEvent]:
-    return [*answers(given.approvals, known, agent.spec.tools), *given_results(given.results, known)]
 
 
 async def _resume_stored(
@@ -176,36 +145,11 @@ async def _resume_stored(
         if not known.events:
             raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
         made = await _made_for(agent, known, options)
-        stored = await _fitting(made, known, drive)
-        approvals = _with_stored(given.approvals, stored.approvals, known.waiting)
-        results = _with_stored(given.results, stored.results, known.outside)
-        return await _resume(made, known, Given(approvals, results), options, watcher)
+        first = await answered_in_store(made, known, given, drive)
+        result: RunResult[Any] = await made._drive(known, first, options, watcher)
+        return result
 
     return await _driven(drive, go_on)
-
-
-async def _fitting(agent: Any, known: RunState, drive: StoredDrive) -> Given:
-    """The stored answers of the calls that wait. One that does not fit its call is forgotten, with a `SettingsError`."""
-    stored = drive.answers.get("approval", {}), drive.answers.get("result", {})
-    misfits: dict[str, str] = {}
-    for call in (*known.waiting, *known.outside):
-        one = Given(*({call.id: kind[call.id]} if call.id in kind else {} for kind in stored))
-        try:
-            _answered(agent, known, one)
-        except SettingsError as error:
-            misfits[call.id] = str(error)
-    if misfits:
-        text = f"{'; '.join(misfits.values())}. The store has forgotten this answer; give another one"
-        await drive.refuse(misfits, text)
-        raise SettingsError(text)
-    return Given(*stored)
-
-
-def _with_stored(given: Mapping[str, Any], stored: Mapping[str, Any], waiting: list[Any]) -> dict[str, Any]:
-    for call_id, answer in given.items():
-        if call_id in stored and stored[call_id] != answer:
-            raise StoreError(f"the call {call_id!r} was answered before, with {stored[call_id]!r:.80}; that answer counts")
-    return {**{call.id: stored[call.id] for call in waiting if call.id in stored}, **given}
 
 
 async def _begun(store: Any, run_id: str, session: str | None, max_wait: float) -> StoredDrive:
@@ -226,8 +170,9 @@ async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]
     if result is not None:
         return result
     state = RunState.replay(await drive.log.load())
-    last = state.events[-1] if state.events else None
-    return RunResult(last.output if isinstance(last, RunFinished) else None, state)  # it may have ended before it was cancelled
+    if drive.ended is not None and state.stop_reason not in (None, "cancelled"):  # it ended just before it was cancelled
+        return drive.ended
+    return RunResult(None, state)
 
 
 async def _in_thread(call: Callable[[], StoredDrive]) -> StoredDrive:

@@ -41,7 +41,7 @@ LAYERS: list[set[str]] = [
     {"tools", "models"},
     {"policy"},
     {"run"},
-    {"_agent_forms", "_agent_parts", "_agent_tool", "_per_run", "_stored", "agent", "mapping"},
+    {"_agent_forms", "_agent_parts", "_agent_tool", "_given", "_per_run", "_stored", "agent", "mapping"},
     {"middleware", "web", "store", "team", "otel", "testing", "pytest_plugin", "__init__"},
     {"mcp", "server", "evals", "cli", "__main__"},
 ]

@@ -223,7 +223,7 @@ class CallBudget(RunBound):
     def note_uncertain(self, calls: tuple[ToolCall, ...]) -> None:
         """Add the uncertain calls of a child run that has ended."""
         with self._lock:
-            self.uncertain += calls
+            self.uncertain += tuple(call for call in calls if call not in self.uncertain)  # a child may be driven on again
 
     async def add(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
         """Record usage that the ledger has counted, as an event of the calling run or, if that has ended, of its parent.

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..messages import Message
 from .journal import Log
+from .result import RunResult
 
 __all__ = ["RunStore", "StoredDrive"]
 
@@ -29,6 +30,11 @@ class StoredDrive(Protocol):
     @property
     def answers(self) -> Mapping[str, Mapping[str, Any]]:
         """Stored answers to its calls, by "approval" or "result", and by the call's id."""
+        ...
+
+    @property
+    def ended(self) -> RunResult[Any] | None:
+        """The result with which the run has ended, if it has ended in this drive."""
         ...
 
     async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:

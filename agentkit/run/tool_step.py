@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from .._threads import Threads
+from ..errors import LogFailed
 from ..events import CallSuspended, ResultGiven, ToolFinished, ToolProgress, ToolStarted
 from ..messages import ToolCall, ToolResult, shorten
 from ..names import wire_name
@@ -87,7 +88,7 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
         return
     child = _child_run(run, open_call)  # before `ToolStarted` clears it
     suspension = (CallSuspended(call.id, child.run_id),) if child and child.log else ()
-    await run.record(ToolStarted(call, open_call.position, repaired), *suspension)
+    await _record_start(run, tool, ToolStarted(call, open_call.position, repaired), *suspension)
     if run.has_failed:
         return
     budget = CallBudget(call.id, run.ledger, run.depth, run.record, run.parent_budget)
@@ -107,6 +108,15 @@ async def _run_tool(run: Run, open_call: OpenCall, threads: Threads) -> None:
     finally:  # the call has taken effect, even if the run fails
         await end_call(run, open_call, call, outcome, time.perf_counter() - started, uncertain=budget.uncertain)
     budget.check()
+
+
+async def _record_start(run: Run, tool: AnyTool | None, started: ToolStarted, *more: CallSuspended) -> None:
+    try:
+        await run.record(started, *more)
+    except LogFailed:  # it may run when the run goes on
+        if tool is not None:
+            tool.claims.give_back((run.state.lineage, started.call.id))
+        raise
 
 
 def _refusal(run: Run, open_call: OpenCall) -> tuple[str, str] | None:

@@ -30,8 +30,13 @@ class AnswerRows:
             " ON CONFLICT (run_id, call_id) DO NOTHING",
             (log.run_id, event.call_id, kind, json.dumps(answer)),
         )
-        if not new.rowcount and event.call_id not in log.known_answers:
-            raise StoreError(f"the call {event.call_id!r} was answered meanwhile through the store; that answer counts")
+        if new.rowcount or event.call_id in log.known_answers:
+            return
+        (first,) = db.execute(
+            "SELECT answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (log.run_id, event.call_id)
+        ).fetchone()
+        if json.loads(first) != answer:
+            raise StoreError(f"the call {event.call_id!r} was answered meanwhile, with {first}; that answer counts")
 
     def _is_answered(self, db: Database, run_id: str, pending: str) -> bool:
         """Whether all calls that a run waits for have an answer, and a worker can go on with it."""

@@ -8,14 +8,17 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._threads import Threads
 from ..errors import StoreError
-from ..events import LastingEvent, RunStarted
+from ..events import LastingEvent, RunFinished, RunStarted
 from ..messages import Message
 from .database import Database, Driven, Lazy
 from .rows import encoded, prefix_of
+
+if TYPE_CHECKING:
+    from ..run.result import RunResult
 
 __all__ = ["Drive", "StoreLog", "new_owner"]
 
@@ -43,6 +46,8 @@ class StoreLog:
         first = events[0]
         if isinstance(first, RunStarted) and drive.history and self._parent_id is None:
             first, history = prefix_of(first, drive.history)
+        if isinstance(events[-1], RunFinished) and self._parent_id is None:
+            drive.ended = events[-1].result
         rows = [encoded(event) for event in (first, *events[1:])]
 
         def append(db: Database | Lazy) -> bool:
@@ -50,8 +55,8 @@ class StoreLog:
 
         done = drive.store.write(append, drive.threads)
         if isinstance(done, bool):
-            if done:
-                drive.cancel()
+            if done:  # not in the middle of what the run does now, which may be its last step
+                asyncio.get_running_loop().call_soon(drive.cancel)
             return None
         appending = asyncio.ensure_future(done)
         appending.add_done_callback(self._appended)
@@ -112,6 +117,8 @@ class Drive:
         self.threads = Threads()
         self.log = StoreLog(self, run_id)
         self.is_cancelled = self.is_lost = False
+        self.ended: RunResult[Any] | None = None
+        """The result with which the run has ended, if its end was stored."""
         self._task: asyncio.Task[Any] | None = None
         self._renewing: asyncio.Task[None] | None = None
 

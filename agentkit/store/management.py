@@ -23,6 +23,7 @@ from .drive import Drive, StoreLog, new_owner
 from .queue import Queue
 from .rows import encoded, value_of
 from .sessions import Session
+from .sql import has_begun
 from .status import changes_of, summary_of
 
 __all__ = ["Management", "StoredRun"]
@@ -212,6 +213,10 @@ class Management(Queue):
                 db.execute("UPDATE agentkit_runs SET cancelled = 1 WHERE run_id = ?", (run_id,))
                 return "asked"
             # from here on it is this one's: a worker that had it stores nothing more, and none takes it
+            if not has_begun(db, run_id):
+                ended = f"status = 'cancelled', stop_reason = 'cancelled', owner = NULL, updated = {self.now}"
+                db.execute(f"UPDATE agentkit_runs SET {ended} WHERE run_id = ?", (run_id,))
+                return "done"
             taken = f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ? WHERE run_id = ?"
             db.execute(taken, (owner, self.lease, run_id))
         try:

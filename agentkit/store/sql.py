@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
-from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished
+from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, RunStarted
 from .answers import AnswerRows
 from .database import ENDED, Database, Lazy
 from .drive import Drive, new_owner
@@ -201,7 +201,11 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
     ) -> None:
         """Write what these events change in the row of their run, and in its session."""
         for event in events:
-            if isinstance(event, ApprovalGiven | ResultGiven) and log.parent_id is None:
+            if (
+                isinstance(event, ApprovalGiven | ResultGiven)
+                and log.parent_id is None
+                and not isinstance(events[0], RunStarted)
+            ):
                 self._keep_answer(db, log, event)
         changes = changes_of(events)
         if history is not None:
@@ -284,10 +288,10 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
 
     def drop_blobs(self, db: Database) -> None:
         """Delete the large texts that no event and no message of a session has any more."""
-        db.execute(
-            "DELETE FROM agentkit_blobs WHERE hash NOT IN (SELECT hash FROM agentkit_event_blobs)"
-            " AND hash NOT IN (SELECT hash FROM agentkit_session_blobs)"
-        )
+        unused = "hash NOT IN (SELECT hash FROM agentkit_event_blobs) AND hash NOT IN (SELECT hash FROM agentkit_session_blobs)"
+        found = db.execute(f"SELECT hash FROM agentkit_blobs WHERE {unused}{self.row_lock}").fetchall()
+        for (hash,) in found:  # each is looked at again, now that nobody else can come to use it
+            db.execute(f"DELETE FROM agentkit_blobs WHERE hash = ? AND {unused}", (hash,))
 
     def events_of(self, log: StoreLog) -> list[LastingEvent]:
         """The events of the log of a drive. Raises `StoreError` if another run has the id of a child run."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..agent import Agent
 from ..errors import AgentChanged, AgentError, RunBusy, SettingsError, StoreError
@@ -139,11 +140,13 @@ class Worker:
                 await agent.resume(claimed.run_id, allow_changed=self._allow_changed, **given)
             else:
                 await agent.run(claimed.task, run_id=claimed.run_id, **given)
-        except Exception as error:  # noqa: BLE001  the program's own code may raise anything
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             is_unfit = not has_made or isinstance(error, AgentChanged | SettingsError)
             await self._stopped(claimed, error, is_broken=not is_unfit)
 
-    async def _stopped(self, claimed: Claimed, error: Exception, *, is_broken: bool) -> None:
+    async def _stopped(self, claimed: Claimed, error: BaseException, *, is_broken: bool) -> None:
         """Say why a drive ended with an error. A run that neither has ended nor waits is put back, unless another has it."""
         run_id = claimed.run_id
         try:

@@ -19,6 +19,10 @@ class Claims:
     def __contains__(self, call: tuple[str, str]) -> bool:
         return call in self._taken
 
+    def give_back(self, call: tuple[str, str]) -> None:
+        """Give up a claim: the call was not started."""
+        self._taken.pop(call, None)
+
     def take(self, call: tuple[str, str]) -> bool:
         """Claim a call. Returns True only for the first claim of each call, also across threads."""
         mine = object()

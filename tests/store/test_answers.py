@@ -7,12 +7,31 @@ import threading
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from agentkit import Agent, LogFailed, RunBusy, RunResult, ScriptedModel, SettingsError, StoreError, tool
+from agentkit import (
+    Agent,
+    ApprovalGiven,
+    LogFailed,
+    RunBusy,
+    RunFinished,
+    RunResult,
+    ScriptedModel,
+    SettingsError,
+    StoreError,
+    ToolStarted,
+    tool,
+)
 from agentkit.store import Store, Worker
 from agentkit.testing import call
 
 from .test_store import agent, say
+
+
+class Size(BaseModel):
+    """A size."""
+
+    letters: int
 
 
 def two_payments(paid: list[str]) -> Agent[str]:
@@ -158,3 +177,89 @@ async def test_a_run_that_ended_while_it_was_cancelled_has_its_answer(store: Sto
     task = asyncio.create_task(made.run("hello", store=store, run_id="r1"))
     result = await task
     assert (result.output, result.stop_reason) == (store.get("r1").output, store.get("r1").stop_reason)
+
+
+async def test_a_fork_asks_for_its_own_approvals(store: Store) -> None:
+    (waiting,) = (await agent().run("pay", store=store, run_id="r1")).pending
+    await agent().resume("r1", approvals={waiting.id: True}, store=store)
+    given = next(place for place, event in enumerate(store.events("r1")) if isinstance(event, ApprovalGiven))
+    fork = store.fork("r1", at=given + 1)
+    result: RunResult[Any] = await agent().resume(fork, store=store)
+    assert [again.id for again in result.pending] == [waiting.id]
+    assert store.approve(fork, waiting.id, False) == "done"
+
+
+async def test_a_failed_append_leaves_an_approval_as_it_was(store: Store) -> None:
+    paid: list[str] = []
+    made = two_payments(paid)
+    first, second = (await made.run("Pay", store=store, run_id="r1")).pending
+    answers: dict[str, Any] = {first.id: True, second.id: False}
+    append = store.append_rows
+
+    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
+        if any(isinstance(event, ToolStarted) for event in events):
+            raise StoreError("the disk is full")
+        return append(db, log, seq, events, **more)
+
+    store.append_rows = failing  # type: ignore[method-assign]
+    with pytest.raises(LogFailed, match="the disk is full"):
+        await made.resume("r1", approvals=answers, store=store)
+    del store.append_rows
+    again = await made.resume("r1", approvals=answers, store=store)
+    assert (again.output, paid) == ("done", ["ann"]), "the same answers again, and the call in the same process"
+
+
+async def test_a_stored_answer_counts_when_its_process_stops_before_the_call(store: Store) -> None:
+    asked: list[str] = []
+
+    def approve(waiting: Any) -> bool:
+        asked.append(waiting.name)
+        return len(asked) == 1
+
+    made = agent(approve=approve)
+    append = store.append_rows
+
+    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
+        if any(isinstance(event, ToolStarted) for event in events):
+            raise StoreError("the disk is full")
+        return append(db, log, seq, events, **more)
+
+    store.append_rows = failing  # type: ignore[method-assign]
+    with pytest.raises(LogFailed):
+        await made.run("pay", store=store, run_id="r1")
+    del store.append_rows
+    result: RunResult[Any] = await made.resume("r1", store=store)
+    assert (result.output, asked) == ("done: paid bob", ["pay"])
+
+
+async def test_a_program_and_a_colleague_who_say_the_same(store: Store) -> None:
+    def approve(waiting: Any) -> bool:
+        assert store.approve("r1", waiting.id) == "done"
+        return True
+
+    result: RunResult[Any] = await agent(approve=approve).run("pay", store=store, run_id="r1")
+    assert result.output == "done: paid bob"
+
+
+async def test_a_queued_run_of_a_busy_session_is_cancelled(store: Store) -> None:
+    await agent().run("pay", store=store, run_id="first", session="ada")
+    store.submit("add", agent="clerk", run_id="second", session="ada")
+    assert store.cancel("second") == "done" and store.get("second").status == "cancelled"
+
+
+async def test_a_run_that_ended_just_before_it_was_cancelled_has_its_typed_answer(store: Store) -> None:
+    made = Agent(ScriptedModel([call("final_answer", letters=5)]), output_type=Size)
+    drives: list[Any] = []
+    begin, append = store.begin, store.append_rows
+
+    def begun(*given: Any, **more: Any) -> Any:
+        drives.append(begin(*given, **more))
+        return drives[-1]
+
+    def cancelling(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
+        append(db, log, seq, events, **more)
+        return isinstance(events[-1], RunFinished)  # as if the cancel had come with it
+
+    store.begin, store.append_rows = begun, cancelling  # type: ignore[method-assign]
+    result: RunResult[Any] = await made.run("go", store=store, run_id="r1")
+    assert result.output == Size(letters=5) and store.get("r1").output == {"letters": 5}
