@@ -44,8 +44,9 @@ class PostgresStore(Management):
     """A store in a Postgres database. Its tables are made in the connection's schema, and their names begin with `agentkit_`.
 
     What is stored survives what the server's `fsync` survives; it is on as a rule, and the store turns `synchronous_commit` on
-    for its own connections. A server that restarts is waited for, for half a minute, but not when the store is opened: that
-    raises `StoreError` if no server answers within 5 seconds. `connections` is the most that a process opens.
+    for its own connections. Behind a pooler such as PgBouncer it does not, and prepares no statements. A server that restarts
+    is waited for, for half a minute, but not when the store is opened: that raises `StoreError` if no server answers within 5
+    seconds. `connections` is the most that a process opens.
     """
 
     now = "(extract(epoch from clock_timestamp())::float8)"
@@ -178,6 +179,9 @@ class PostgresStore(Management):
         return pool
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        if is_pooled(connection):  # the next transaction may be another session's, which has not prepared the statement
+            connection.prepare_threshold = None
+            return
         connection.execute("SET synchronous_commit = on")
         connection.execute(f"SET idle_in_transaction_session_timeout = {int(self.lease * 1000)}")
 
@@ -187,6 +191,12 @@ class PostgresStore(Management):
             pool, self._pool = self._pool, None
         if pool is not None and pool[0] == os.getpid():
             pool[1].close()
+
+
+def is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler such as PgBouncer is between: it gives a process id of its own."""
+    (process_id,) = connection.execute("SELECT pg_backend_pid()").fetchone()  # type: ignore[misc]
+    return bool(process_id != connection.info.backend_pid)
 
 
 @cache
@@ -238,6 +248,10 @@ def _store_at(address: str, lease: float, connections: int) -> PostgresStore:
 def _prepare(store: PostgresStore) -> None:
     """Make the tables, or bring them to this version. One process does it at a time."""
     with store.first_connection() as connection, connection.transaction():
+        if is_pooled(connection) and connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
+            raise StoreError(
+                f"the store {store}: synchronous_commit is off there, and behind a pooler only the server can turn it on"
+            )
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS agentkit_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         row = connection.execute("SELECT value FROM agentkit_meta WHERE name = 'version'").fetchone()
