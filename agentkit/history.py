@@ -165,14 +165,15 @@ def _answered(message: Assistant, answers: list[ToolResult], taken: set[str]) ->
 
 
 def unique_ids(message: Assistant, taken: set[str]) -> Assistant:
-    """The message with call ids that are not empty and not in `taken`. It adds them to `taken`."""
+    """The message with call ids that are not empty, not in `taken` and without NUL. It adds them to `taken`."""
     calls = []
     for call in message.tool_calls:
-        new = call.id or f"call_{len(taken)}"
+        given = call.id.replace("\0", "")
+        new = given or f"call_{len(taken)}"
         number = 1
         while new in taken:
             number += 1
-            new = f"{call.id or 'call'}_{number}"
+            new = f"{given or 'call'}_{number}"
         taken.add(new)
         calls.append(call if new == call.id else replace(call, id=new))
     return message if tuple(calls) == message.tool_calls else replace(message, tool_calls=tuple(calls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AgentChanged, RunBusy, RunExists, SettingsError, StoreError
@@ -24,12 +25,13 @@ __all__ = [
 _LATE = {"PostgresStore": "postgres", "Worker": "worker", "DBOSWorker": "dbos_worker", "SharedRate": "shared_rate"}
 
 
-def open_store(address: str, *, lease: float = 30.0) -> Store:
+def open_store(address: str | PathLike[str], *, lease: float = 30.0) -> Store:
     """The store at this address: a path such as `runs.db`, `sqlite:///absolute/path.db`, or `postgresql://...`.
 
     `lease` is for how many seconds a process has a run without renewing it. Raises `SettingsError` for another kind of address,
     and `StoreError` if the store cannot be opened.
     """
+    address = fspath(address) if isinstance(address, PathLike) else address
     if not isinstance(address, str) or not address:
         raise SettingsError(
             f"the address of a store is {address!r:.80}; allowed: a path, sqlite:///ABSOLUTE/PATH.db, postgresql://..."

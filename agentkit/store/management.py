@@ -88,7 +88,9 @@ class Management(Queue):
         return [name for (name,) in rows]
 
     def runs(self, *, status: str | None = None, children: bool = False, limit: int | None = None) -> list[StoredRun]:
-        """The runs, the newest first. Child runs are left out without `children`."""
+        """The runs, the newest first, or those with this `status`. Child runs are left out without `children`."""
+        if status is not None and status not in (allowed := ("queued", "running", "paused", *ENDED)):
+            raise SettingsError(f"status is {status!r:.80}; allowed: {', '.join(allowed)}")
         where = ["1 = 1", *(["status = ?"] if status else []), *([] if children else ["parent_id IS NULL"])]
         with self.reading() as db:
             rows = db.execute(
@@ -278,6 +280,8 @@ class Management(Queue):
 
         The conversations of sessions stay.
         """
+        if not older_than >= 0:
+            raise SettingsError(f"older_than is {older_than!r}; allowed: seconds, 0 or more")
         with self.transaction() as db:
             ended = f"status IN ('finished', 'failed', 'cancelled') AND updated < {self.now} - ? AND parent_id IS NULL"
             roots = db.execute(f"SELECT run_id FROM agentkit_runs WHERE {ended}", (older_than,)).fetchall()

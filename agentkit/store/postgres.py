@@ -227,12 +227,14 @@ def _working(pool: ConnectionPool[Any], connection: psycopg.Connection[Any]) -> 
 
 
 class _Adapted:
-    """A connection that takes `?` for parameters."""
+    """A connection that takes `?` for parameters. A text of Postgres has no NUL; an error may have one."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
+        if any(isinstance(value, str) and "\0" in value for value in parameters):
+            parameters = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in parameters]
         return cast("Cursor", self._connection.execute(_in_dialect(sql), parameters or None))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, RunPaused, RunResumed, RunStarted
+from ..messages import plain_text
 from ..run.state import RunState
 from .rows import row_of
 
@@ -40,7 +41,8 @@ def changes_of(events: Sequence[LastingEvent], state: RunState | None = None) ->
             case RunFinished():
                 known = event.result.state if event.result else state
                 status = {"error": "failed", "cancelled": "cancelled"}.get(event.stop_reason, "finished")
-                ended = {"status": status, "stop_reason": event.stop_reason, "error": event.error, "pending": None}
+                error = None if event.error is None else plain_text(event.error)
+                ended = {"status": status, "stop_reason": plain_text(event.stop_reason), "error": error, "pending": None}
                 changes |= {**ended, **_output(event.output), **(summary_of(known) if known else {})}
     return changes
 

@@ -15,6 +15,7 @@ from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..agent import Agent
 from ..errors import AgentChanged, AgentError, RunBusy, SettingsError, StoreError
+from ..messages import plain_text
 from ..names import check_name
 from .database import ENDED
 from .drive import new_owner
@@ -160,7 +161,7 @@ class Worker:
                 await asyncio.to_thread(self.store.release, run_id, claimed.owner)  # if it is still claimed
             else:
                 is_known = isinstance(error, AgentChanged | SettingsError)
-                text = str(error) if is_known else f"{type(error).__name__}: {error}"
+                text = plain_text(str(error) if is_known else f"{type(error).__name__}: {error}")
                 put_back = partial(self.store.defer, claimed, text, is_broken=is_broken)
                 seconds = await asyncio.to_thread(put_back)
                 log.warning(
