@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -125,13 +127,19 @@ def on_a_terminal(
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The command on a pseudo-terminal, and our end of it."""
     ours, theirs = os.openpty()
-    given = environment(**{"TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(env or {})})
+    shown = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40", "PYTHONFAULTHANDLER": "1"}
+    given = environment(**{**shown, **(env or {})})
     try:
         running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
         os.close(theirs)
         with running:
             try:
                 yield running, ours
+            except AssertionError as failed:
+                running.send_signal(signal.SIGABRT)  # it says where it was
+                with contextlib.suppress(AssertionError):
+                    failed.add_note(f"the process was here: {read_until(ours, '', 5.0)}")
+                raise
             finally:
                 running.kill()
     finally:
