@@ -59,9 +59,12 @@ async def answered_in_store(agent: Any, known: RunState, given: Given, drive: St
         shown = RunState.replay([*known.events, resumed])
     stored = Given(drive.answers.get("approval", {}), drive.answers.get("result", {}))
     await _check_fit(agent, shown, stored, drive)
-    approvals = _merged(given.approvals, stored.approvals, {call.id for call in shown.waiting})
-    results = _merged(given.results, stored.results, {call.id for call in shown.outside})
-    return [resumed, *answered(agent, shown, Given(approvals, results))]
+    if known.stop_reason is None:  # to a run that has ended, any answer comes too late
+        given = Given(_new(given.approvals, stored.approvals), _new(given.results, stored.results))
+    approvals = {call.id: stored.approvals[call.id] for call in shown.waiting if call.id in stored.approvals}
+    results = {call.id: stored.results[call.id] for call in shown.outside if call.id in stored.results}
+    given = Given({**approvals, **given.approvals}, {**results, **given.results})
+    return [resumed, *answered(agent, shown, given)]
 
 
 async def _check_fit(agent: Any, known: RunState, stored: Given, drive: StoredDrive) -> None:
@@ -81,13 +84,12 @@ async def _check_fit(agent: Any, known: RunState, stored: Given, drive: StoredDr
         raise SettingsError(text)
 
 
-def _merged(given: Mapping[str, Any], stored: Mapping[str, Any], waiting: set[str]) -> dict[str, Any]:
-    """The stored answers of the calls that wait, and the given ones that are new. The same answer again changes nothing."""
+def _new(given: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The given answers that are not stored yet. The same answer again changes nothing."""
     for call_id, answer in given.items():
         if call_id in stored and stored[call_id] != _as_stored(answer):
             raise StoreError(f"the call {call_id!r} was answered before, with {stored[call_id]!r:.80}; that answer counts")
-    new = {call_id: answer for call_id, answer in given.items() if call_id not in stored}
-    return {call_id: answer for call_id, answer in stored.items() if call_id in waiting} | new
+    return {call_id: answer for call_id, answer in given.items() if call_id not in stored}
 
 
 def _as_stored(answer: Any) -> Any:

@@ -276,14 +276,14 @@ class Management(Queue):
         return fork.run_id
 
     def prune(self, *, older_than: float) -> int:
-        """Delete the runs that ended more than `older_than` seconds ago, with their child runs. Returns how many runs.
+        """Delete the runs that ended at least `older_than` seconds ago, with their child runs. Returns how many runs.
 
         The conversations of sessions stay.
         """
         if not older_than >= 0:
             raise SettingsError(f"older_than is {older_than!r}; allowed: seconds, 0 or more")
         with self.transaction() as db:
-            ended = f"status IN ('finished', 'failed', 'cancelled') AND updated < {self.now} - ? AND parent_id IS NULL"
+            ended = f"status IN ('finished', 'failed', 'cancelled') AND updated <= {self.now} - ? AND parent_id IS NULL"
             roots = db.execute(f"SELECT run_id FROM agentkit_runs WHERE {ended}", (older_than,)).fetchall()
             for (root,) in roots:
                 self.delete_tree(db, root)

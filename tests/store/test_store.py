@@ -275,7 +275,7 @@ async def test_large_values_are_stored_once(store: Store) -> None:
     with store.reading() as db:
         assert db.execute("SELECT count(*) FROM agentkit_blobs").fetchone()[0] == 1
         assert db.execute("SELECT max(length(data)) FROM agentkit_events").fetchone()[0] < MAX_VALUE
-    store.prune(older_than=-1)
+    store.prune(older_than=0)
     with store.reading() as db:
         assert db.execute("SELECT count(*) FROM agentkit_blobs").fetchone()[0] == 0
 
@@ -293,7 +293,7 @@ async def test_a_large_text_of_an_answer_and_of_a_conversation_is_stored_once(st
     assert blobs() == 2
     assert store.get("r1").output == store.runs()[0].output == answer
     forked = store.session("ann").fork("bob")
-    store.prune(older_than=-1)
+    store.prune(older_than=0)
     store.session("ann").delete()
     assert forked.messages == result.messages and blobs() == 2
     second = await Agent(ScriptedModel(["Yes."])).run("Again?", store=store, run_id="r2", session="bob")
@@ -479,7 +479,7 @@ async def test_child_runs_have_their_own_logs(store: Store) -> None:
     store.approve("top", result.pending[0].id, True)
     assert (await outer.resume("top", store=store)).output == "all done"
     assert store.get(child.run_id).status == "finished"
-    store.prune(older_than=-1)
+    store.prune(older_than=0)
     assert store.runs(children=True) == []
 
 
