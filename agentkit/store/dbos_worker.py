@@ -59,6 +59,7 @@ class DBOSWorker(Worker):
         super().__init__(store, agents, poll=poll, grace=grace, **options)
         self._total, self._per_minute = total_concurrency, starts_per_minute
         self._driven: dict[str, Claimed] = {}
+        self._enqueued: set[str] = set()
         self._count = 0
 
     async def run(self, *, until_idle: bool = False) -> int:
@@ -117,16 +118,24 @@ class DBOSWorker(Worker):
         return f"agentkit.{self.queue}"
 
     def _enqueue_due(self) -> None:
-        """Enqueue the next due runs. All workers do; the id of the workflow makes it one.
+        """Enqueue the next due runs, each once. All workers do; the id of the workflow makes it one.
 
+        A workflow that is enqueued again is locked meanwhile, and the queue passes over it, whatever its priority.
         DBOS's async calls replace the default executor of the event loop that they run in, so this is called in a thread.
         """
         from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-        for run_id, priority, when in self.store.due(self.queue, 8 * self.concurrency):
-            rank = min(max(1, 2**30 - priority), 2**31 - 1)  # in DBOS, 1 is the first
-            with SetWorkflowID(f"{run_id}/{when}"), SetEnqueueOptions(priority=rank):
-                DBOS.enqueue_workflow(self._queue_name, self._workflow, run_id)
+        due = {
+            f"{run_id}/{when}": (run_id, priority)
+            for run_id, priority, when in self.store.due(self.queue, 8 * self.concurrency)
+        }
+        self._enqueued &= due.keys()
+        for workflow_id, (run_id, priority) in due.items():
+            if workflow_id not in self._enqueued:
+                rank = min(max(1, 2**30 - priority), 2**31 - 1)  # in DBOS, 1 is the first
+                with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=rank):
+                    DBOS.enqueue_workflow(self._queue_name, self._workflow, run_id)
+                self._enqueued.add(workflow_id)
 
     async def _drive_due(self, run_id: str) -> str:
         """Drive one run, if it is still due."""
