@@ -14,7 +14,7 @@ from ..testing.replay import ReplayMismatch, replay, transcript
 from .exits import Exit, UsageError
 from .load import load_agent, load_function
 from .stored import opened
-from .text import clean
+from .text import clean, counted
 
 __all__ = ["replay_run"]
 
@@ -37,7 +37,7 @@ def replay_run(db: str, run_id: str, against: str | None, *, deps: str | None, a
         found = {**counts, "same": False, "message": str(mismatch), "diff": mismatch.diff}
         _print(found, str(mismatch).splitlines(), as_json=as_json)
         return Exit.FAILED
-    text = f"run {run_id}: no difference in {state.steps} steps and {state.calls_made} calls"
+    text = f"run {run_id}: no difference in {counted(state.steps, 'step')} and {counted(state.calls_made, 'call')}"
     _print({**counts, "same": True}, [text], as_json=as_json)
     return Exit.ANSWER
 

@@ -21,6 +21,7 @@ from ..errors import AgentError
 from ..store import Worker, open_store
 from .exits import Exit, UsageError
 from .load import load_agent, load_function
+from .text import counted
 
 __all__ = ["serve_worker"]
 
@@ -59,7 +60,7 @@ def serve_worker(
     _end_on_signals(made)
     typer.echo(f"agentkit worker: queue {queue}, {concurrency} runs at a time; Ctrl-C ends it", err=True)
     count = asyncio.run(made.run(until_idle=until_idle))
-    typer.echo(f"agentkit worker: ended after {count} drives", err=True)
+    typer.echo(f"agentkit worker: ended after {counted(count, 'drive')}", err=True)
     store.close()
 
 

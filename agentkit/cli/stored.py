@@ -18,7 +18,7 @@ import typer
 from ..events import dump_events
 from ..store import Store, StoredRun, open_store
 from .exits import UsageError
-from .text import clean, one_line
+from .text import clean, counted, one_line
 
 __all__ = [
     "answer_call",
@@ -233,7 +233,7 @@ def prune_runs(db: str, older_than: str, *, as_json: bool) -> None:
     if match is None:
         raise UsageError(f"--older-than {older_than}: allowed: a number with s, m, h, d or w, such as 30d")
     count = opened(db).prune(older_than=float(match[1]) * _SECONDS[match[2]])
-    _print({"pruned": count}, f"{count} runs deleted", as_json=as_json)
+    _print({"pruned": count}, f"{counted(count, 'run')} deleted", as_json=as_json)
 
 
 def export_run(db: str, run_id: str, to: str, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from ..messages import ToolCall, Usage
 from ..run.result import RunResult
 from .approval import escaped
 
-__all__ = ["clean", "duration", "money", "one_line", "shown_call", "summary", "tokens", "uncounted"]
+__all__ = ["clean", "counted", "duration", "money", "one_line", "shown_call", "summary", "tokens", "uncounted"]
 
 _HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (ESC begins terminal commands), marks that change the direction of text, and lone surrogates."""
@@ -79,7 +79,7 @@ def tokens(usage: Usage) -> str:
 def summary(result: RunResult[Any], seconds: float) -> str:
     """A summary of a run in one line: steps, calls, tokens, cost and time."""
     calls = result.usage.tool_calls
-    counts = f"{_count(result.steps, 'step')} · {_count(calls, 'tool call')}"
+    counts = f"{counted(result.steps, 'step')} · {counted(calls, 'tool call')}"
     return f"{counts} · {tokens(result.usage)} · {money(result.cost, result.price_note)} · {duration(seconds)}"
 
 
@@ -92,5 +92,6 @@ def uncounted(result: RunResult[Any]) -> str:
     return f"and about {tokens(result.uncounted)}{price}, which the server did not count"
 
 
-def _count(number: int, word: str) -> str:
+def counted(number: int, word: str) -> str:
+    """The number and the word, in the plural where it is one."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -232,7 +232,7 @@ def test_the_commands_on_postgres(place: Place, postgres_address: Callable[[], s
     assert place.call("approve", "r1", place.json("show", "r1")["pending"][0]["id"]) == "approved\n"
     place.call("worker", "--exit-when-idle")
     assert [json.loads(line)["output"] for line in place.call("runs", "--json").splitlines()] == ["done: paid bob"]
-    assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
+    assert "no difference in 2 steps and 1 call" in place.call("replay", "r1", "--against", "my_agents:agent")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can handle")
@@ -299,7 +299,7 @@ def test_a_replay_names_what_changed(place: Place) -> None:
     ]  # fmt: skip
     assert place.json("replay", "r1")["transcript"][0] == "user: who"
     assert place.json("replay", "r1", "--against", "my_agents:agent") == {"run_id": "r1", "steps": 2, "calls": 1, "same": True}
-    assert "no difference in 2 steps and 1 calls" in place.call("replay", "r1", "--against", "my_agents:agent")
+    assert "no difference in 2 steps and 1 call" in place.call("replay", "r1", "--against", "my_agents:agent")
     changed = AGENT.replace('name="clerk"', 'name="clerk", instructions="Be brief."')
     (place.folder / "my_agents.py").write_text(changed)
     process = place.start("replay", "r1", "--against", "my_agents:agent")
