@@ -53,6 +53,7 @@ class SQLiteStore(Management):
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old for a store; 3.35 is the oldest that will do")
         self.path, self.synchronous, self.lease = Path(path).absolute(), synchronous, lease
+        self._timeout = max(TIMEOUT, 2 * lease)
         self.noted = set()
         _prepare(self)
 
@@ -67,7 +68,7 @@ class SQLiteStore(Management):
         with explained(self.path):
             mode = "ro" if read_only else "rw"
             address = f"{self.path.as_uri()}?mode={mode}"
-            db = sqlite3.connect(address, uri=True, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(address, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
             db.execute(f"PRAGMA synchronous = {self.synchronous}")
             db.execute("PRAGMA foreign_keys = ON")
             return db
@@ -138,7 +139,7 @@ class SQLiteStore(Management):
         if writer is None or writer.pid != os.getpid():  # a connection must not be used after a fork
             with self._lock:
                 if self._writer is None or self._writer.pid != os.getpid():
-                    self._writer = Writer(self.connect, self.path, in_loop=self.synchronous == "NORMAL")
+                    self._writer = Writer(self.connect, self.path, self._timeout, in_loop=self.synchronous == "NORMAL")
                 writer = self._writer
         return writer
 

@@ -18,7 +18,7 @@ from .database import Database, Lazy
 __all__ = ["TIMEOUT", "Writer", "explained", "roll_back"]
 
 TIMEOUT = 60.0
-"""Seconds to wait for another writer: longer than a lease."""
+"""Min seconds to wait for another writer. A store with a long lease waits longer than that lease."""
 _MAX_BATCH = 128
 
 
@@ -29,9 +29,9 @@ class Writer:
     less than to wake a thread.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, *, in_loop: bool) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, timeout: float, *, in_loop: bool) -> None:
         self.pid, self._path, self._in_loop = os.getpid(), path, in_loop
-        self._db, self._waits = connect(), TIMEOUT
+        self._db, self._waits, self._timeout = connect(), timeout, timeout
         self._lock = threading.Lock()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -80,7 +80,7 @@ class Writer:
             db = self._db
             try:
                 with explained(self._path):
-                    self._wait_for_others(TIMEOUT)
+                    self._wait_for_others(self._timeout)
                     if len(batch) == 1:
                         batch[0].do(Lazy(db))
                     else:
@@ -180,7 +180,7 @@ _HINTS = {
     "SQLITE_READONLY": "the file, or the folder that it is in, cannot be written",
     "SQLITE_PERM": "the file cannot be opened with these permissions",
     "SQLITE_CANTOPEN": "the file cannot be opened; is the folder there, and may it be written?",
-    "SQLITE_BUSY": f"another process has written for more than {TIMEOUT:g} s",
+    "SQLITE_BUSY": f"another process has written for {TIMEOUT:g} s or longer",
     "SQLITE_NOTADB": "the file is not a SQLite database",
     "SQLITE_CORRUPT": "the database is damaged; `sqlite3 FILE .recover` reads what is left",
     "SQLITE_IOERR": "the disk reported an error; nothing of this step was stored",

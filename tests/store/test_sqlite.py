@@ -188,3 +188,9 @@ def test_a_store_is_used_on_after_a_fork(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     agent().run_sync("add", store=store, run_id="parent again")
     assert {run.run_id: run.status for run in store.runs()} == dict.fromkeys(("child", "parent", "parent again"), "finished")
+
+
+def test_a_writer_waits_longer_than_the_lease(tmp_path: Path) -> None:
+    for lease, least in ((30.0, 60_000), (120.0, 240_000)):
+        with closing(SQLiteStore(tmp_path / "runs.db", lease=lease).connect()) as db:
+            assert db.execute("PRAGMA busy_timeout").fetchone()[0] == least
