@@ -8,6 +8,8 @@ import sys
 from agentkit import Agent, ChatModel, Image
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     agent = Agent(ChatModel("deepseek-flash"))
     result = agent.run_sync(["What is in this picture?", Image.from_path(sys.argv[1])])
     print(result.output)

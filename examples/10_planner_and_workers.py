@@ -22,4 +22,6 @@ async def answer(question: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     print(asyncio.run(answer(sys.argv[1])))

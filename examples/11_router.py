@@ -26,5 +26,7 @@ refunds = Agent(name="refunds", description="gives money back", instructions="Be
 router = Agent(name="router", instructions="Hand over.", tools=[handoff(orders), handoff(refunds)], middleware=[no_cards])
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     result = router.run_sync(sys.argv[1])
     print(result.output if result.output is not None else f"stopped: {result.stop_reason}")

@@ -18,6 +18,8 @@ def ask(call: ToolCall) -> Any:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     agent = Agent(tools=[file_tools(sys.argv[1], write=True)], policy=[AskWrites()])
     result = agent.run_sync(sys.argv[2])
     while result.pending:  # the run has paused; `result.state.save(path)` would keep it for another day

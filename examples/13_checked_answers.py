@@ -34,4 +34,6 @@ def is_free(ctx: RunContext[dict[str, int]], answer: Booking | Question) -> Book
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     print(repr(agent.run_sync(sys.argv[1], deps={"Friday": 4, "Saturday": 8}).output))

@@ -32,5 +32,7 @@ def own_files(ctx: RunContext[Member]) -> ToolRegistry:
 agent = Agent(tools=[list_members, own_files], deps_type=Member)
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     member = Member(sys.argv[1], is_admin=sys.argv[1] == "root")
     print(agent.run_sync(sys.argv[2], deps=member).output)

@@ -19,6 +19,8 @@ ask_inspector = Tool.outside(
 agent = Agent(instructions="You answer the owners of houses.", tools=[ask_inspector])
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     if sys.argv[1] == "--answer":
         state = RunState.load(WAITING)
         result = agent.resume_sync(state, results={call.id: sys.argv[2] for call in state.pending})

@@ -13,6 +13,8 @@ from agentkit import Agent
 agent = Agent(instructions="What is the mood of this review?", output_type=Literal["happy", "neutral", "angry"])
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     reviews = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
     items = agent.map_sync(reviews, concurrency=8, out=sys.argv[2], progress=True)  # a line of JSON as each one ends
 

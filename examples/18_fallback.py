@@ -21,6 +21,8 @@ agent = Agent(
 )
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     result = agent.run_sync(sys.argv[1])
     print(result.output)
     print(f"{result.stop_reason}: {result.usage.requests} requests, {result.usage.total_tokens} tokens")

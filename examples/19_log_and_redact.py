@@ -33,4 +33,6 @@ def open_bills() -> list[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     print(Agent(tools=[open_bills], middleware=[LogAndRedact()]).run_sync(sys.argv[1]).output)

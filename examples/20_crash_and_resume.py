@@ -30,6 +30,8 @@ def was_labelled(number: int) -> bool:
 
 
 log = JsonLinesLog("parcels.jsonl")
+if len(sys.argv) < 2 and not log.path.exists():
+    sys.exit(__doc__)
 agent = Agent(tools=[send_parcel, was_labelled])
 result = agent.resume_sync(log=log) if log.path.exists() else agent.run_sync(sys.argv[1], log=log)
 print(result.output)
