@@ -147,7 +147,8 @@ def test_the_tables_have_every_event() -> None:
 
 
 def test_nothing_tells_people_to_install_from_the_index() -> None:
-    sources = [*PAGES, *(ROOT / "agentkit").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
+    examples = [path for kind in ("py", "md", "ipynb") for path in (ROOT / "examples").rglob(f"*.{kind}")]
+    sources = [*PAGES, *(ROOT / "agentkit").rglob("*.py"), *examples]
     wrong = re.compile(r"pip install (-U |--upgrade )?agentkit\b")
     assert [str(path) for path in sources if wrong.search(path.read_text(encoding="utf-8"))] == []
 
