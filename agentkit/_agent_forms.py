@@ -109,8 +109,7 @@ class AgentForms(Generic[OutputT]):
         `on_item` is called with each item when its run ends. `options` are those of `run`, for every run.
 
         With `store=` and `run_id="job"`, the runs have the ids `job-0`, `job-1` and so on. The same call again goes on where
-        the first one stopped: runs that have ended give their stored results, and those that were under way go on. `out` is
-        then written anew.
+        the first one stopped: runs that have ended give their stored results, and the others go on. `out` is then overwritten.
         """
 
         begun, store = options.pop("run_id", None), options.get("store")

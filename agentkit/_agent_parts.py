@@ -49,7 +49,7 @@ class RunOptions(TypedDict, total=False):
     session: str | None
     """The conversation in the store that the run belongs to. It goes on where the session's last run ended."""
     session_busy: Literal["wait", "fail"]
-    """While another run of the session is under way: "wait" for it, for at most a minute, or raise `RunBusy` at once."""
+    """If another run of the session has not ended: "wait" up to a minute for it, or "fail" with `RunBusy` at once."""
     allow_changed: bool
     """Of a resume: go on although the agent is not the one that began the run. Default: no with `store`, else yes."""
     metadata: Mapping[str, Any] | None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._agent_parts import known_state
 from ._agent_tool import agent_of
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Given", "go_on", "run_or_go_on", "run_stored"]
 
-T = TypeVar("T")
 _MAX_WAIT = 60.0
 """Seconds that a run waits for the run of its session that has not ended."""
 

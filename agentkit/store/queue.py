@@ -121,7 +121,7 @@ class Queue(SqlStore):
                 except RunBusy:  # another worker was faster; the next claim passes over this run
                     return None
             db.execute(
-                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', drives = ?, seen = ?,"
+                f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, status = 'running', broken = ?, seen = ?,"
                 f" updated = {self.now} WHERE run_id = ?",
                 (owner, self.lease, broken, count, found),
             )
@@ -130,7 +130,7 @@ class Queue(SqlStore):
     def _due(self, db: Database, queue: str, run_id: str | None) -> Any:
         only, given = ("AND run_id = ?", (run_id,)) if run_id else ("", ())
         return db.execute(
-            f"SELECT run_id, agent, task, deps, session, drives, seen, {_COUNT}, owner IS NULL,"
+            f"SELECT run_id, agent, task, deps, session, broken, seen, {_COUNT}, owner IS NULL,"
             " CASE WHEN status = 'queued' AND error IS NOT NULL AND run_at > updated THEN run_at - updated ELSE 0.0 END"
             f" {self._where_due} {only}"
             f" ORDER BY priority DESC, created, run_id LIMIT 1{self.skip_locked}",
@@ -175,7 +175,7 @@ class Queue(SqlStore):
         with self.transaction() as db:
             db.execute(
                 f"UPDATE agentkit_runs SET owner = NULL, lease_until = NULL, run_at = {self.now} + ?, error = ?,"
-                f" updated = {self.now}, status = 'queued', drives = drives + ?"
+                f" updated = {self.now}, status = 'queued', broken = broken + ?"
                 " WHERE run_id = ? AND (owner = ? OR owner IS NULL) AND status IN ('queued', 'running')",
                 (seconds, error, int(is_broken), claimed.run_id, claimed.owner),
             )

@@ -52,12 +52,12 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
 
     # --- driving a run
 
-    def begin(self, run_id: str, *, session: str | None = None, owner: str | None = None) -> Drive:
+    def begin(self, run_id: str, *, session: str | None = None) -> Drive:
         """Make a new run, and drive it.
 
         Raises `RunExists` if there is a run of this id, and `RunBusy` if another run of the session has not ended.
         """
-        owner = owner or new_owner()
+        owner = new_owner()
         with self.transaction() as db:
             made = db.execute(
                 f"INSERT INTO agentkit_runs (run_id, root_id, session, status, owner, lease_until, created, updated)"

@@ -15,10 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from agentkit import Agent, Limits, ModelReply, ModelRequest, RunResult, ToolCall, Usage, tool
@@ -119,6 +121,27 @@ def bare(store: Store, steps: int) -> dict[str, float]:
     return {"cpu": (time.process_time() - cpu) / steps * 1e3, "wall": (time.perf_counter() - wall) / steps * 1e3}
 
 
+async def hop(times: int) -> dict[str, float]:
+    """What it costs to wake a thread and to be woken by it, in ms, as with FULL and Postgres at each commit."""
+    loop, inbox = asyncio.get_running_loop(), SimpleQueue[asyncio.Future[None] | None]()
+
+    def answer() -> None:
+        while (woken := inbox.get()) is not None:
+            loop.call_soon_threadsafe(woken.set_result, None)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(times):
+        woken: asyncio.Future[None] = loop.create_future()
+        inbox.put(woken)
+        await woken
+    found = {"cpu": (time.process_time() - cpu) / times * 1e3, "wall": (time.perf_counter() - wall) / times * 1e3}
+    inbox.put(None)
+    thread.join()
+    return found
+
+
 def measure(what: str, kind: str, address: str) -> dict[str, float]:
     """One measurement."""
     store = opened(kind, address)
@@ -128,6 +151,7 @@ def measure(what: str, kind: str, address: str) -> dict[str, float]:
         "load": lambda: timed(store, 50, 2, 10),
         "resume": lambda: resumed(store, 500),  # type: ignore[arg-type]
         "bytes": lambda: stored_bytes(store),  # type: ignore[arg-type]
+        "hop": lambda: hop(2000),
     }
     found: dict[str, float] = bare(store, 300) if what == "bare" and store else asyncio.run(measures[what]())
     if store is not None:
@@ -203,6 +227,8 @@ def _print(bench: Bench) -> None:
     for processes in bench.processes:
         rates = [statistics.median(bench.steps_per_second(kind, processes) for _ in range(bench.rounds)) for kind in stored]
         print(f"{f'steps/s, {processes} processes':44}{'':16}" + "".join(f"{rate:16.0f}" for rate in rates), flush=True)
+    woken = bench.medians("hop", ["none"])["none"]["cpu"]
+    print(f"\na thread is woken and wakes the event loop: {woken:.3f} ms of processor time")
     sizes = bench.measured("bytes", "normal")
     print(f"\nbytes stored by step 10: {sizes['10']:.0f}, by step 1,000: {sizes['1000']:.0f}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -45,6 +47,23 @@ def two_payments(paid: list[str]) -> Agent[str]:
         return [call("pay", to="ann"), call("pay", to="bob")] if len(request.messages) == 1 else "done"
 
     return Agent(ScriptedModel(reply), tools=[pay])
+
+
+@contextmanager
+def no_call_can_start(store: Store) -> Iterator[None]:
+    """The store cannot store the start of a call."""
+    append = store.append_rows
+
+    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
+        if any(isinstance(event, ToolStarted) for event in events):
+            raise StoreError("the disk is full")
+        return append(db, log, seq, events, **more)
+
+    store.append_rows = failing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del store.append_rows
 
 
 async def test_answers_to_all_calls_at_the_same_time_queue_the_run(store: Store) -> None:
@@ -194,17 +213,8 @@ async def test_a_failed_append_leaves_an_approval_as_it_was(store: Store) -> Non
     made = two_payments(paid)
     first, second = (await made.run("Pay", store=store, run_id="r1")).pending
     answers: dict[str, Any] = {first.id: True, second.id: False}
-    append = store.append_rows
-
-    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
-        if any(isinstance(event, ToolStarted) for event in events):
-            raise StoreError("the disk is full")
-        return append(db, log, seq, events, **more)
-
-    store.append_rows = failing  # type: ignore[method-assign]
-    with pytest.raises(LogFailed, match="the disk is full"):
+    with no_call_can_start(store), pytest.raises(LogFailed, match="the disk is full"):
         await made.resume("r1", approvals=answers, store=store)
-    del store.append_rows
     again = await made.resume("r1", approvals=answers, store=store)
     assert (again.output, paid) == ("done", ["ann"]), "the same answers again, and the call in the same process"
 
@@ -217,17 +227,8 @@ async def test_a_stored_answer_counts_when_its_process_stops_before_the_call(sto
         return len(asked) == 1
 
     made = agent(approve=approve)
-    append = store.append_rows
-
-    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
-        if any(isinstance(event, ToolStarted) for event in events):
-            raise StoreError("the disk is full")
-        return append(db, log, seq, events, **more)
-
-    store.append_rows = failing  # type: ignore[method-assign]
-    with pytest.raises(LogFailed):
+    with no_call_can_start(store), pytest.raises(LogFailed, match="the disk is full"):
         await made.run("pay", store=store, run_id="r1")
-    del store.append_rows
     result: RunResult[Any] = await made.resume("r1", store=store)
     assert (result.output, asked) == ("done: paid bob", ["pay"])
 
