@@ -105,13 +105,12 @@ class AgentForms(Generic[OutputT]):
         gives them one by one, with `as_completed=True` as they end. An input may come from an endless iterator: only as many
         are taken as run. With `on_error="keep"` the error of a run is in its item, and the others go on; with "raise" it is
         raised and the others are cancelled. `out` is a file that gets one line of JSON for each run when it ends.
-        `progress=True` shows a bar on a terminal (with rich).
-        `on_item` is called with each item when its run ends. `options` are those of `run`, for every run.
+        `progress=True` shows a bar on a terminal (with rich). `on_item` is called with each item when its run ends. `options`
+        are those of `run`, for every run.
 
         With `store=` and `run_id="job"`, the runs have the ids `job-0`, `job-1` and so on. The same call again goes on where
         the first one stopped: runs that have ended give their stored results, and the others go on. `out` is then overwritten.
         """
-
         begun, store = options.pop("run_id", None), options.get("store")
         for name, given in (("log", options.get("log")), ("run_id", begun if store is None else None)):
             if given is not None:

@@ -65,15 +65,7 @@ class Threads:
                 done.set_exception(error)
 
         def job() -> None:
-            result: T | None = None
-            error: BaseException | None = None
-            try:
-                result = context.run(fn)
-            except (StopIteration, GeneratorExit) as stop:  # neither can be passed on through a future
-                error = RuntimeError(f"the function raised {stop!r}")
-                error.__cause__ = stop
-            except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
-                error = raised
+            result, error = _called(lambda: context.run(fn))
             with contextlib.suppress(RuntimeError):  # the loop has ended, so nothing waits for the result
                 loop.call_soon_threadsafe(settle, result, error)
 
@@ -106,6 +98,18 @@ class Threads:
             inbox.put(None)
         else:
             heapq.heappush(self._idle, (number, inbox))
+
+
+def _called(fn: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """The function's value, or its error as a future can pass it on."""
+    try:
+        return fn(), None
+    except (StopIteration, GeneratorExit) as stop:
+        error = RuntimeError(f"the function raised {stop!r}")
+        error.__cause__ = stop
+        return None, error
+    except BaseException as raised:  # noqa: BLE001  the awaiting task gets it
+        return None, raised
 
 
 class _Spare:

@@ -85,18 +85,10 @@ def worker(
         from .serve_worker import serve_worker
 
         serve_worker(
-            db,
-            queue=queue,
-            concurrency=concurrency,
-            lease=lease,
-            deps=deps,
-            grace=grace,
-            engine=engine,
-            total_concurrency=total_concurrency,
-            starts_per_minute=starts_per_minute,
-            allow_changed=allow_changed,
+            db, queue=queue, concurrency=concurrency, lease=lease, deps=deps, grace=grace, engine=engine,
+            total_concurrency=total_concurrency, starts_per_minute=starts_per_minute, allow_changed=allow_changed,
             until_idle=exit_when_idle,
-        )
+        )  # fmt: skip
 
 
 def runs(

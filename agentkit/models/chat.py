@@ -95,15 +95,9 @@ class ChatModel:
         self._own_parts = [name for name, part in own.items() if part is not None]
         key, address, given_headers = Unseen(api_key), Unseen(base_url), Unseen({} if headers is None else headers)
         del api_key, base_url, headers, own  # the traceback of an error must not show them
-        for argument, given in (("model", Unseen(model)), ("base_url", address)):
-            if given.reveal() is not None and not isinstance(given.reveal(), str):
-                raise SettingsError(f"{argument} is a {type(given.reveal()).__name__}; allowed: text or None")
-        for argument, number in (("timeout", timeout), ("deadline", deadline), ("max_bytes", max_bytes)):
-            if number is not None and not (isinstance(number, int | float) and number > 0):
-                raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
+        _check({"model": Unseen(model), "base_url": address}, timeout=timeout, deadline=deadline, max_bytes=max_bytes)
         if parts not in ("refuse", "placeholder"):
             raise SettingsError(f"parts is {parts!r:.80}; allowed: refuse, placeholder")
-        self._placeholders = parts == "placeholder"
         defaults = ChatModel.__init__.__kwdefaults__ or {}
         self._arguments = {name: value for name, value in locals().items() if name in defaults and value is not defaults[name]}
         own_headers = checked_headers(given_headers)
@@ -113,17 +107,20 @@ class ChatModel:
         if price is not None:
             self.profile = replace(self.profile, prices={"": (price_given(price),)}, price_note="")
         self._timeout, self._deadline, self._max_bytes, self._clock = timeout, deadline, max_bytes, clock
-        self._encode = wire.encoder(self.profile)
+        self._encode, self._placeholders = wire.encoder(self.profile), parts == "placeholder"
         self._heads: dict[tuple[object, ...], tuple[ModelRequest, bytes]] = {}
-        self._headers, self._threads, self.hider = own_headers.with_defaults(_HEADERS), Threads(), Hider(own_headers.secrets)
-        if isinstance(self.endpoint.key, Secret):
-            self._headers = self._headers.with_bearer(self.endpoint.key)
-            self.hider.add(self.endpoint.key)
-        self.client = client
-        self._client_transport = self._transport_of_client()
+        self._threads, self.client = Threads(), client
+        self._use_headers(own_headers)
         self.limiter = limiter or limiter_for(self.endpoint.url, self.name, account_of(self.endpoint, own_headers, client))
-        self._transports = self._new_transports()
+        self._client_transport, self._transports = self._transport_of_client(), self._new_transports()
         self._timeouts = {"connect": min(_CONNECT_TIMEOUT, timeout), "read": timeout}
+
+    def _use_headers(self, own: Headers) -> None:
+        """Send these headers and the key, and hide what in them is secret."""
+        self._headers, self.hider, key = own.with_defaults(_HEADERS), Hider(own.secrets), self.endpoint.key
+        if isinstance(key, Secret):
+            self._headers = self._headers.with_bearer(key)
+            self.hider.add(key)
 
     def __repr__(self) -> str:
         return f"ChatModel({self.name!r}, base_url={self.endpoint.base_url!r}, profile={self.profile.name!r})"
@@ -329,6 +326,15 @@ def _accepted(parts: Parts, base_url: str) -> Parts:
         return parts
     thought = " but thinking text" if message.reasoning else ""
     raise EmptyReply(f"the reply has no text and no tool call{thought} (finish_reason {finish})")
+
+
+def _check(texts: Mapping[str, Unseen[Any]], **numbers: float | None) -> None:
+    for argument, text in texts.items():
+        if text.reveal() is not None and not isinstance(text.reveal(), str):
+            raise SettingsError(f"{argument} is a {type(text.reveal()).__name__}; allowed: text or None")
+    for argument, number in numbers.items():
+        if number is not None and not (isinstance(number, int | float) and number > 0):
+            raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")
 
 
 def _made_of(kind: type[ChatModel], name: str, given: dict[str, Any], more: dict[str, Any]) -> ChatModel:

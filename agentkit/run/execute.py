@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .._dataclass import frozen_dataclass
+from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..errors import ModelRetry, StopRun, Suspended, ToolArgumentsInvalid
 from ..messages import ToolCall, ToolResult, plain_text, shorten
@@ -111,19 +112,14 @@ async def execute(
     crashed = unknown = False
     try:
         value = await _through_middleware(context)
-        rendered = _rendered(value) if spec.middleware else value
-        text, repairs, tool = hide(rendered.text), tuple(context.repairs), spec.tools.get(call.name)
-        content = shorten(text, tool.max_output if tool else None)
-        result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
-        return Outcome(result, None, repairs, whole, is_json=rendered.is_json, artifact=rendered.artifact)
+        return _succeeded(context, _rendered(value) if spec.middleware else value, hide)
     except Suspended as suspended:
         return Outcome(ToolResult(call.id, call.name, ""), suspended=suspended)
     except (ModelRetry, ToolArgumentsInvalid) as error:
         message = shorten(redact(hide(_text_of(error))), _MAX_ERROR)
         full = traceback.format_exc() if error.__cause__ else f"{type(error).__name__}: {message}"
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task and task.cancelling():
+        if is_being_cancelled():
             raise
         message, full, crashed, unknown = CANCELLED, traceback.format_exc(), True, True
     except NoResult as error:
@@ -133,8 +129,14 @@ async def execute(
     except BaseException as error:  # noqa: BLE001  the one border where any error goes to the model
         message, full, crashed = describe_error(error, hide), traceback.format_exc(), True
     result = ToolResult(call.id, call.name, plain_text(f"error: {message}"), is_error=True)
-    full = plain_text(redact(hide(full)))
-    return Outcome(result, full, tuple(context.repairs), crashed=crashed, is_unknown=unknown)
+    return Outcome(result, plain_text(redact(hide(full))), tuple(context.repairs), crashed=crashed, is_unknown=unknown)
+
+
+def _succeeded(context: _CallContext, rendered: _Rendered, hide: Callable[[str], str]) -> Outcome:
+    call, tool, text = context.call, context.spec.tools.get(context.call.name), hide(rendered.text)
+    content = shorten(text, tool.max_output if tool else None)
+    result, whole = ToolResult(call.id, call.name, content, parts=rendered.parts), None if content is text else text
+    return Outcome(result, None, tuple(context.repairs), whole, is_json=rendered.is_json, artifact=rendered.artifact)
 
 
 async def arguments_of(call: ToolCall, tool: AnyTool, threads: Threads) -> Arguments | ToolArgumentsInvalid:
