@@ -48,6 +48,10 @@ class Threads:
         If the caller is cancelled, the function runs on, because a thread cannot be stopped. Its result is dropped, and the
         thread is not used again. But a `run_sync` in which the function waits is cancelled and raises CancelledError.
         """
+        return await self.start(fn)
+
+    def start(self, fn: Callable[[], T]) -> asyncio.Future[T]:
+        """As `run`, but return the future instead of waiting for it."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
@@ -69,14 +73,14 @@ class Threads:
             with contextlib.suppress(RuntimeError):  # the loop has ended, so nothing waits for the result
                 loop.call_soon_threadsafe(settle, result, error)
 
-        inbox.put(job)
-        try:
-            return await done
-        except asyncio.CancelledError:
+        def left(done: asyncio.Future[T]) -> None:
             if done.cancelled():  # else the function itself raised it
                 scope.give_up()
                 inbox.put(None)
-            raise
+
+        done.add_done_callback(left)
+        inbox.put(job)
+        return done
 
     def close(self) -> None:
         """Give the threads back: idle threads now, and each other thread when its function has returned."""

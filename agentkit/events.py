@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -166,13 +166,11 @@ def _is_storable(artifact: Any) -> bool:
 
 
 def _dumped(kind: str, event: Any, unstored: Any, *, exclude_defaults: bool) -> bytes:
-    from pydantic_core import PydanticSerializationError
-
-    adapter = _adapter(kind)
+    serializer = _adapter(kind).serializer
     try:
-        return adapter.dump_json(event, exclude=unstored, exclude_defaults=exclude_defaults)
-    except PydanticSerializationError:  # a lone surrogate, for which JSON has an escape
-        data = adapter.dump_python(event, exclude=unstored, exclude_defaults=exclude_defaults)
+        return serializer.to_json(event, exclude=unstored, exclude_defaults=exclude_defaults)
+    except ValueError:  # a lone surrogate, for which JSON has an escape
+        data = serializer.to_python(event, exclude=unstored, exclude_defaults=exclude_defaults)
         return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -183,12 +181,15 @@ def decode_event(data: bytes | str) -> LastingEvent:
     as `load_event`.
     """
     try:
-        found = json.loads(data)
-    except RecursionError:
-        raise ValueError("an event that is nested too deep") from None
+        found = _parser()(data)
+    except ValueError:  # a lone surrogate or deep nesting, which it does not take; or no JSON at all
+        try:
+            found = json.loads(data)
+        except RecursionError:
+            raise ValueError("an event that is nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError(f"an event is a JSON object, not {found!r:.60}")
-    return load_event(found)
+    return _loaded(found)
 
 
 def dump_event(event: Event) -> dict[str, Any]:
@@ -212,6 +213,13 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
     return TypeAdapter(_LASTING[kind])
 
 
+@cache
+def _parser() -> Callable[[bytes | str], Any]:
+    from pydantic_core import from_json
+
+    return from_json
+
+
 def load_event(data: Mapping[str, Any]) -> LastingEvent:
     """The lasting event from a dict, made by `dump_event` or read from the stored form of this version or an earlier one.
 
@@ -220,17 +228,21 @@ def load_event(data: Mapping[str, Any]) -> LastingEvent:
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"an event is a dict as of `dump_event`, not {data!r:.60}")
-    version, kind = data.get("v", 1), data.get("type")
+    return _loaded({**data})
+
+
+def _loaded(fields: dict[str, Any]) -> LastingEvent:
+    """The event of these fields. They are changed."""
+    version, kind = fields.pop("v", 1), fields.pop("type", None)
     if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(f"an event of version {version!r}; this agentkit reads up to version {VERSION}: use a newer one")
     if kind not in _LASTING:
         raise ValueError(f"unknown event type {kind!r}; known: {', '.join(sorted(_LASTING))}")
-    if kind == "ApprovalGiven" and not isinstance(data.get("approved"), bool):
-        raise ValueError(f"approved is {data.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
-    fields = {name: value for name, value in data.items() if name not in ("v", "type")}
+    if kind == "ApprovalGiven" and not isinstance(fields.get("approved"), bool):
+        raise ValueError(f"approved is {fields.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
     if kind == "ToolFinished":
         fields["result"] = _result_of(fields)
-    event: LastingEvent = _adapter(kind).validate_python(_with_open_arguments(str(kind), fields))
+    event: LastingEvent = _adapter(kind).validator.validate_python(_with_open_arguments(kind, fields))
     return event
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from agentkit import Usage
-from agentkit._dataclass import frozen_dataclass
+from agentkit._dataclass import frozen_dataclass, with_field
 
 
 @frozen_dataclass
@@ -73,6 +73,12 @@ def test_arguments_are_named_as_in_the_standard_library() -> None:
         Ours("a", [], 0, "", 1.0)  # type: ignore[call-arg]
     ours, theirs = inspect.signature(Ours), inspect.signature(Theirs)
     assert [(p.name, p.kind) for p in ours.parameters.values()] == [(p.name, p.kind) for p in theirs.parameters.values()]
+
+
+def test_a_copy_has_another_value_of_one_field() -> None:
+    old = Ours("a", ["x"], 2, at=3.0)
+    new = with_field(old, "name", "b")
+    assert new == replace(old, name="b") and (new.at, new.tags, old.name) == (3.0, ["x"], "a") and type(new) is Ours
 
 
 def test_values_cannot_be_changed() -> None:

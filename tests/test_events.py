@@ -239,6 +239,15 @@ def test_nothing_of_a_stored_event_is_dropped_in_silence(line: bytes, says: str)
         decode_event(line)
 
 
+def test_deep_artifacts_are_read() -> None:
+    artifact: dict[str, Any] = {}
+    for _ in range(400):
+        artifact = {"in": artifact}
+    event = ToolFinished(CALL, ToolResult("a", "f", "text"), artifact=artifact)
+    read = decode_event(encode_event(event))
+    assert isinstance(read, ToolFinished) and read.artifact == artifact
+
+
 def test_what_a_run_was_is_in_its_first_event() -> None:
     def of(**options: Any) -> RunStarted:
         agent = Agent(**{"model": ScriptedModel(["Done."]), "name": "ann", "clock": lambda: 7.0, **options})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
 
+from .._dataclass import with_field
 from ..events import (
     PASSING,
     ApprovalGiven,
@@ -176,7 +177,7 @@ class RunState(StoredRun):
         """The event with the arguments of its calls, which are not stored with it."""
         match event:
             case ToolStarted(call=ToolCall(arguments="")) | ToolFinished(call=ToolCall(arguments="")):
-                return replace(event, call=self._open_call(event.call.id).call)
+                return with_field(event, "call", self._open_call(event.call.id).call)
             case ToolStarted(repaired=False) if event.call != self._open_call(event.call.id).call:  # version 1 wrote it so
                 return replace(event, repaired=True)
             case RunPaused():
@@ -198,13 +199,13 @@ class RunState(StoredRun):
     def _check(self, event: LastingEvent) -> None:
         if isinstance(event, RunStarted) == bool(self.events):
             raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
-        if isinstance(event, ModelReplied | MessageAdded) and self._unanswered:
+        if self._unanswered and isinstance(event, ModelReplied | MessageAdded):
             raise ValueError(f"{type(event).__name__} before an answer to the tool calls {', '.join(self.calls)}")
         if isinstance(event, ModelReplied):
             ids = [call.id for call in event.message.tool_calls]
             if len({*ids} - self.call_ids) < len(ids):
                 raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")
-        if isinstance(event, ApprovalGiven | ResultGiven) and self.pending:
+        if self.pending and isinstance(event, ApprovalGiven | ResultGiven):
             raise ValueError(f"{type(event).__name__} while the run is paused; RunResumed comes before it")
         if isinstance(event, RunPaused):
             check_pending(event, [*self.waiting, *self.outside])

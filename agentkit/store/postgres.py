@@ -83,7 +83,7 @@ class PostgresStore(Management):
 
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction. While the server is away, it is tried again."""
-        return threads.run(lambda: self._write(work))
+        return threads.start(lambda: self._write(work))
 
     def _write(self, work: Callable[[Database | Lazy], bool]) -> bool:
         until, pause = time.monotonic() + _MAX_OUTAGE, 0.05

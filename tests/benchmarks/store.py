@@ -142,6 +142,36 @@ async def hop(times: int) -> dict[str, float]:
     return found
 
 
+async def paused(steps: int) -> dict[str, float]:
+    """What waiting costs, in ms: steps without a store that stop twice for half a millisecond, as for a disk or a server.
+
+    What is done after a wait is slower, because the processor's caches hold something else by then.
+    """
+    waits = False
+
+    class Waiting(Steps):
+        async def reply(self, request: ModelRequest, on_delta: Any = None) -> ModelReply:
+            if waits:
+                time.sleep(0.0005)  # noqa: ASYNC251  it is what is measured
+            return await super().reply(request, on_delta)
+
+    @tool(parallel=True, name="add")
+    async def add_later(a: int, b: int) -> int:
+        """Add two numbers."""
+        if waits:
+            time.sleep(0.0005)  # noqa: ASYNC251  it is what is measured
+        return a + b
+
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(12):
+        waits = turn % 2 == 1
+        agent = Agent(Waiting(steps), name="adder", tools=[add_later], limits=Limits(steps=None, repeats=None))
+        cpu = time.process_time()
+        await agent.run("Go.")
+        taken[waits].append((time.process_time() - cpu) / steps * 1e3)
+    return {"cpu": statistics.median(taken[True]) - statistics.median(taken[False])}
+
+
 def measure(what: str, kind: str, address: str) -> dict[str, float]:
     """One measurement."""
     store = opened(kind, address)
@@ -152,6 +182,7 @@ def measure(what: str, kind: str, address: str) -> dict[str, float]:
         "resume": lambda: resumed(store, 500),  # type: ignore[arg-type]
         "bytes": lambda: stored_bytes(store),  # type: ignore[arg-type]
         "hop": lambda: hop(2000),
+        "pause": lambda: paused(50),
     }
     found: dict[str, float] = bare(store, 300) if what == "bare" and store else asyncio.run(measures[what]())
     if store is not None:
@@ -229,6 +260,8 @@ def _print(bench: Bench) -> None:
         print(f"{f'steps/s, {processes} processes':44}{'':16}" + "".join(f"{rate:16.0f}" for rate in rates), flush=True)
     woken = bench.medians("hop", ["none"])["none"]["cpu"]
     print(f"\na thread is woken and wakes the event loop: {woken:.3f} ms of processor time")
+    waited = bench.medians("pause", ["none"])["none"]["cpu"]
+    print(f"a step without a store that waits twice for 0.5 ms, above one that does not: {waited:.3f} ms of processor time")
     sizes = bench.measured("bytes", "normal")
     print(f"\nbytes stored by step 10: {sizes['10']:.0f}, by step 1,000: {sizes['1000']:.0f}")
 
