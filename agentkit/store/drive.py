@@ -46,8 +46,6 @@ class StoreLog:
         first = events[0]
         if isinstance(first, RunStarted) and drive.history and self._parent_id is None:
             first, history = prefix_of(first, drive.history)
-        if isinstance(events[-1], RunFinished) and self._parent_id is None:
-            drive.ended = events[-1].result
         rows = [encoded(event) for event in (first, *events[1:])]
 
         def append(db: Database | Lazy) -> bool:
@@ -55,16 +53,24 @@ class StoreLog:
 
         done = drive.store.write(append, drive.threads)
         if isinstance(done, bool):
+            self._appended(events[-1])
             if done:  # not in the middle of what the run does now, which may be its last step
                 asyncio.get_running_loop().call_soon(drive.cancel)
             return None
+
+        def appended(appending: asyncio.Future[bool]) -> None:
+            if not appending.cancelled() and appending.exception() is None:
+                self._appended(events[-1])
+                if appending.result():
+                    drive.cancel()
+
         appending = asyncio.ensure_future(done)
-        appending.add_done_callback(self._appended)
+        appending.add_done_callback(appended)
         return appending
 
-    def _appended(self, appending: asyncio.Future[bool]) -> None:
-        if not appending.cancelled() and appending.exception() is None and appending.result():
-            self._drive.cancel()
+    def _appended(self, last: LastingEvent) -> None:
+        if isinstance(last, RunFinished) and self._parent_id is None:
+            self._drive.ended = last.result
 
     async def load(self) -> Sequence[LastingEvent]:
         """All events so far; none if the run has none yet."""
@@ -147,9 +153,10 @@ class Drive:
         self.threads.close()
 
     async def _end(self) -> None:
-        release = self.threads.run(partial(self.store.release, self.run_id, self.owner))
-        with contextlib.suppress(StoreError, OSError):  # the lease ends by itself
-            await asyncio.shield(release)
+        if self.ended is None:  # else the run was given back with its last event
+            release = self.threads.run(partial(self.store.release, self.run_id, self.owner))
+            with contextlib.suppress(StoreError, OSError):  # the lease ends by itself
+                await asyncio.shield(release)
         self.threads.close()
 
     async def refuse(self, call_ids: Collection[str], error: str) -> None:

@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._threads import Threads
 from ..errors import RunBusy, RunExists, StoreError
@@ -214,11 +214,12 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
             return
         if changes.get("status") == "paused" and self._is_answered(db, log.run_id, changes["pending"]):
             changes["status"] = "queued"
-        self.set_columns(db, log.run_id, changes)
-        if isinstance(events[-1], RunFinished) and log.parent_id is None:
+        has_ended = isinstance(events[-1], RunFinished) and log.parent_id is None
+        self.set_columns(db, log.run_id, changes | ({"owner": None, "lease_until": None} if has_ended else {}))
+        if has_ended:
             self._end_children(db, log.run_id)
             if log.session:
-                self._leave_session(db, log, events[-1])
+                self._leave_session(db, log, cast("RunFinished", events[-1]))
 
     def set_columns(self, db: Database, run_id: str, changes: Mapping[str, Any]) -> None:
         """Write these columns of the row of a run."""
@@ -234,9 +235,13 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
         )
 
     def _is_stored(self, db: Database, log: StoreLog, seq: int, rows: Sequence[Row]) -> bool:
-        """Whether this drive has stored exactly these rows already: the server went away before it could confirm them."""
+        """Whether this drive has stored exactly these rows already: the server went away before it could confirm them.
+
+        With the end of a run, it was given back.
+        """
         stored = db.execute(
-            "SELECT e.data FROM agentkit_events AS e JOIN agentkit_runs AS r ON r.run_id = ? AND r.owner = ?"
+            "SELECT e.data FROM agentkit_events AS e"
+            " JOIN agentkit_runs AS r ON r.run_id = ? AND (r.owner = ? OR r.owner IS NULL)"
             " WHERE e.run_id = ? AND e.seq >= ? ORDER BY e.seq",
             (log.root_id, log.owner, log.run_id, seq),
         ).fetchall()

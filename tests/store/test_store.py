@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from agentkit import (
     Message,
     RunBusy,
     RunExists,
+    RunFinished,
     RunResult,
     RunState,
     ScriptedModel,
@@ -28,6 +30,7 @@ from agentkit import (
     User,
     tool,
 )
+from agentkit.events import LastingEvent
 from agentkit.store import Store, open_store
 from agentkit.store.rows import MAX_VALUE
 from agentkit.testing import call
@@ -171,6 +174,21 @@ async def test_a_zombie_stores_nothing_after_a_takeover(store: Store) -> None:
         await zombie
     assert (await taken).output == "done"
     assert effects == ["effect"]
+
+
+async def test_a_run_is_given_back_with_its_end(store: Store) -> None:
+    """In the same transaction. If the server goes away before it confirms that, the append is made again."""
+    events: list[LastingEvent] = list((await Agent(ScriptedModel(["done"])).run("Go", run_id="r1")).events)
+    log = store.begin("r1").log
+    for turn in range(2):
+        appending = log.append(0, events)
+        assert appending is None or await appending is False, turn
+        with store.reading() as db:
+            assert db.execute("SELECT owner, lease_until FROM agentkit_runs").fetchone() == (None, None)
+    other = replace(cast("RunFinished", events[-1]), error="another end")
+    with pytest.raises(RunBusy, match="by nobody"):
+        await (log.append(len(events) - 1, [other]) or asyncio.sleep(0))
+    assert events_of(store.state("r1")) == events_of(RunState.replay(events))
 
 
 async def test_a_failed_append_stops_the_run_with_what_is_stored(store: Store) -> None:
