@@ -45,7 +45,7 @@ class SQLiteStore(Management):
 
     def __init__(self, path: str | Path, *, synchronous: Synchronous = "FULL", lease: float = 30.0) -> None:
         self._writer: Writer | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if synchronous not in ("FULL", "NORMAL"):
             raise SettingsError(f"synchronous is {synchronous!r}; allowed: FULL, NORMAL")
         if str(path) in ("", ":memory:"):
@@ -76,14 +76,8 @@ class SQLiteStore(Management):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
         """A connection in a transaction that may write."""
-        with explained(self.path), contextlib.closing(self.connect()) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield cast("Database", db)
-            except BaseException:
-                roll_back(db)  # a full disk has ended the transaction already
-                raise
-            db.execute("COMMIT")
+        with self._the_writer().transaction() as db:
+            yield db
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
@@ -136,9 +130,10 @@ class SQLiteStore(Management):
 
     def _the_writer(self) -> Writer:
         writer = self._writer
-        if writer is None or writer.pid != os.getpid():  # a connection must not be used after a fork
+        if writer is None or not writer.is_usable():
             with self._lock:
-                if self._writer is None or self._writer.pid != os.getpid():
+                if self._writer is None or not self._writer.is_usable():
+                    self.close()
                     self._writer = Writer(self.connect, self.path, self._timeout, in_loop=self.synchronous == "NORMAL")
                 writer = self._writer
         return writer

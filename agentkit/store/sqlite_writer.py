@@ -30,11 +30,29 @@ class Writer:
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, timeout: float, *, in_loop: bool) -> None:
-        self.pid, self._path, self._in_loop = os.getpid(), path, in_loop
+        self._pid, self._path, self._in_loop = os.getpid(), path, in_loop
         self._db, self._waits, self._timeout = connect(), timeout, timeout
-        self._lock = threading.Lock()
+        self._file = _identity(path)
+        self._lock = threading.RLock()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def is_usable(self) -> bool:
+        """Whether this process has made it, as a connection must not be used after a fork, and its file is still there."""
+        return self._pid == os.getpid() and self._file == _identity(self._path)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """The connection in a transaction that may write."""
+        with self._lock, explained(self._path):
+            self._wait_for_others(self._timeout)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield cast("Database", self._db)
+                self._db.execute("COMMIT")
+            except BaseException:
+                roll_back(self._db)
+                raise
 
     def write(self, work: Callable[[Database | Lazy], bool]) -> bool | Awaitable[bool]:
         """Do this work at once or, where that would wait, in the thread."""
@@ -97,11 +115,20 @@ class Writer:
 
     def close(self) -> None:
         """End the thread, and close the connection."""
-        if self.pid != os.getpid():
+        if self._pid != os.getpid():
             return
         self._queue.put(None)
         with self._lock:
             self._db.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file is, whatever its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Work:

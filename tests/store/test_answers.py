@@ -27,7 +27,7 @@ from agentkit import (
 from agentkit.store import Store, Worker
 from agentkit.testing import call
 
-from .test_store import agent, say
+from .test_store import agent, end_leases, say
 
 
 class Size(BaseModel):
@@ -162,19 +162,18 @@ async def test_a_cancel_that_was_asked_is_carried_out_by_whoever_comes_next(stor
 
 async def test_a_worker_whose_claim_is_over_cannot_begin_a_cancelled_run(store: Store) -> None:
     store.submit("add", agent="clerk", run_id="r1")
-    store.lease = 0.0  # as if the deps took longer
     claimed = store.claim("default", "worker")
     assert claimed is not None
+    end_leases(store)  # as if the deps took longer
     assert store.cancel("r1") == "done"
     with pytest.raises(RunBusy, match="not claimed by this worker any more; it is cancelled"):
         claimed.begin("r1")
 
 
 async def test_a_run_begun_again_adds_to_its_session_what_is_new(store: Store) -> None:
-    store.lease = 0.0
     store.begin("r1", session="ada")
+    end_leases(store)
     store.cancel("r1")
-    store.lease = 30.0
     await agent().run("hello", store=store, run_id="r0", session="ada")
     await agent().run("again", store=store, run_id="r1", session="ada")
     told = [message.content for message in store.session("ada").messages if message.role == "user"]

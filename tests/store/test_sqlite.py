@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from agentkit import LogFailed, RunState, SettingsError, StoreError
+from agentkit import Agent, LogFailed, RunState, ScriptedModel, SettingsError, StoreError, ToolFinished, tool
 from agentkit.store import SQLiteStore, open_store
-from tests.store.test_store import agent, events_of
+from agentkit.testing import call
+from tests.store.test_store import agent, end_leases, events_of
 
 
 def of_another_program(path: Path) -> None:
@@ -165,14 +166,37 @@ def test_what_an_interrupted_write_left_is_ignored(tmp_path: Path) -> None:
     copy.mkdir()
     for name in ("runs.db", "runs.db-wal"):
         data = (tmp_path / name).read_bytes()
-        (copy / name).write_bytes(data[: len(data) // 2] if name.endswith("wal") else data)
+        (copy / name).write_bytes(data[: len(data) * 3 // 4] if name.endswith("wal") else data)
     torn = SQLiteStore(copy / "runs.db")
     stored = events_of(torn.state("r1"))
     assert 0 < len(stored) < len(events_of(result)) and stored == events_of(result)[: len(stored)]
-    with torn.transaction() as db:
-        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+    end_leases(torn)
     again = agent().resume_sync("r1", store=torn)
     assert again.stop_reason == "answer" and (again.output == "done: 3" or again.uncertain)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a file that is open")
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_nothing_is_written_to_a_file_that_was_removed(tmp_path: Path, synchronous: Any) -> None:
+    store = SQLiteStore(tmp_path / "runs.db", synchronous=synchronous)
+    seen: list[Any] = []
+
+    @tool
+    def remove() -> str:
+        """Remove the file of the store."""
+        for path in tmp_path.glob("runs.db*"):
+            path.unlink()
+        return "removed"
+
+    made = Agent(ScriptedModel([call("remove"), call("remove"), "done"]), tools=[remove], observers=[seen.append])
+    with pytest.raises(LogFailed, match="the file cannot be opened"):
+        made.run_sync("Remove it", store=store, run_id="r1")
+    assert not any(isinstance(event, ToolFinished) for event in seen)
+    with pytest.raises(StoreError, match="the file cannot be opened"):
+        agent().run_sync("add", store=store)
+    SQLiteStore(tmp_path / "runs.db").close()  # a new one in its place is another database
+    assert agent().run_sync("add", store=store, run_id="r2").stop_reason == "answer"
+    assert [run.run_id for run in store.runs()] == ["r2"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

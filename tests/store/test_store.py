@@ -55,6 +55,12 @@ def write(length: int) -> str:
     return "x" * length
 
 
+def end_leases(store: Store) -> None:
+    """As if the processes that have runs had been stopped for longer than their leases."""
+    with store.transaction() as db:
+        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+
+
 weigh = Tool.outside("weigh", "Weigh a thing.", {"type": "object", "properties": {"what": {"type": "string"}}})
 
 CALLS = {
@@ -165,8 +171,7 @@ async def test_a_zombie_stores_nothing_after_a_takeover(store: Store) -> None:
     made = Agent(ScriptedModel(lambda request: script.get(len(request.messages), "done")), tools=[wait, effect])
     zombie = asyncio.create_task(made.run("Go", store=store, run_id="r1"))
     await entered.acquire()
-    with store.transaction() as db:  # as if it had been stopped for longer than its lease
-        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+    end_leases(store)  # as if it had been stopped for longer than its lease
     taken = asyncio.create_task(made.resume("r1", store=store))
     await entered.acquire()
     proceed.set()
@@ -513,7 +518,6 @@ async def test_a_run_whose_process_ended_before_its_first_event_is_begun_again(s
     store.begin("r1", session="ada")  # its process is killed here
     with pytest.raises(RunExists, match="running"):
         await agent().run("add", store=store, run_id="r1", session="ada")
-    with store.transaction() as db:
-        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+    end_leases(store)
     assert (await agent().run("add", store=store, run_id="r1", session="ada")).output == "done: 3"
     assert len(store.session("ada").messages) == 4

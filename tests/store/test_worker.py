@@ -13,7 +13,7 @@ from agentkit.store.shared_rate import SharedRate
 from agentkit.store.worker import Worker
 from agentkit.testing import call
 from tests.kit import tool_texts
-from tests.store.test_store import agent, say
+from tests.store.test_store import agent, end_leases, say
 
 QUICK: dict[str, Any] = {"poll": 0.05, "grace": 5.0}
 
@@ -77,8 +77,7 @@ async def test_a_dead_workers_run_is_taken_over(worked: tuple[Store, type[Worker
     run_id = store.submit("add", agent="clerk")
     assert store.claim("default", "dead:1:x") is not None
     assert store.claim("default", "live:2:y") is None
-    with store.transaction() as db:
-        db.execute("UPDATE agentkit_runs SET lease_until = 0")
+    end_leases(store)
     assert await drain(kind(store, {"clerk": agent()}, **QUICK)) == 1
     assert store.get(run_id).status == "finished"
 
