@@ -140,7 +140,7 @@ async def _resume_stored(
     options["log"], options["leave"] = drive.log, _Leave(options.get("leave"), drive)
 
     async def go_on() -> RunResult[Any]:
-        known = RunState.replay(await drive.log.load())
+        known = await _state_of(drive.log)
         if not known.events:
             raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
         made = await _made_for(agent, known, options)
@@ -168,10 +168,19 @@ async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]
     result: RunResult[Any] | None = await drive.run(work)
     if result is not None:
         return result
-    state = RunState.replay(await drive.log.load())
+    state = await _state_of(drive.log)
     if drive.ended is not None and state.stop_reason not in (None, "cancelled"):  # it ended just before it was cancelled
         return drive.ended
     return RunResult(None, state)
+
+
+async def _state_of(log: Log) -> RunState:
+    """The state of a stored run. A long run is folded in a thread, so that the event loop goes on."""
+    events, threads = await log.load(), Threads()
+    try:
+        return await threads.run(partial(RunState.replay, events))
+    finally:
+        threads.close()
 
 
 async def _in_thread(call: Callable[[], StoredDrive]) -> StoredDrive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -179,6 +180,20 @@ async def test_a_zombie_stores_nothing_after_a_takeover(store: Store) -> None:
         await zombie
     assert (await taken).output == "done"
     assert effects == ["effect"]
+
+
+async def test_a_long_run_is_read_outside_of_the_event_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (waiting,) = (await agent().run("pay", store=store, run_id="r1")).pending
+    folded: list[tuple[int, bool]] = []
+
+    def replay(cls: type[RunState], events: Sequence[Any]) -> RunState:
+        folded.append((len(events), threading.current_thread() is threading.main_thread()))
+        return whole(events)
+
+    whole = RunState.replay
+    monkeypatch.setattr(RunState, "replay", classmethod(replay))
+    result: RunResult[Any] = await agent().resume("r1", store=store, approvals={waiting.id: True})
+    assert result.stop_reason == "answer" and folded == [(4, False)]
 
 
 async def test_a_run_is_given_back_with_its_end(store: Store) -> None:
