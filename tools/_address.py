@@ -84,9 +84,14 @@ def host_problem(host: str) -> str:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is on the public internet: not private, local, multicast, reserved, or a way round to one."""
+    """Whether the address is on the public internet: not private, local, multicast, reserved, or a way round to one.
+
+    An address with a zone (`%eth0`) names an interface of this machine, so it is not.
+    """
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_V4)
+    if address.scope_id is not None:
+        return False
     if address in _NAT64:
         return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_V6)

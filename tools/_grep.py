@@ -22,7 +22,7 @@ def main() -> None:
 def _search(job: dict[str, Any], data: BinaryIO) -> dict[str, Any]:
     try:
         find = matcher(job["pattern"], regex=job["regex"], ignore_case=job["ignore_case"])
-    except (re.error, OverflowError, RecursionError) as error:
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
         return {"error": str(error) or type(error).__name__}
     hits: list[tuple[int, int, str]] = []
     total = 0

@@ -25,9 +25,12 @@ from agentkit import ModelRetry
 
 from ._text import nearest, visible
 
-__all__ = ["Entry", "Folder", "Parts", "Root"]
+__all__ = ["DEEPEST", "Entry", "Folder", "Parts", "Root"]
 
 Parts: TypeAlias = tuple[str, ...]
+
+DEEPEST = 64
+"""Max names in a path. Folders nested hundreds deep break programs that walk or remove them."""
 
 HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -35,7 +38,7 @@ _READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
-_WINDOWS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)\s*(\..*)?|.*[. ]|.*[:<>\"|?*].*")
+_WINDOWS_NAMES = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[\d¹²³]|conin\$|conout\$)\s*(\..*)?|.*[. ]|.*[:<>\"|?*].*")
 _NOT_FROM_ROOT = "is not a path from the root folder; write it as 'docs/a.txt'"
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "folder"), (stat.S_ISLNK, "link"), (stat.S_ISFIFO, "named pipe"),
           (stat.S_ISSOCK, "socket"))  # fmt: skip
@@ -206,7 +209,9 @@ class Root:
         the root or is hidden.
         """
         names: Parts = ()
-        for name in self._split(given):
+        split = self._split(given)
+        _check_depth(given, split)
+        for name in split:
             names += (self._on_disk(given, names, name) if "\\" in name or "\ufffd" in name else name,)
         return self._inside(given, names)
 
@@ -231,6 +236,7 @@ class Root:
         if not real.is_relative_to(self.path):
             raise ModelRetry(f"{given!r} leads out of the root folder through a link; only what is inside is served")
         parts = real.relative_to(self.path).parts
+        _check_depth(given, parts)
         self._check_hidden(given, parts)
         return parts
 
@@ -292,6 +298,11 @@ class Root:
                     before = "".join(f"{part}/" for part in parts[:depth])
                     return f"{given!r} does not exist{nearest(name, here, before=before)}"
         return f"{given!r} does not exist"
+
+
+def _check_depth(given: str, parts: Parts) -> None:
+    if len(parts) > DEEPEST:
+        raise ModelRetry(f"{given[:200]!r} is nested too deep: a path has at most {DEEPEST} names")
 
 
 def _malformed(given: str) -> str:

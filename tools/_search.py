@@ -11,12 +11,11 @@ from typing import NamedTuple
 from agentkit import ModelRetry
 
 from ._child import run_child
-from ._paths import Entry, Parts, Root, kind_of
+from ._paths import DEEPEST, Entry, Parts, Root, kind_of
 from ._text import count
 
 __all__ = ["Budget", "Hit", "checked_glob", "matches", "search", "walk"]
 
-_DEEPEST = 64
 _LONGEST_GLOB = 1000
 _LONGEST_HIT = 300
 _CHILD_MEMORY = 150_000_000
@@ -66,14 +65,14 @@ class Budget:
 def walk(root: Root, start: Parts, budget: Budget, *, deep: bool = True) -> Iterator[Entry]:
     """Everything below a folder, sorted by name, a folder before its contents, until the budget is spent.
 
-    Links are reported and not followed. The walk goes 64 levels deep. Raises OSError when `start` cannot be opened;
-    folders below it that cannot be opened are skipped.
+    Links are reported and not followed. The walk goes as deep as a path may, 64 levels. Raises OSError when `start` cannot
+    be opened; folders below it that cannot be opened are skipped.
     """
     stack = _children(root, start, budget)
     while stack:
         entry = stack.pop()
         yield entry
-        if deep and entry.kind == "folder" and len(entry.parts) - len(start) < _DEEPEST and not budget.spent:
+        if deep and entry.kind == "folder" and len(entry.parts) < DEEPEST and not budget.spent:
             try:
                 stack += _children(root, entry.parts, budget)
             except OSError:

@@ -45,7 +45,7 @@ def file_tools(
     """Tools for the files under `root`: read_file, list_files, find_files, grep, and with `write` write_file.
 
     Nothing outside the root is reached: absolute paths, `..` and links that lead out are refused. Names that begin with
-    a dot (.env, .git) are neither shown nor served unless `hidden`.
+    a dot (.env, .git) are neither shown nor served unless `hidden`. A path has at most 64 names.
 
     `file_mode`: the mode of new files, by default for this user alone; new folders can also be entered by whoever may
     read. A file that is overwritten keeps its mode. `max_bytes`: the largest file that is read or written. `max_chars`:

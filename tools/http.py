@@ -274,5 +274,5 @@ async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
             yield inflate.decompress(chunk, most)
         except zlib.error:
             raise ModelRetry("the server's answer is compressed in a broken way; try another URL") from None
-        if inflate.unconsumed_tail:
+        if inflate.unconsumed_tail or inflate.eof:  # what follows the end would be kept in memory
             return

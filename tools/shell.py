@@ -67,8 +67,9 @@ def shell(
     another HOME, git still reads no settings from it and Python no packages, because GIT_CONFIG_GLOBAL and
     PYTHONNOUSERSITE are set; `env` may set them otherwise.
 
-    After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it:
-    on Linux all of it, on other POSIX systems what stays in its process group, on Windows nothing but the program.
+    After `timeout` seconds, and when the run is cancelled, the program is killed. Whatever it has started ends with it: on
+    Linux all of it but processes that fork faster than they can be found, on other POSIX systems what stays in its process
+    group, on Windows nothing but the program.
 
     `max_output`: bytes of output that are shown, half from its start and half from its end. On POSIX systems each process
     may use `timeout` seconds of processor time (rounded up) and write files of `max_file_bytes`, and new files are for

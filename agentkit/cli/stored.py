@@ -6,8 +6,10 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import typer
 
 from ..events import dump_events
 from ..store import Store, StoredRun, open_store
+from .approval import escaped, show_call
 from .exits import UsageError
 from .text import clean, counted, one_line
 
@@ -37,6 +40,7 @@ __all__ = [
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _POLL = 0.2
 _DONE = ("finished", "failed", "cancelled")
+_INDENT = " " * 11
 _STATUSES = ("queued", "running", "paused", *_DONE)
 
 
@@ -151,16 +155,27 @@ def show_run(db: str, run_id: str, *, events: bool, as_json: bool) -> None:
     for call in run.pending:
         words = ["agentkit", "approve" if call["kind"] == "approval" else "answer"]
         command = shlex.join([*words, *(["--"] if run.run_id.startswith("-") else []), run.run_id, call["id"]])
-        lines += [f"waits for  {call['name']} {one_line(call['arguments'], 300)}", f"           {command}"]
+        lines += [f"waits for  {_shown(call)}", f"{_INDENT}{escaped(command)}"]
     lines += [f"error      {run.error}"] if run.error else []
     lines += (
         [f"output     {run.output if isinstance(run.output, str) else json.dumps(run.output)}"]
         if run.output is not None
         else []
     )
-    typer.echo("\n".join(map(clean, lines)))
+    typer.echo("\n".join(clean(line).replace("\n", f"\n{_INDENT}") for line in lines))
     if events:
         print_events(db, run_id, after=-1, follow=False, as_json=False)
+
+
+def _shown(call: Mapping[str, Any]) -> str:
+    """The call as the question for an approval shows it, in the lines of `show`."""
+    try:
+        arguments = json.loads(call["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    known = arguments if isinstance(arguments, dict) else {"arguments": call["arguments"]}
+    width = shutil.get_terminal_size((100, 24)).columns - len(_INDENT)
+    return show_call(call["name"], known, width).removeprefix("? ")
 
 
 def print_events(db: str, run_id: str, *, after: int, follow: bool, as_json: bool) -> None:

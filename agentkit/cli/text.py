@@ -14,7 +14,9 @@ from .approval import escaped
 
 __all__ = ["clean", "counted", "duration", "money", "one_line", "shown_call", "summary", "tokens", "uncounted"]
 
-_HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 """Control characters (ESC begins terminal commands), marks that change the direction of text, and lone surrogates."""
 
 _MAX_VALUE = 60

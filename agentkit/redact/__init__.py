@@ -14,13 +14,16 @@ MASK = "[redacted]"
 
 _ADDRESS = r"(?i)\b(?P<scheme>[a-z][a-z0-9+.-]{1,20})://(?P<rest>[^\s\"'<>`]*)"
 _HTTP = frozenset(["http", "https", "ws", "wss", "ftp", "sftp"])
-_SCHEME = r"(?i)\b(?P<kind>bearer|basic)(?P<gap>\s+|%20)(?P<value>[A-Za-z0-9._~+/-]{6,}={0,2})"
+_SCHEME = r"""(?ix)(?:\b|(?<=%20)|(?<=%3A)|(?<=_))
+    (?P<head>(?P<bearer>bearer)(?:\s+|%20)|basic(?:\s+|%20)|auth\\?["']?\s{0,3}[:=]\s{0,3}\\?["']?)(?P<value>[A-Za-z0-9._~+/-]{6,}={0,2})"""
+"""Credentials after their scheme, and the logins in settings of docker and npm."""
 _BEGIN = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-_BODY = r"(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
-_HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}"
+_BODY = r"(?:(?:\s|\\[rn])*[A-Z][A-Za-z]+-[A-Z][a-z]+:[^\n\\]{0,100})*(?:(?:\s|\\[rn])*[A-Za-z0-9+/=_-]{16,})*"
+_HASH = r"\$(?:2[abxy]|5|6|7|y|argon2(?:id|i|d)|scrypt)\$[\w./$=,+-]{20,}|\$(?:1|apr1)\$[\w./]{1,8}\$[\w./]{20,}"
 """A password hash in crypt's format."""
 _MARKS = (
+    "auth",
     "sig",
     "hooks.",
     "webhook",
@@ -37,6 +40,7 @@ _MARKS = (
 _AFTER_A_HEAD = r"""(?ix)
     (?P<head>
         (?:[?&]|\bSharedAccessSignature\s)(?:[^\s&]{0,64}&)?(?:sig|signature|x-amz-signature|x-goog-signature)=  # signed URLs
+      | (?:\bauth=\(|\bHTTP(?:Basic|Digest|Proxy)Auth\(|\bBasicAuth\()\s{0,8}["'][^"'\n]{0,128}["'],\s{0,8}["']
       | \bhooks\.slack\.com/(?:services|workflows|triggers)/
       | \bdiscord(?:app)?\.com/api/webhooks/\d{1,20}/
       | \bwebhook\.office\.com/webhookb2/
@@ -97,12 +101,12 @@ def _without_login(found: re.Match[str]) -> str:
 
 
 def _without_credentials(found: re.Match[str]) -> str:
-    """Masks the credential after "Bearer" or "Basic". After "Basic", only a user and password in base64 count as one."""
-    if found["kind"].lower() == "bearer":
+    """Masks the credential after "Bearer", "Basic" or "auth". After the last two, only a user and password in base64 count."""
+    if found["bearer"]:
         is_secret = is_random(found["value"])
     else:
         try:
             is_secret = b":" in base64.b64decode(found["value"], validate=True)
         except ValueError:
             is_secret = False
-    return f"{found['kind']}{found['gap']}{MASK}" if is_secret else found[0]
+    return f"{found['head']}{MASK}" if is_secret else found[0]

@@ -23,16 +23,21 @@ def _words(text: str) -> frozenset[str]:
 
 # ---- names
 
-_NAME = r"(?i)pass(?:word|wd|phrase|code|wort)|(?<=[_-])pass|pwd|token|secret|credentials?|key|authorization|cookie"
+_PASSWORD = r"contraseña|kennwort|mot de passe|senha|пароль|密码|密碼|パスワード|비밀번호"
+"""A password in other languages than English."""
+_NAME = (
+    rf"(?i)pass(?:word|wd|phrase|code|wort)|{_PASSWORD}|(?<=[_-])pass|pwd|token|secret|credentials?|key|authorization|cookie"
+)
 _TAIL = (
-    r"(?i)(?:[_-]?(?:value|plain|raw|b64|base64))?[_-]?\d{0,2}(?![A-Za-z0-9]|[_-][A-Za-z0-9])(?P<quote>\\?[\"'`]|&quot;)?\]?"
+    r"(?i)(?:(?<=key)[_-](?:data|base)|[_-]?(?:value|plain|raw|b64|base64))?[_-]?\d{0,2}"
+    r"(?![A-Za-z0-9]|[_-][A-Za-z0-9])(?P<quote>\\?[\"'`]|&quot;)?\]?"
 )
 _LAST_WORD = r"[A-Z]?[a-z]+\Z|[A-Z]+\Z"
 _OPTION = r"(?i)(?:^|[\s\"'`=\[(])--?[a-z0-9_-]*\Z"
 _TAG = r"<[\w:.-]*\Z"
 _OF_KEYS = _words("""access account api auth encryption licence license master private secret signing subscription""")
 """Words before "key" that make it a secret, in one name or as two words."""
-_OF_KEYS_JOINED = _OF_KEYS | _words("app client consumer function functions service shared storage virtual")
+_OF_KEYS_JOINED = _OF_KEYS | _words("app client consumer fernet function functions preshared service shared storage virtual")
 _OF_PASS = _words(
     """admin api app auth basic db email ftp http imap key ldap login mail mongo my mysql pg postgres proxy rabbitmq redis
     root smtp sql ssh store sudo user wifi"""
@@ -55,14 +60,16 @@ _SCHEME = r"(?:bearer|basic|token|digest|negotiate|apikey|api-key|bot|hmac|key|s
 _PAIR = rf"""(?ix)
     (?:
         (?P<equals>[ \t]{{0,3}}(?::[ \t]{{0,3}}(?:Optional\[)?(?:str|SecretStr|bytes)\]?(?:[ ]?\|[ ]?None)?[ \t]{{0,3}})?
-            (?::=|=>|={{1,3}}|%3D)[ \t]{{0,3}}|\n[ \t]{{1,8}}[^\n]{{1,160}}?\binput_value=)
-      | (?P<colon>[,;]?\s{{0,12}}["']?value["']?\s{{0,3}}[:=]\s{{0,3}}|[ \t]{{0,3}}(?::|%3A)[ \t]{{0,8}})
+            (?::=|=>|={{1,3}}|%3D|＝)[ \t]{{0,3}}|\n[ \t]{{1,8}}[^\n]{{1,160}}?\binput_value=)
+      | (?P<colon>[,;]?\s{{0,12}}["']?value["']?\s{{0,3}}[:=]\s{{0,3}}|[ \t]{{0,3}}(?::|%3A|：)[ \t\xa0]{{0,8}})
       | (?P<comma>,[ ]?(?=b?\\?["']))
+      | (?P<cell></[\w:.-]{{1,20}}>\s{{0,12}}<[\w:.-]{{1,20}}>)
       | (?P<element>(?:\s[^<>]{{0,200}})?>)
       | (?P<gap>[ \t]{{1,3}})
     )
     (?:(?P<block>[|>][-+0-9]{{0,2}}[ \t]*\r?\n(?=[ \t]))|(?:b(?=["']))?(?P<quote>\\?["'`]|&quot;|&\#39;)?)
     (?P<scheme>{_SCHEME}\s+)?"""
+_IN_QUERY = r"=(?P<value>[A-Za-z0-9_-]{20,})(?![\w.%/+=-])"
 _IN_SENTENCE = r"""(?ix)
     (?=[ \t:"'`(])(?:[ \t]+(?:provided|given|is|was|of|used|supplied|value))?[ \t]{0,3}:?[ \t]{0,3}["'`(]{0,2}
     (?P<value>[A-Za-z0-9][\w+/=.~!@$*-]{7,511})"""
@@ -145,7 +152,7 @@ def _secret_after(text: str, found: re.Match[str]) -> _Span | None:
     before = text[max(0, found.start() - 32) : found.start()]
     kind = _kind_of(found[0], before)
     if kind is None:
-        return None
+        return _in_query(text, tail.end()) if word == "key" and before.endswith(("?", "&")) else None
     is_option = "-" in before and bool(compiled(_OPTION).search(before))
     name = _Name(word, kind, bool(tail["quote"]), is_option)
     pair = compiled(_PAIR).match(text, tail.end())
@@ -155,10 +162,16 @@ def _secret_after(text: str, found: re.Match[str]) -> _Span | None:
     return _value_of(text, name, pair)
 
 
+def _in_query(text: str, start: int) -> _Span | None:
+    """The (start, end) of a key in a URL, `?key=...`. Other values of a parameter with this name are not long and random."""
+    found = compiled(_IN_QUERY).match(text, start)
+    return found.span("value") if found and is_random(found["value"]) else None
+
+
 def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
     """The kind of a name, by the text before it; None if it does not name a secret."""
     low = name.lower()
-    if low.startswith("pass") and low != "pass":
+    if (low.startswith("pass") and low != "pass") or compiled(_PASSWORD).fullmatch(low):
         return "strong"
     gap = before[-1:] if before.endswith((" ", "_", "-")) else ""
     found = compiled(_LAST_WORD).search(before[: len(before) - len(gap)][-14:])
@@ -173,12 +186,12 @@ def _kind_of(name: str, before: str) -> Literal["strong", "weak"] | None:
 
 
 def _value_of(text: str, name: _Name, pair: re.Match[str]) -> _Span | None:
-    ending = "<" if pair["element"] else "block" if pair["block"] else pair["quote"] or ""
+    ending = "<" if pair["element"] or pair["cell"] else "block" if pair["block"] else pair["quote"] or ""
     end = len(text) if ending == "<" else pair.end() + _MAX_SEEN
     seen = _until(ending).match(text, pair.end(), end)
     if seen is None:
         return None
-    link = next(link for link in ("equals", "colon", "comma", "element", "gap") if pair[link])
+    link = next(link for link in ("equals", "colon", "comma", "cell", "element", "gap") if pair[link])
     trimmed = seen[0].strip() if ending else seen[0].rstrip(".,:;!?)]}")
     is_last = text[seen.end() : seen.end() + 1] in ("", "\n", "\r")
     value = _Value(trimmed, link, not ending, pair[link].strip() != pair[link], bool(pair["scheme"]), is_last)
@@ -201,6 +214,8 @@ def _is_innocent(name: _Name, value: _Value) -> bool:
         return True
     if not value.is_bare:
         return False
+    if not seen[0].isascii():  # a sentence in another script
+        return True
     if value.link == "equals" and value.is_spaced and compiled(_VARIABLE).fullmatch(seen):
         return True
     is_number = seen.isdigit() and len(seen) <= 5  # a count or a position
@@ -210,6 +225,8 @@ def _is_innocent(name: _Name, value: _Value) -> bool:
 
 def _is_secret(name: _Name, value: _Value) -> bool:
     is_strong = name.kind == "strong"
+    if value.link == "cell":  # of a table, which may describe a parameter of this name
+        return is_random(value.seen)
     if value.has_scheme or value.link == "element" or (is_strong and not value.is_bare and value.link != "comma"):
         return True
     if name.is_option or (value.link == "colon" and value.is_bare):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agentkit import ModelRetry, ToolRegistry
 from agentkit_tools import file_tools
-from agentkit_tools._paths import HAS_DIR_FD, Root
+from agentkit_tools._paths import _WINDOWS_NAMES, HAS_DIR_FD, Root
 from agentkit_tools._search import Budget, walk
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="named pipes, modes and links are POSIX here")
@@ -393,3 +393,16 @@ def test_a_name_that_is_not_unicode_is_taken_back_as_it_is_shown(tools: ToolRegi
     with pytest.raises(ModelRetry, match="nearest: bad\ufffd"):
         tools["read_file"]("bad.txt")
     assert tools["write_file"]("new\ufffd", "x") == "[new\ufffd: 1 byte written]"
+
+
+def test_a_path_of_many_unreadable_names_takes_no_time(tools: ToolRegistry) -> None:
+    began = time.process_time()
+    with pytest.raises(ModelRetry, match="is nested too deep"):
+        tools["read_file"]("/".join("\ufffd" * 900))
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("name", ["CON", "aux.txt", "COM1", "lpt²", "Com³.log", "nul ", "a:b", "x."])
+def test_what_windows_reserves_is_no_name_there(name: str) -> None:
+    assert _WINDOWS_NAMES.fullmatch(name)
+    assert not _WINDOWS_NAMES.fullmatch("COM10") and not _WINDOWS_NAMES.fullmatch("console")

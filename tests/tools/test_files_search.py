@@ -89,7 +89,13 @@ def test_hits_are_cut_with_counts(root: Path, regex: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "words"), [("(", "not a regular expression: missing \\)"), ("", "is empty"), ("a\nb", "line break")]
+    ("pattern", "words"),
+    [
+        ("(", "not a regular expression: missing \\)"),
+        ("(?a)(?u)x", "not a regular expression: "),
+        ("", "is empty"),
+        ("a\nb", "line break"),
+    ],
 )
 def test_a_broken_pattern_is_said(tools: ToolRegistry, pattern: str, words: str) -> None:
     with pytest.raises(ModelRetry, match=words):

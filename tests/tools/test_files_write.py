@@ -167,6 +167,16 @@ def test_sizes_are_bounded_when_writing(root: Path) -> None:
     assert not (root / "g").exists()
 
 
+def test_no_file_is_written_deeper_than_a_walk_goes(root: Path) -> None:
+    """There `max_total_bytes` did not count it, and folders nested by the thousand break programs that remove them."""
+    write = file_tools(root, write=True, max_total_bytes=1000)["write_file"]
+    write("d/" * 63 + "f", "x" * 400)
+    with pytest.raises(ModelRetry, match="has room for"):
+        write("d/" * 63 + "g", "x" * 900)
+    with pytest.raises(ModelRetry, match="is nested too deep: a path has at most 64 names"):
+        write("d/" * 64 + "f", "x")
+
+
 @posix_only
 def test_a_crash_leaves_the_old_file_whole(root: Path) -> None:
     script = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import threading
 import time
@@ -62,6 +63,25 @@ def test_a_hostile_answer_does_not_hold_the_loop(name: str) -> None:
         used, seconds = asyncio.run(go(port))
     assert used < 0.05
     assert seconds < 15
+
+
+def test_nothing_is_read_after_the_end_of_a_compressed_body() -> None:
+    """What followed was kept in memory, and copied with each piece that came."""
+
+    def serve() -> None:
+        with listening.accept()[0] as connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(OK + TEXT + b"content-encoding: gzip\r\n\r\n" + gzip.compress(b"hi"))
+            while True:
+                connection.sendall(b"x" * 65_536)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        shown = asyncio.run(http_tools(allow_hosts=[url[7:-1]], timeout=5.0)["http_get"](url))
+        thread.join()
+    assert shown == f"[HTTP 200 {url}; text/plain]\nhi"
 
 
 def test_the_charset_is_found_in_a_content_type() -> None:
