@@ -182,7 +182,7 @@ def decode_event(data: bytes | str) -> LastingEvent:
     """
     try:
         found = _parser()(data)
-    except ValueError:  # a lone surrogate or deep nesting, which it does not take; or no JSON at all
+    except (TypeError, ValueError):  # a lone surrogate or deep nesting, which it does not take; or no JSON at all
         try:
             found = json.loads(data)
         except RecursionError:

@@ -178,7 +178,7 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
             (log.run_id, log.root_id, log.owner),
         ).fetchone()
         if own is None or own[1] != (seq - 1 if seq else None):
-            if self._is_stored(db, log, seq, rows):
+            if self._is_stored(db, log, seq, rows, is_end=isinstance(events[-1], RunFinished)):
                 return False
             raise RunBusy(self._why_lost(db, log, seq))
         for number, row in enumerate(rows, seq):
@@ -234,18 +234,17 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
             (root_id,),
         )
 
-    def _is_stored(self, db: Database, log: StoreLog, seq: int, rows: Sequence[Row]) -> bool:
+    def _is_stored(self, db: Database, log: StoreLog, seq: int, rows: Sequence[Row], *, is_end: bool) -> bool:
         """Whether this drive has stored exactly these rows already: the server went away before it could confirm them.
 
-        With the end of a run, it was given back.
+        With its end, a run was given back, and another drive may have it.
         """
         stored = db.execute(
-            "SELECT e.data FROM agentkit_events AS e"
-            " JOIN agentkit_runs AS r ON r.run_id = ? AND (r.owner = ? OR r.owner IS NULL)"
+            "SELECT e.data FROM agentkit_events AS e JOIN agentkit_runs AS r ON r.run_id = ? AND (r.owner = ? OR ?)"
             " WHERE e.run_id = ? AND e.seq >= ? ORDER BY e.seq",
-            (log.root_id, log.owner, log.run_id, seq),
+            (log.root_id, log.owner, is_end, log.run_id, seq),
         ).fetchall()
-        return bool(rows) and [data for (data,) in stored] == [row.data for row in rows]
+        return [data for (data,) in stored] == [row.data for row in rows]
 
     def _put_blobs(self, db: Database, run_id: str, seq: int, row: Row) -> None:
         for blob in row.blobs:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -45,7 +44,6 @@ class SQLiteStore(Management):
 
     def __init__(self, path: str | Path, *, synchronous: Synchronous = "FULL", lease: float = 30.0) -> None:
         self._writer: Writer | None = None
-        self._lock = threading.RLock()
         if synchronous not in ("FULL", "NORMAL"):
             raise SettingsError(f"synchronous is {synchronous!r}; allowed: FULL, NORMAL")
         if str(path) in ("", ":memory:"):
@@ -56,6 +54,8 @@ class SQLiteStore(Management):
         self._timeout = max(TIMEOUT, 2 * lease)
         self.noted = set()
         _prepare(self)
+        connect = partial(_connect, self.path, synchronous, self._timeout)
+        self._writer = Writer(connect, self.path, self._timeout, in_loop=synchronous == "NORMAL")
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
@@ -65,19 +65,19 @@ class SQLiteStore(Management):
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """A new connection. Raises `StoreError` if the file cannot be opened."""
-        with explained(self.path):
-            mode = "ro" if read_only else "rw"
-            address = f"{self.path.as_uri()}?mode={mode}"
-            db = sqlite3.connect(address, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-            db.execute(f"PRAGMA synchronous = {self.synchronous}")
-            db.execute("PRAGMA foreign_keys = ON")
-            return db
+        return _connect(self.path, self.synchronous, self._timeout, read_only=read_only)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
         """A connection in a transaction that may write."""
-        with self._the_writer().transaction() as db:
-            yield db
+        with explained(self.path), contextlib.closing(self.connect()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield cast("Database", db)
+            except BaseException:
+                roll_back(db)  # a full disk has ended the transaction already
+                raise
+            db.execute("COMMIT")
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
@@ -88,7 +88,7 @@ class SQLiteStore(Management):
 
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction, together with what other runs write at the same time."""
-        return self._the_writer().write(work)
+        return cast("Writer", self._writer).write(work)
 
     def append_rows(
         self,
@@ -109,8 +109,8 @@ class SQLiteStore(Management):
             given = (log.run_id, *numbered, log.root_id, log.owner, log.run_id, seq - 1)
             if connection.execute(_append(len(rows)), given).rowcount == len(rows):
                 return False
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             done = super().append_rows(connection, log, seq, events, rows=rows, history=history)
             connection.execute("COMMIT")
         except BaseException:
@@ -120,23 +120,20 @@ class SQLiteStore(Management):
 
     def close(self) -> None:
         """Close the connection for writing. The store can still be used; it opens another then."""
-        with self._lock:
-            writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def __del__(self) -> None:
         self.close()
 
-    def _the_writer(self) -> Writer:
-        writer = self._writer
-        if writer is None or not writer.is_usable():
-            with self._lock:
-                if self._writer is None or not self._writer.is_usable():
-                    self.close()
-                    self._writer = Writer(self.connect, self.path, self._timeout, in_loop=self.synchronous == "NORMAL")
-                writer = self._writer
-        return writer
+
+def _connect(path: Path, synchronous: Synchronous, timeout: float, *, read_only: bool = False) -> sqlite3.Connection:
+    with explained(path):
+        address = f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}"
+        db = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("PRAGMA foreign_keys = ON")
+        return db
 
 
 @cache

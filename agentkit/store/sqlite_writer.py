@@ -8,9 +8,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
+from weakref import WeakSet
 
 from ..errors import StoreError
 from .database import Database, Lazy
@@ -20,39 +22,30 @@ __all__ = ["TIMEOUT", "Writer", "explained", "roll_back"]
 TIMEOUT = 60.0
 """Min seconds to wait for another writer. A store with a long lease waits longer than that lease."""
 _MAX_BATCH = 128
+_MAX_CLOSE = 5.0
+"""Seconds that `close` waits for a write in progress."""
 
 
 class Writer:
     """Writes for all runs of a process, with one connection. What waits at the same time is one transaction.
 
+    The connection is opened when it is needed: at first, after `close`, after a fork, and when another file is at the path.
     `in_loop`: where no other write is on its way, write in the event loop. Without a sync of the disk it takes microseconds,
     less than to wake a thread.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path, timeout: float, *, in_loop: bool) -> None:
-        self._pid, self._path, self._in_loop = os.getpid(), path, in_loop
-        self._db, self._waits, self._timeout = connect(), timeout, timeout
-        self._file = _identity(path)
-        self._lock = threading.RLock()
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._connect, self._path, self._in_loop, self._timeout = connect, path, in_loop, timeout
+        self._lock = threading.Lock()
+        """Held by whoever uses the connection."""
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._waits = 0.0
+        self._starting = threading.Lock()
+        """Held to start the thread, and by the thread to end."""
         self._thread: threading.Thread | None = None
-
-    def is_usable(self) -> bool:
-        """Whether this process has made it, as a connection must not be used after a fork, and its file is still there."""
-        return self._pid == os.getpid() and self._file == _identity(self._path)
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Database]:
-        """The connection in a transaction that may write."""
-        with self._lock, explained(self._path):
-            self._wait_for_others(self._timeout)
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield cast("Database", self._db)
-                self._db.execute("COMMIT")
-            except BaseException:
-                roll_back(self._db)
-                raise
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        _writers.add(self)
 
     def write(self, work: Callable[[Database | Lazy], bool]) -> bool | Awaitable[bool]:
         """Do this work at once or, where that would wait, in the thread."""
@@ -64,20 +57,16 @@ class Writer:
                 self._lock.release()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    arguments = (self._queue, self._transact)
-                    self._thread = threading.Thread(target=_serve, args=arguments, name="agentkit-store", daemon=True)
-                    self._thread.start()
         self._queue.put(_Work(work, loop, future))
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="agentkit-store", daemon=True)
+                self._thread.start()
         return future
 
     def _write_now(self, work: Callable[[Database | Lazy], bool]) -> bool | None:
         """Write without waiting; None if another process writes."""
-        db = self._db
-        if self._waits:
-            self._wait_for_others(0.0)
+        db = self._connection(0.0)
         try:
             return work(Lazy(db))
         except sqlite3.Error as error:
@@ -86,19 +75,51 @@ class Writer:
             with explained(self._path):
                 raise
 
-    def _wait_for_others(self, seconds: float) -> None:
-        """Set how long a transaction waits for other processes."""
-        if self._waits != seconds:
-            self._db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-            self._waits = seconds
+    def _connection(self, waits: float) -> sqlite3.Connection:
+        """The connection to the file that is at the path now. A transaction of it waits so many seconds for other processes."""
+        file = _identity(self._path)
+        if self._db is None or self._file != file:
+            self._disconnect()
+            self._db, self._file, self._waits = self._connect(), file, -1.0
+        if self._waits != waits:
+            self._db.execute(f"PRAGMA busy_timeout = {int(waits * 1000)}")
+            self._waits = waits
+        return self._db
+
+    def _disconnect(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _serve(self) -> None:
+        while self._serve_batch():
+            pass
+
+    def _serve_batch(self) -> bool:
+        """Do what is in the queue. Returns whether to go on: `close` asks for the end by a None."""
+        batch = [self._queue.get()]
+        while len(batch) < _MAX_BATCH and not self._queue.empty():
+            batch.append(self._queue.get())
+        if works := [work for work in batch if work is not None]:
+            self._transact(works)
+        if len(works) == len(batch):
+            return True
+        with self._starting:
+            if not self._queue.empty():  # what was written beside `close`
+                self._queue.put(None)
+                return True
+            self._thread = None
+            with self._lock:
+                self._disconnect()
+            return False
 
     def _transact(self, batch: list[_Work]) -> None:
         """Do the works of a batch in one transaction. A work that fails does not take the others with it."""
         with self._lock:
-            db = self._db
+            db: sqlite3.Connection | None = None
             try:
                 with explained(self._path):
-                    self._wait_for_others(self._timeout)
+                    db = self._connection(self._timeout)
                     if len(batch) == 1:
                         batch[0].do(Lazy(db))
                     else:
@@ -107,19 +128,62 @@ class Writer:
                             work.attempt(db)
                         db.execute("COMMIT")
             except BaseException as error:  # noqa: BLE001  each of them gets it
-                roll_back(db)
+                if db is not None:
+                    roll_back(db)
                 for work in batch:
                     work.error = work.error or error
         for work in batch:
             work.settle()
 
     def close(self) -> None:
-        """End the thread, and close the connection."""
-        if self._pid != os.getpid():
-            return
-        self._queue.put(None)
-        with self._lock:
-            self._db.close()
+        """End the thread when it has nothing to do, and close the connection. A later write opens another one."""
+        with self._starting:
+            if self._thread is not None:
+                self._queue.put(None)
+        if self._lock.acquire(timeout=_MAX_CLOSE):  # at the end of the interpreter, a thread may hold it for ever
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+
+    def hold(self) -> None:
+        """Before a fork: wait for the write in progress, and close the connection. SQLite's locks do not survive a fork."""
+        self._starting.acquire()
+        self._lock.acquire()
+        self._disconnect()
+
+    def go_on(self, *, is_child: bool) -> None:
+        """After the fork. The thread, and what waits for it, is the parent's."""
+        if is_child:
+            self._thread, self._queue = None, SimpleQueue()
+        self._lock.release()
+        self._starting.release()
+
+
+_writers: WeakSet[Writer] = WeakSet()
+_held: list[Writer] = []
+_forking = threading.Lock()
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for writer in _writers:
+        writer.hold()
+        _held.append(writer)
+
+
+def _after_fork(*, is_child: bool) -> None:
+    while _held:
+        _held.pop().go_on(is_child=is_child)
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, is_child=False),
+        after_in_child=partial(_after_fork, is_child=True),
+    )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -166,20 +230,6 @@ class _Work:
             self._future.set_exception(self.error)
         else:
             self._future.set_result(self._value)
-
-
-def _serve(queue: SimpleQueue[_Work | None], transact: Callable[[list[_Work]], None]) -> None:
-    while (first := queue.get()) is not None:
-        batch = [first]
-        while len(batch) < _MAX_BATCH and not queue.empty():
-            more = queue.get()
-            if more is None:
-                transact(batch)
-                return
-            batch.append(more)
-        transact(batch)
-        first = more = None
-        batch = []
 
 
 def roll_back(db: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -122,20 +123,20 @@ def test_runs_that_go_on_together_are_all_stored(tmp_path: Path, synchronous: An
 
 def test_a_full_disk_stops_the_run_with_what_is_stored(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "runs.db", synchronous="NORMAL")
-    connect = store.connect
 
-    def full(*, read_only: bool = False) -> sqlite3.Connection:
-        db = connect(read_only=read_only)
-        if not read_only:
-            pages = db.execute("PRAGMA page_count").fetchone()[0]
-            db.execute(f"PRAGMA max_page_count = {pages + 12}")
+    def full() -> sqlite3.Connection:
+        db = store.connect()
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 12}")
         return db
 
-    store.connect = full  # type: ignore[method-assign]
+    assert store._writer is not None
+    store._writer._connect = full
     with pytest.raises(LogFailed, match="the disk is full; nothing of this step was stored") as failed:
         agent(limits=None).run_sync("write", store=store, run_id="r1")
     assert isinstance(failed.value.__cause__, StoreError)
-    store.connect = connect  # type: ignore[method-assign]
+    store.close()
+    store._writer._connect = store.connect
     assert events_of(store.state("r1")) == events_of(failed.value.state)
     result = agent(limits=None).resume_sync("r1", store=store)
     assert result.stop_reason == "answer" and result.uncertain[0].name == "write"
@@ -197,6 +198,50 @@ def test_nothing_is_written_to_a_file_that_was_removed(tmp_path: Path, synchrono
     SQLiteStore(tmp_path / "runs.db").close()  # a new one in its place is another database
     assert agent().run_sync("add", store=store, run_id="r2").stop_reason == "answer"
     assert [run.run_id for run in store.runs()] == ["r2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_what_a_child_process_stores_survives_the_end_of_its_parents_connection(tmp_path: Path) -> None:
+    """SQLite's locks do not survive a fork: the parent would remove the log that the child writes to."""
+    store = SQLiteStore(tmp_path / "runs.db")
+    agent().run_sync("add", store=store, run_id="parent")
+    (written, tell_written), (closed, tell_closed) = os.pipe(), os.pipe()
+    if not os.fork():
+        try:
+            store.submit("add", agent="a", run_id="before")
+            os.write(tell_written, b"1")
+            os.read(closed, 1)
+            store.submit("add", agent="a", run_id="after")
+        finally:
+            os.write(tell_written, b"2")
+            os._exit(0)
+    assert os.read(written, 1) == b"1"
+    store.close()
+    os.write(tell_closed, b"1")
+    assert os.read(written, 1) == b"2"
+    os.wait()
+    assert sorted(run.run_id for run in SQLiteStore(tmp_path / "runs.db").runs()) == ["after", "before", "parent"]
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_store_that_is_closed_beside_its_runs_goes_on(tmp_path: Path, synchronous: Any) -> None:
+    store, ended = SQLiteStore(tmp_path / "runs.db", synchronous=synchronous), threading.Event()
+
+    def close() -> None:
+        while not ended.is_set():
+            store.close()
+
+    async def runs() -> list[str]:
+        results = await asyncio.gather(*(agent().run("add", store=store) for _ in range(20)))
+        return [result.stop_reason for result in results]
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    try:
+        assert asyncio.run(asyncio.wait_for(runs(), 30)) == ["answer"] * 20
+    finally:
+        ended.set()
+        closing.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
