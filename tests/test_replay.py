@@ -247,6 +247,16 @@ def test_a_call_that_was_lost_after_its_arguments_were_edited_is_compared() -> N
     assert replay(result.state, None, made).output == "I must look first."
 
 
+def test_a_run_that_was_cancelled_while_it_waited_and_went_on_is_compared(store: Store) -> None:
+    calls = [call("weigh", what="A"), call("refund", number="A"), call("find", number="A")]
+    made = Agent(ScriptedModel([calls, "Weighed."]), tools=[weigh, refund, find])
+    assert len(made.run_sync("Weigh it.", store=store, run_id="r2").pending) == 2
+    store.cancel("r2")
+    assert replay(store, "r2", made).stop_reason == "pending_approval"
+    made.resume_sync("r2", store=store)
+    assert replay(store, "r2", made).output == "Weighed."
+
+
 @tool
 async def never() -> str:
     """Wait for ever."""

@@ -13,7 +13,7 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -155,16 +155,23 @@ async def _drive(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[An
         while result.state.pending:
             waiting = {call.id for call in result.state.pending}
             given = [event for answers in (approvals, results) for event in answers.values() if event.call_id in waiting]
-            if not given:
+            answers = [replace(event, at=0.0) for event in given or _ended(stored, waiting)]
+            if not answers:
                 break
             state = RunState.replay(result.state.events)
-            answers = [replace(event, at=0.0) for event in given]
             result = await agent._drive(state, [agent._resumed(state), *answers], {"deps": deps})
     except AgentError as error:  # an answer that does not fit, or a limit that raises: the comparison shows it
         if error.state is None:
             raise
         result = RunResult(None, error.state)
     return result
+
+
+def _ended(stored: RunState, waiting: Collection[str]) -> list[ToolFinished]:
+    """The ends of waiting calls in a run that was cancelled while it waited, and was resumed."""
+    last = max((n for n, event in enumerate(stored.events) if isinstance(event, ModelReplied)), default=0)
+    ends = [event for event in stored.events[:last] if isinstance(event, ToolFinished)]
+    return [event for event in ends if event.call.id in waiting and event.refused]
 
 
 def _begun(stored: RunState, agent: Agent[Any]) -> RunStarted:

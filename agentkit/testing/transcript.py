@@ -27,7 +27,8 @@ def transcript(state: RunState) -> Iterator[str]:
 
 def said(state: RunState, messages: Sequence[Message]) -> Iterator[str]:
     """What these messages of a run say, and how their calls were run."""
-    ran = {event.call.id: event.call for event in state.events if isinstance(event, ToolFinished)}
+    ran = {call.call.id: call.call for call in state.open_calls}
+    ran |= {event.call.id: event.call for event in state.events if isinstance(event, ToolFinished)}
     answers = {event.call_id: event for event in state.events if isinstance(event, ApprovalGiven)}
     for message in messages:
         match message:
