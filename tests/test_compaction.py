@@ -132,7 +132,9 @@ def test_one_large_result_is_dropped_when_it_is_read(sizes: list[int], most: int
     assert (sent is messages) is all(shown), "what cannot be shortened is the list itself"
 
 
-@pytest.mark.parametrize("wrong", [{"max_chars": 0}, {"max_chars": 10, "min_chars": 10}, {"max_chars": 10, "small": -1}, {"min_chars": "1"}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_chars": 0}, {"max_chars": 10, "min_chars": 10}, {"max_chars": 10, "small": -1}, {"min_chars": "1"}]
+)
 def test_wrong_sizes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="DropToolResults"):
         DropToolResults(**wrong)

@@ -12,9 +12,9 @@ from agentkit import (
     Assistant,
     Limits,
     ModelReplied,
+    ModelRetry,
     RunStarted,
     RunState,
-    ModelRetry,
     ScriptedModel,
     SettingsError,
     Tool,
@@ -158,7 +158,7 @@ def test_a_refused_answer_beside_calls_beyond_the_limit_is_the_end_from_each_pre
         return "seen"
 
     def made() -> Agent[int]:
-        script = [[call("look"), call("look"), call("final_answer", answer=1)], call("final_answer", answer=2)]
+        script: list[Any] = [[call("look"), call("look"), call("final_answer", answer=1)], call("final_answer", answer=2)]
         said = ScriptedModel(lambda request: script[sum(m.role == "assistant" for m in request.messages)])
         agent = Agent(said, tools=[look], output_type=int, limits=Limits(tool_calls=1, on_limit=on_limit))
 
@@ -171,7 +171,8 @@ def test_a_refused_answer_beside_calls_beyond_the_limit_is_the_end_from_each_pre
         return agent
 
     whole = made().run_sync("go")
-    assert (whole.stop_reason, whole.output, whole.steps) == ("limit:tool_calls", *((2, 2) if on_limit == "answer" else (None, 1)))
+    answered = (2, 2) if on_limit == "answer" else (None, 1)
+    assert (whole.stop_reason, whole.output, whole.steps) == ("limit:tool_calls", *answered)
     for cut in range(1, len(whole.events)):
         again = made().resume_sync(RunState.replay(whole.events[:cut]))
         assert (again.stop_reason, again.output, again.steps) == (whole.stop_reason, whole.output, whole.steps), cut

@@ -194,7 +194,8 @@ class SpillOutputs(Middleware):
     def __init__(self, folder: str | Path, *, max_chars: int = 20_000, head: int = 2_000) -> None:
         if not are_whole(head, max_chars) or not 0 <= head < max_chars:
             raise SettingsError(
-                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: whole numbers, head from 0 below max_chars"
+                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: whole numbers, head from 0 below "
+                "max_chars"
             )
         self.folder, self._max_chars, self._head = Path(folder), max_chars, head
         self.tool: AnyTool = tool(
