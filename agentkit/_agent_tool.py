@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
 from ._agent_parts import RunOptions
 from .errors import LogFailed, ModelRetry, Suspended, ToolDefinitionError
-from .events import LastingEvent
+from .events import LastingEvent, ModelReplied, UsageAdded
 from .messages import Assistant, Message, ToolResult
 from .run.fingerprint import digest
 from .run.result import RunResult
@@ -60,7 +61,8 @@ async def _run_inside(agent: Any, ctx: RunContext[Any], prompt: str | None, mess
         conversation = agent._conversation(prompt, options) if not known.events else None
         options["run_id"] = known.run_id or (inner.run_id if inner else run_id_of(agent.name, prompt or "", options))
         agent = await agent._for_run(options, known if known.events else None)
-        if inner and known.events:
+        if scope and inner and known.events:
+            await _count_unrecorded(scope, known)
             first: list[LastingEvent] = [agent._resumed(known), *inner.answers]
         else:
             first = [agent._begin(conversation, options)]
@@ -74,6 +76,16 @@ async def _run_inside(agent: Any, ctx: RunContext[Any], prompt: str | None, mess
         outside = tuple(call.id for call in result.state.outside)
         raise Suspended(result.run_id, result.pending, events, outside)
     return result
+
+
+async def _count_unrecorded(scope: Scope, known: RunState) -> None:
+    """Record in the parent what the child run has spent, as far as the program stopped before the parent's log had it."""
+    of_call = (e for e in scope.run.state.events if isinstance(e, UsageAdded) and e.call_id == scope.budget.call_id)
+    recorded = Counter((e.usage, e.cost, e.estimated) for e in of_call)
+    spent = (e for e in known.events if isinstance(e, ModelReplied | UsageAdded))
+    missing = Counter((e.usage, e.cost, isinstance(e, UsageAdded) and e.estimated) for e in spent) - recorded
+    for usage, cost, estimated in missing.elements():
+        await scope.budget.add_earlier(usage, cost, estimated=estimated)
 
 
 def run_id_of(agent: str, prompt: str, options: RunOptions) -> str:

@@ -14,9 +14,14 @@ from ._renamed import renamed
 from .errors import SettingsError
 from .messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolResult, User
 
-__all__ = ["DropToolResults", "History", "KeepTurns", "mend", "repaired_history", "unique_ids"]
+__all__ = ["DropToolResults", "History", "KeepTurns", "are_whole", "mend", "repaired_history", "unique_ids"]
 
 NOT_ANSWERED = "outcome unknown: the conversation was interrupted before this call was answered"
+
+
+def are_whole(*numbers: object) -> bool:
+    """Whether these options are whole numbers. An index that is 1.5 would fail in the middle of a run."""
+    return all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
 
 
 class History(Protocol):
@@ -43,9 +48,11 @@ class KeepTurns:
     min_turns: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_turns < 1 or not 0 <= self._min < self.max_turns:
+        given = self.max_turns, 0 if self.min_turns is None else self.min_turns
+        if not are_whole(*given) or self.max_turns < 1 or not 0 <= self._min < self.max_turns:
             raise SettingsError(
-                f"KeepTurns({self.max_turns}, {self.min_turns}): allowed: max_turns at least 1, and min_turns from 0, below it"
+                f"KeepTurns({self.max_turns!r}, {self.min_turns!r}): allowed: whole numbers, max_turns at least 1, and "
+                "min_turns from 0, below it"
             )
 
     @property
@@ -81,10 +88,11 @@ class DropToolResults:
     small: int = 200
 
     def __post_init__(self) -> None:
-        if self.max_chars < 1 or not 0 <= self._min < self.max_chars or self.small < 0:
+        given = self.max_chars, 0 if self.min_chars is None else self.min_chars, self.small
+        if not are_whole(*given) or self.max_chars < 1 or not 0 <= self._min < self.max_chars or self.small < 0:
             raise SettingsError(
-                f"DropToolResults({self.max_chars}, {self.min_chars}, {self.small}): allowed: max_chars at least 1, and "
-                "min_chars from 0, below it"
+                f"DropToolResults({self.max_chars!r}, {self.min_chars!r}, {self.small!r}): allowed: whole numbers, max_chars "
+                "at least 1, min_chars from 0, below it, and small at least 0"
             )
 
     @property

@@ -132,10 +132,24 @@ def test_one_large_result_is_dropped_when_it_is_read(sizes: list[int], most: int
     assert (sent is messages) is all(shown), "what cannot be shortened is the list itself"
 
 
-@pytest.mark.parametrize("wrong", [{"max_chars": 0}, {"max_chars": 10, "min_chars": 10}, {"max_chars": 10, "small": -1}])
-def test_wrong_sizes_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"max_chars": 0}, {"max_chars": 10, "min_chars": 10}, {"max_chars": 10, "small": -1}, {"min_chars": "1"}]
+)
+def test_wrong_sizes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="DropToolResults"):
         DropToolResults(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"chunk_chars": 0}, {"chunk_chars": 2.5}, {"keep": -1}, {"keep": 1.5}, {"max_chars": None}])
+def test_a_summary_of_wrong_sizes_is_refused_and_asks_no_model(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="Summarise: max_chars, keep and chunk_chars"):
+        Summarise(ScriptedModel([]), **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"head": 1e2}, {"max_chars": 1e4}, {"head": "10"}, {"head": -1}])
+def test_wrong_sizes_of_outputs_in_files_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="allowed: whole numbers, head from 0 below max_chars"):
+        SpillOutputs(tmp_path, **wrong)
 
 
 # --- what of the prefix stays -------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -216,7 +217,7 @@ def test_messages_before_the_first_turn_that_is_dropped_go_with_it_but_for_the_s
     assert KeepTurns(1, 0)(messages, 4) == [System("s"), User("2")]
 
 
-@pytest.mark.parametrize(("most", "least"), [(0, None), (-1, None), (3, 3), (3, 4), (3, -1)])
-def test_sizes_that_cannot_be_are_refused(most: int, least: int | None) -> None:
-    with pytest.raises(SettingsError, match="allowed: max_turns at least 1, and min_turns from 0, below it"):
+@pytest.mark.parametrize(("most", "least"), [(0, None), (-1, None), (3, 3), (3, 4), (3, -1), (2.5, None), (3, 1.5), ("3", 1)])
+def test_sizes_that_cannot_be_are_refused(most: Any, least: Any) -> None:
+    with pytest.raises(SettingsError, match="allowed: whole numbers, max_turns at least 1, and min_turns from 0, below it"):
         KeepTurns(most, least)

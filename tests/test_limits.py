@@ -12,18 +12,22 @@ from agentkit import (
     Assistant,
     Limits,
     ModelReplied,
+    ModelRetry,
     RunStarted,
     RunState,
     ScriptedModel,
     SettingsError,
+    Tool,
     ToolCall,
     ToolResult,
     Usage,
     User,
+    tool,
 )
 from agentkit.events import ToolFinished, ToolStarted
 from agentkit.models.scripted import call
 from agentkit.run.limits import Limits as SameLimits
+from tests.kit import tool_texts
 
 
 def after(*replies: ModelReplied) -> RunState:
@@ -144,3 +148,52 @@ def test_counts_are_whole_numbers(name: str, value: Any) -> None:
 def test_an_unknown_way_to_end_is_refused() -> None:
     with pytest.raises(SettingsError, match="on_limit is 'explode'; allowed: stop, answer, raise"):
         Limits(on_limit="explode")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("on_limit", ["stop", "answer"])
+def test_a_refused_answer_beside_calls_beyond_the_limit_is_the_end_from_each_prefix(on_limit: Any) -> None:
+    @tool(read_only=True)
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    def made() -> Agent[int]:
+        script: list[Any] = [[call("look"), call("look"), call("final_answer", answer=1)], call("final_answer", answer=2)]
+        said = ScriptedModel(lambda request: script[sum(m.role == "assistant" for m in request.messages)])
+        agent = Agent(said, tools=[look], output_type=int, limits=Limits(tool_calls=1, on_limit=on_limit))
+
+        @agent.output_validator
+        def large(value: int) -> int:
+            if value < 2:
+                raise ModelRetry("too small")
+            return value
+
+        return agent
+
+    whole = made().run_sync("go")
+    answered = (2, 2) if on_limit == "answer" else (None, 1)
+    assert (whole.stop_reason, whole.output, whole.steps) == ("limit:tool_calls", *answered)
+    for cut in range(1, len(whole.events)):
+        again = made().resume_sync(RunState.replay(whole.events[:cut]))
+        assert (again.stop_reason, again.output, again.steps) == (whole.stop_reason, whole.output, whole.steps), cut
+
+
+def test_limits_that_are_lowered_for_a_resume_take_the_started_calls_as_they_are() -> None:
+    ran: list[int] = []
+
+    @tool(approval=True)
+    def pay(x: int) -> str:
+        """Pay."""
+        ran.append(x)
+        return "paid"
+
+    weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}})
+    agent = Agent(ScriptedModel([[call("pay", x=1), call("weigh")], "Done."]), tools=[pay, weigh])
+    paused = agent.run_sync("go")
+    first, second = paused.pending
+    options: Any = {"approvals": {first.id: True}, "limits": Limits(tool_calls=1)}
+    waiting = agent.resume_sync(paused.state, **options)
+    assert ([waits.id for waits in waiting.pending], ran, waiting.usage.tool_calls) == ([second.id], [], 1)
+    lower = Limits(calls_per_reply=1)
+    fewer = agent.resume_sync(paused.state, approvals={first.id: False}, results={second.id: "3 kg"}, limits=lower)
+    assert tool_texts(fewer.state)[1] == "3 kg", "a call that was started is not told to the model as one that was not"

@@ -15,17 +15,22 @@ from agentkit import (
     Limits,
     Message,
     Middleware,
+    ModelReply,
     ModelSettings,
     RunContext,
+    RunState,
     ScriptedModel,
     SettingsError,
     StopRun,
     System,
     Tool,
     ToolCall,
+    Usage,
     User,
     tool,
 )
+from agentkit.events import ToolStarted
+from agentkit.messages import Spending
 from agentkit.policy import AskWrites
 from agentkit.store import Store, open_store
 from agentkit.testing import ReplayMismatch, call, replay
@@ -210,6 +215,46 @@ def test_a_call_that_is_a_run_of_another_agent_is_answered_from_its_result(store
     assert replay(store, "r2", made).pending == pending
     made.resume_sync("r2", approvals={pending[0].id: True}, store=store)
     assert replay(store, "r2", made).output == "Done." and ENTERED == ["A"]
+
+
+def _reply(usage: Usage, *calls: ToolCall, estimated: Usage = Usage()) -> ModelReply:  # noqa: B008  frozen
+    return ModelReply(Assistant("Words.", tool_calls=calls), usage, "stop", cost=0.0, estimated=Spending(estimated))
+
+
+@pytest.mark.parametrize("on_limit", ["stop", "answer"])
+@pytest.mark.parametrize("tokens", [{"estimated": Usage(output_tokens=90)}, {}])
+def test_a_limit_ends_a_replay_where_it_ended_the_run(tokens: dict[str, Usage], on_limit: Any) -> None:
+    """Also if it was reached by what child runs spent, or by usage that the server did not count."""
+    inner = Agent(ScriptedModel([_reply(Usage(1, 1, 1 if tokens else 90))] * 2), name="inner")
+    ask = ToolCall("c", "inner", '{"task": "Look."}')
+    script = [_reply(Usage(1, 1, 1), ask, **tokens), _reply(Usage(1, 1, 1))]
+    limits = Limits(output_tokens=50, on_limit=on_limit)
+    made = Agent(ScriptedModel(script), tools=[inner.as_tool(description="Looks.")], limits=limits)
+    result = made.run_sync("Go")
+    again = replay(result.state, None, made)
+    assert again.stop_reason == result.stop_reason == "limit:output_tokens"
+    assert again.state.spent.usage.output_tokens == result.state.spent.usage.output_tokens
+
+
+def test_a_call_that_was_lost_after_its_arguments_were_edited_is_compared() -> None:
+    made = Agent(ScriptedModel([call("refund", number="A"), "I must look first."]), tools=[refund])
+    paused = made.run_sync("Refund A")
+    done = made.resume_sync(paused.state, approvals={paused.pending[0].id: {"args": {"number": "B"}}})
+    started = next(n for n, event in enumerate(done.events) if isinstance(event, ToolStarted))
+    again = Agent(ScriptedModel(["I must look first."]), tools=[refund])
+    result = again.resume_sync(RunState.replay(done.events[: started + 1]))
+    assert len(result.uncertain) == 1
+    assert replay(result.state, None, made).output == "I must look first."
+
+
+def test_a_run_that_was_cancelled_while_it_waited_and_went_on_is_compared(store: Store) -> None:
+    calls = [call("weigh", what="A"), call("refund", number="A"), call("find", number="A")]
+    made = Agent(ScriptedModel([calls, "Weighed."]), tools=[weigh, refund, find])
+    assert len(made.run_sync("Weigh it.", store=store, run_id="r2").pending) == 2
+    store.cancel("r2")
+    assert replay(store, "r2", made).stop_reason == "pending_approval"
+    made.resume_sync("r2", store=store)
+    assert replay(store, "r2", made).output == "Weighed."
 
 
 @tool

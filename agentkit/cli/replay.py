@@ -10,7 +10,8 @@ import typer
 
 from .. import _sync as portal
 from ..store import Store
-from ..testing.replay import ReplayMismatch, replay, transcript
+from ..testing.replay import ReplayMismatch, replay
+from ..testing.transcript import transcript
 from .exits import Exit, UsageError
 from .load import load_agent, load_function
 from .stored import opened

@@ -19,7 +19,7 @@ from .._dataclass import frozen_dataclass
 from .._renamed import renamed
 from ..agent import Agent
 from ..errors import ContextTooLong, LimitReached, ModelRetry, SettingsError
-from ..history import DropToolResults, History, repaired_history
+from ..history import DropToolResults, History, are_whole, repaired_history
 from ..messages import BYTES_PER_TOKEN, Assistant, Message, System, ToolCall, ToolResult, Usage, User, message_text
 from ..model import Model, ModelReply, ModelRequest
 from ..names import wire_name
@@ -75,6 +75,14 @@ class Summarise:
     keep: int = 2
     instructions: str = _TASK
     chunk_chars: int = 100_000
+
+    def __post_init__(self) -> None:
+        given = self.max_chars, self.keep, self.chunk_chars
+        if not are_whole(*given) or self.max_chars < 0 or self.keep < 0 or self.chunk_chars < 1:
+            raise SettingsError(
+                f"Summarise: max_chars, keep and chunk_chars are {given!r}; allowed: whole numbers, max_chars and keep at "
+                "least 0, chunk_chars at least 1"
+            )
 
     async def __call__(self, messages: Sequence[Message], *, within: RunContext[Any] | None = None) -> Summary:
         """The conversation with its older turns summarised. With `within`, the summary is a child run of that tool call."""
@@ -184,9 +192,10 @@ class SpillOutputs(Middleware):
     changes_requests = False
 
     def __init__(self, folder: str | Path, *, max_chars: int = 20_000, head: int = 2_000) -> None:
-        if not 0 <= head < max_chars:
+        if not are_whole(head, max_chars) or not 0 <= head < max_chars:
             raise SettingsError(
-                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: head from 0 below max_chars"
+                f"SpillOutputs: head is {head!r} and max_chars {max_chars!r}; allowed: whole numbers, head from 0 below "
+                "max_chars"
             )
         self.folder, self._max_chars, self._head = Path(folder), max_chars, head
         self.tool: AnyTool = tool(

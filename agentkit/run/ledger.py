@@ -155,6 +155,12 @@ class Ledger:
                 ledger._reserved.add(reservation.amount, -1)
             self._tree.settled(spent)
 
+    def count(self, spent: Spending) -> None:
+        """Count what was spent without a reservation."""
+        with self._tree.lock:
+            for ledger in (self, *self._parents):
+                ledger._spent.add(spent)
+
     def check(self, prompt: Spending, failed: Spending = Spending(), *, skip_own: bool = False) -> None:  # noqa: B008  frozen
         """Raise `OverBudget` if this prompt would break a limit. `failed` is what failed attempts of the same call spent."""
         for ledger in self._binding(skip_own=skip_own):
@@ -236,6 +242,11 @@ class CallBudget(RunBound):
             return
         with contextlib.suppress(RuntimeError):  # the run's loop is closed
             self._loop.call_soon_threadsafe(self._start_add, event)
+
+    async def add_earlier(self, usage: Usage, cost: float | None, *, estimated: bool) -> None:
+        """Record usage of an earlier drive, which this ledger has not counted."""
+        self.ledger.count(Spending(usage, cost))
+        await self.add(usage, cost, estimated=estimated)
 
     def _start_add(self, event: UsageAdded) -> None:
         task = self._loop.create_task(self._add(event))  # the event is recorded in its first step, before the call ends

@@ -121,11 +121,12 @@ def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> I
     """Calls that are answered without being run, the message for the model, and the short name of the reason."""
     max_calls = spec.limits.calls_per_reply
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
-    yield calls[max_calls:] if max_calls else [], EXCESS_CALL.format(max_calls), "excess"
-    lost = [c for c in calls if c.may_have_run and (state.reached or not _may_resume(c, spec))]
+    ending = None if state.limit else state.reached  # the calls of the last answer are made after the limit was reached
+    lost = [c for c in calls if c.may_have_run and (ending or not _may_resume(c, spec))]
     yield lost, LOST_CALL, "lost"
-    if state.reached:  # after a crash while the run was ending
-        yield calls, limit_text(state.reached), state.reached
+    yield [c for c in calls[max_calls:] if not c.started] if max_calls else [], EXCESS_CALL.format(max_calls), "excess"
+    if ending:  # after a crash while the run was ending
+        yield calls, limit_text(ending), ending
     yield [c for c in calls if not c.started] if spec.tool_choice == "none" else [], FORBIDDEN_CALL, "forbidden"
     answers = [c for c in calls if c.call.name == spec.answering]
     yield answers[1:] if spec.output.tool and not spec.output.tool.read_only else [], SECOND_ANSWER, "excess"
@@ -144,10 +145,10 @@ def _within_limit(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> li
     left = 0 if state.limit else spec.limits.tool_calls_left(state)
     if left is None:
         return calls
-    left += sum(call.started for call in calls)
-    if len(calls) <= left:
+    excess = {c.call.id for c in [c for c in calls if not c.started][left:]}
+    if not excess:
         return calls
-    return [c for c in calls if c.call.name == spec.answering] or calls[:left]
+    return [c for c in calls if c.call.name == spec.answering] or [c for c in calls if c.call.id not in excess]
 
 
 def _ask(state: RunState, spec: AgentSpec, prompt: User | None = None, reason: str = "") -> Decision:
@@ -172,6 +173,8 @@ def _last_choice(spec: AgentSpec) -> str:
 def _correct(state: RunState, spec: AgentSpec, wrong: Wrong) -> Decision:
     if state.limit or state.finish_reason == "length":
         return Finish(state.limit or "limit:max_tokens", is_refused=True)
+    if state.reached:
+        return _at_limit(state.reached, state, spec, is_refused=True)
     if state.corrections.get("output", 0) < spec.output_retries:
         return _ask(state, spec, User(wrong.feedback), "output")
     return _invalid(state, wrong.why)

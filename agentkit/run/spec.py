@@ -91,6 +91,9 @@ class AgentSpec:
         return call.started and not call.suspended and not call.inherited and not call.reconciled
 
     def may_repeat(self, call: ToolCall) -> bool:
-        """Whether a started call, which may have taken effect, may be run again. False if its tool no longer exists."""
+        """Whether a started call, which may have taken effect, may be run again. False if its tool no longer exists.
+
+        A call of an outside tool may be: only its result has an effect, and the run waits for that.
+        """
         found = self.tools.get(call.name)
-        return found is not None and found.may_repeat
+        return found is not None and (found.may_repeat or found.is_outside)

@@ -80,6 +80,8 @@ class StoredRun:
         count in the other. Raises ValueError if `until` leaves no event, for this run's own id, and if a call continues in a
         log of its own, which has one owner.
         """
+        if until is not None and until < 0:  # not counted from the end
+            raise ValueError(f"until is {until}; allowed: 1 to {len(self.events)}")
         fork: Self = type(self).replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
         if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
             raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._threads import Threads
+from ..errors import SettingsError
 from ..events import LastingEvent
 
-__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy"]
+__all__ = ["ENDED", "Cursor", "Database", "Driven", "Lazy", "check_seconds"]
 
 ENDED = ("finished", "failed", "cancelled")
 """The statuses of a run that has ended."""
@@ -82,3 +84,10 @@ class Driven(Protocol):
     def release(self, run_id: str, owner: str) -> None:
         """Give the run back."""
         ...
+
+
+def check_seconds(what: str, value: object, *, or_zero: bool = False) -> None:
+    """Raise `SettingsError` unless this is a finite number above 0 or, with `or_zero`, 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (is_number and (value > 0 or (or_zero and value == 0))):  # type: ignore[operator]
+        raise SettingsError(f"{what} is {value!r:.80}; allowed: seconds, {'at least' if or_zero else 'more than'} 0")

@@ -15,7 +15,7 @@ from .._threads import Threads
 from ..errors import StoreError
 from ..events import LastingEvent
 from ..redact import redact
-from .database import Cursor, Database, Lazy
+from .database import Cursor, Database, Lazy, check_seconds
 from .ddl import MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
@@ -56,6 +56,7 @@ class PostgresStore(Management):
     share_lock = " FOR SHARE OF r"
 
     def __init__(self, address: str, *, lease: float = 30.0, connections: int = 8) -> None:
+        check_seconds("lease", lease)
         self.address, self.lease, self.connections = address, lease, connections
         self._pool: tuple[int, ConnectionPool[Any]] | None = None
         self._lock = threading.Lock()

@@ -35,6 +35,8 @@ class Session:
         Raises `SettingsError` if there is a conversation of the new name.
         """
         check_name("session", name)
+        if length is not None and (not isinstance(length, int) or length < 0):
+            raise SettingsError(f"length is {length!r:.80}; allowed: a whole number of messages, or None")
         store = self._store
         with store.transaction() as db:
             made = db.execute(

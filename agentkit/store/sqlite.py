@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from .._threads import Threads
 from ..errors import SettingsError, StoreError
 from ..events import LastingEvent
-from .database import Database, Lazy
+from .database import Database, Lazy, check_seconds
 from .ddl import APPLICATION, MIGRATIONS, VERSION
 from .management import Management
 from .rows import Row
@@ -48,6 +48,7 @@ class SQLiteStore(Management):
             raise SettingsError(f"synchronous is {synchronous!r}; allowed: FULL, NORMAL")
         if str(path) in ("", ":memory:"):
             raise SettingsError("a store in memory cannot be resumed; give a path, or use log=MemoryLog()")
+        check_seconds("lease", lease)
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old for a store; 3.35 is the oldest that will do")
         self.path, self.synchronous, self.lease = Path(path).absolute(), synchronous, lease

@@ -17,7 +17,7 @@ from ..agent import Agent
 from ..errors import AgentChanged, AgentError, RunBusy, SettingsError, StoreError
 from ..messages import plain_text
 from ..names import check_name
-from .database import ENDED
+from .database import ENDED, check_seconds
 from .drive import new_owner
 from .management import Management
 from .queue import Claimed
@@ -66,6 +66,8 @@ class Worker:
         check_name("queue", queue)
         if not isinstance(concurrency, int) or concurrency < 1:
             raise SettingsError(f"concurrency is {concurrency!r}; allowed: a whole number of at least 1")
+        check_seconds("poll", poll)
+        check_seconds("grace", grace, or_zero=True)
         self.store, self.queue, self.concurrency, self.poll, self.grace = store, queue, concurrency, poll, grace
         self._agents, self._deps, self._allow_changed = agents, deps, allow_changed
         self._loading = threading.Lock()

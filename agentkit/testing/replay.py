@@ -13,13 +13,14 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .. import _sync as portal
+from .._agent_tool import scope_of
 from ..agent import Agent
 from ..errors import AgentError, ModelRetry, SettingsError, StopRun, Suspended
 from ..events import (
@@ -28,12 +29,12 @@ from ..events import (
     LastingEvent,
     ModelReplied,
     ResultGiven,
-    RunFinished,
     RunResumed,
     RunStarted,
     ToolFinished,
+    UsageAdded,
 )
-from ..messages import Assistant, Message, System, ToolCall, ToolResult, message_text
+from ..messages import Assistant, Message, Spending, System, ToolCall, ToolResult
 from ..model import DeltaSink, ModelInfo, ModelReply, ModelRequest, info_of
 from ..parts import ToolReturn
 from ..run.execute import render
@@ -43,8 +44,9 @@ from ..run.result import RunResult
 from ..run.state import RunState
 from ..tools.context import RunContext
 from ..tools.registry import ToolRegistry
+from .transcript import said, transcript
 
-__all__ = ["ReplayMismatch", "replay", "transcript"]
+__all__ = ["ReplayMismatch", "replay"]
 
 T = TypeVar("T")
 Part: TypeAlias = "Callable[[str, str], Any]"
@@ -153,16 +155,23 @@ async def _drive(stored: RunState, agent: Agent[Any], deps: Any) -> RunResult[An
         while result.state.pending:
             waiting = {call.id for call in result.state.pending}
             given = [event for answers in (approvals, results) for event in answers.values() if event.call_id in waiting]
-            if not given:
+            answers = [replace(event, at=0.0) for event in given or _ended(stored, waiting)]
+            if not answers:
                 break
             state = RunState.replay(result.state.events)
-            answers = [replace(event, at=0.0) for event in given]
             result = await agent._drive(state, [agent._resumed(state), *answers], {"deps": deps})
     except AgentError as error:  # an answer that does not fit, or a limit that raises: the comparison shows it
         if error.state is None:
             raise
         result = RunResult(None, error.state)
     return result
+
+
+def _ended(stored: RunState, waiting: Collection[str]) -> list[ToolFinished]:
+    """The ends of waiting calls in a run that was cancelled while it waited, and was resumed."""
+    last = max((n for n, event in enumerate(stored.events) if isinstance(event, ModelReplied)), default=0)
+    ends = [event for event in stored.events[:last] if isinstance(event, ToolFinished)]
+    return [event for event in ends if event.call.id in waiting and event.refused]
 
 
 def _begun(stored: RunState, agent: Agent[Any]) -> RunStarted:
@@ -189,7 +198,7 @@ class _Stored:
     """A model that says what the stored run's model said."""
 
     def __init__(self, stored: RunState, model: Any) -> None:
-        self._replies = [event for event in stored.events if isinstance(event, ModelReplied)]
+        self._replies = _replies(stored)
         self._next, self._info = 0, info_of(model)
 
     @property
@@ -201,9 +210,28 @@ class _Stored:
         """The next reply."""
         if self._next == len(self._replies):
             raise StopRun(f"{_END} the model is asked for one more reply")
-        found = self._replies[self._next]
+        found, beside = self._replies[self._next]
         self._next += 1
-        return ModelReply(found.message, found.usage, found.finish_reason, found.model, found.cost)
+        return ModelReply(found.message, found.usage, found.finish_reason, found.model, found.cost, estimated=beside)
+
+
+def _replies(stored: RunState) -> list[tuple[ModelReplied, Spending]]:
+    """The replies, and what each of their steps spent besides. Limits count that too."""
+    found: list[tuple[ModelReplied, Spending]] = []
+    before, has_replied = Spending(), False
+    for event in stored.events:
+        if isinstance(event, ModelReplied):
+            found.append((event, before))
+            before, has_replied = Spending(), True
+        elif not isinstance(event, UsageAdded):
+            has_replied = False
+        elif not event.call_id:
+            spent = Spending(event.usage, event.cost or 0.0)
+            if has_replied:
+                found[-1] = (found[-1][0], found[-1][1] + spent)
+            else:
+                before += spent
+    return found
 
 
 class _StoredResults(Middleware):
@@ -215,6 +243,7 @@ class _StoredResults(Middleware):
         self._tools, self._finished = tools, {e.call.id: e for e in stored.events if isinstance(e, ToolFinished)}
         self._suspended = {e.call_id: e for e in stored.events if isinstance(e, CallSuspended) and e.pending}
         last = max((n for n, event in enumerate(stored.events) if isinstance(event, ModelReplied)), default=0)
+        self._spent = [event for event in stored.events if isinstance(event, UsageAdded) and event.call_id]
         self._cut = {e.call.id for e in stored.events[last:] if isinstance(e, ToolFinished) and e.refused == "ended"}
 
     async def tool_call(self, call: ToolCall, ctx: RunContext[Any], next: NextToolCall) -> Any:
@@ -223,6 +252,7 @@ class _StoredResults(Middleware):
         if tool is None:
             return await next(call)  # which tells the model that there is no such tool
         tool.parse(call.arguments)
+        await self._count(call, ctx)
         found, suspended = self._finished.get(call.id), self._suspended.get(call.id)
         if found is None and suspended is not None:
             raise Suspended(suspended.run_id, suspended.pending, suspended.events, suspended.outside)
@@ -234,6 +264,14 @@ class _StoredResults(Middleware):
         if found.result.parts or found.artifact is not None:
             return ToolReturn(text, parts=list(found.result.parts), artifact=found.artifact)
         return _value(text, is_json=found.is_json)
+
+    async def _count(self, call: ToolCall, ctx: RunContext[Any]) -> None:
+        """Count what the child runs of the call have spent."""
+        mine = [event for event in self._spent if event.call_id == call.id]
+        self._spent = [event for event in self._spent if event.call_id != call.id]
+        if scope := scope_of(ctx):
+            for event in mine:
+                await scope.budget.add_earlier(event.usage, event.cost, estimated=event.estimated)
 
 
 def _changed_parts(stored: RunState, agent: Agent[Any], part: Part | None) -> dict[str, str]:
@@ -255,9 +293,9 @@ def _changed_parts(stored: RunState, agent: Agent[Any], part: Part | None) -> di
 def _compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None:
     before, after = [*transcript(stored)], [*transcript(now)]
     if (now.stop_reason or "").startswith(_END):
-        after = [*_messages(now, _without_cut(now)), f"end: {now.stop_reason}"]
+        after = [*said(now, _without_cut(now)), f"end: {now.stop_reason}"]
     if not _has_come_to_its_end(stored, now):
-        before = [*_messages(stored, _without_cut(stored))]
+        before = [*said(stored, _without_cut(stored))]
         after = after[: len(before)]
     named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
     diffs = [diff for diff in changed.values() if diff]
@@ -295,44 +333,3 @@ def _first_difference(before: list[str], after: list[str]) -> str:
     lines = [*difflib.unified_diff(before, after, "stored", "today", lineterm="", n=2)]
     hunks = [number for number, line in enumerate(lines) if line.startswith("@@")]
     return "\n".join(lines[: hunks[1]] if len(hunks) > 1 else lines)
-
-
-def transcript(state: RunState) -> Iterator[str]:
-    """What was said and done in a run, a line each: messages, calls as they were run, approvals, results, and the end."""
-    yield from _messages(state, state.messages)
-    outside = {call.id for call in state.outside}
-    for call in state.pending:
-        yield f"waits for {'the result' if call.id in outside else 'an approval'} of {call.name}({call.arguments})"
-    last = state.events[-1] if state.events else None
-    if isinstance(last, RunFinished):
-        yield f"output: {json.dumps(last.output, ensure_ascii=False)}"
-        yield f"end: {last.stop_reason}"
-
-
-def _messages(state: RunState, messages: Sequence[Message]) -> Iterator[str]:
-    ran = {event.call.id: event.call for event in state.events if isinstance(event, ToolFinished)}
-    answers = {event.call_id: event for event in state.events if isinstance(event, ApprovalGiven)}
-    for message in messages:
-        match message:
-            case Assistant():
-                yield from _said(message, ran, answers)
-            case ToolResult():
-                yield from _labelled(f"result of {message.name}", message.content)
-            case System():
-                yield from _labelled("instructions", message.content)
-            case _:
-                yield from _labelled("user", message_text(message))
-
-
-def _said(message: Assistant, ran: Mapping[str, ToolCall], answers: Mapping[str, ApprovalGiven]) -> Iterator[str]:
-    if message.text:
-        yield from _labelled("assistant", message.text)
-    for call in message.tool_calls:
-        yield f"call {call.name}({ran.get(call.id, call).arguments})"
-        if (answer := answers.get(call.id)) is not None:
-            yield f"approved: {call.name}" if answer.approved else f"refused: {call.name}"
-
-
-def _labelled(label: str, text: str) -> Iterator[str]:
-    for line in text.splitlines() or [""]:
-        yield f"{label}: {line}"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, LogFailed, RunContext, RunState, ScriptedModel, SettingsError, tool
-from agentkit.events import CallSuspended, LastingEvent, ToolStarted
+from agentkit.events import CallSuspended, LastingEvent, ModelReplied, ToolStarted
 from agentkit.run.journal import JsonLinesLog, MemoryLog, TreeLog
 from agentkit.testing import call
 from tests.kit import tool_texts
@@ -104,6 +104,19 @@ def test_a_tree_that_is_killed_at_any_append_goes_on_where_it_was() -> None:
         assert {waits.name for waits in again.uncertain} <= {"pay"}, f"{dies_at}: a call of an agent is driven on, not given up"
         told = {json.loads(waits.arguments)["to"] for waits in again.uncertain}  # started, and then the other branch died
         assert set(RAN) | set(unknown) | told == {"Ann", "Bob"} and max(RAN.values(), default=0) <= 1, (dies_at, RAN)
+
+
+def test_a_tree_that_is_killed_at_any_append_counts_each_stored_reply_once() -> None:
+    whole = Tree()
+    firm().run_sync("pay", log=whole.log())
+    for dies_at in range(1, len(whole.appends)):
+        first = Tree(dies_at=dies_at)
+        with pytest.raises(LogFailed):
+            firm().run_sync("pay", log=first.log())
+        second = Tree(first.appends)
+        result = firm().resume_sync(log=second.log())
+        stored = sum(isinstance(event, ModelReplied) for _, events in second.appends for event in events)
+        assert result.usage.requests == stored, dies_at
 
 
 def test_a_tree_that_is_killed_twice_goes_on_where_it_was() -> None:

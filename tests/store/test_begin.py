@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, ScriptedModel, SettingsError, StoreError
-from agentkit.store import SQLiteStore, Store
+from agentkit.store import SQLiteStore, Store, Worker, open_store
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\0b", "x" * 501])
@@ -24,6 +24,28 @@ def test_a_name_that_cannot_be_stored_is_in_no_store(store: Store) -> None:
     for look in (store.get, store.state, store.cancel, store.reopen):
         with pytest.raises(StoreError):
             look("\ud800")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "3", None])
+def test_seconds_that_cannot_be_are_refused(store: Store, tmp_path: Path, seconds: Any) -> None:
+    """With a lease of 0, another process takes the run at once, and the lease is renewed without a pause."""
+    for address in (str(tmp_path / "other.db"), "postgresql:///nowhere"):
+        with pytest.raises(SettingsError, match=r"lease is .*; allowed: seconds, more than 0"):
+            open_store(address, lease=seconds)
+    with pytest.raises(SettingsError, match=r"poll is .*; allowed: seconds, more than 0"):
+        Worker(store, {}, poll=seconds)
+    if seconds != 0:
+        with pytest.raises(SettingsError, match=r"grace is .*; allowed: seconds, at least 0"):
+            Worker(store, {}, grace=seconds)
+
+
+@pytest.mark.parametrize("length", [-1, 1.5, "3"])
+async def test_a_fork_of_a_conversation_has_a_whole_number_of_messages(store: Store, length: Any) -> None:
+    result = await Agent(ScriptedModel(["Hi."])).run("Hi", store=store, session="ann")
+    with pytest.raises(SettingsError, match=r"length is .*; allowed: a whole number of messages, or None"):
+        store.session("ann").fork("bob", length=length)
+    with pytest.raises(ValueError, match="until is -1; allowed: 1 to 3"):
+        result.state.fork(until=-1)
 
 
 class Slow(SQLiteStore):
