@@ -377,6 +377,28 @@ def decorated(fn: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
+class Store(Generic[T]):
+    def save(self, item: T, more: list[T] | None = None) -> T:
+        return item
+
+    @decorated
+    def wrapped(self, item: T) -> T:
+        return item
+
+    @classmethod
+    def load(cls, item: T) -> T:
+        return item
+
+
+K = TypeVar("K")
+
+
+class Between(Store[K], Generic[K]): ...
+
+
+class Points(Between[Point]): ...
+
+
 async def later(a: int) -> int:
     return a
 
@@ -448,8 +470,10 @@ class Shop:
     class Order(BaseModel):
         x: int
 
-    def method(self, order: Order) -> object:
+    def method(self, order: Order, more: list[int] = ()) -> object:
         return order.x
+
+    def list(self) -> object: ...
 
     @staticmethod
     def static(order: Order) -> object:
@@ -507,6 +531,12 @@ KINDS = [
     Kind("static method", Methods.static, {"a": 1}, 1),
     Kind("async method", Methods().later, {"a": 1}, 1),
     Kind("callable object", Methods(), {"a": 1}, 1),
+    Kind("method of a generic class", Points().save, {"item": {"x": 1}, "more": [{"x": 2}]}, Point(x=1)),
+    Kind("wrapped method of a generic class", Points().wrapped, {"item": {"x": 1}}, Point(x=1)),
+    Kind("partial of a method of a generic class", functools.partial(Points().wrapped), {"item": {"x": 1}}, Point(x=1)),
+    Kind("class method of a generic class", Points.load, {"item": {"x": 1}}, Point(x=1)),
+    Kind("method of a generic object", Store[Point]().save, {"item": {"x": 1}}, Point(x=1)),
+    Kind("method of a generic class without a type", Store().save, {"item": [1]}, [1]),
     Kind("partial", functools.partial(keyword_only, b="q"), {"a": 1}, (1, "q")),
     Kind("partial of a positional", functools.partial(positional_only, 1), {"c": 4}, (1, 2, 4)),
     Kind("partial of a method", functools.partial(Methods().bound), {"a": 1}, 1),

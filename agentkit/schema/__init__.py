@@ -1,6 +1,7 @@
 """Types to JSON Schema, and a model's text to validated arguments.
 
-- a function: `signature` describes it and `results` its result, with `annotations`, `context`, `docstrings` and `generator`
+- a function: `signature` describes it and `results` its result, with `annotations`,
+  `owners`, `context`, `docstrings` and `generator`
 - a model's text: `parse` reads it (`repair`, `unwrap`), converts it (`coerce`) and validates it (`validate`)
 - a server's limits: `loosen` and `strict` rewrite a schema
 - `node` is the view of a schema that all of them use

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typing_extensions
 
-from ..names import object_at
+from .owners import class_names, with_type_arguments
 
 __all__ = ["ALIASES", "annotated_function", "caller_names", "described_as", "type_hints", "without_factory"]
 
@@ -57,10 +57,11 @@ def type_hints(fn: Callable[..., Any], *, result: bool = False) -> dict[str, Any
     wanted = {name: hint for name, hint in annotations.items() if (name == "return") is result}
     known = getattr(source, "__globals__", {})
     try:
-        return _evaluated(wanted, known, None)
+        hints = _evaluated(wanted, known, None)
     except Exception:  # noqa: BLE001  an annotation may be any code, and may use local names
-        enclosing = _enclosing_names(fn, source)
-        return {name: _evaluated_or_error(name, hint, known, enclosing) for name, hint in wanted.items()}
+        enclosing = {**class_names(fn, source, known), **_enclosing_names(source)}
+        hints = {name: _evaluated_or_error(name, hint, known, enclosing) for name, hint in wanted.items()}
+    return with_type_arguments(hints, fn, source)
 
 
 def _evaluated(annotations: dict[str, Any], known: dict[str, Any], enclosing: dict[str, Any] | None) -> dict[str, Any]:
@@ -75,20 +76,13 @@ def _evaluated_or_error(name: str, hint: Any, known: dict[str, Any], enclosing: 
         return error
 
 
-def _enclosing_names(fn: Callable[..., Any], source: Callable[..., Any]) -> dict[str, Any]:
-    """The function's type parameters, the names of its class, and the local names of the functions and classes around it.
-
-    `source` is the function that has the annotations of `fn`. Local names are known as long as the code around it runs.
-    """
-    module, qualname = getattr(source, "__module__", None) or "", getattr(source, "__qualname__", "")
-    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(source, "__type_params__", ())}
-    owner = getattr(source, "__self__", None if fn is source else fn)
-    owners = [owner if inspect.isclass(owner) else type(owner), object_at(module, qualname.rpartition(".")[0])]
-    for kind in (base for found in owners if inspect.isclass(found) for base in found.__mro__):
-        names = {**vars(kind), **names}
+def _enclosing_names(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The function's type parameters, and the local names of its enclosing functions and classes on the current stack."""
+    enclosing = getattr(fn, "__qualname__", "").split(".")[:-1]
+    names: dict[str, Any] = {kind.__name__: kind for kind in getattr(fn, "__type_params__", ())}
     for frame in _frames():
         code = frame.f_code
-        if code.co_name in qualname.split(".")[:-1] and code.co_filename == getattr(source, "__code__", code).co_filename:
+        if code.co_name in enclosing and code.co_filename == getattr(fn, "__code__", code).co_filename:
             names = {**frame.f_locals, **names}
     return names
 
