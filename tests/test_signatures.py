@@ -106,6 +106,24 @@ def test_a_validator_of_the_program_may_take_more_than_the_schema_says(given: di
     assert tool(many).parse({"x": [given]}).values == {"x": [wanted]}
 
 
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return {"xl": cls.LARGE, 1: cls.SMALL}.get(value)
+
+
+@pytest.mark.parametrize(("given", "found"), [("large", Size.LARGE), ("xl", Size.LARGE), (1, Size.SMALL)])
+def test_an_enum_may_find_its_members_by_other_values(given: Any, found: Size) -> None:
+    def take(x: Size, more: list[Size | None] = []) -> None: ...  # noqa: B006
+
+    assert tool(take).parse({"x": given, "more": [given]}).values == {"x": found, "more": [found]}
+    with pytest.raises(ToolArgumentsInvalid, match="x: Input should be 'small' or 'large'"):
+        tool(take).parse({"x": "medium"})
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

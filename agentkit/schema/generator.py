@@ -148,7 +148,10 @@ class _Generator(GenerateJsonSchema):
 
     def enum_schema(self, schema: Any) -> dict[str, Any]:
         made = self._checked(super().enum_schema(schema), [member.value for member in schema["members"]])
-        return _with_sums(made, [*schema["cls"]]) if issubclass(schema["cls"], enum.Flag) else made
+        if issubclass(schema["cls"], enum.Flag):
+            return _with_sums(made, [*schema["cls"]])
+        finds_more = getattr(schema["cls"]._missing_, "__func__", None) is not enum.Enum._missing_.__func__  # type: ignore[attr-defined]
+        return {**made, _CONVERTED: True} if finds_more else made
 
     def literal_schema(self, schema: Any) -> dict[str, Any]:
         options = [getattr(option, "value", option) for option in schema["expected"]]

@@ -43,7 +43,10 @@ _MAX_INLINED = 2_000
 
 
 class Converted(dict[str, Any]):
-    """The schema of a value that the program's own validator reads before pydantic does. It may admit more than the schema."""
+    """The schema of a value that the program's own code reads before pydantic does: a validator, or an Enum's `_missing_`.
+
+    That code may admit more than the schema.
+    """
 
     __slots__ = ()
 
