@@ -40,11 +40,21 @@ from typing import (
 
 import jsonschema
 import typing_extensions as te
-from pydantic import AnyUrl, BaseModel, ByteSize, Field, HttpUrl, StringConstraints
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    ByteSize,
+    Field,
+    HttpUrl,
+    StringConstraints,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from agentkit import RunContext, tool
 
-__all__ = ["KINDS", "Kind", "outcome"]
+__all__ = ["KINDS", "ONE", "Color", "Kind", "Mood", "Permission", "outcome"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -65,6 +75,12 @@ class Word(enum.StrEnum):
 class Bits(enum.IntFlag):
     X = 1
     Y = 2
+
+
+class Permission(enum.IntFlag):
+    R = 4
+    W = 2
+    X = 1
 
 
 class Point(BaseModel):
@@ -129,7 +145,32 @@ class Pair(NamedTuple):
     b: str = "x"
 
 
+class Fixed(te.TypedDict):
+    a: te.ReadOnly[int]
+    b: te.NotRequired[te.ReadOnly[str]]
+
+
+class Mood(BaseModel):
+    """Takes more than its schema says: its validators read a value first."""
+
+    kind: Literal["good", "bad"]
+    tags: Annotated[list[str], WrapValidator(lambda value, read: read(value.split(";") if isinstance(value, str) else value))]
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def renamed(cls, value: Any) -> Any:
+        return {"kind": value.pop("mood"), **value} if "mood" in value else value
+
+
 UserId = NewType("UserId", int)
+Row = NewType("Row", Old)  # type: ignore[valid-newtype]
+Numbers = te.TypeAliasType("Numbers", cabc.Iterable[int])
+Items = te.TypeAliasType("Items", cabc.Iterable[T], type_params=(T,))
 Json = te.TypeAliasType("Json", "int | str | list[Json] | dict[str, Json]")
 Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
 ID = "12345678-1234-5678-1234-567812345678"
@@ -150,6 +191,8 @@ ONE: list[tuple[str, Any, Any, Any]] = [
     ("IntEnum", Number, 2, Number.TWO),
     ("StrEnum", Word, "a", Word.A),
     ("IntFlag", Bits, 2, Bits.Y),
+    ("sum of IntFlags", Permission, 6, Permission.R | Permission.W),
+    ("no IntFlag", Bits, 0, Bits(0)),
     ("Optional", Optional[int], None, None),  # noqa: UP045
     ("Union", int | str, "7", "7"),
     ("Union of lists", list[int] | list[str], ["a"], ["a"]),
@@ -174,6 +217,11 @@ ONE: list[tuple[str, Any, Any, Any]] = [
     ("list of typing.TypedDict", list[Old], [{"a": 1}], [{"a": 1}]),
     ("optional typing.TypedDict", Old | None, {"a": 1}, {"a": 1}),
     ("typing_extensions.TypedDict", New, {"a": 1}, {"a": 1}),
+    ("TypedDict with ReadOnly keys", Fixed, {"a": 1}, {"a": 1}),
+    ("NewType of a typing.TypedDict", Row, {"a": 1}, {"a": 1}),
+    ("alias of an Iterable", Numbers, [1], [1]),
+    ("generic alias of an Iterable", Items[int], [1], [1]),
+    ("TypeVar bound to an Iterable", TypeVar("I", bound=cabc.Iterable[int]), [1], [1]),
     ("NamedTuple", Pair, [1, "b"], Pair(1, "b")),
     ("NewType", UserId, 3, 3),
     ("datetime", dt.datetime, "2026-01-01T00:00:00Z", dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
@@ -282,6 +330,10 @@ def variadic(a: int, *args: str) -> Any:
     return a, args
 
 
+def hooked(hook: Callable[[], int] = int, /, a: int = 1, *more: Callable[[], int]) -> Any:
+    return hook(), a, more
+
+
 def open_end(a: int, **kwargs: float) -> Any:
     return a, kwargs
 
@@ -325,6 +377,28 @@ def decorated(fn: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
+class Store(Generic[T]):
+    def save(self, item: T, more: list[T] | None = None) -> T:
+        return item
+
+    @decorated
+    def wrapped(self, item: T) -> T:
+        return item
+
+    @classmethod
+    def load(cls, item: T) -> T:
+        return item
+
+
+K = TypeVar("K")
+
+
+class Between(Store[K], Generic[K]): ...
+
+
+class Points(Between[Point]): ...
+
+
 async def later(a: int) -> int:
     return a
 
@@ -363,7 +437,7 @@ exec(
     """
 from __future__ import annotations
 from dataclasses import dataclass
-from typing import Annotated, TypedDict, NotRequired
+from typing import Annotated, NamedTuple, TypedDict, NotRequired
 from pydantic import BaseModel, Field
 from agentkit import tool
 
@@ -391,6 +465,41 @@ def local():
         return value.x
 
     return tool(take)
+
+class Shop:
+    class Order(BaseModel):
+        x: int
+
+    def method(self, order: Order, more: list[int] = ()) -> object:
+        return order.x
+
+    def list(self) -> object: ...
+
+    @staticmethod
+    def static(order: Order) -> object:
+        return order.x
+
+    def __call__(self, order: Order) -> object:
+        return order.x
+
+def local_classes():
+    class Inner(BaseModel):
+        x: int
+
+    @dataclass
+    class Data:
+        inner: Inner
+
+    class Tuple(NamedTuple):
+        inner: Inner
+
+    class Dict(TypedDict):
+        inner: Inner
+
+    def take(data: Data, pair: Tuple, words: Dict) -> object:
+        return data.inner.x, pair.inner.x, words["inner"].x
+
+    return tool(take)
 """,
     vars(LATE),
 )
@@ -409,6 +518,7 @@ KINDS = [
     Kind("a factory and a default", _of(Annotated[list[int], Field(default_factory=lambda: [1], max_length=3)], [7]), {}, [7]),
     Kind("optional that no schema describes", _of(Callable[[], int] | None, None), {}, None),
     Kind("Iterator", iterates, {"x": [1, 2]}, [1, 2]),
+    Kind("by position, and no schema describes them", hooked, {"a": 3}, (0, 3, ())),
     Kind("keyword-only", keyword_only, {"a": 1, "b": "z"}, (1, "z")),
     Kind("positional-only", positional_only, {"a": 1, "c": 9}, (1, 2, 9)),
     Kind("*args", variadic, {"a": 1, "args": ["x", "y"]}, (1, ("x", "y"))),
@@ -421,9 +531,16 @@ KINDS = [
     Kind("static method", Methods.static, {"a": 1}, 1),
     Kind("async method", Methods().later, {"a": 1}, 1),
     Kind("callable object", Methods(), {"a": 1}, 1),
+    Kind("method of a generic class", Points().save, {"item": {"x": 1}, "more": [{"x": 2}]}, Point(x=1)),
+    Kind("wrapped method of a generic class", Points().wrapped, {"item": {"x": 1}}, Point(x=1)),
+    Kind("partial of a method of a generic class", functools.partial(Points().wrapped), {"item": {"x": 1}}, Point(x=1)),
+    Kind("class method of a generic class", Points.load, {"item": {"x": 1}}, Point(x=1)),
+    Kind("method of a generic object", Store[Point]().save, {"item": {"x": 1}}, Point(x=1)),
+    Kind("method of a generic class without a type", Store().save, {"item": [1]}, [1]),
     Kind("partial", functools.partial(keyword_only, b="q"), {"a": 1}, (1, "q")),
     Kind("partial of a positional", functools.partial(positional_only, 1), {"c": 4}, (1, 2, 4)),
     Kind("partial of a method", functools.partial(Methods().bound), {"a": 1}, 1),
+    Kind("partial with update_wrapper", functools.update_wrapper(functools.partial(later, 1), later), {}, 1),
     Kind("lru_cache", functools.lru_cache(keyword_only), {"a": 1}, (1, "x")),
     Kind("functools.wraps", decorated(keyword_only), {"a": 1}, (1, "x")),
     Kind("functools.wraps of async", decorated(later), {"a": 1}, 1),
@@ -440,6 +557,15 @@ KINDS = [
     Kind("postponed TypedDict", LATE.late_words, {"x": {"a": 1}}, {"a": 1}),
     Kind("forward reference", LATE.forward, {"x": [{"x": 1}]}, [1]),
     Kind("local class, postponed annotations", LATE.local(), {"value": {"x": 1}}, 1),
+    Kind("class in the class of a method", LATE.Shop().method, {"order": {"x": 1}}, 1),
+    Kind("class in the class of a static method", LATE.Shop.static, {"order": {"x": 1}}, 1),
+    Kind("class in the class of a callable object", LATE.Shop(), {"order": {"x": 1}}, 1),
+    Kind(
+        "local classes that name a local class",
+        LATE.local_classes(),
+        {"data": {"inner": {"x": 1}}, "pair": [{"x": 2}], "words": {"inner": {"x": 3}}},
+        (1, 2, 3),
+    ),
 ]
 
 

@@ -139,3 +139,55 @@ def test_no_docstring_raises_and_no_text_is_made_up(lines: list[str]) -> None:
 def test_a_section_is_read_wherever_and_whole(text: str, left: str, parameters: dict[str, str]) -> None:
     found = read_docstring(inspect.cleandoc(text))
     assert (found.text, found.parameters) == (left, parameters)
+
+
+WRITTEN = [
+    "Args:\n    - x: The x.\n    - y (int): The y: of two.",
+    "Args:\n    * `x` (str): The x.\n    * `y`: The y: of two.",
+    "Args:\n    1. x: The x.\n    2. y: The y: of two.",
+    "Args:\n    **x**: The x.\n    **y** (int, optional): The y: of two.",
+    "Args:\n    'x': The x.\n    \"y\": The y: of two.",
+    "Args:\n    x - The x.\n    y (int) - The y: of two.",
+    "Args:\n    x (Literal['a', 'b: c']): The x.\n    y (dict(str, int)): The y: of two.",
+    "Parameters:\n- `x` (str): The x.\n- y: The y:\n  of two.",
+    "**Args:**\n    x: The x.\n    y: The y: of two.",
+    "**Parameters**:\n- **x**: The x.\n- **y**: The y: of two.",
+    "### Parameters\n\n- x: The x.\n- y: The y: of two.",
+    "Parameters\n----------\n`x` : str\n    The x.\n**y** : int\n    The y: of two.",
+]
+
+
+@pytest.mark.parametrize("section", WRITTEN)
+def test_what_is_written_round_a_name_is_no_part_of_it(section: str) -> None:
+    found = read_docstring(f"Do.\n\n{section}\n\nThen more.")
+    assert found.parameters == {"x": "The x.", "y": "The y: of two."} or section.startswith("Parameters\n--")
+    assert found.parameters["x"] == "The x." and found.parameters["y"].startswith("The y: of two.")
+
+
+@pytest.mark.parametrize(
+    ("section", "parameters"),
+    [
+        (
+            "Args:\n    x: One of\n    - fast: quick\n    - slow\n    y: The y.",
+            {"x": "One of\n- fast: quick\n- slow", "y": "The y."},
+        ),
+        ("Args:\n    x: See https://a.b/: it - works.", {"x": "See https://a.b/: it - works."}),
+        ("Args:\n    - x: One of\n        - fast: quick\n    - y: The y.", {"x": "One of\n- fast: quick", "y": "The y."}),
+    ],
+)
+def test_a_list_in_an_entry_is_part_of_it(section: str, parameters: dict[str, str]) -> None:
+    assert read_docstring(f"Do.\n\n{section}").parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Args:\n    x or y: One of them.",
+        "Args:\n    x.y: A path.",
+        "@param {int} x - The x: of two.",
+        "Notes:\n- x: no parameter",
+    ],
+)
+def test_an_entry_without_a_name_stays_in_the_text(text: str) -> None:
+    found = read_docstring(f"Do.\n\n{text}")
+    assert (found.text, found.parameters) == (f"Do.\n\n{text}", {})

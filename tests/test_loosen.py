@@ -170,6 +170,7 @@ def one(kind: Any, **options: Any) -> dict[str, Any]:
     [
         (Literal["a"], {"type": "string", "enum": ["a"]}),
         (Literal[1, 2], {"type": "integer", "description": "one of: [1, 2]"}),
+        (Literal["", "a"], {"type": "string", "description": 'one of: ["", "a"]'}),
         (Level, {"type": "integer", "description": "one of: [1, 2]"}),
         (Literal[True], {"type": "boolean", "description": "always true"}),
         (dt.date, {"type": "string", "description": "format: date"}),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -41,6 +42,7 @@ from agentkit.model import ModelReply, ModelRequest
 from agentkit.models.scripted import ScriptItem, call
 from agentkit.run.output import Answer, JsonOutput, Output, TextOutput, ToolOutput, Wrong, output_of
 from tests.kit import tool_texts
+from tests.signatures import ONE, Color
 
 
 class City(BaseModel):
@@ -134,6 +136,14 @@ def test_a_value_of_any_type_is_read_in_both_modes(kind: Any, data: Any, value: 
         assert output.read(said(f"```json\n{text}\n```")) == Answer(value)
         assert output.read(said(json.dumps(data))) == Answer(value)  # a bare value, where no object is wanted
     assert ToolOutput(kind).read(called(text)) == Answer(value)
+
+
+@pytest.mark.parametrize(("kind", "data", "value"), [case[1:] for case in ONE], ids=[case[0] for case in ONE])
+def test_a_type_of_parameters_is_a_type_of_answers(kind: Any, data: Any, value: Any) -> None:
+    output = ToolOutput(kind)
+    found = output.read(called(json.dumps(as_sent(output, data))))
+    assert isinstance(found, Answer) and found.value == value
+    assert type(found.value) is type(value) or isinstance(value, list | dict)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +319,24 @@ def test_middleware_that_mends_a_broken_answer_leads_to_a_correction_and_not_to_
     assert run(ScriptedModel(answer), int, middleware=[Mend()]).output == 3
 
 
+def test_a_function_may_give_an_answer_that_is_read_once() -> None:
+    def give() -> Iterable[int]:
+        return (number for number in (1, 2))
+
+    assert Agent(answers({}), output_type=give).run_sync("go").output == [1, 2]
+
+
 class Odd: ...
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="pydantic.v1 needs an older Python")
+def test_a_model_of_the_first_pydantic_is_refused_with_the_remedy() -> None:
+    from pydantic import v1
+
+    class Old(v1.BaseModel): ...
+
+    with pytest.raises(ToolDefinitionError, match=r"Old is a model of pydantic\.v1; derive it from pydantic\.BaseModel"):
+        output_of(list[Old], "tool")
 
 
 @pytest.mark.parametrize("kind", [Odd, list[Odd], 3, "NoSuchType"])
@@ -406,6 +433,9 @@ def test_functions_of_all_kinds_give_the_answer(make: Any, arguments: Any, outpu
         (list[date], [date(2026, 1, 2)]),
         (Size, Size(1)),
         (None, None),
+        (Options, {"deep": True}),
+        (Literal[Color.RED], Color.RED),
+        (Iterable[int], [1, 2]),
     ],
 )
 def test_the_answer_has_the_annotated_type_also_after_a_resume(kind: Any, value: Any) -> None:

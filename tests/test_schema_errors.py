@@ -1,6 +1,7 @@
 """What a schema cannot be made of, and what the model is told of a wrong call."""
 
 import asyncio
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -162,6 +163,17 @@ def test_an_optional_parameter_of_an_unknown_type_is_left_out_with_a_warning_at_
     assert (seen[0].filename, seen[0].lineno) == (__file__, search.__code__.co_firstlineno)
     assert list(made.parameters["properties"]) == ["text"]
     assert asyncio.run(made.call({"text": "a"})) == "a None"
+
+
+def test_a_local_class_with_an_unknown_name_is_refused_by_that_name() -> None:
+    @dataclasses.dataclass
+    class Local:
+        other: "Missing"  # type: ignore[name-defined]  # noqa: F821
+
+    def take(x: Local) -> None: ...
+
+    with pytest.raises(ToolDefinitionError, match=r"parameter 'x' of type Local .* \(name 'Missing' is not defined\)"):
+        describe(take)
 
 
 def test_a_warning_names_the_line_of_the_function_however_it_became_a_tool() -> None:

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from .._dataclass import frozen_dataclass
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError
 from ..messages import Assistant, ToolResult
-from ..schema import Arguments, Signature, brief, one_key, result_schema, result_type, yields
+from ..schema import Arguments, Signature, brief, described_as, one_key, result_schema, result_type, yields
 from ..tools.tool import AnyTool, Tool, tool
 from .state import RunState
 
@@ -105,22 +105,21 @@ class _Typed:
     """The JSON schema of a type, and its validation. A type that is not an object is wrapped as `{"answer": ...}`."""
 
     def __init__(self, output_type: Any) -> None:
-        from pydantic import TypeAdapter
         from pydantic.errors import PydanticUserError
 
-        from ..schema.generator import validator_of
+        from ..schema.generator import adapter_of, validator_of
 
         if isinstance(output_type, str | Mapping):
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: give the type itself")
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(output_type)
-            validator = validator_of(adapter)
+            described = described_as(output_type)
+            validator = validator_of(adapter_of(described))
         except (PydanticUserError, TypeError, NameError, KeyError, AttributeError) as error:
             raise ToolDefinitionError(f"output_type {output_type!r} cannot be described to a model: {brief(error)}") from error
         self.takes_text = str in typing.get_args(output_type)
         """Whether a plain text is an answer: for `City | str`."""
         self.is_object = validator.schema.get("type") == "object"
-        self.validator = replace(validator if self.is_object else one_key("answer", output_type), subject="answer")
+        self.validator = replace(validator if self.is_object else one_key("answer", described), subject="answer")
 
     def validate(self, data: str) -> Any:
         """The value of a JSON text. Raises `ToolArgumentsInvalid`, which says what does not fit the schema."""
@@ -248,7 +247,7 @@ class _Recorded:
     """Converts a function's return value to text and back. Raises `ToolDefinitionError` for a type that JSON cannot hold."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        from pydantic import TypeAdapter
+        from ..schema.generator import adapter_of
 
         name = getattr(function, "__qualname__", None) or repr(function)
         if yields(function):
@@ -259,7 +258,7 @@ class _Recorded:
                 f"output_type: {name} does not say what it returns; annotate it, as the answer is recorded"
             )
         result_schema(function)
-        self._kind: TypeAdapter[Any] | None = None if kind is str else TypeAdapter(kind)
+        self._kind: TypeAdapter[Any] | None = None if kind is str else adapter_of(kind)
 
     def text_of(self, value: Any) -> str:
         """The value as text. It never fails: the function has taken effect, and must not be called again."""
@@ -268,6 +267,7 @@ class _Recorded:
         if self._kind is None and isinstance(value, str):
             return value
         try:
+            value = [*value] if isinstance(value, Iterator) else value  # it is read once, and more than one dump is tried
             return (self._kind.dump_json(value, warnings="error") if self._kind else to_json(value)).decode()
         except Exception:  # noqa: BLE001  not the annotated type, or the program's serializer failed
             with contextlib.suppress(ValueError):
@@ -276,13 +276,11 @@ class _Recorded:
 
     def value_of(self, text: str) -> Any:
         """The value that `text_of` made this text of."""
-        from pydantic import ValidationError
-
         if self._kind is None:
             return text
         try:
             return self._kind.validate_json(text)
-        except ValidationError:
+        except ValueError:  # pydantic's ValidationError
             return json.loads(text)
 
     def wrap(self, function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:

@@ -7,14 +7,9 @@ import typing
 from dataclasses import fields
 from typing import Any
 
-import typing_extensions
+from .annotations import ALIASES
 
 __all__ = ["context_class", "filled"]
-
-_ALIASES: tuple[type, ...] = (
-    typing_extensions.TypeAliasType,
-    getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType),
-)
 
 
 def context_class(annotation: Any, base: type) -> type | None:
@@ -26,7 +21,7 @@ def context_class(annotation: Any, base: type) -> type | None:
     if isinstance(annotation, type) and issubclass(annotation, base):
         return _fillable(annotation, base)
     origin = typing.get_origin(annotation)
-    if isinstance(annotation, _ALIASES) or isinstance(origin, _ALIASES):
+    if isinstance(annotation, ALIASES) or isinstance(origin, ALIASES):
         inner: tuple[Any, ...] = ((annotation if origin is None else origin).__value__,)
     elif origin is not None:
         is_of = isinstance(origin, type) and issubclass(origin, base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .._dataclass import frozen_dataclass
 
@@ -19,7 +20,8 @@ _PARAMETERS = {
     "other parameters", "attributes",
 }  # fmt: skip
 _RESULTS = {"returns", "return", "yields", "yield", "raises", "raise", "except", "exceptions", "warns", "receives"}
-_HEADER = re.compile(r"([A-Za-z][A-Za-z ]*?)\s*:?\s*")
+_HEADER = re.compile(r"(?:#{1,6}\s+)?\*{0,2}([A-Za-z][A-Za-z ]*?)\s*:?\*{0,2}\s*:?\s*")
+"""A header, which may be one of Markdown."""
 _GOOGLE_HEADER = re.compile(r"[A-Z][A-Za-z ]*:")
 _UNDERLINE = re.compile(r"(?:-{3,}|={3,})\s*")
 _CODE = re.compile(r"\s*(```|~~~)")
@@ -29,6 +31,12 @@ _FIELD = re.compile(
 )
 _PARAMETER_FIELDS = {"parameter", "arg", "argument", "key", "keyword", "kwarg", "attribute", "ivar", "cvar"}
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
+_ENTRY = re.compile(
+    r"(?P<indent>\s*)(?:(?:[-*+•]|\d+[.)])\s+)?(?P<mark>\*\*|[`'\"]?)(?P<name>\*{0,2}[^\W\d]\w*)(?P=mark)\s*"
+    r"(?:\((?:[^()]|\([^()]*\))*\)\s*)?(?::|\s[-\u2013\u2014]\s)(?P<text>.*)"
+)
+"""An entry of a Google section, with its type and with what people write round the name: a bullet, quotes, a dash."""
+_NAME = re.compile(r"\*{0,2}[^\W\d]\w*")
 
 
 @dataclass(slots=True)
@@ -71,8 +79,13 @@ def _with_indent(lines: list[str]) -> list[str]:
 
 
 def _is_header(line: str) -> bool:
+    return _title(line) in _PARAMETERS | _RESULTS
+
+
+def _title(line: str) -> str:
+    """The words of a header in lower case; empty if the line is none."""
     header = _HEADER.fullmatch(line)
-    return bool(header) and header[1].lower() in _PARAMETERS | _RESULTS  # type: ignore[index]
+    return header[1].lower() if header else ""
 
 
 def _blocks(lines: list[str]) -> Iterator[_Block]:
@@ -91,13 +104,15 @@ def _section(lines: list[str], at: int) -> tuple[str, int]:
     line = lines[at]
     if line[:1].isspace() or not line.strip():
         return "", at + 1
-    if found := _FIELD.match(line):
+    if (found := _FIELD.match(line)) and (found[1] == ":" or len(found[3].split()) <= 1):
         return ("rest" if found[1] == ":" else "epydoc"), _indented_end(lines, at + 1)
     if _is_header(line):
         if at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
             return "numpy", _numpy_end(lines, at + 2)
         end = _indented_end(lines, at + 1)
-        if line.rstrip().endswith(":") and any(lines[at + 1 : end]):
+        if end == at + 1 and _title(line) in _PARAMETERS:
+            end = _list_end(lines, end)
+        if (line.rstrip(" *").endswith(":") or line[0] == "#") and any(lines[at + 1 : end]):
             return "google", end
     return "", at + 1
 
@@ -113,6 +128,17 @@ def _indented_end(lines: list[str], at: int) -> int:
     return end
 
 
+def _list_end(lines: list[str], at: int) -> int:
+    """The end of the list that begins at this line, maybe after blank lines; this line if there is none."""
+    end = at
+    for index in range(at, len(lines)):
+        if _ITEM.match(lines[index]):
+            end = _indented_end(lines, index + 1)
+        elif index >= end and lines[index].strip():
+            break
+    return end
+
+
 def _numpy_end(lines: list[str], at: int) -> int:
     """The index of the next header or field."""
     for index in range(at, len(lines)):
@@ -125,21 +151,20 @@ def _numpy_end(lines: list[str], at: int) -> int:
 
 def _read(block: _Block, found: Docstring) -> list[str]:
     """Add the content of the block to `found`. Returns the lines that cannot be parsed."""
-    if _parsed(block.style, _normalized(block), found):
+    header, *lines = usual = _normalized(block)
+    if _parsed(block.style, usual, found):
         return []
     if block.style != "google":
         return block.lines
-    header, *lines = block.lines
-    usual = _normalized(_Block(block.style, [header]))
-    left = [line for entry in _entries(lines) if not _parsed("google", [*usual, *entry], found) for line in entry]
-    return [header, *left] if left else []
+    left = [line for entry in _entries(lines) if not _parsed("google", [header, *entry], found) for line in entry]
+    return [block.lines[0], *left] if left else []
 
 
 def _entries(lines: list[str]) -> Iterator[list[str]]:
     """The entries of a section: each is a line and the deeper-indented lines after it."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     starts = [index for index, line in enumerate(lines) if line.strip() and not line[indent : indent + 1].isspace()]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         yield lines[start:end]
 
 
@@ -153,12 +178,16 @@ def _parsed(style: str, lines: list[str], found: Docstring) -> bool:
         parsed = parse("\n".join(summary + lines))
     except (ParseError, ValueError, IndexError):
         return False
-    for parameter in parsed.params:
-        description = _joined(parameter.description or "")
-        for name in parameter.arg_name.split(","):  # NumPy style: x1, x2 : array
-            plain = name.replace("\\", "").strip().lstrip("*")
-            if description and plain:
-                found.parameters.setdefault(plain, description)
+    named = [
+        (name.replace("\\", "").strip(), _joined(parameter.description or ""))
+        for parameter in parsed.params
+        for name in parameter.arg_name.split(",")  # NumPy style: x1, x2 : array
+    ]
+    if style == "google" and not all(_NAME.fullmatch(name) for name, _ in named):
+        return False
+    for name, description in named:
+        if description and (plain := name.strip("`*'\"")):
+            found.parameters.setdefault(plain, description)
     if parsed.returns and parsed.returns.description:
         found.returns = found.returns or _joined(parsed.returns.description)
     return True
@@ -177,12 +206,24 @@ def _normalized(block: _Block) -> list[str]:
         name = name.replace("\\", "").lstrip("*")
         words = [kind, *types, *([name] if name else [])]
         return [f"{mark}{' '.join(words)}:{first[end:]}", *rest]
-    header = first.strip().rstrip(":").strip().lower()
-    if header in _PARAMETERS:
+    if _title(first) in _PARAMETERS:
         first = "Parameters" if block.style == "numpy" else "Args:"
+        rest = rest if block.style == "numpy" else [*_usual_entries(rest)]
     if block.style == "numpy":
         rest = ["-" * len(first), *rest[1:]]
     return [first, *rest]
+
+
+def _usual_entries(lines: list[str]) -> Iterator[str]:
+    """The lines of a section on parameters, with each entry in the form `name: text`, indented."""
+    starts_with_item = None
+    for first, *more in _entries(lines):
+        is_item = bool(_ITEM.match(first))
+        starts_with_item = is_item if starts_with_item is None else starts_with_item
+        if head := None if is_item and not starts_with_item else _ENTRY.fullmatch(first):
+            first, is_item = f"{head['indent']}{head['name']}:{head['text']}", False
+        is_below = is_item or not first[:1].isspace()  # an item after an entry that is none belongs to that entry
+        yield from (f"    {line}" if is_below else line for line in (first, *more))
 
 
 def _joined(text: str) -> str:

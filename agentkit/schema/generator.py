@@ -6,23 +6,33 @@ The schema refuses unknown keys unless a class has its own rule for them. It has
 from __future__ import annotations
 
 import dataclasses
+import enum
+import functools
 import json
 import math
 from collections.abc import Mapping
-from functools import partial
 from types import NoneType
 from typing import Any, Literal
 
-from pydantic import AliasPath, TypeAdapter
+from pydantic import AliasPath, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .node import Nodes, map_children
+from .annotations import caller_names
+from .node import Converted, Nodes, map_children
 from .parse import Validator
 from .validate import Rules
 
-__all__ = ["json_schema", "validator_of"]
+__all__ = ["adapter_of", "json_schema", "validator_of"]
+
+
+def adapter_of(kind: Any, config: ConfigDict | None = None) -> TypeAdapter[Any]:
+    """Pydantic's adapter of the type, whose classes may name local names of the functions that led to this call."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind, config=config)
+    if not adapter.pydantic_complete:
+        adapter.rebuild(_types_namespace=caller_names())
+    return adapter
 
 
 def validator_of(adapter: TypeAdapter[Any]) -> Validator:
@@ -35,7 +45,7 @@ def validator_of(adapter: TypeAdapter[Any]) -> Validator:
 
     schema, parts = _generated(adapter, generator, "validation")
     rules = Rules(used[0].forbids_extra, used[0].drops_extra, used[0].is_exact, all(map(_is_plain, parts)))
-    validate = partial(adapter.validate_json, strict=True, extra="forbid" if rules.forbids_extra else None)
+    validate = functools.partial(adapter.validate_json, strict=True, extra="forbid" if rules.forbids_extra else None)
     return Validator(schema, validate, rules)
 
 
@@ -58,7 +68,9 @@ def _generated(adapter: TypeAdapter[Any], generator: Any, mode: Any) -> tuple[di
 def _without_titles(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The schema without titles, which only cost tokens. The schema and its children are appended to `parts`."""
     kept = {key: value for key, value in schema.items() if key != "title" or not isinstance(value, str)}
+    is_converted = kept.pop(_CONVERTED, False)
     made = map_children(kept, lambda inner: _without_titles(inner, parts) if isinstance(inner, dict) else inner)
+    made = Converted(made) if is_converted else made
     parts.append(made)
     return made
 
@@ -74,6 +86,8 @@ def _with_sorted_sets(value: Any, part: Any, nodes: Nodes) -> Any:
     return value
 
 
+_CONVERTED = "x-converted"
+"""Marks, until the titles are removed, the schema of a value that the program's own validator reads first."""
 _PLAIN_KEYS = {
     "type", "properties", "required", "additionalProperties", "items", "description", "default", "examples",
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
@@ -98,6 +112,12 @@ class _Generator(GenerateJsonSchema):
     drops_extra = False
     is_exact = False
     """After generation, these three have the values for `Rules`."""
+
+    def function_before_schema(self, schema: Any) -> dict[str, Any]:
+        return _marked(super().function_before_schema(schema), schema)
+
+    def function_wrap_schema(self, schema: Any) -> dict[str, Any]:
+        return _marked(super().function_wrap_schema(schema), schema)
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         for name, field in schema["cls"].model_fields.items():
@@ -127,7 +147,11 @@ class _Generator(GenerateJsonSchema):
         return super().fraction_schema(schema)
 
     def enum_schema(self, schema: Any) -> dict[str, Any]:
-        return self._checked(super().enum_schema(schema), [member.value for member in schema["members"]])
+        made = self._checked(super().enum_schema(schema), [member.value for member in schema["members"]])
+        if issubclass(schema["cls"], enum.Flag):
+            return _with_sums(made, [*schema["cls"]])
+        finds_more = getattr(schema["cls"]._missing_, "__func__", None) is not enum.Enum._missing_.__func__  # type: ignore[attr-defined]
+        return {**made, _CONVERTED: True} if finds_more else made
 
     def literal_schema(self, schema: Any) -> dict[str, Any]:
         options = [getattr(option, "value", option) for option in schema["expected"]]
@@ -164,6 +188,26 @@ class _Generator(GenerateJsonSchema):
         return made
 
 
+_MAX_FLAGS = 6
+"""Max flags whose sums are all listed. Of more flags, a call gives one."""
+
+
+def _with_sums(made: dict[str, Any], flags: list[enum.Flag]) -> dict[str, Any]:
+    """The schema of flags, which admits every sum of them, and says what each number means."""
+    if len(flags) > _MAX_FLAGS:
+        return made
+    sums = functools.reduce(lambda found, flag: found | {number | flag.value for number in found}, flags, {0})
+    names = ", ".join(f"{flag.value} = {flag.name}" for flag in flags)
+    return {**made, "enum": sorted(sums), "description": f"The sum of any of: {names}"}
+
+
+def _marked(made: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """The schema, marked if the validator is the program's own and does not say what it reads."""
+    module = getattr(schema["function"]["function"], "__module__", None) or ""
+    is_own = not module.startswith("pydantic") and not schema.get("json_schema_input_schema")
+    return {**made, _CONVERTED: True} if is_own else made
+
+
 def _own_rule(schema: Any) -> Any:
     return getattr(schema.get("cls"), "__pydantic_config__", {}).get("extra")
 
@@ -196,6 +240,6 @@ def _encoded(encoded: Any, default: Any) -> Any:
         items = default if isinstance(default, list | tuple) and len(default) == len(encoded) else encoded
         return [_encoded(item, old) for item, old in zip(encoded, items, strict=True)]
     if isinstance(encoded, dict):
-        inner = default.get if isinstance(default, Mapping) else partial(getattr, default)
+        inner = default.get if isinstance(default, Mapping) else functools.partial(getattr, default)
         return {key: _encoded(item, inner(key, None)) for key, item in encoded.items()}
     return encoded

@@ -138,7 +138,7 @@ def _without_root_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keywords(node: dict[str, Any]) -> dict[str, Any]:
-    """Only the keywords that all servers support. An `enum` stays only if all its values are strings."""
+    """Only the keywords that all servers support. An `enum` stays only if all its values are strings, and none is empty."""
     for branch in node.pop("allOf", ()):
         node = _merged(node, branch)
     if "oneOf" in node:
@@ -151,7 +151,7 @@ def _keywords(node: dict[str, Any]) -> dict[str, Any]:
         node["type"] = kinds[0] if len(kinds) == 1 else kinds
     refused = {key for key in node if key not in _CORE}
     refused |= {key for key in _REPEATED if isinstance(node.get(key), int) and node[key] > _MAX_REPEATED}
-    if "enum" in node and kinds != ["string"]:
+    if "enum" in node and (kinds != ["string"] or "" in listed):
         refused.add("enum")
     words = [_PHRASES[key].format(_short(node[key])) for key in _PHRASES if key in refused and _is_informative(key, node[key])]
     if "required" in node:
@@ -250,7 +250,7 @@ def _description_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if value and isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_PHRASE else f"{text[:_MAX_PHRASE]}..."
 
 

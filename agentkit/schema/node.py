@@ -13,6 +13,7 @@ from .repair import BareWord
 from .unwrap import plain_key
 
 __all__ = [
+    "Converted",
     "Inliner",
     "Node",
     "Nodes",
@@ -39,6 +40,15 @@ _KEYWORDS: dict[str, Any] = {
 }  # fmt: skip
 _MAX_INLINED = 2_000
 """Max references that are inlined. Without a limit, classes that share classes would grow exponentially."""
+
+
+class Converted(dict[str, Any]):
+    """The schema of a value that the program's own code reads before pydantic does: a validator, or an Enum's `_missing_`.
+
+    That code may admit more than the schema.
+    """
+
+    __slots__ = ()
 
 
 def resolve(root: Mapping[str, Any], ref: Any) -> Mapping[str, Any]:
@@ -146,6 +156,8 @@ class Node:
     format: str = ""
     plain: frozenset[type] = frozenset()
     """The Python classes whose values are all allowed."""
+    is_converted: bool = False
+    """Whether the program's own validator reads the value first, so that only its result has to fit the schema."""
 
     @property
     def children(self) -> tuple[Any, ...]:
@@ -173,6 +185,10 @@ class Node:
     def is_of_types(self, value: Any) -> bool:
         """Whether the value has one of the types. Always true for a union, whose branches have the types."""
         return bool(self.branches) or not self.types or any(is_of_type(value, name) for name in self.types)
+
+    def may_be(self, value: Any) -> bool:
+        """Whether a program that gets the value could take it: it has one of the types, or is converted first."""
+        return self.is_converted or self.is_of_types(value)
 
 
 _ANY = Node()
@@ -211,6 +227,7 @@ class Nodes:
         return False
 
     def _new_node(self, part: Mapping[str, Any]) -> Node:
+        is_converted = isinstance(part, Converted) or isinstance(resolve(self.schema, part.get("$ref")), Converted)
         part = well_formed(follow(self.schema, part) if "$ref" in part else part)
         enum = part.get("enum", [part["const"]] if "const" in part else None)
         names = part.get("type", list(dict.fromkeys(map(type_of, part.get("enum", ())))))
@@ -239,6 +256,7 @@ class Nodes:
             items=part.get("items", True),
             is_set=bool(part.get("uniqueItems")),
             format=part.get("format", ""),
+            is_converted=is_converted,
             plain=frozenset(() if is_bound else (kind for name in types for kind in _CLASSES.get(name, ()))),
         )
 

@@ -7,26 +7,21 @@ import functools
 import inspect
 import typing
 import warnings
-from collections import abc
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import typing_extensions
 
 from .._dataclass import frozen_dataclass
 from ..errors import ToolArgumentsInvalid, ToolDefinitionError, ToolDefinitionWarning
-from ..parts import Part, ToolReturn
 from .annotations import annotated_function, described_as, type_hints, without_factory
 from .context import filled
 from .docstrings import Docstring, read_docstring
 from .node import follow
 from .parse import Validator
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-__all__ = ["Arguments", "Signature", "brief", "describe", "one_key", "result_schema", "result_type", "yields"]
+__all__ = ["Arguments", "Signature", "brief", "describe", "described", "label_of", "one_key"]
 
 
 @frozen_dataclass
@@ -56,7 +51,8 @@ class Signature:
     context: Mapping[str, type] = field(default_factory=dict)
     returns: str = ""
     """The docstring's description of the result."""
-    _positional: tuple[str, ...] = ()
+    _positional: Mapping[str, Any] = field(default_factory=dict)
+    """The parameters that are given by position, with the defaults of those that are left out of the schema."""
     _variadic: str | None = None
     _bound: frozenset[str] = frozenset()
 
@@ -68,8 +64,8 @@ class Signature:
     def bind(self, arguments: Arguments, context: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The `positional` and `keyword` of the call `fn(*positional, **keyword)`; context parameters get `context`."""
         keyword = {**arguments.values, **{name: filled(kind, context) for name, kind in self.context.items()}}
-        positional = tuple(keyword.pop(name) for name in self._positional)
-        return positional + (tuple(keyword.pop(self._variadic)) if self._variadic else ()), keyword
+        positional = tuple(keyword.pop(name, default) for name, default in self._positional.items())
+        return positional + (tuple(keyword.pop(self._variadic, ())) if self._variadic else ()), keyword
 
     def parse(self, arguments: str | bytes, name: str = "") -> Arguments:
         """The arguments from JSON text, with their annotated types. Raises as `Validator.parse` does."""
@@ -87,7 +83,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
     `ToolDefinitionError` for a parameter that no schema can describe. The message names the function, the parameter and the
     remedy.
     """
-    label = _label(fn)
+    label = label_of(fn)
     signature, hints = _read(label, fn)
     docstring = _docstring(fn)
     parameters = signature.parameters.values()
@@ -97,7 +93,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
     context: dict[str, type] = {}
     fields = []
     for parameter in parameters:
-        annotation = _described(hints.get(parameter.name, _inferred(parameter)))
+        annotation = described(hints.get(parameter.name, _inferred(parameter)))
         try:
             kind = context_of(annotation)
         except TypeError as error:
@@ -110,7 +106,7 @@ def describe(fn: Callable[..., Any], *, context_of: Callable[[Any], type | None]
     _add_descriptions(validator.schema, hints, docstring.parameters, variadic=_variadic_name(signature))
     _check_aliases(label, fields)
     _warn_of_unknown(label, fn, docstring.parameters, signature)
-    positional = tuple(p.name for p in parameters if p.kind in by_position)
+    positional = {p.name: p.default for p in parameters if p.kind in by_position}
     return Signature(docstring.text, validator, context, docstring.returns, positional, variadic, frozenset(bound))
 
 
@@ -133,7 +129,7 @@ def _check_aliases(label: str, fields: list[inspect.Parameter]) -> None:
 def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     """The function's signature, and the types of its parameters."""
     try:
-        signature, hints = inspect.signature(fn), type_hints(fn)
+        signature, hints = inspect.signature(_without_origin(fn)), type_hints(fn)
     except (TypeError, ValueError) as error:
         remedy = "wrap it in a function with annotated parameters"
         raise ToolDefinitionError(f"{label}: its signature cannot be read: {error}; {remedy}") from error
@@ -148,14 +144,18 @@ def _read(label: str, fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     return signature, hints
 
 
-def _described(hint: Any) -> Any:
+def _without_origin(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A partial without the mark of `functools.update_wrapper`, for which its signature would be that of the whole function."""
+    is_marked = isinstance(fn, functools.partial) and hasattr(fn, "__wrapped__")
+    return functools.partial(fn.func, *fn.args, **fn.keywords) if is_marked else fn  # type: ignore[attr-defined]
+
+
+def described(hint: Any) -> Any:
     """The annotation in the form that pydantic accepts, or the error."""
     if isinstance(hint, Exception):
         return hint
     try:
         return described_as(hint)
-    except RecursionError:
-        return TypeError("a typing.TypedDict that holds itself needs Python 3.12; use typing_extensions.TypedDict")
     except Exception as error:  # noqa: BLE001  a type may run any code
         return error
 
@@ -196,9 +196,9 @@ def _compile_describable(label: str, fn: Callable[..., Any], fields: list[inspec
 
 def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     """A strict validator and a schema for these keyword parameters."""
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import ConfigDict
 
-    from .generator import validator_of
+    from .generator import adapter_of, validator_of
 
     def collect(**values: Any) -> dict[str, Any]:
         return values
@@ -206,15 +206,14 @@ def _compile(label: str, fields: list[inspect.Parameter]) -> Validator:
     collect.__signature__ = inspect.Signature(fields)  # type: ignore[attr-defined]
     collect.__annotations__ = {field.name: field.annotation for field in fields}
     try:
-        # pydantic also describes the call of a function, but its stub only allows types
-        described: Any = collect
-        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(described, config=ConfigDict(allow_inf_nan=False))
-        validator = validator_of(adapter)
+        validator = validator_of(adapter_of(collect, ConfigDict(allow_inf_nan=False)))
     except Exception as error:
         if len(fields) == 1:
+            annotation = fields[0].annotation
+            why = "" if isinstance(annotation, Exception) else f" ({brief(error)})"
             raise ToolDefinitionError(
-                f"{label}: parameter {fields[0].name!r} of type {_type_name(fields[0].annotation)} cannot be described to a "
-                f"model; use a type that JSON can hold, a pydantic model or a dataclass ({brief(error)})"
+                f"{label}: parameter {fields[0].name!r} of type {_type_name(annotation)} cannot be described to a model; use a "
+                f"type that JSON can hold, a pydantic model or a dataclass{why}"
             ) from error
         raise ToolDefinitionError(f"{label}: its parameters cannot be described to a model: {brief(error)}") from error
     return replace(validator, schema=_with_unpacked_keys(validator.schema, fields))
@@ -242,49 +241,8 @@ def one_key(name: str, annotation: Any) -> Validator:
     return _compile(name, [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)])
 
 
-_GENERATORS = (abc.Iterator, abc.AsyncIterator, abc.Iterable, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator)
-
-
-def result_type(fn: Callable[..., Any]) -> Any:
-    """The annotated result type of the function; a list for a generator. None without an annotation.
-
-    Raises `ToolDefinitionError` for an annotation that cannot be evaluated.
-    """
-    kind = type_hints(fn, result=True).get("return")
-    if isinstance(kind, Exception):
-        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(kind)}") from kind
-    if (origin := typing.get_origin(kind)) in (abc.Coroutine, abc.Awaitable):
-        return typing.get_args(kind)[-1]
-    if origin in _GENERATORS and yields(fn):
-        return list[typing.get_args(kind)[0]]  # type: ignore[misc]
-    return kind
-
-
-def result_schema(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of the function's result, as it is rendered for the model; empty without an annotation.
-
-    Raises `ToolDefinitionError` for a type that JSON cannot represent.
-    """
-    from pydantic import TypeAdapter
-
-    from .generator import json_schema
-
-    kind = result_type(fn)
-    if isinstance(kind, type) and issubclass(kind, Part | ToolReturn):
-        return {"type": "string"}
-    try:
-        return json_schema(TypeAdapter(Any if kind is None else kind), mode="serialization")
-    except Exception as error:
-        raise ToolDefinitionError(f"{_label(fn)}: its result cannot be described: {brief(error)}") from error
-
-
-def yields(fn: Callable[..., Any]) -> bool:
-    """Whether the function is a generator."""
-    source = annotated_function(fn)
-    return inspect.isgeneratorfunction(source) or inspect.isasyncgenfunction(source)
-
-
-def _label(fn: Callable[..., Any]) -> str:
+def label_of(fn: Callable[..., Any]) -> str:
+    """The function's name in messages."""
     return getattr(fn, "__qualname__", None) or repr(fn)
 
 
@@ -303,7 +261,9 @@ def brief(error: Exception) -> str:
 
 
 def _docstring(fn: Callable[..., Any]) -> Docstring:
-    text = inspect.getdoc(fn.func if isinstance(fn, functools.partial) else fn)
+    if isinstance(fn, functools.partial) and "__doc__" not in vars(fn):  # its class has a text, about partials
+        fn = fn.func
+    text = inspect.getdoc(fn)
     return read_docstring(text) if text else Docstring()
 
 

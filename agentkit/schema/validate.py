@@ -90,8 +90,10 @@ class Matcher:
         return [] if type(value) in node.plain else list(islice(self._errors(value, node, path), _MAX_ERRORS))
 
     def _errors(self, value: Any, node: Node, path: Path) -> Iterator[str]:
+        if node.is_converted:
+            return
         if node.branches:
-            branches = [branch for branch in node.branches_for(value) if self._nodes.of(branch).is_of_types(value)]
+            branches = [branch for branch in node.branches_for(value) if self._nodes.of(branch).may_be(value)]
             found = [self.errors(value, branch, path) for branch in branches]
             if found:
                 yield from min(found, key=len)
@@ -188,6 +190,8 @@ class _Comparison:
     def of(self, value: Any, result: Any, part: Any, path: Path) -> Iterator[str]:
         """The errors of one value. `part` is its schema; None inside a union, where pydantic's choice of branch is unknown."""
         node = None if part is None else self._nodes.of(part)
+        if node and (node.is_converted or any(self._nodes.of(branch).is_converted for branch in node.branches)):
+            return
         node = None if node is None or node.branches else node
         if getattr(type(result), "__pydantic_root_model__", False):
             result = result.root

@@ -320,7 +320,7 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]
     if not callable(fn):
         raise ToolDefinitionError(f"a tool is made of a function, not of {type(fn).__name__} {fn!r:.60}")
     signature = describe(fn, context_of=partial(context_class, base=RunContext))
-    target = fn.func if isinstance(fn, functools.partial) else fn
+    target = fn.func if isinstance(fn, functools.partial) and not hasattr(fn, "__name__") else fn
     defaults = {"name": getattr(target, "__name__", type(target).__name__), "description": signature.description}
     return Tool(function=fn, signature=signature, **{**defaults, **options})  # type: ignore[arg-type]
 
