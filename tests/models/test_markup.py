@@ -101,6 +101,9 @@ def test_names_on_the_wire_are_valid_stable_and_apart(one: str, other: str) -> N
 def test_names_that_mean_none_stay() -> None:
     assert known_name("functions.f", ["f"]) == "f"
     assert known_name("functions.g", ["f"]) == "functions.g"
+    for name in ("f<|channel|>commentary", "functions.f<|constrain|>json", "f:0", "functions.f:12"):
+        assert known_name(name, ["f"]) == "f"
+    assert known_name("f:0", ["f", "f:0"]) == "f:0"
     assert known_name("functions.f", ["functions.f", "f"]) == "functions.f"
 
 
