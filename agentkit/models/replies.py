@@ -17,6 +17,7 @@ from . import opaque
 from .calls import Calls, calls_in, index_of
 from .content import has_blocks, read_content, refusal_in, text_of
 from .finish import Ending, ending_of, worse
+from .growing import Growing
 from .pieces import Text, joined_halves, json_of
 from .refusals import is_error, read_error
 from .thinking import ThinkTags
@@ -82,6 +83,7 @@ class ReplyReader:
         self._origin, self._endings, self._cost_in = origin, endings, cost_in
         self._tags = ThinkTags() if think_tags else None
         self._text, self._reasoning, self._refusal = Text(), Text(), Text()
+        self._new_text, self._new_thought = Growing(), Growing()
         self._calls = Calls()
         self._opaque: dict[str, Any] = {}
         self._usage: Mapping[str, Any] | None = None
@@ -152,10 +154,11 @@ class ReplyReader:
                 return None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
-        if text and not thought and not calls and text.__class__ is str:
+        if text and not thought and not calls and text.__class__ is str and self._new_text.is_plain:
             text = self._text.add(text)
             return (TextDelta(text),) if text else ()
-        if thought and not text and not calls and thought.__class__ is str and self._reasoning_field:
+        is_plain = self._reasoning_field and self._new_thought.is_plain
+        if thought and not text and not calls and thought.__class__ is str and is_plain:
             thought = self._reasoning.add(thought)
             return (ReasoningDelta(thought),) if thought else ()
         if calls and not text and not thought and calls.__class__ is list and "content" not in self._opaque:
@@ -195,6 +198,8 @@ class ReplyReader:
         if word or native:
             self._take_finish_reason(word, native)
         found = self._delta(_mapping(delta)) if delta else []
+        if self.finished or isinstance(message, dict):
+            found += self._said(self._new_text.end(), self._new_thought.end())
         if isinstance(message, dict):
             found += self._snapshot(message)
         return found
@@ -215,21 +220,30 @@ class ReplyReader:
         self.finished = self._ending != "none"
 
     def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
-        found: list[Piece] = []
         text, thought = read_content(delta.get("content"))
         thought = self._thought(delta) or thought
         if self._tags and text:
             inside, text = self._tags.feed(text)
             thought += inside
-        if thought and (thought := self._reasoning.add(thought)):
-            found.append(ReasoningDelta(thought))
-        if text and not self._is_repeated(text) and (text := self._text.add(text)):
-            found.append(TextDelta(text))
+        if self._is_repeated(text):
+            text = ""
+        if not self._tags:
+            text, thought = self._new_text.feed(text), self._new_thought.feed(thought)
+        found = self._said(text, thought)
         self._refusal.add(_text(delta.get("refusal")) or refusal_in(delta.get("content")))
         if pieces := calls_in(delta):
             found += self._calls.take(pieces)
         if not delta.keys() <= _KNOWN_FIELDS or "content" in self._opaque or isinstance(delta.get("content"), list):
             self._keep_unknown(delta, text)
+        return found
+
+    def _said(self, text: str, thought: str) -> list[Piece]:
+        """Add new text and thinking text; returns them for observers."""
+        found: list[Piece] = []
+        if thought and (thought := self._reasoning.add(thought)):
+            found.append(ReasoningDelta(thought))
+        if text and (text := self._text.add(text)):
+            found.append(TextDelta(text))
         return found
 
     def _is_repeated(self, text: str) -> bool:
@@ -290,6 +304,7 @@ class ReplyReader:
         """
         if len(self._calls) and self._ending in ("none", "unknown") and not self._calls.are_whole:
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
+        self._said(self._new_text.end(), self._new_thought.end())
         if self._tags:
             thought, rest = self._tags.end()
             self._reasoning.add(thought)

@@ -253,6 +253,25 @@ def test_pieces_go_on_after_a_message_that_begins_a_call() -> None:
     assert [(c.id, c.arguments) for c in parts.message.tool_calls] == [("a", A)]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["He", "Hello", "Hello wor", "Hello world"], "Hello world"),
+        (["He", "Hello", "Hello wor", "Hello wor", "Hello world", "Hello world"], "Hello world"),
+        (["Hel", "Hello", "Hello world", "!"], "Hello world!"),
+        (["1", "10", "00"], "11000"),
+        (["1", "10"], "110"),
+        (["ha", "ha", "ha"], "hahaha"),
+        (["", "\n", "\n\n", "\n\n\n"], "\n" * 6),
+        (["a", "b", "ba", "bab"], "abbabab"),
+    ],
+)
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_a_text_that_comes_whole_with_each_piece_is_read_once(field: str, pieces: list[str], text: str) -> None:
+    parts, deltas = read(*(delta(**{field: piece}) for piece in pieces), delta("stop"))
+    assert (parts.message.text or parts.message.reasoning, "".join(d.text for d in deltas)) == (text, text)
+
+
 def test_a_last_piece_that_is_the_whole_text_once_more_is_dropped() -> None:
     """As RAGFlow sends it; a model that says the same twice does not do so in its last chunk with all of it."""
     parts, deltas = read(delta(content="Hel"), delta(content="lo"), delta("stop", content="Hello"))

@@ -306,6 +306,8 @@ def test_a_chunk_over_several_data_lines_is_one() -> None:
         b'error: {"code": 500, "message": "boom", "type": "server_error"}\n\n',
         b'data: {"status": 500, "msg": "boom"}\n\n',
         b'data: {"errors": [{"message": "boom"}]}\n\n',
+        b"data: error: boom\n\n",
+        b"data: [ERROR] boom\n\n",
     ],
 )
 def test_an_error_in_a_stream_is_not_passed_over_before_its_end_marker(end: bytes) -> None:

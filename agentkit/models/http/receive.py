@@ -23,6 +23,8 @@ _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
 """The beginning of a stream's line: any field, or a comment."""
 _MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
 """A byte order mark before a line, as some servers send with each event."""
+_ERROR_TEXT = re.compile(rb"\W{0,2}error\b", re.IGNORECASE)
+"""The beginning of an error that is not JSON."""
 _SNIFF_BYTES = 64
 """Max bytes needed to distinguish a stream from a JSON text."""
 _GRACE = 1.0
@@ -192,7 +194,7 @@ class _Stream:
         return self._reader.parts()
 
     def _chunk(self, data: bytes) -> object:
-        """The chunk of an event. None for a blank or a heartbeat, which is any text that does not begin as an object."""
+        """The chunk of an event. None for a blank or a heartbeat, which is any other text that is not an object."""
         if isinstance(data, ErrorEvent):
             return error_chunk(data)
         if data[:1] != b"{":
@@ -203,7 +205,7 @@ class _Stream:
             return read_chunk(data) if data else None
         except StreamBroken:
             self.unexpected = cut_text(data, 200)
-            return None
+            return error_chunk(data) if _ERROR_TEXT.match(data) else None
 
     async def next_of(self, reply: ReplyBytes) -> bytes:
         """The next bytes; empty at the end.
