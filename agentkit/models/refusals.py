@@ -59,6 +59,7 @@ _CONTEXT_CODES = frozenset(
 _FILTER_TEXTS = re.compile(
     r"content exists risk|content management policy|content filtering policy|responsibleaipolicyviolation|inappropriate content"
     r"|(?<!name )violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk"
+    r"|violated guardrail|content blocked:|(?:prompt|input) was blocked"
     r"|violating our usage policy|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
 )
 """Texts for a prompt that a filter refused, in lower case."""

@@ -84,6 +84,9 @@ FILTERS: dict[str, tuple[int | None, Any]] = {
     "xAI": (403, {"message": "Content violates usage guidelines."}),
     "OpenRouter": (403, {"message": "Input was flagged", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "..."}}),
     "StepFun": (451, {"message": "the request is blocked", "type": "censorship_blocked"}),
+    "LiteLLM's guardrails": (400, {"message": "Content blocked: keyword 'kumquat' detected", "code": "400"}),
+    "Bedrock's guardrails": (400, {"message": "Violated guardrail policy"}),
+    "Vertex": (400, {"message": "The prompt was blocked: PROHIBITED_CONTENT", "status": "INVALID_ARGUMENT"}),
     "Anthropic behind a gateway": (400, {"message": "Output blocked by content filtering policy"}),
 }  # fmt: skip
 
