@@ -312,6 +312,6 @@ def error_for_status(status: int) -> type[ModelError]:
     """The error class for an HTTP status, by DeepSeek's error page and the common meaning of other statuses."""
     by_status: Mapping[int, type[ModelError]] = {
         401: AuthError, 402: InsufficientBalance, 403: AuthError, 408: Overloaded, 409: Overloaded, 425: Overloaded,
-        429: RateLimited, 451: ContentFiltered,
+        429: RateLimited, 451: ContentFiltered, 498: Overloaded,
     }  # fmt: skip
     return by_status.get(status, Overloaded if status >= 500 else BadRequest)

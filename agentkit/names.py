@@ -22,6 +22,8 @@ _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MAX_COMPARED = 2_000
 """Max names that `nearest_names` compares."""
+_SUFFIX = re.compile(r"(?:<\|.*|:\d{1,4})\Z", re.DOTALL)
+"""What templates leave at the end of a name: gpt-oss's `<|channel|>commentary`, or the number of Kimi's ids."""
 _PREFIXES = ("functions.", "functions/", "functions:", "tools.", "default_api.")
 
 
@@ -41,17 +43,18 @@ def wire_name(name: str) -> str:
 
 
 def known_name(requested: str, names: Iterable[str]) -> str:
-    """The name of the tool that a model means: by its name, its `wire_name`, or with a prefix that some templates add.
+    """The name of the tool that a model means: by its name, its `wire_name`, or with what templates add before or after it.
 
     A name that matches no tool is returned unchanged.
     """
     by_wire = {wire_name(name): name for name in names}
     if requested in by_wire.values():
         return requested
-    for prefix in ("", *_PREFIXES):
-        bare = requested.removeprefix(prefix)
-        if requested.startswith(prefix) and bare in by_wire:
-            return by_wire[bare]
+    for text in (requested, _SUFFIX.sub("", requested)):
+        for prefix in ("", *_PREFIXES):
+            bare = text.removeprefix(prefix)
+            if text.startswith(prefix) and bare in by_wire:
+                return by_wire[bare]
     return requested
 
 

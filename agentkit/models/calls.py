@@ -1,156 +1,26 @@
 """Tool calls of a reply, assembled from streamed pieces. Pure.
 
-Servers identify the call of a piece by index, by id, or by neither. A piece of arguments is a fragment, the arguments so far,
-or a repetition of all of them.
+Servers identify the call of a piece by index, by id, or by neither.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
-
-from pydantic_core import from_json
 
 from ..events import ToolArgsDelta
 from ..messages import ToolCall
 from . import opaque
-from .pieces import Text, joined_halves, json_of
+from .arguments import ArgumentText, contains, is_object
+from .pieces import joined_halves, json_of
 
-__all__ = ["ArgumentText", "Calls", "contains", "index_of"]
+__all__ = ["Calls", "calls_in", "index_of"]
 
 _KNOWN_FIELDS = frozenset({"index", "id", "type", "function"})
 _KNOWN_FUNCTION_FIELDS = frozenset({"name", "arguments"})
-_MARK = re.compile(r'[{}\[\]"\\]')
-_PLACEHOLDERS = ("{}", "null", '""')
-"""Texts that servers send as arguments before the real ones."""
-_MAX_PLACEHOLDER = 8
 _MAX_NAME = 256
 """Characters of a name that are kept. A name may come in any number of pieces; no tool's name is as long."""
-
-
-class ArgumentText:
-    """The arguments of one call as JSON text, from pieces of any kind.
-
-    A piece is a fragment, or a snapshot of all arguments so far. The pieces are joined. If the result is no JSON object, the
-    last snapshot counts instead, provided that it contains everything before it.
-    """
-
-    __slots__ = ("_depth", "_escaped", "_in_text", "_scanned", "_size", "_starts", "_values_closed", "has_streamed", "text")
-
-    def __init__(self) -> None:
-        self.text = Text()
-        self._starts = list[int]()
-        """Indexes of the pieces at which snapshots begin."""
-        self.has_streamed = False
-        """Whether any arguments were sent to observers."""
-        self._begin(0)
-
-    def _begin(self, piece: int) -> None:
-        """Begin a snapshot with the piece at this index."""
-        self._starts.append(piece)
-        self._size = 0
-        self._scanned, self._depth, self._values_closed = piece, 0, 0
-        self._in_text = self._escaped = False
-
-    def add(self, piece: str) -> str:
-        """Add a piece. Returns the part of it that observers have not seen."""
-        known = self._length_sent(piece) if "{" in piece and self._size and piece.lstrip()[0] == "{" else None
-        piece = new = self.text.add(piece)
-        if known is not None:
-            self._begin(len(self.text.pieces) - 1)
-            new = piece[known:]
-        if not self._size and piece.strip() in _PLACEHOLDERS:
-            new = ""
-        self._size += len(piece)
-        if new:
-            self.has_streamed = True
-        return new
-
-    def _length_sent(self, piece: str) -> int | None:
-        """Characters of a new snapshot that observers already have; None if the piece is a fragment."""
-        if self._size <= len(piece) and piece.startswith(self.snapshot):
-            return self._size if self.has_streamed else 0
-        if self.is_whole or (self._size <= _MAX_PLACEHOLDER and self.snapshot.strip() in _PLACEHOLDERS):
-            return len(piece) if self.has_streamed else 0
-        return None
-
-    @property
-    def size(self) -> int:
-        """Characters of the last snapshot."""
-        return self._size
-
-    @property
-    def snapshot(self) -> str:
-        """The last snapshot; all the text if there is only one."""
-        return "".join(self.text.pieces[self._starts[-1] :])
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the last snapshot is one object with all its brackets closed. Each piece is scanned only once."""
-        pieces = self.text.pieces
-        for at in range(self._scanned, len(pieces)):
-            self._scan(pieces[at])
-        self._scanned = len(pieces)
-        return self._values_closed == 1 and self._depth == 0
-
-    def _scan(self, piece: str) -> None:
-        start = 1 if self._escaped and piece else 0
-        self._escaped = False
-        for mark in _MARK.finditer(piece, start):
-            if mark.start() < start:
-                continue  # it is escaped
-            sign = mark[0]
-            if sign == '"':
-                self._in_text = not self._in_text
-            elif not self._in_text:
-                self._depth += (sign in "{[") - (sign in "}]")
-                self._values_closed += sign in "}]" and self._depth == 0
-            elif sign == "\\":
-                start = mark.end() + 1
-                self._escaped = start > len(piece)
-
-    def final_text(self) -> str:
-        """The complete arguments."""
-        joined = str(self.text)
-        if len(self._starts) == 1 or _object(joined) is not None:
-            return joined
-        pieces = self.text.pieces
-        texts = ["".join(pieces[start:end]) for start, end in pairwise((*self._starts, len(pieces)))]
-        snapshots = [text for text in texts if text.strip() not in _PLACEHOLDERS] or texts
-        is_one = all(contains(later, earlier) for earlier, later in pairwise(snapshots))
-        return snapshots[-1] if is_one and _object(snapshots[-1]) is not None else joined
-
-
-def contains(later: str, earlier: str) -> bool:
-    """Whether `later` holds everything of `earlier`: the same text, or each key with an equal or a longer value."""
-    if earlier.strip() in _PLACEHOLDERS or later.startswith(earlier.rstrip()):
-        return True
-    old, new = _object(earlier), _object(later)
-    return old is not None and new is not None and _has_grown(old, new)
-
-
-def _has_grown(old: Any, new: Any) -> bool:
-    if type(old) is not type(new):
-        return False
-    match old:
-        case dict():
-            return all(name in new and _has_grown(value, new[name]) for name, value in old.items())
-        case list():
-            return len(old) <= len(new) and all(map(_has_grown, old, new))
-        case str():
-            return bool(new.startswith(old))
-    return bool(old == new)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = from_json(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class _Call:
@@ -163,6 +33,11 @@ class _Call:
         self.id = self.name = ""
         self.arguments = ArgumentText()
         self.opaque: dict[str, Any] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither a name nor arguments. Some servers end their calls with such a piece."""
+        return not (self.name.strip() or self.arguments.size)
 
 
 class Calls:
@@ -186,7 +61,7 @@ class Calls:
     @property
     def are_whole(self) -> bool:
         """Whether the arguments of each call are one whole object."""
-        return all(_object(call.arguments.final_text()) is not None for call in self._calls)
+        return all(is_object(call.arguments.final_text()) for call in self._calls if not call.is_empty)
 
     def take(self, pieces: Sequence[Any]) -> list[ToolArgsDelta]:
         """Read the `tool_calls` of a delta. Each entry is a piece of a call."""
@@ -214,7 +89,7 @@ class Calls:
             by_position = [None if call.id in known else call for call in self._in_order()] if has_all else []
         found = []
         for position, entry in enumerate(entries):
-            call_id, name = _text(entry.get("id")), _text(_mapping(entry.get("function")).get("name"))
+            call_id, name = _text(entry.get("id")), _text(_function_of(entry).get("name"))
             call = known.pop(call_id, None)
             if (
                 call is None
@@ -232,7 +107,7 @@ class Calls:
     @staticmethod
     def _completed(call: _Call, entry: Mapping[str, Any]) -> ToolArgsDelta | None:
         """Add to a call what its entry in a whole message has and its pieces lack."""
-        function = _mapping(entry.get("function"))
+        function = _function_of(entry)
         call.id = call.id or _text(entry.get("id"))
         call.name = call.name or _text(function.get("name"))[:_MAX_NAME]
         call.opaque.update(_unknown(entry, function))
@@ -240,7 +115,7 @@ class Calls:
         if streamed.size:
             if streamed.is_whole and not (len(text) > streamed.size and contains(text, streamed.snapshot)):
                 return None
-            if _object(text) is None:
+            if not is_object(text):
                 return None
             call.arguments = ArgumentText()
         if not text:
@@ -251,7 +126,7 @@ class Calls:
         return ToolArgsDelta(call.position, call.name, new)
 
     def _piece(self, piece: Mapping[str, Any], key: int | None) -> ToolArgsDelta | None:
-        function = _mapping(piece.get("function"))
+        function = _function_of(piece)
         name, text = _text(function.get("name")), _as_text(function.get("arguments"))
         call = self._call_of(key, _text(piece.get("id")), name, text)
         if name != call.name:
@@ -272,7 +147,7 @@ class Calls:
         last = self._last.get(key)
         if call_id:
             found = self._by_id.get((key, call_id))
-            if found is None and last is not None and key is not None and self._is_renamed(last, name):
+            if found is None and last is not None and key is not None and self._is_renamed(last, name, text):
                 found = last  # the server sends its id late, or a new id with each piece
         else:
             found = last
@@ -302,8 +177,14 @@ class Calls:
             self._by_id.setdefault((None, call_id), call)
 
     @staticmethod
-    def _is_renamed(last: _Call, name: str) -> bool:
-        return not last.id or not (name or last.arguments.is_whole)
+    def _is_renamed(last: _Call, name: str, text: str) -> bool:
+        """Whether a piece with a new id continues this call: nothing in it, or in the call, says that another one begins."""
+        if not last.id:
+            return True
+        if last.arguments.is_whole:
+            return not (name or text)
+        text = text.lstrip()
+        return not name or (name == last.name and last.arguments.size > 0 and text != "" and text[0] != "{")
 
     def _in_order(self) -> list[_Call]:
         return sorted(self._calls, key=lambda call: call.key if call.key is not None else 0)
@@ -312,6 +193,8 @@ class Calls:
         """The calls in index order, each with a unique id."""
         calls, seen = [], set[str]()
         for call in self._in_order():
+            if call.is_empty:
+                continue
             call_id = call.id if call.id and call.id not in seen else f"call_{os.urandom(12).hex()}"
             seen.add(call_id)
             arguments = call.arguments.final_text()
@@ -327,8 +210,22 @@ def index_of(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def calls_in(message: Mapping[str, Any]) -> Sequence[Any]:
+    """The calls in a message or a delta: a list, or a single one."""
+    calls = message.get("tool_calls")
+    return calls if isinstance(calls, list) else [calls] if isinstance(calls, dict) else ()
+
+
+def _function_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The name and the arguments of a call. Some gateways leave out the `function` around them."""
+    function = entry.get("function")
+    return function if isinstance(function, dict) else entry if "name" in entry else {}
+
+
 def _unknown(entry: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a call that are stored unchanged."""
+    if function is entry:
+        return opaque.unknown_fields(entry, _KNOWN_FIELDS | _KNOWN_FUNCTION_FIELDS)
     unknown = opaque.unknown_fields(entry, _KNOWN_FIELDS)
     if inner := opaque.unknown_fields(function, _KNOWN_FUNCTION_FIELDS):
         unknown["function"] = inner

@@ -35,10 +35,11 @@ _WORDS: dict[Ending, str] = {
     " refusal guardrail_intervened guardrails moderation content_policy content_policy_violation blocked error_toxic"
     " policy_violation risk language unsafe",
     # DeepSeek (insufficient_system_resource, aborted), Zhipu (network_error), vLLM and SGLang (abort), OpenRouter (error),
-    # Gemini (a call that it could not form), Cohere (error_limit, user_cancel)
+    # Gemini (a call that it could not form), Cohere (error_limit, user_cancel), vLLM (repetition)
     "failure": "error insufficient_system_resource aborted abort network_error cancelled canceled timeout timed_out failed"
     " server_error upstream_error internal_error internal_server_error model_error overloaded malformed_function_call"
-    " unexpected_tool_call malformed_response error_limit too_many_tool_calls missing_thought_signature user_cancel",
+    " unexpected_tool_call malformed_response error_limit too_many_tool_calls missing_thought_signature user_cancel"
+    " repetition",
 }
 FINISH_REASONS: Mapping[str, Ending] = MappingProxyType(
     {word: kind for kind, words in _WORDS.items() for word in words.split()}
@@ -46,10 +47,10 @@ FINISH_REASONS: Mapping[str, Ending] = MappingProxyType(
 """The ending of each known word. The words are in the form that `normal` returns."""
 
 _PARTS: tuple[tuple[Ending, re.Pattern[str]], ...] = (
-    ("failure", re.compile("error|fail|malformed|overload|rate_limit|timeout|unavailable")),
-    ("filter", re.compile("filter|safety|prohibited|moderat")),
+    ("failure", re.compile("error|fail|malformed|overload|rate_limit|timeout|unavailable|disconnect|interrupt|exception")),
+    ("filter", re.compile("filter|safety|prohibited|moderat|polic|sensitiv|inappropriate")),
     ("context", re.compile("context_(?:length|window|limit|size|overflow|exceeded)")),
-    ("length", re.compile("length|max_|token_limit|truncat")),
+    ("length", re.compile("length|max_|maximum|tokens?_limit|too_long|truncat")),
 )
 """Endings of words that are not in the table: the first pattern found in the word decides."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -25,6 +25,17 @@ _PARAMETER = re.compile(
     rf'\s*<{_BAR}DSML{_BAR}parameter name="([^"<>]+)" string="(true|false)">(.*?)</{_BAR}DSML{_BAR}parameter>\s*', re.DOTALL
 )
 
+_OTHER = re.compile(
+    r"""^[ \t]*(?:<tool_call>\s*|<minimax:tool_call>\s*|<function_calls>\s*|<\|tool_calls_section_begin\|>\s*)?
+    (?:<function=|<invoke\ name="|<tool_call>\s*|<\|tool_call_begin\|>\s*(?:functions\.)?|\[TOOL_CALLS\]\s*|<\|python_tag\|>
+    |<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?
+    |(?:<\|start\|>assistant)?<\|channel\|>commentary\ to=functions\.)
+    (?:\[?\{\s*"name":\s*")?([\w.-]{1,64})""",
+    re.VERBOSE | re.MULTILINE,
+)
+"""The beginning of a call in the markup of Qwen, MiniMax, GLM, Kimi, Mistral, Llama, DeepSeek V3 and gpt-oss, at the beginning
+of a line, with the name of its tool."""
+
 
 class BrokenMarkup(ValueError):
     """A section of calls that is incomplete or malformed."""
@@ -82,7 +93,12 @@ def _arguments(content: str) -> str:
 
 
 def looks_like_a_call(text: str, names: Collection[str]) -> bool:
-    """Whether a text is JSON in the shape of a call to one of these tools. It may also be an answer, so it never runs."""
+    """Whether a text is JSON in the shape of a call to one of these tools, or has a model's own markup of one.
+
+    It may also be an answer, so it never runs.
+    """
+    if any(found[1] in names for found in _OTHER.finditer(text)):
+        return True
     if text.strip()[:1] not in ("{", "[", "<"):
         return False
     bare = re.sub(r"</?tool_call>", "", text).strip()

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from ..errors import (
+    AuthError,
     BadRequest,
     ContentFiltered,
     ContextTooLong,
@@ -24,11 +25,12 @@ from ..errors import (
     error_for_status,
 )
 from ..redact import redact
+from .finish import normal
 from .http.transports import Response
 from .retry_after import wait_in_headers, wait_in_text
 from .usage import count
 
-__all__ = ["add_request", "asked", "cut_text", "read_error", "refused", "request_id_in"]
+__all__ = ["add_request", "asked", "cut_text", "is_error", "read_error", "refused", "request_id_in"]
 
 _VERSION = re.compile(r"/v\d|/beta|/api(?:/|$)")
 _PROXY_STATUSES = (403, 502, 503, 504)
@@ -41,7 +43,11 @@ _CONTEXT_TEXTS = re.compile(
     r"|prompt exceeds max length|reduce the length of the (?:messages|input|prompt)|maximum prompt length"
     r"|exceeds the maximum number of (?:input )?tokens|max tokens allowed|too many input tokens|too large for model with"
     r"|input tokens exceed|input length .{0,60}exceed|input token count .{0,80}only supports|`?inputs`? tokens ?\+ ?`?max_new"
-    r"|exceeds? the (?:token )?limit of \d+|too many tokens in"
+    r"|exceeds? the (?:token )?limit of \d+|too many tokens(?! per)|token limit exceeded|exceeds? the model's limit of"
+    r"|inputs?`? must have less than \d+ tokens|'inputs' tokens ?\+|input tokens \d+ cannot exceed|exceed max message tokens"
+    r"|(?:prompt|input) \(\d+ tokens\) is too long|(?:prompt|input)(?: tokens)? too long|(?:prompt|input) exceeds? (?:the )?max"
+    r"|length of (?:the )?(?:input|prompt|messages)[a-z ]{0,20} exceeds?|(?:prompt|sequence) length .{0,40}exceeds?"
+    r"|context overflow|reached context length|上下文(?:长度|窗口)|输入.{0,10}(?:超过|超出|超长|过长)"
 )
 """Texts for a prompt that does not fit, in lower case. Most come with status 400; llama.cpp also sends 500."""
 _ABOUT_MAX_TOKENS = re.compile(r"max_(?:\w{1,20}_)?tokens\W{1,3}(?:must|should|can|may|has to|is too)")
@@ -53,6 +59,7 @@ _CONTEXT_CODES = frozenset(
 _FILTER_TEXTS = re.compile(
     r"content exists risk|content management policy|content filtering policy|responsibleaipolicyviolation|inappropriate content"
     r"|(?<!name )violates? (?:our |the )?(?:usage|content|safety) (?:guidelines|polic)|considered high risk"
+    r"|violated guardrail|content blocked:|(?:prompt|input) was blocked"
     r"|violating our usage policy|flagged by (?:our )?(?:moderation|content|safety)|requires moderation"
 )
 """Texts for a prompt that a filter refused, in lower case."""
@@ -64,10 +71,15 @@ _FILTER_CODES = frozenset({
 })  # fmt: skip
 """OpenAI, Azure (also inside `innererror`), DashScope, Volcengine, StepFun, Gemini, Zhipu (1301), MiniMax (1026, 1027)."""
 
-_QUOTA_CODES = frozenset(
-    {"insufficient_quota", "exceeded_current_quota_error", "1113", "insufficient_balance", "billing_error"}
-)
-"""Codes of a 429 that means an empty account: OpenAI, Moonshot, Zhipu."""
+_QUOTA_CODES = frozenset({
+    "insufficient_quota", "exceeded_current_quota_error", "1113", "insufficient_balance", "billing_error", "billing_not_active",
+    "billing_hard_limit_reached", "insufficient_user_quota", "pre_consume_token_quota_failed", "accountoverdueerror",
+    "arrearage",
+})  # fmt: skip
+"""Codes of an empty account, with status 400, 401, 403 or 429: OpenAI, Moonshot, Zhipu, the new-api gateways (AnyFast),
+Volcengine, DashScope."""
+_QUOTA_TEXTS = re.compile(r"credit balance is too low|balance is (?:insufficient|not enough)|insufficient (?:account )?balance")
+"""Texts of a 400 or 403 for an empty account, in lower case: Anthropic, SiliconFlow, gateways."""
 _RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error"})
 """Codes of a 413 that means a rate limit: Groq, for a request with more tokens than it allows per minute."""
 _TEMPLATE_TEXTS = re.compile(
@@ -76,24 +88,26 @@ _TEMPLATE_TEXTS = re.compile(
 """Texts of a 500 that means a bad request: llama.cpp's template does not accept the messages, or its model takes text only."""
 _MODEL_FAULTS = frozenset({"tool_use_failed"})
 """Codes of a 400 that is the model's fault and not the request's: Groq, for a call that it could not parse."""
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "invalid_argument": 400,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "resource_exhausted": 429,
-    "insufficient_quota": 402,
-    "insufficient_balance": 402,
-    "overloaded_error": 503,
-    "content_filter": 451,
-}
+_STATUS_OF_WORD = tuple((status, re.compile(words)) for status, words in (
+    (402, "insufficient_(?:user_)?(?:quota|balance|credit)|arrearage|overdue|billing|payment"),
+    (429, "rate_?limit|throttl|too_many_requests|resource_exhausted"),
+    (401, "unauth|authentication|invalid_api_key|incorrect_api_key"),
+    (403, "permission|forbidden|access_denied"),
+    (404, "not_found"),
+    (451, "content_filter"),
+    (503, "overload|unavailable|timeout"),
+    (400, "invalid_(?:request|argument|param)|bad_request|unprocessable|failed_precondition"),
+))  # fmt: skip
+"""The status that a code or a type of an error stands for, by the first pattern in the word as `finish.normal` returns it."""
 _STATUS_OF_MINIMAX = {1002: 429, 1039: 429, 1004: 401, 2049: 401, 1008: 402, 2013: 400, 1026: 451, 1027: 451}
 _PERMANENT = (501, 505)
 """Statuses of server errors that a retry cannot fix."""
+_TEXTS = ("message", "detail", "msg", "error_msg", "errorMessage", "error_description", "Message")
+"""Fields with the text of an error."""
+_WRAPPERS = ("error", "errors", "detail")
+"""Fields in which the object that describes an error may be, at any depth."""
+_NUMBERS = ("status", "code", "status_code", "error_code")
+_MAX_DEPTH = 5
 _MAX_MESSAGE = 300
 _MAX_SEARCHED = 8_000
 """Characters of an error that are searched for known words."""
@@ -128,7 +142,7 @@ def read_error(
         request_id=request_id_in(headers),
         retryable=False if status in _PERMANENT or headers.get("x-should-retry", "").lower() == "false" else None,
     )
-    wait = wait_in_headers(headers, clock) if clock else None
+    wait = wait_in_headers({**_upstream_headers(details), **headers}, clock) if clock else None
     error.retry_after = wait_in_text(body) if wait is None and error.retryable else wait
     return error
 
@@ -172,20 +186,34 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-ds-trace-id") or headers.get("x-request-id")
 
 
+def is_error(chunk: Mapping[str, Any]) -> bool:
+    """Whether a chunk or a whole reply is an error. MiniMax sends its own status with HTTP 200 and empty `choices`."""
+    if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
+        return True
+    if "choices" not in chunk and any(chunk.get(name) for name in ("msg", "errors", "error_msg", "errorMessage")):
+        return chunk.get("code") not in (0, 200, "0", "200")
+    return bool(_mapping(chunk.get("base_resp")).get("status_code")) and not chunk.get("choices")
+
+
 def _message(details: Mapping[str, Any], body: bytes) -> str:
     """The server's text. For a gateway, the text of its upstream server is added."""
-    known = (details.get(name) for name in ("message", "detail", "msg"))
-    text = next((word for word in known if word and isinstance(word, str)), "") or cut_text(body, _MAX_MESSAGE) or "no text"
+    text = _text_in(details) or cut_text(body, _MAX_MESSAGE) or "no text"
     upstream = _mapping(details.get("metadata")).get("raw")
     if isinstance(upstream, str) and upstream and upstream not in text:
         text += f": {upstream[: 2 * _MAX_MESSAGE]}"
     return text
 
 
+def _upstream_headers(details: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that a gateway puts into its error: OpenRouter says only there when a limit is restored."""
+    headers = _mapping(_mapping(details.get("metadata")).get("headers"))
+    return {name.lower(): str(value) for name, value in headers.items()}
+
+
 def _codes(details: Mapping[str, Any]) -> frozenset[str]:
     """All codes and types in an error, in lower case."""
     inner = _mapping(details.get("innererror"))
-    words = (details.get("code"), details.get("type"), details.get("status"), inner.get("code"), details.get("status_code"))
+    words = (details.get("type"), inner.get("code"), *(details.get(name) for name in _NUMBERS))
     return frozenset(str(word).lower() for word in words if isinstance(word, str | int))
 
 
@@ -193,7 +221,7 @@ def _refined(
     kind: type[ModelError], status: int | None, details: Mapping[str, Any], text: str, codes: frozenset[str]
 ) -> type[ModelError]:
     """The kind of error by its text and codes, if the status is not specific enough."""
-    if kind is RateLimited and codes & _QUOTA_CODES:
+    if _is_unpaid(kind, status, text, codes):
         return InsufficientBalance
     if status == 413 and codes & _RATE_CODES:
         return RateLimited
@@ -206,6 +234,12 @@ def _refined(
     if kind is Overloaded and _TEMPLATE_TEXTS.search(text):
         return BadRequest
     return kind
+
+
+def _is_unpaid(kind: type[ModelError], status: int | None, text: str, codes: frozenset[str]) -> bool:
+    if codes & _QUOTA_CODES:
+        return status in (None, 400, 401, 403, 429)
+    return kind in (AuthError, BadRequest) and status in (400, 403) and bool(_QUOTA_TEXTS.search(text))
 
 
 def _mentions_context(text: str) -> bool:
@@ -222,15 +256,14 @@ def _is_filtered(status: int | None, details: Mapping[str, Any], text: str, code
 
 def _status_inside(details: Mapping[str, Any]) -> int | None:
     """The HTTP status of an error inside a reply: its own number, else by its type."""
-    for name in ("status", "code"):
+    for name in _NUMBERS:
         number = count(details.get(name))
         if 400 <= number < 600:
             return number
     if (number := count(details.get("status_code"))) in _STATUS_OF_MINIMAX:
         return _STATUS_OF_MINIMAX[number]
-    words = (details.get("type"), details.get("code"), details.get("status"))
-    known = (_STATUS_OF_TYPE.get(word.lower()) for word in words if isinstance(word, str))
-    return next((number for number in known if number), None)
+    words = (normal(word) for name in ("type", "code", "status") if isinstance(word := details.get(name), str))
+    return next((status for word in words for status, known in _STATUS_OF_WORD if known.search(word)), None)
 
 
 def _details(body: bytes) -> Mapping[str, Any]:
@@ -239,16 +272,33 @@ def _details(body: bytes) -> Mapping[str, Any]:
         data = from_json(body)
     except ValueError:
         return {}
+    details = _described(data)
+    status = _mapping(details.get("base_resp"))
+    return {"message": status.get("status_msg"), **status} if status else details
+
+
+def _described(data: Any, depth: int = 0) -> Mapping[str, Any]:
+    """The object that describes the error. A gateway may put it into a list, or into a field of another object."""
     if isinstance(data, list) and data:
         data = data[0]
     if isinstance(data, str):
         return {"message": data}
-    envelope = _mapping(data)
-    error = envelope.get("error", envelope)
-    if isinstance(error, str):
-        return {**{name: envelope[name] for name in ("code", "type", "status") if name in envelope}, "message": error}
-    status = _mapping(_mapping(error).get("base_resp"))
-    return {"message": status.get("status_msg"), **status} if status else _mapping(error)
+    outer = _mapping(data)
+    own = _text_in(outer)
+    for name in _WRAPPERS if depth < _MAX_DEPTH else ():
+        inner = outer.get(name)
+        if not inner or not isinstance(inner, str | dict | list) or (own and (depth or name != "error")):
+            continue
+        if isinstance(inner, str):
+            codes = {name: outer[name] for name in ("type", *_NUMBERS) if name in outer}
+            return {**codes, "message": f"{inner}: {own}" if own and own not in inner else inner}
+        return _described(inner, depth + 1)
+    return outer
+
+
+def _text_in(details: Mapping[str, Any]) -> str:
+    """The text of an error, in whichever field it is."""
+    return next((text for name in _TEXTS if (text := details.get(name)) and isinstance(text, str)), "")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

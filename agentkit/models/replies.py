@@ -14,17 +14,22 @@ from ..errors import StreamBroken
 from ..events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ..messages import BYTES_PER_TOKEN, Assistant, Usage
 from . import opaque
-from .calls import Calls, index_of
+from .calls import Calls, calls_in, index_of
+from .content import has_blocks, read_content, refusal_in, text_of
 from .finish import Ending, ending_of, worse
+from .growing import Growing
 from .pieces import Text, joined_halves, json_of
-from .refusals import read_error
+from .refusals import is_error, read_error
 from .thinking import ThinkTags
 from .usage import answer_tokens, merged_usage, read_usage, reported_cost
 
 __all__ = ["Parts", "ReplyReader"]
 
 _NOTHING = Usage()
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+_REASONING_FIELDS = (
+    "reasoning_content", "reasoning", "reasoning_details", "reasoning_text", "thinking", "thinking_content", "thinking_blocks",
+)  # fmt: skip
+"""Fields with thinking text. The later ones come from GitHub Copilot, Mistral and gateways to Anthropic's models."""
 _PLAIN_DELTA_FIELDS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal", "function_call"})
 _PLAIN_CHOICE_FIELDS = frozenset(
     {"index", "delta", "finish_reason", "native_finish_reason", "logprobs", "stop_reason", "matched_stop", "token_ids"}
@@ -78,6 +83,7 @@ class ReplyReader:
         self._origin, self._endings, self._cost_in = origin, endings, cost_in
         self._tags = ThinkTags() if think_tags else None
         self._text, self._reasoning, self._refusal = Text(), Text(), Text()
+        self._new_text, self._new_thought = Growing(), Growing()
         self._calls = Calls()
         self._opaque: dict[str, Any] = {}
         self._usage: Mapping[str, Any] | None = None
@@ -88,6 +94,8 @@ class ReplyReader:
         self.request_id: str | None = None
         """The id in the response's headers."""
         self._index: Any = None
+        self._has_several = False
+        """Whether a chunk had more than one choice."""
         self._model = ""
         self._reasoning_field: str | None = None
         self._may_be_plain = False
@@ -146,10 +154,11 @@ class ReplyReader:
                 return None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
-        if text and not thought and not calls and text.__class__ is str:
+        if text and not thought and not calls and text.__class__ is str and self._new_text.is_plain:
             text = self._text.add(text)
             return (TextDelta(text),) if text else ()
-        if thought and not text and not calls and thought.__class__ is str and self._reasoning_field:
+        is_plain = self._reasoning_field and self._new_thought.is_plain
+        if thought and not text and not calls and thought.__class__ is str and is_plain:
             thought = self._reasoning.add(thought)
             return (ReasoningDelta(thought),) if thought else ()
         if calls and not text and not thought and calls.__class__ is list and "content" not in self._opaque:
@@ -157,7 +166,7 @@ class ReplyReader:
         return None
 
     def _feed_any(self, chunk: dict[str, Any]) -> Sequence[Piece]:
-        if _is_error(chunk):
+        if is_error(chunk):
             raise read_error(None, json_of(chunk))
         self._model = joined_halves(_text(chunk.get("model"))) or self._model
         self._count(chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage"))
@@ -167,11 +176,15 @@ class ReplyReader:
 
     def _choices(self, chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The choices with the lowest index of the first chunk that has any. GitHub Copilot sends the text and the calls of one
-        answer as two choices with the same index."""
+        answer as two choices with the same index. Foundry Local counts the chunks of all its replies in
+        the index of their only choice."""
         choices = chunk.get("choices")
         found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
         if found and self._index is None:
             self._index = min((index for c in found if (index := index_of(c.get("index"))) is not None), default=0)
+        self._has_several = self._has_several or len(found) > 1
+        if self._index and not self._has_several and found and index_of(found[0].get("index")) == self._index + 1:
+            self._index += 1
         return [
             c for c in found if (index_of(c.get("index")) or 0) == self._index or (len(found) == 1 and c.get("index") is None)
         ]
@@ -181,10 +194,12 @@ class ReplyReader:
             raise read_error(None, json_of({"error": error}))
         self._count(choice.get("usage"))
         delta, message = choice.get("delta"), choice.get("message")
-        word, native = choice.get("finish_reason"), choice.get("native_finish_reason")
+        word, native = choice.get("finish_reason") or choice.get("finishReason"), choice.get("native_finish_reason")
         if word or native:
             self._take_finish_reason(word, native)
         found = self._delta(_mapping(delta)) if delta else []
+        if self.finished or isinstance(message, dict):
+            found += self._said(self._new_text.end(), self._new_thought.end())
         if isinstance(message, dict):
             found += self._snapshot(message)
         return found
@@ -195,6 +210,7 @@ class ReplyReader:
 
     def _take_finish_reason(self, word: Any, native: Any) -> None:
         """Record a finish reason; the most severe one stays. A gateway reports the upstream server's as the native one."""
+        word = word.get("type") if isinstance(word, dict) else word  # SGLang's own form
         ending = ending_of(word, self._endings)
         if worse(ending, self._ending):
             self._finish, self._ending = joined_halves(word.strip()), ending
@@ -204,22 +220,30 @@ class ReplyReader:
         self.finished = self._ending != "none"
 
     def _delta(self, delta: Mapping[str, Any]) -> list[Piece]:
-        found: list[Piece] = []
-        text, thought = _content(delta.get("content"))
+        text, thought = read_content(delta.get("content"))
         thought = self._thought(delta) or thought
         if self._tags and text:
             inside, text = self._tags.feed(text)
             thought += inside
-        if thought and (thought := self._reasoning.add(thought)):
-            found.append(ReasoningDelta(thought))
-        if text and not self._is_repeated(text) and (text := self._text.add(text)):
-            found.append(TextDelta(text))
-        self._refusal.add(_text(delta.get("refusal")) or _refusal_in(delta.get("content")))
-        pieces = delta.get("tool_calls")
-        if isinstance(pieces, list):
+        if self._is_repeated(text):
+            text = ""
+        if not self._tags:
+            text, thought = self._new_text.feed(text), self._new_thought.feed(thought)
+        found = self._said(text, thought)
+        self._refusal.add(_text(delta.get("refusal")) or refusal_in(delta.get("content")))
+        if pieces := calls_in(delta):
             found += self._calls.take(pieces)
         if not delta.keys() <= _KNOWN_FIELDS or "content" in self._opaque or isinstance(delta.get("content"), list):
             self._keep_unknown(delta, text)
+        return found
+
+    def _said(self, text: str, thought: str) -> list[Piece]:
+        """Add new text and thinking text; returns them for observers."""
+        found: list[Piece] = []
+        if thought and (thought := self._reasoning.add(thought)):
+            found.append(ReasoningDelta(thought))
+        if text and (text := self._text.add(text)):
+            found.append(TextDelta(text))
         return found
 
     def _is_repeated(self, text: str) -> bool:
@@ -231,7 +255,7 @@ class ReplyReader:
         """Read a whole message: all of it, or only what the earlier pieces lack."""
         found: list[Piece] = []
         content = message.get("content")
-        text, thought = _content(content)
+        text, thought = read_content(content)
         thought = self._thought(message) or thought
         if self._think_tags:
             tags = ThinkTags()
@@ -242,13 +266,12 @@ class ReplyReader:
             found.append(ReasoningDelta(rest))
         if text.startswith(before := self.text) and (rest := self._text.add(text[len(before) :])):
             found.append(TextDelta(rest))
-        pieces = message.get("tool_calls")
-        if isinstance(pieces, list):
+        if pieces := calls_in(message):
             found += self._calls.complete(pieces)
         if not self._refusal:
-            self._refusal.add(_text(message.get("refusal")) or _refusal_in(content))
+            self._refusal.add(_text(message.get("refusal")) or refusal_in(content))
         self._opaque.update(opaque.unknown_fields(message, _KNOWN_FIELDS))
-        if _has_blocks(content):
+        if has_blocks(content):
             self._opaque["content"] = content
         return found
 
@@ -259,7 +282,7 @@ class ReplyReader:
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
         if "content" in self._opaque:
             fields["content"] = blocks
-        elif _has_blocks(content):
+        elif has_blocks(content):
             before = self.text[: self._text.size - len(text)]
             fields["content"] = [{"type": "text", "text": before}, *blocks] if before else blocks
         opaque.merge(self._opaque, fields)
@@ -269,7 +292,7 @@ class ReplyReader:
         names = (self._reasoning_field,) if self._reasoning_field else _REASONING_FIELDS
         for name in names:
             value = delta.get(name)
-            if value and (thought := value if isinstance(value, str) else _content(value)[0]):
+            if value and (thought := text_of(value)):
                 self._reasoning_field = name
                 return thought
         return ""
@@ -281,6 +304,7 @@ class ReplyReader:
         """
         if len(self._calls) and self._ending in ("none", "unknown") and not self._calls.are_whole:
             raise StreamBroken("the reply ended without a finish reason, in the middle of a tool call")
+        self._said(self._new_text.end(), self._new_thought.end())
         if self._tags:
             thought, rest = self._tags.end()
             self._reasoning.add(thought)
@@ -309,41 +333,9 @@ class ReplyReader:
         return "length" if ending == "length" else self._finish or ending, ending
 
 
-def _is_error(chunk: Mapping[str, Any]) -> bool:
-    if chunk.get("error") or ("choices" not in chunk and ("message" in chunk or "detail" in chunk)):
-        return True
-    # MiniMax's own error status comes with HTTP 200 and empty `choices`.
-    return bool(_mapping(chunk.get("base_resp")).get("status_code")) and not chunk.get("choices")
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _has_blocks(content: Any) -> bool:
-    """Whether the content has blocks other than text."""
-    return isinstance(content, list) and any(_mapping(part).get("type", "text") != "text" for part in content)
-
-
-def _refusal_in(content: Any) -> str:
-    parts = content if isinstance(content, list) else ()
-    return "".join(_text(_mapping(part).get("refusal")) for part in parts)
-
-
-def _content(content: Any) -> tuple[str, str]:
-    """The text and the thinking text of a content field, which is a string, null, or a list of parts."""
-    if isinstance(content, str):
-        return content, ""
-    text, thought = "", ""
-    for part in content if isinstance(content, list) else ():
-        part = _mapping(part)
-        if part.get("type") == "thinking":
-            inner = part.get("thinking")
-            thought += inner if isinstance(inner, str) else _content(inner)[0]
-        elif isinstance(piece := part.get("text", part.get("summary")), str):
-            text += piece
-    return text, thought

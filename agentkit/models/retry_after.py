@@ -35,26 +35,46 @@ _SECONDS = {
     for unit in units.split()
 }
 _MAX_RESET = 60.0
+_FIRST_EPOCH = 1e9
+"""A larger number is no wait but a time, in seconds since 1970."""
+_RESETS = (
+    *((f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}") for kind in ("requests", "tokens")),
+    *(
+        (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+)
+"""For each limit, the header of what is left of it, and of when it is restored."""
 
 
 def wait_in_headers(headers: Mapping[str, str], clock: Callable[[], datetime]) -> float | None:
     """Seconds, never negative; None if the headers have no valid value.
 
-    The value comes from `retry-after-ms`, else from `Retry-After` in seconds or as a date, else from OpenAI's
-    `x-ratelimit-reset-*` if that limit is used up. The last one is the time until the limit is fully restored. So it is ignored
-    if it is longer than a minute.
+    The value comes from `retry-after-ms`, else from `Retry-After`, else from the time until a limit that is used up is restored
+    (the headers of OpenAI, Anthropic, OpenRouter and the IETF's draft). That one is the time until the limit is fully restored,
+    so it is ignored if it is longer than a minute. Each may be in seconds, a duration such as 6m0s, a date, or the seconds or
+    milliseconds since 1970.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            seconds = _seconds_until(value, clock)
-        if 0 <= seconds < inf:
+        if (seconds := _seconds(headers.get(name, ""), clock, scale)) is not None:
             return seconds
-    used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
-    durations = [_duration(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up]
-    return max((duration for duration in durations if duration is not None and duration <= _MAX_RESET), default=None)
+    used_up = [reset for left, reset in _RESETS if headers.get(left, "").strip() == "0"]
+    waits = [_seconds(headers.get(reset, ""), clock) for reset in used_up]
+    return max((wait for wait in waits if wait is not None and wait <= _MAX_RESET), default=None)
+
+
+def _seconds(value: str, clock: Callable[[], datetime], scale: float = 1.0) -> float | None:
+    """The seconds that a header's value stands for; None for an invalid value, or a time in the past."""
+    try:
+        seconds = float(value) * scale
+        if seconds >= _FIRST_EPOCH:
+            seconds = seconds * (0.001 if seconds >= 1000 * _FIRST_EPOCH else 1.0) - clock().timestamp()
+    except ValueError:
+        duration = _duration(value)
+        seconds = _seconds_until(value, clock) if duration is None else duration
+    return seconds if 0 <= seconds < inf else None
 
 
 def wait_in_text(body: bytes) -> float | None:
@@ -88,9 +108,9 @@ def _duration(text: str) -> float | None:
 
 
 def _seconds_until(date: str, clock: Callable[[], datetime]) -> float:
-    """Seconds until an HTTP date, which is in UTC; NaN for an invalid date."""
+    """Seconds until an HTTP date or an ISO date, which is in UTC if it names no zone; NaN for an invalid date."""
     try:
-        when = parsedate_to_datetime(date)
+        when = datetime.fromisoformat(date) if date[:4].isdecimal() else parsedate_to_datetime(date)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return (when - clock()).total_seconds()
     except (ValueError, OverflowError):  # no date, or one beyond the calendar

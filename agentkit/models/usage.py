@@ -42,6 +42,9 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     prompt = _mapping(usage, "prompt_tokens_details", "input_tokens_details")
     answer = _mapping(usage, "completion_tokens_details", "output_tokens_details")
     prompt_tokens, answered = _count_of(usage, "prompt_tokens", "input_tokens"), answer_tokens(usage)
+    if not prompt_tokens and "input_tokens" not in usage:  # only its parts, or only the sum, are counted
+        prompt_tokens = count(usage.get("prompt_cache_hit_tokens")) + count(usage.get("prompt_cache_miss_tokens"))
+        prompt_tokens = prompt_tokens or (max(0, count(usage.get("total_tokens")) - answered) if answered else 0)
     cached = _count_of(prompt, "cached_tokens")
     cached = cached or _count_of(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
     if "prompt_tokens" not in usage and "cache_read_input_tokens" in usage:  # Anthropic counts without the cache
@@ -80,7 +83,7 @@ def count(value: Any) -> int:
     if not value:
         return 0
     try:
-        number = int(value)
+        number = int(float(value) if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):
         return 0
     return number if 0 <= number <= _MAX_COUNT else 0

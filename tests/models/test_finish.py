@@ -17,6 +17,7 @@ from agentkit import errors as e
 from agentkit.messages import Message
 from agentkit.models.finish import FINISH_REASONS, Ending, ending_of, normal, worse
 from agentkit.models.profiles import GENERIC
+from agentkit.models.replies import ReplyReader
 
 from .calls import DONE, choice, event
 from .raw_server import http, raw_server, stream_head
@@ -47,6 +48,8 @@ from .raw_server import http, raw_server, stream_head
         ("upstream_failure", "failure"), ("engine_error", "failure"), ("connection_error", "failure"),
         ("EngineError", "failure"), ("generation failed", "failure"), ("malformed_tool_use", "failure"),
         ("server_overloaded", "failure"), ("rate_limit_exceeded", "failure"),
+        ("repetition", "failure"), ("disconnected", "failure"), ("ResponsibleAIPolicyViolation", "filter"),
+        ("too_long", "length"),
         ("safety_check_failed", "failure"), ("maxContextLength", "context"), ("x" * 100_000, "unknown"),
     ],
 )  # fmt: skip
@@ -350,3 +353,10 @@ def test_markup_of_the_model_itself_runs() -> None:
     result, _ = play(whole({"content": QUOTED}, "stop"), END, profile="vllm")
     assert (result.output, ran) == ("the end", ["evil"])
     assert isinstance(result.messages[1].tool_calls[0], ToolCall)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fields", [{"finishReason": "length"}, {"finish_reason": {"type": "length", "length": 5}}])
+def test_a_finish_reason_in_another_form(fields: dict[str, Any]) -> None:
+    reader = ReplyReader()
+    reader.feed({"choices": [{"index": 0, "delta": {"content": "Hel"}, **fields}]})
+    assert (reader.parts().finish_reason, reader.finished) == ("length", True)

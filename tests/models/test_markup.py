@@ -75,6 +75,20 @@ def test_what_is_no_section_of_known_calls_stays_text(text: str) -> None:
         ('[{"name": "f", "parameters": {}}]', True),
         ('{"type": "function", "function": {"name": "f", "arguments": "{}"}}', True),
         ('<tool_call>{"name": "f", "arguments": {}}</tool_call>', True),
+        ('I look.\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>', True),
+        ("<tool_call>\n<function=f>\n<parameter=q>\nx\n</parameter>\n</function>\n</tool_call>", True),
+        ("<tool_call>f\n<arg_key>q</arg_key>\n<arg_value>x</arg_value>\n</tool_call>", True),
+        ('<minimax:tool_call>\n<invoke name="f">\n</invoke>\n</minimax:tool_call>', True),
+        ("<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}", True),
+        ('[TOOL_CALLS][{"name": "f", "arguments": {}}]', True),
+        ("[TOOL_CALLS]f{}", True),
+        ('<|python_tag|>{"name": "f", "parameters": {}}', True),
+        ("<\uff5ctool▁calls▁begin\uff5c><\uff5ctool▁call▁begin\uff5c>function<\uff5ctool▁sep\uff5c>f\n", True),
+        ("<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}", True),
+        ("<tool_call>g\n</tool_call>", False),
+        ("Qwen writes <function=f> for it.", False),
+        ("<tool_call>" * 10_000, False),
+        ("\n" * 50_000, False),
         ('{"name": "g", "arguments": {}}', False),
         ('{"name": "f"}', False),
         ('{"name": ["f"], "arguments": {}}', False),
@@ -101,6 +115,9 @@ def test_names_on_the_wire_are_valid_stable_and_apart(one: str, other: str) -> N
 def test_names_that_mean_none_stay() -> None:
     assert known_name("functions.f", ["f"]) == "f"
     assert known_name("functions.g", ["f"]) == "functions.g"
+    for name in ("f<|channel|>commentary", "functions.f<|constrain|>json", "f:0", "functions.f:12"):
+        assert known_name(name, ["f"]) == "f"
+    assert known_name("f:0", ["f", "f:0"]) == "f:0"
     assert known_name("functions.f", ["functions.f", "f"]) == "functions.f"
 
 

@@ -15,7 +15,7 @@ from agentkit.errors import Overloaded, StreamBroken
 from agentkit.events import ReasoningDelta, TextDelta, ToolArgsDelta
 from agentkit.messages import Assistant, ToolCall, User
 from agentkit.models import wire
-from agentkit.models.calls import ArgumentText
+from agentkit.models.arguments import ArgumentText
 from agentkit.models.http.bodies import read_whole
 from agentkit.models.opaque import merge
 from agentkit.models.profiles import profile_named
@@ -253,6 +253,25 @@ def test_pieces_go_on_after_a_message_that_begins_a_call() -> None:
     assert [(c.id, c.arguments) for c in parts.message.tool_calls] == [("a", A)]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["He", "Hello", "Hello wor", "Hello world"], "Hello world"),
+        (["He", "Hello", "Hello wor", "Hello wor", "Hello world", "Hello world"], "Hello world"),
+        (["Hel", "Hello", "Hello world", "!"], "Hello world!"),
+        (["1", "10", "00"], "11000"),
+        (["1", "10"], "110"),
+        (["ha", "ha", "ha"], "hahaha"),
+        (["", "\n", "\n\n", "\n\n\n"], "\n" * 6),
+        (["a", "b", "ba", "bab"], "abbabab"),
+    ],
+)
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_a_text_that_comes_whole_with_each_piece_is_read_once(field: str, pieces: list[str], text: str) -> None:
+    parts, deltas = read(*(delta(**{field: piece}) for piece in pieces), delta("stop"))
+    assert (parts.message.text or parts.message.reasoning, "".join(d.text for d in deltas)) == (text, text)
+
+
 def test_a_last_piece_that_is_the_whole_text_once_more_is_dropped() -> None:
     """As RAGFlow sends it; a model that says the same twice does not do so in its last chunk with all of it."""
     parts, deltas = read(delta(content="Hel"), delta(content="lo"), delta("stop", content="Hello"))
@@ -432,6 +451,13 @@ def test_the_only_choice_counts_whatever_its_index(index: int | None) -> None:
     assert parts.message.text == "Hello"
 
 
+def test_a_choice_whose_index_counts_the_chunks_is_the_answer() -> None:
+    """As Foundry Local sends it."""
+    chunks = [{"choices": [{"index": 197 + n, "delta": {"content": text}}]} for n, text in enumerate(("Hel", "l", "o"))]
+    parts, _ = read(*chunks, {"choices": [{"index": 200, "delta": {}, "finish_reason": "stop"}]})
+    assert parts.message.text == "Hello"
+
+
 def test_other_choices_are_passed_over() -> None:
     other = {"index": 1, "delta": {"content": "other", "tool_calls": [ENTRY]}}
     parts, _ = read({"choices": [other, {"index": 0, "delta": {"content": "Hello"}}]}, {"choices": [other]}, delta("stop"))
@@ -443,3 +469,43 @@ def test_text_and_calls_in_two_choices_without_index_are_one_answer() -> None:
     said = {"message": {"content": "I look."}, "finish_reason": "tool_calls"}
     parts, _ = read({"choices": [said, {"message": {"tool_calls": [ENTRY]}, "finish_reason": "tool_calls"}]})
     assert (parts.message.text, [call.name for call in parts.message.tool_calls]) == ("I look.", ["f"])
+
+
+# --- calls in other forms ------------------------------------------------------------------------------------------------
+
+ONE = [("f", A)]
+FORMS = {
+    "an end under another id": [called(A, "f", id="a"), called("", id="b")],
+    "a last call that is empty": [called(A, "f", id="a"), called("", "", 1, id="")],
+    "an id and the name with each fragment": [
+        called('{"q":', "f", id="a"),
+        called('"a"', "f", id="b"),
+        called("}", "f", id="c"),
+    ],
+    "no function around them": [delta(tool_calls=[{"index": 0, "id": "a", "name": "f", "arguments": {"q": "a"}}])],
+    "a single call": [delta(tool_calls={"id": "a", "function": {"name": "f", "arguments": A}})],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_call_in_other_forms(form: str) -> None:
+    parts, _ = read(*FORMS[form], delta("tool_calls"))
+    assert [(call.name, call.arguments) for call in parts.message.tool_calls] == ONE
+    assert not any(call.opaque for call in parts.message.tool_calls)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tool_calls": [{"id": "a", "name": "f", "arguments": {"q": "a"}}]},
+        {"tool_calls": {"id": "a", "function": {"name": "f", "arguments": A}}},
+    ],
+)
+def test_one_call_of_a_whole_reply_in_other_forms(fields: dict[str, Any]) -> None:
+    parts, _ = read(message("tool_calls", **fields))
+    assert [(call.name, call.arguments) for call in parts.message.tool_calls] == ONE
+
+
+def test_two_calls_of_one_name_at_one_index_stay_two() -> None:
+    parts, _ = read(called('{"q":', "f", id="a"), called(B, "f", id="b"), delta("tool_calls"))
+    assert [call.arguments for call in parts.message.tool_calls] == ['{"q":', B]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -83,6 +84,9 @@ FILTERS: dict[str, tuple[int | None, Any]] = {
     "xAI": (403, {"message": "Content violates usage guidelines."}),
     "OpenRouter": (403, {"message": "Input was flagged", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "..."}}),
     "StepFun": (451, {"message": "the request is blocked", "type": "censorship_blocked"}),
+    "LiteLLM's guardrails": (400, {"message": "Content blocked: keyword 'kumquat' detected", "code": "400"}),
+    "Bedrock's guardrails": (400, {"message": "Violated guardrail policy"}),
+    "Vertex": (400, {"message": "The prompt was blocked: PROHIBITED_CONTENT", "status": "INVALID_ARGUMENT"}),
     "Anthropic behind a gateway": (400, {"message": "Output blocked by content filtering policy"}),
 }  # fmt: skip
 
@@ -195,3 +199,36 @@ def test_a_wrong_address_and_an_unknown_model_say_what_to_check(status: str, pat
         replied([http(body, status, "text/plain")], use)
     assert str(caught.value).endswith(f"; {hint}") and "\n" not in str(caught.value)
     assert "POST" not in str(caught.value) and caught.value.__notes__ == [f"asked: {urls[0]}, model m"]
+
+
+@pytest.mark.parametrize(
+    ("status", "details"),
+    [
+        (403, {"message": "user quota is not enough", "type": "new_api_error", "code": "insufficient_user_quota"}),
+        (403, {"message": "token quota is not enough", "code": "pre_consume_token_quota_failed"}),
+        (401, {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": 401}),
+        (400, {"message": "Your credit balance is too low to access the Anthropic API."}),
+        (400, {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"}),
+        (429, {"message": "Your account is not active", "code": "billing_not_active"}),
+        (403, {"message": "Sorry, your account balance is insufficient", "code": 30001}),
+        (403, {"message": "The account has an overdue balance.", "code": "AccountOverdueError"}),
+        (400, {"message": "Access denied", "code": "Arrearage"}),
+        (None, {"message": "user quota is not enough", "code": "insufficient_user_quota"}),
+    ],
+)
+def test_an_empty_account_is_not_asked_again(status: int | None, details: dict[str, Any]) -> None:
+    found = error(status, {"error": details})
+    assert type(found) is e.InsufficientBalance
+    assert not found.retryable
+
+
+def test_a_rate_limit_that_names_a_quota_stays_one() -> None:
+    text = "You exceeded your current quota, please check your plan and billing details."
+    assert type(error(429, {"error": {"message": text, "status": "RESOURCE_EXHAUSTED"}})) is e.RateLimited
+
+
+def test_the_wait_in_headers_that_a_gateway_puts_into_its_error() -> None:
+    now = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(now.timestamp() * 1000) + 42_000)}
+    body = {"error": {"code": 429, "message": "Rate limit exceeded", "metadata": {"headers": headers}}}
+    assert read_error(429, json.dumps(body).encode(), {}, lambda: now).retry_after == 42.0

@@ -59,6 +59,16 @@ SAYS = [
         "why",
     ),
     ({"content": [{"type": "thinking", "thinking": "why"}, None, 5, {"type": "image"}]}, "", "why"),
+    ({"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "why"}]}, "hi"]}, "hi", "why"),
+    ({"content": [{"type": "reasoning", "text": "why"}, {"type": "text", "text": {"value": "hi"}}]}, "hi", "why"),
+    ({"content": [{"type": "thinking", "text": "why"}, "h", "i"]}, "hi", "why"),
+    ({"content": {"type": "text", "text": "hi"}}, "hi", ""),
+    ({"reasoning_content": {"text": "why"}, "content": "hi"}, "hi", "why"),
+    ({"reasoning_content": ["why"], "content": "hi"}, "hi", "why"),
+    ({"thinking": "why", "content": "hi"}, "hi", "why"),
+    ({"reasoning_text": "why", "reasoning_opaque": "x"}, "", "why"),
+    ({"thinking_blocks": [{"type": "thinking", "thinking": "why", "signature": "x"}]}, "", "why"),
+    ({"reasoning_content": "why", "thinking_blocks": [{"type": "thinking", "thinking": "why"}]}, "", "why"),
     ({"content": 5, "tool_calls": None}, "", ""),
     ({"content": "hi", "tool_calls": []}, "hi", ""),
     ({"content": "hi", "tool_calls": 5}, "hi", ""),
@@ -391,6 +401,21 @@ def test_counts_that_are_missing_or_odd(usage: dict[str, Any] | None, counted: U
         (None, {"choices": None, "base_resp": {"status_code": 1008}}, e.InsufficientBalance, "HTTP 402", None),
         (None, {"base_resp": {"status_code": 1000, "status_msg": "odd"}}, e.Overloaded, "inside the reply: odd", None),
         (None, {"error": "boom"}, e.Overloaded, "an error inside the reply: boom", None),
+        (None, {"code": 429, "msg": "slow", "success": False}, e.RateLimited, "HTTP 429: slow", "429"),
+        (None, {"errors": [{"code": 7003, "message": "no"}], "success": False}, e.Overloaded, "reply: no", "7003"),
+        (None, {"error": {"type": "RateLimitError", "message": "m"}}, e.RateLimited, "HTTP 429: m", None),
+        (None, {"error": {"type": "AuthenticationError", "message": "m"}}, e.AuthError, "HTTP 401: m", None),
+        (None, {"error": {"type": "BadRequestError", "message": "m"}}, e.BadRequest, "HTTP 400: m", None),
+        (None, {"error": {"status": "UNAUTHENTICATED", "message": "m"}}, e.AuthError, "HTTP 401: m", None),
+        (None, {"code": "Throttling.RateQuota", "message": "m"}, e.RateLimited, "HTTP 429: m", None),
+        (None, {"code": "InvalidApiKey", "message": "m"}, e.AuthError, "HTTP 401: m", None),
+        (400, {"detail": {"error": {"message": "m", "code": "c"}}}, e.BadRequest, "HTTP 400: m", "c"),
+        (400, {"error": {"error": {"message": "m", "code": "c"}}}, e.BadRequest, "HTTP 400: m", "c"),
+        (400, {"error": {"code": 400, "message": "m", "errors": [{"reason": "r"}]}}, e.BadRequest, "HTTP 400: m", "400"),
+        (422, {"detail": [{"loc": ["body"], "msg": "m"}]}, e.BadRequest, "HTTP 422: m", None),
+        (400, {"error": "Bad Request", "message": "the context window is full"}, e.ContextTooLong, "Bad Request: the", None),
+        (400, {"error_code": 336003, "error_msg": "m"}, e.BadRequest, "HTTP 400: m", None),
+        (498, {"error": {"message": "Flex tier capacity exceeded"}}, e.Overloaded, "HTTP 498", None),
     ],
 )  # fmt: skip
 def test_errors(status: int | None, body: Any, kind: type[e.ModelError], says: str, code: str | None) -> None:
@@ -482,6 +507,18 @@ def test_a_piece_read_on_the_short_way_is_what_the_long_way_makes_of_it(chunks: 
         "length of prompt_tokens (40000) must be less than max_seq_len (32768).",
         "Please reduce the length of the messages or completion.",
         "the request exceeds the available context size, try increasing it",
+        "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000",
+        "the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model",
+        "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000.",
+        "Total tokens of image and text exceed max message tokens",
+        "Input validation error: 'inputs' tokens + 'max_new_tokens' must be <= 8193. Given: 8000",
+        "Input prompt (9000 tokens) is too long and exceeds limit of 8192",
+        "The length of input prompt exceeds the max length 8192",
+        "Prompt length (9000) exceeds the model's maximum sequence length",
+        "Reached context length of 4096 tokens with model (arch: llama)",
+        "token limit exceeded",
+        "\u8f93\u5165\u957f\u5ea6\u8d85\u8fc7\u9650\u5236",
+        "requested 140000 tokens exceeds the model's limit of 131072",
     ],
 )
 def test_the_texts_of_a_prompt_that_does_not_fit(text: str) -> None:
@@ -503,3 +540,10 @@ def test_a_summary_of_thinking_text_is_thinking_text() -> None:
     details = [{"type": "reasoning.summary", "summary": "I looked."}, {"type": "reasoning.encrypted", "data": "zzz"}]
     whole = {"choices": [{"message": {"content": "hi", "reasoning_details": details}, "finish_reason": "stop"}]}
     assert read_whole(json.dumps(whole).encode()).message.reasoning == "I looked."
+
+
+@pytest.mark.parametrize("data", [{"code": 401, "msg": "no key", "data": {}}, {"code": 401, "msg": "no key", "data": None}])
+def test_an_error_in_an_envelope_with_http_200(data: dict[str, Any]) -> None:
+    for read in (lambda: stream(data), lambda: read_whole(json.dumps(data).encode())):
+        with pytest.raises(e.AuthError, match="no key"):
+            read()

@@ -249,6 +249,9 @@ ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_
         ([{"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 130}], (100, 30, 0, 0)),
         ([{"prompt_tokens": 36, "completion_tokens": 7, "total_tokens": 107, "cached_tokens": 64}], (100, 7, 64, 0)),
         ([{"total_tokens": 107}], (0, 0, 0, 0)),
+        ([{"completion_tokens": 7, "total_tokens": 107}], (100, 7, 0, 0)),
+        ([{"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36, "completion_tokens": 7}], (100, 7, 64, 0)),
+        ([{"prompt_tokens": "100.0", "completion_tokens": "7.0"}], (100, 7, 0, 0)),
         ([{"prompt_tokens": 100, "completion_tokens": 7, **thought(23)}], (100, 30, 0, 23)),
         ([{"prompt_tokens": 100, "completion_tokens": 7, "reasoning_tokens": 23, "total_tokens": 107}], (100, 30, 0, 23)),
         ([{"prompt_tokens": 100, "completion_tokens": 23, **thought(7)}], (100, 23, 0, 7)),
@@ -266,3 +269,52 @@ def test_the_cost_that_a_server_tells_is_the_cost(told: Any, cost: float | None)
     reply = reply_of(stream_head() + HELLO + STOP + usage + DONE, profile="openrouter")
     assert reply.cost == cost
     assert reply_of(stream_head() + HELLO + STOP + usage + DONE, profile="generic").cost is None, "its unit is not known"
+
+
+# --- events in other forms -----------------------------------------------------------------------------------------------
+
+HEL, LO, END = (json.dumps(choice(*finish, **delta)).encode() for finish, delta in (
+    ((), {"content": "hel"}), ((), {"content": "lo"}), (("stop",), {}),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: %b\ndata: %b\ndata: %b\ndata: [DONE]\n\n",
+        b"data: %b\ndata: %b\n\ndata: %b\n\n",
+        b"data: data: %b\n\ndata: data: %b\n\ndata: data: %b\n\ndata: data: [DONE]\n\n",
+    ],
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_events_without_a_blank_line_between_them_or_with_two_prefixes(body: bytes, watched: bool) -> None:
+    assert reply_of(stream_head() + body % (HEL, LO, END), watched=watched).message.text == "hello"
+
+
+def test_a_chunk_over_several_data_lines_is_one() -> None:
+    lines = b"data: " + b"\ndata: ".join(json.dumps(choice("stop", content="hello"), indent=1).encode().split(b"\n")) + b"\n\n"
+    assert reply_of(stream_head() + lines + DONE).message.text == "hello"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"event: error\ndata: boom\n\n",
+        b'event:error\ndata: "boom"\n\n',
+        b'event: error\ndata: {"type": "server_error", "message": "boom"}\n\n',
+        b'event: error\ndata: {"error": {"message": "boom"}}\n\n',
+        b'error: {"code": 500, "message": "boom", "type": "server_error"}\n\n',
+        b'data: {"status": 500, "msg": "boom"}\n\n',
+        b'data: {"errors": [{"message": "boom"}]}\n\n',
+        b"data: error: boom\n\n",
+        b"data: [ERROR] boom\n\n",
+    ],
+)
+def test_an_error_in_a_stream_is_not_passed_over_before_its_end_marker(end: bytes) -> None:
+    with pytest.raises(e.Overloaded, match="boom") as caught:
+        reply_of(stream_head() + HELLO + end + DONE)
+    assert caught.value.partial == "hello"
+
+
+def test_an_error_event_is_over_with_its_blank_line() -> None:
+    assert reply_of(stream_head() + b"event: error\n\n" + HELLO + STOP + DONE).message.text == "hello"

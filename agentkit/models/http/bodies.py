@@ -12,7 +12,7 @@ from ...errors import StreamBroken
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
 
-__all__ = ["is_json", "read_chunk", "read_whole"]
+__all__ = ["error_chunk", "is_json", "read_chunk", "read_whole"]
 
 _BOM = b"\xef\xbb\xbf"
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -28,8 +28,8 @@ def read_whole(data: bytes, reader: ReplyReader | None = None) -> Parts:
     if not text:
         raise StreamBroken("the server closed the connection without a reply")
     reply = read_chunk(text, "the reply")
-    if isinstance(reply, dict) and isinstance(reply.get("data"), dict) and "choices" not in reply:
-        reply = reply["data"]
+    if isinstance(reply, dict) and isinstance(inner := reply.get("data"), dict) and "choices" in inner:
+        reply = inner
     reader = reader or ReplyReader()
     reader.feed(reply)
     if not reader.has_choice:
@@ -57,6 +57,15 @@ def read_chunk(data: bytes, what: str = "a stream chunk") -> Any:
         return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise StreamBroken(f"{what} is not whole JSON: {reason}", body=cut_text(data, 200)) from None
+
+
+def error_chunk(data: bytes) -> dict[str, Any]:
+    """The data of an error event as a chunk that is an error, whatever the data is."""
+    try:
+        error = read_chunk(data)
+    except StreamBroken:
+        error = data.decode("utf-8", "replace")
+    return {"error": error or "no text"}
 
 
 def _refuse_constant(name: str) -> None:

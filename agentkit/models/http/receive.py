@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from ...errors import ConnectionFailed, ModelError, ReplyTooLarge, StreamBroken
@@ -12,8 +12,8 @@ from ...events import ReasoningDelta, TextDelta, ToolArgsDelta
 from ...model import DeltaSink
 from ..refusals import cut_text
 from ..replies import Parts, ReplyReader
-from .bodies import is_json, read_chunk, read_whole
-from .sse import SSEParser
+from .bodies import error_chunk, is_json, read_chunk, read_whole
+from .sse import ErrorEvent, SSEParser
 from .transports import Response
 
 __all__ = ["ReplyBytes", "read_refusal", "read_reply"]
@@ -23,6 +23,8 @@ _FIELD = re.compile(rb"[A-Za-z0-9_-]*:|data\s")
 """The beginning of a stream's line: any field, or a comment."""
 _MARKED = re.compile(rb"(?:(?<=[\r\n])|\A)\xef\xbb\xbf(?=[A-Za-z:])")
 """A byte order mark before a line, as some servers send with each event."""
+_ERROR_TEXT = re.compile(rb"\W{0,2}error\b", re.IGNORECASE)
+"""The beginning of an error that is not JSON."""
 _SNIFF_BYTES = 64
 """Max bytes needed to distinguish a stream from a JSON text."""
 _GRACE = 1.0
@@ -168,7 +170,7 @@ class _Stream:
         """Read the events in these bytes. Returns whether the stream has ended."""
         if b"\xef" in piece:  # may begin a byte order mark
             piece = _MARKED.sub(b"", piece)
-        for data in self._parser.feed(piece):
+        for data in _chunks(self._parser.feed(piece)):
             if _is_done(data):
                 self.has_ended = True
                 break
@@ -192,7 +194,9 @@ class _Stream:
         return self._reader.parts()
 
     def _chunk(self, data: bytes) -> object:
-        """The chunk of an event. None for a blank or a heartbeat, which is any text that does not begin as an object."""
+        """The chunk of an event. None for a blank or a heartbeat, which is any other text that is not an object."""
+        if isinstance(data, ErrorEvent):
+            return error_chunk(data)
         if data[:1] != b"{":
             data = data.strip()
         if data[:1] == b"{":
@@ -201,7 +205,7 @@ class _Stream:
             return read_chunk(data) if data else None
         except StreamBroken:
             self.unexpected = cut_text(data, 200)
-            return None
+            return error_chunk(data) if _ERROR_TEXT.match(data) else None
 
     async def next_of(self, reply: ReplyBytes) -> bytes:
         """The next bytes; empty at the end.
@@ -216,6 +220,21 @@ class _Stream:
                 return await reply.read()
         except (TimeoutError, ConnectionFailed, StreamBroken):
             return b""
+
+
+def _chunks(events: Sequence[bytes]) -> Iterator[bytes]:
+    """The chunks in these events: one in each, except if a server forgot the blank lines between them.
+
+    A prefix that a gateway repeated is removed.
+    """
+    for data in events:
+        if isinstance(data, ErrorEvent):
+            yield data
+            continue
+        for line in data.split(b"\n") if b"\n" in data and not is_json(data) else (data,):
+            while line.startswith(b"data:"):
+                line = line[5:].lstrip()
+            yield line
 
 
 def _is_done(data: bytes) -> bool:

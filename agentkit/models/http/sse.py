@@ -1,8 +1,10 @@
 """Server-sent events from bytes, at any split. No I/O.
 
 The format is section 9.2.6 of the WHATWG HTML standard. Lines end in LF, CRLF or CR. The `data` lines of one event are joined
-by LF, and a blank line ends the event. Comments and the fields event, id and retry are ignored. A byte order mark at the start
-is dropped. At the end of the stream, an event without its blank line is discarded.
+by LF, and a blank line ends the event. Comments and the fields id and retry are ignored. A byte order mark at the start is
+dropped. At the end of the stream, an event without its blank line is discarded.
+
+The data of an event of the type "error" is an `ErrorEvent`. Older versions of llama.cpp send it in a field "error" instead.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ import re
 
 from ...errors import ReplyTooLarge
 
-__all__ = ["SSEParser"]
+__all__ = ["ErrorEvent", "SSEParser"]
 
 _LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class ErrorEvent(bytes):
+    """The data of an event of the type "error"."""
 
 
 class SSEParser:
@@ -27,6 +33,8 @@ class SSEParser:
         self._line: list[bytes] = []  # the pieces of an incomplete line
         self._size = 0
         self._data: list[bytes] = []
+        self._is_error = False
+        """Whether the event is of the type "error"."""
         self._started = False
         self._after_cr = False
 
@@ -42,7 +50,7 @@ class SSEParser:
     @property
     def _is_between(self) -> bool:
         """Whether the parser is between two events."""
-        return self._started and not (self._line or self._data or self._after_cr)
+        return self._started and not (self._line or self._data or self._after_cr or self._is_error)
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         if self._after_cr and chunk:  # the CR of a split CRLF has already ended the line
@@ -77,10 +85,14 @@ class SSEParser:
         for line in lines:
             if not line:
                 if self._data:
-                    events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                    events.append(ErrorEvent(data) if self._is_error else data)
                     self._data = []
-            elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif line == b"data":
-                self._data.append(b"")
+                self._is_error = False
+                continue
+            name, _, value = line.partition(b":")
+            if name == b"data" or name == b"error":
+                self._data.append(value.removeprefix(b" "))
+            if name == b"error" or (name == b"event" and value.strip() == b"error"):
+                self._is_error = True
         return events
