@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -124,8 +125,9 @@ class SQLiteStore(Management):
         if self._writer is not None:
             self._writer.close()
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # then threads have stopped wherever they were, also with a lock
+            self.close()
 
 
 def _connect(path: Path, synchronous: Synchronous, timeout: float, *, read_only: bool = False) -> sqlite3.Connection:

@@ -22,8 +22,6 @@ __all__ = ["TIMEOUT", "Writer", "explained", "roll_back"]
 TIMEOUT = 60.0
 """Min seconds to wait for another writer. A store with a long lease waits longer than that lease."""
 _MAX_BATCH = 128
-_MAX_CLOSE = 5.0
-"""Seconds that `close` waits for a write in progress."""
 
 
 class Writer:
@@ -109,9 +107,9 @@ class Writer:
                 self._queue.put(None)
                 return True
             self._thread = None
-            with self._lock:
-                self._disconnect()
-            return False
+        with self._lock:
+            self._disconnect()
+        return False
 
     def _transact(self, batch: list[_Work]) -> None:
         """Do the works of a batch in one transaction. A work that fails does not take the others with it."""
@@ -140,11 +138,8 @@ class Writer:
         with self._starting:
             if self._thread is not None:
                 self._queue.put(None)
-        if self._lock.acquire(timeout=_MAX_CLOSE):  # at the end of the interpreter, a thread may hold it for ever
-            try:
-                self._disconnect()
-            finally:
-                self._lock.release()
+        with self._lock:
+            self._disconnect()
 
     def hold(self) -> None:
         """Before a fork: wait for the write in progress, and close the connection. SQLite's locks do not survive a fork."""

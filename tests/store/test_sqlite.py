@@ -223,6 +223,20 @@ def test_what_a_child_process_stores_survives_the_end_of_its_parents_connection(
     assert sorted(run.run_id for run in SQLiteStore(tmp_path / "runs.db").runs()) == ["after", "before", "parent"]
 
 
+def test_a_program_ends_whatever_its_stores_thread_was_doing(tmp_path: Path) -> None:
+    """At the end of the interpreter, daemon threads stop wherever they are, and keep their locks."""
+    program = f"""
+from agentkit import Agent, ScriptedModel
+from agentkit.store import SQLiteStore
+store = SQLiteStore({str(tmp_path / "runs.db")!r})
+print(Agent(ScriptedModel(["done"])).run_sync("Go", store=store).output)
+store._writer._starting.acquire()
+store._writer._lock.acquire()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("done\n", "", 0)
+
+
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
 def test_a_store_that_is_closed_beside_its_runs_goes_on(tmp_path: Path, synchronous: Any) -> None:
     store, ended = SQLiteStore(tmp_path / "runs.db", synchronous=synchronous), threading.Event()
