@@ -31,7 +31,7 @@ def frozen_dataclass(cls: Any = None, /, *, kw_only: bool = False) -> Any:
 
 
 def with_field(value: V, name: str, new: object) -> V:
-    """A copy of a frozen dataclass with another value of one field: as `dataclasses.replace`, which takes twice as long."""
+    """A copy of a frozen dataclass of two or more fields with another value of one: `replace`, which takes twice as long."""
     cls: Any = type(value)
     read, writers = _accessors(cls)
     made: V = object.__new__(cls)

@@ -123,12 +123,17 @@ def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def on_a_terminal(
-    *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None
+    *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None, interrupted: bool = False
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command on a pseudo-terminal, and our end of it."""
+    """The command on a pseudo-terminal, and our end of it.
+
+    `interrupted`: it gets a SIGINT, so coverage is not measured. A KeyboardInterrupt inside of coverage leaves its lock taken.
+    """
     ours, theirs = os.openpty()
     shown = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40", "PYTHONFAULTHANDLER": "1"}
     given = environment(**{**shown, **(env or {})})
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if interrupted else ():
+        given.pop(name, None)
     try:
         running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
         os.close(theirs)

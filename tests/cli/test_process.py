@@ -282,7 +282,10 @@ def test_a_program_that_ignores_ctrl_c_goes_on_asking(tmp_path: Path) -> None:
 def test_ctrl_c_at_the_question_ends_the_run_without_the_call(tmp_path: Path) -> None:
     with (
         DeepSeekSimulator(script(call("delete_file", name="old.log"), "Done.")) as simulator,
-        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
+        on_a_terminal("run", "Hi", "-t", tools_file(tmp_path), "--base-url", simulator.base_url, interrupted=True) as (
+            running,
+            terminal,
+        ),
     ):
         read_until(terminal, QUESTION)
         running.send_signal(signal.SIGINT)
@@ -295,7 +298,10 @@ def test_ctrl_c_at_the_question_ends_the_run_without_the_call(tmp_path: Path) ->
 def test_ctrl_c_at_the_question_of_a_chat_goes_back_to_the_prompt(tmp_path: Path) -> None:
     with (
         DeepSeekSimulator(script(call("delete_file", name="old.log"), "Never said.")) as simulator,
-        on_a_terminal("chat", "-t", tools_file(tmp_path), "--base-url", simulator.base_url) as (running, terminal),
+        on_a_terminal("chat", "-t", tools_file(tmp_path), "--base-url", simulator.base_url, interrupted=True) as (
+            running,
+            terminal,
+        ),
     ):
         read_until(terminal, "you> ")
         os.write(terminal, b"Delete\n")
