@@ -9,7 +9,8 @@ class Growing:
     """Returns what is new in each piece of a text.
 
     A server sends the whole text each time if the second piece begins with the first one, and the third with the second. So the
-    second piece is held back if it begins with the first one, which hardly happens in other streams.
+    second piece is held back if it begins with the first one, which hardly happens in other streams. A rule or an ellipsis may
+    come as "-", "--", "---": pieces of one character do not count.
     """
 
     __slots__ = ("_held", "_so_far", "is_plain")
@@ -55,7 +56,7 @@ class Growing:
 
     @staticmethod
     def _extends(piece: str, before: str) -> bool:
-        return len(piece) > len(before) and piece.startswith(before)
+        return len(piece) > len(before) and piece.startswith(before) and len({*piece}) > 1
 
     def end(self) -> str:
         """The text that was still held back at the end."""

@@ -262,6 +262,7 @@ def test_pieces_go_on_after_a_message_that_begins_a_call() -> None:
         (["1", "10", "00"], "11000"),
         (["1", "10"], "110"),
         (["ha", "ha", "ha"], "hahaha"),
+        (["-", "--", "---", "-\n"], "-------\n"),
         (["", "\n", "\n\n", "\n\n\n"], "\n" * 6),
         (["a", "b", "ba", "bab"], "abbabab"),
     ],
