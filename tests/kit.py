@@ -1,9 +1,9 @@
-"""What many test files need: the types of the fixtures in `conftest.py`, and short ways to read a run."""
+"""What many test files need: the types of the fixtures in `conftest.py`, short ways to read a run, an environment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from agentkit import Message, RunResult, RunState, ToolResult
@@ -20,6 +20,14 @@ class HasMessages(Protocol):
 
     @property
     def messages(self) -> Sequence[Message]: ...
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what makes a process measure its coverage, which takes time, and can hang.
+
+    A KeyboardInterrupt inside of coverage leaves its lock taken, so a process that gets a SIGINT is not measured.
+    """
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def tool_texts(source: HasMessages) -> list[str]:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.kit import unmeasured
+
 
 def measured(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The benchmark in a process of its own, without the tracer of coverage, which would be measured too."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env = unmeasured(os.environ)
     command, folder = [sys.executable, "-m", *arguments], Path(__file__).parents[1]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 

@@ -22,6 +22,7 @@ import pytest
 from agentkit import Assistant
 from agentkit.models.scripted import call
 from agentkit.testing import DeepSeekSimulator, Failure, Late, Reply, SimRequest
+from tests.kit import unmeasured
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the programs are ended by the signals of POSIX")
@@ -45,7 +46,7 @@ def program(
     """
     process = subprocess.Popen(
         [sys.executable, *command],
-        env=env,
+        env=unmeasured(env),
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import types
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -40,7 +39,7 @@ from agentkit import (
 from agentkit import _sync as portal
 from agentkit.middleware import CancellableCalls
 from agentkit.testing import Late, call
-from tests.kit import Simulate
+from tests.kit import Simulate, unmeasured
 
 ROOT = Path(__file__).parent.parent
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
@@ -207,7 +206,7 @@ INTERRUPTED = """
 
     def watch(event):
         if type(event).__name__ == "StepStarted":
-            print("asked", flush=True)
+            asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
         if isinstance(event, RunFinished):
             ended.append(event)
 
@@ -227,15 +226,12 @@ INTERRUPTED = """
     'asyncio.run(agent.run("go", observers=[watch]))',
 ])  # fmt: skip
 def test_ctrl_c_cancels_the_run(call: str) -> None:
+    """The loop sends the signal itself: `asyncio.run` of CPython misses one that comes just before it waits in `select`."""
     started = command(INTERRUPTED.format(call=call))
-    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "asked\n"
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        out, err = process.communicate(timeout=10)
-    assert (out, err, process.returncode) == ("interrupted ['cancelled']\n", "", 0)
-    assert time.monotonic() - began < 5
+    ended = subprocess.run(  # the model call would be a minute
+        started, capture_output=True, text=True, env=unmeasured(environment()), timeout=30, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("interrupted ['cancelled']\n", "", 0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.kit import unmeasured
+
 __all__ = ["Nursery"]
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,7 @@ class Nursery:
     def __enter__(self) -> Nursery:
         command = [sys.executable, "-m", "tests.chaos.nursery"]
         # what is killed has no coverage to keep, and would leave broken files of it
-        env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        env = unmeasured(os.environ)
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
         self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._alive: set[int] = set()

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from agentkit.cli.app import app
 from agentkit.testing.simulator.replies import AnyReply
+from tests.kit import unmeasured
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = (
@@ -110,10 +111,11 @@ def read_until(source: IO[bytes] | int, wanted: str, seconds: float = 20.0) -> s
 
 
 @contextmanager
-def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [*COMMAND, *args]
+def started(*args: str, interrupted: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """The command with pipes. `interrupted`: it gets a SIGINT."""
+    env = unmeasured(environment()) if interrupted else environment()
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        [*COMMAND, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     ) as running:
         try:
             yield running
@@ -125,15 +127,11 @@ def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
 def on_a_terminal(
     *args: str, command: tuple[str, ...] = COMMAND, env: Mapping[str, str] | None = None, interrupted: bool = False
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command on a pseudo-terminal, and our end of it.
-
-    `interrupted`: it gets a SIGINT, so coverage is not measured. A KeyboardInterrupt inside of coverage leaves its lock taken.
-    """
+    """The command on a pseudo-terminal, and our end of it. `interrupted`: it gets a SIGINT."""
     ours, theirs = os.openpty()
     shown = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40", "PYTHONFAULTHANDLER": "1"}
-    given = environment(**{**shown, **(env or {})})
-    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if interrupted else ():
-        given.pop(name, None)
+    measured = environment(**{**shown, **(env or {})})
+    given = unmeasured(measured) if interrupted else measured
     try:
         running = subprocess.Popen([*command, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=given)
         os.close(theirs)

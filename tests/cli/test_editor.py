@@ -131,7 +131,7 @@ def test_a_key_between_two_ctrl_c_keeps_the_chat_open() -> None:
 def test_ctrl_c_stops_an_answer_and_a_second_one_ends_the_chat() -> None:
     with (
         DeepSeekSimulator(script(Late("It never comes to an end.", 60, after=4))) as simulator,
-        on_a_terminal("chat", "--base-url", simulator.base_url) as (running, terminal),
+        on_a_terminal("chat", "--base-url", simulator.base_url, interrupted=True) as (running, terminal),
     ):
         read_until(terminal, PROMPT)
         typed(terminal, "Hi\r", until="It never")

@@ -55,7 +55,7 @@ def test_the_demo_as_a_process_is_plain_and_quick() -> None:
 def test_ctrl_c_ends_the_run_cleanly(options: tuple[str, ...]) -> None:
     with (
         DeepSeekSimulator(script(Late("It never comes to an end.", 60, after=4))) as simulator,
-        started("run", "Hi", "--base-url", simulator.base_url, *options) as running,
+        started("run", "Hi", "--base-url", simulator.base_url, *options, interrupted=True) as running,
     ):
         assert running.stdout and running.stderr
         read_until(running.stdout, "It never")
@@ -69,7 +69,7 @@ def test_ctrl_c_in_a_chat_stops_the_answer_and_keeps_the_conversation() -> None:
     replies = script(Late("It never comes to an end.", 60, after=4), "Yes?")
     with (
         DeepSeekSimulator(replies) as simulator,
-        started("chat", "--base-url", simulator.base_url) as running,
+        started("chat", "--base-url", simulator.base_url, interrupted=True) as running,
     ):
         assert running.stdin and running.stdout
         running.stdin.write(b"one\n")

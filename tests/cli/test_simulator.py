@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX sign
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def serving(*options: str, interrupted: bool = False) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The simulator as a process, and its base URL."""
-    with started("simulator", "--port", "0", *options) as running:
+    with started("simulator", "--port", "0", *options, interrupted=interrupted) as running:
         assert running.stdout
         found = re.search(r"simulator on (http://127\.0\.0\.1:\d+/v1)", read_until(running.stdout, "try: agentkit run"))
         assert found
@@ -33,7 +33,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 def test_run_needs_no_key_with_it_and_ctrl_c_ends_it_well() -> None:
-    with serving() as (running, base_url):
+    with serving(interrupted=True) as (running, base_url):
         result = process("run", "Say this.", "--base-url", base_url, "--quiet")
         assert (result.returncode, result.stdout, result.stderr) == (0, "Say this.\n", "")
         running.send_signal(signal.SIGINT)

@@ -100,7 +100,7 @@ def test_the_limits_of_your_own_agent_stay_its_own(tmp_path: Path) -> None:
 def test_the_tokens_of_a_cancelled_answer_are_shown(options: tuple[str, ...]) -> None:
     with (
         DeepSeekSimulator(script(Late("It never comes to an end.", 60, after=4))) as simulator,
-        started("run", "Hi", "--base-url", simulator.base_url, *options) as running,
+        started("run", "Hi", "--base-url", simulator.base_url, *options, interrupted=True) as running,
     ):
         assert running.stdout
         read_until(running.stdout, "It never")
@@ -118,7 +118,7 @@ def test_the_tokens_of_a_cancelled_answer_are_shown(options: tuple[str, ...]) ->
 def test_a_chat_adds_up_the_tokens_of_cancelled_answers() -> None:
     with (
         DeepSeekSimulator(script(Late("It never comes to an end.", 60, after=4), "Yes?")) as simulator,
-        started("chat", "--base-url", simulator.base_url) as running,
+        started("chat", "--base-url", simulator.base_url, interrupted=True) as running,
     ):
         assert running.stdin and running.stdout
         running.stdin.write(b"one\n")

@@ -18,6 +18,7 @@ from tests.chaos.conftest import endpoint, nursery
 from tests.chaos.endpoint import Endpoint
 from tests.chaos.nursery import Nursery
 from tests.chaos.scene import Scene
+from tests.kit import unmeasured
 from tests.store.conftest import address
 
 from .conftest import Fault
@@ -110,7 +111,7 @@ Agent(model, tools=[blocks], name="a").run_sync("go", store=open_store(sys.argv[
 
 def test_sigint_sync_api(fault: Fault, scene: Scene) -> None:
     fault("durability sigint_sync_api")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = unmeasured({**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     command = [sys.executable, "-c", INTERRUPTED, scene.address]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None and running.stdout.readline() == "begun\n"
