@@ -238,11 +238,9 @@ def _loaded(fields: dict[str, Any]) -> LastingEvent:
         raise ValueError(f"an event of version {version!r}; this agentkit reads up to version {VERSION}: use a newer one")
     if kind not in _LASTING:
         raise ValueError(f"unknown event type {kind!r}; known: {', '.join(sorted(_LASTING))}")
-    if kind == "ApprovalGiven" and not isinstance(fields.get("approved"), bool):
-        raise ValueError(f"approved is {fields.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
-    if kind == "ToolFinished":
-        fields["result"] = _result_of(fields)
-    event: LastingEvent = _adapter(kind).validator.validate_python(_with_open_arguments(kind, fields))
+    if (complete := _COMPLETE.get(kind)) is not None:
+        complete(fields)
+    event: LastingEvent = _adapter(kind).validator.validate_python(fields)
     return event
 
 
@@ -261,25 +259,44 @@ def load_events(data: Mapping[str, Any]) -> Iterator[LastingEvent]:
     return map(load_event, data["events"])
 
 
-def _with_open_arguments(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, in which a call without arguments gets empty ones: they are in an earlier event."""
-    if kind == "RunPaused" and isinstance(fields.get("pending"), list | tuple):
-        return {**fields, "pending": [_with_arguments(call) for call in fields["pending"]]}
-    is_open = kind == "ToolFinished" or (kind == "ToolStarted" and not fields.get("repaired"))
-    return {**fields, "call": _with_arguments(fields.get("call"))} if is_open else fields
-
-
 def _with_arguments(call: Any) -> Any:
+    """The call. If it was stored without arguments, it gets empty ones: they are in an earlier event."""
     return {"arguments": "", **call} if isinstance(call, dict) else call
 
 
-def _result_of(fields: dict[str, Any]) -> Any:
-    """The result completed with its call's id and name and, if it is not stored, with its text, shortened from the output."""
+def _complete_start(fields: dict[str, Any]) -> None:
+    if not fields.get("repaired"):
+        fields["call"] = _with_arguments(fields.get("call"))
+
+
+def _complete_end(fields: dict[str, Any]) -> None:
+    """The result gets its call's id and name and, if it is not stored, its text, shortened from the output."""
     result, call = fields.get("result", {}), fields.get("call")
-    if not isinstance(result, dict) or not isinstance(call, dict):
-        return result
-    known: dict[str, Any] = {"call_id": call.get("id"), "name": call.get("name")}
-    output = fields.get("output")
-    if isinstance(output, str) and "content" not in result:
-        known["content"] = shorten(output, fields.get("max_output"))
-    return {**known, **result}
+    if not isinstance(call, dict):
+        return
+    fields["call"] = {"arguments": "", **call}
+    if isinstance(result, dict):
+        known: dict[str, Any] = {"call_id": call.get("id"), "name": call.get("name")}
+        output = fields.get("output")
+        if isinstance(output, str) and "content" not in result:
+            known["content"] = shorten(output, fields.get("max_output"))
+        fields["result"] = {**known, **result}
+
+
+def _complete_pause(fields: dict[str, Any]) -> None:
+    if isinstance(pending := fields.get("pending"), list | tuple):
+        fields["pending"] = [_with_arguments(call) for call in pending]
+
+
+def _check_approval(fields: dict[str, Any]) -> None:
+    if not isinstance(fields.get("approved"), bool):
+        raise ValueError(f"approved is {fields.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
+
+
+_COMPLETE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "ToolStarted": _complete_start,
+    "ToolFinished": _complete_end,
+    "RunPaused": _complete_pause,
+    "ApprovalGiven": _check_approval,
+}
+"""What is done with the fields of an event before they are validated."""

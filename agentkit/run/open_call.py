@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..events import ApprovalGiven, CallSuspended, ResultGiven, RunPaused, digest_of
@@ -99,9 +100,8 @@ def canonical(arguments: str) -> str:
         return arguments
 
 
-def check_pending(event: RunPaused, waiting: list[ToolCall]) -> None:
-    """Raise if the calls of a pause are not the calls that wait: then a call could be answered that was never shown."""
-    known_calls = {call.id: call for call in waiting}
+def check_pending(event: RunPaused, known_calls: Mapping[str, ToolCall]) -> None:
+    """Raise if the calls of a pause are not the known ones, that wait: then a call could be answered that was never shown."""
     for index, call in enumerate(event.pending):
         known = known_calls.get(call.id)
         same = known is not None and (not call.arguments or (known.name, known.arguments) == (call.name, call.arguments))

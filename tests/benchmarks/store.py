@@ -80,15 +80,19 @@ async def timed(store: Store | None, steps: int, runs: int, at_once: int = 1) ->
 
 
 async def resumed(store: Store, steps: int) -> dict[str, float]:
-    """How long it takes to go on with a run of so many steps: to load it, ask the model once, and end it."""
-    limited = Agent(Steps(steps), name="adder", tools=[add], limits=Limits(steps=steps, repeats=None))
-    await limited.run("Go.", store=store, run_id="long")
-    await adding(1).run("Go.", store=store)
-    before = time.perf_counter(), time.process_time()
-    result = await adding(0).resume("long", store=store, allow_changed=True)
-    wall, cpu = time.perf_counter() - before[0], time.process_time() - before[1]
-    assert result.stop_reason == "answer" and result.steps == steps + 1, result
-    return {"wall": wall * 1e3, "cpu": cpu * 1e3}
+    """How long it takes to go on with a run of so many steps: to load it, ask the model once, and end it.
+
+    A run of one step is resumed before it, since what is needed for the first time takes longer.
+    """
+    found: dict[str, float] = {}
+    for run_id, done in (("short", 1), ("long", steps)):
+        limited = Agent(Steps(done), name="adder", tools=[add], limits=Limits(steps=done, repeats=None))
+        await limited.run("Go.", store=store, run_id=run_id)
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = await adding(0).resume(run_id, store=store, allow_changed=True)
+        found = {"wall": (time.perf_counter() - wall) * 1e3, "cpu": (time.process_time() - cpu) * 1e3}
+        assert result.stop_reason == "answer" and result.steps == done + 1, result
+    return found
 
 
 async def stored_bytes(store: Store) -> dict[str, float]:
