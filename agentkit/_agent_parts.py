@@ -16,7 +16,7 @@ from .messages import Message
 from .model import Model, ModelInfo, ModelRequest, ModelSettings, info_of
 from .models.retry import Retry
 from .policy import Policy
-from .run.journal import Log, TreeLog
+from .run.journal import Log, TreeLog, state_of
 from .run.limits import Limits
 from .run.middleware import Middleware
 from .run.observers import Observer
@@ -253,7 +253,7 @@ async def known_state(state: RunState | dict[str, Any] | None, log: Log | None) 
         if given is None:
             raise SettingsError("there is nothing to go on with: give a state, or a log")
         return _without_others(given, log)
-    logged = _without_others(RunState.replay(await log.load()), log)
+    logged = _without_others(await state_of(log), log)
     if not logged.events:
         raise SettingsError("the log has no events: there is no run to go on with")
     if given is not None and given.events != logged.events:

@@ -21,7 +21,7 @@ from .events import RunResumed, RunStarted
 from .history import repaired_history
 from .names import check_name
 from .run.fingerprint import described
-from .run.journal import Log, TreeLog
+from .run.journal import Log, TreeLog, state_of
 from .run.observers import Observer
 from .run.result import RunResult
 from .run.run import ChildRun
@@ -140,7 +140,7 @@ async def _resume_stored(
     options["log"], options["leave"] = drive.log, _Leave(options.get("leave"), drive)
 
     async def go_on() -> RunResult[Any]:
-        known = await _state_of(drive.log)
+        known = await state_of(drive.log)
         if not known.events:
             raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
         made = await _made_for(agent, known, options)
@@ -168,19 +168,10 @@ async def _driven(drive: StoredDrive, work: Callable[[], Any]) -> RunResult[Any]
     result: RunResult[Any] | None = await drive.run(work)
     if result is not None:
         return result
-    state = await _state_of(drive.log)
+    state = await state_of(drive.log)
     if drive.ended is not None and state.stop_reason not in (None, "cancelled"):  # it ended just before it was cancelled
         return drive.ended
     return RunResult(None, state)
-
-
-async def _state_of(log: Log) -> RunState:
-    """The state of a stored run. A long run is folded in a thread, so that the event loop goes on."""
-    events, threads = await log.load(), Threads()
-    try:
-        return await threads.run(partial(RunState.replay, events))
-    finally:
-        threads.close()
 
 
 async def _in_thread(call: Callable[[], StoredDrive]) -> StoredDrive:

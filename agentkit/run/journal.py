@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from .._threads import Threads
 from ..errors import LogFailed
 from ..events import LastingEvent, decode_event, encode_event, stamp
 from .observers import GRACE, Grace, Observers
 from .state import RunState
 
-__all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog", "TreeLog"]
+__all__ = ["Journal", "JsonLinesLog", "Log", "MemoryLog", "TreeLog", "state_of"]
 
 
 class Log(Protocol):
@@ -32,6 +34,15 @@ class Log(Protocol):
     async def load(self) -> Sequence[LastingEvent]:
         """All events so far, in order."""
         ...
+
+
+async def state_of(log: Log) -> RunState:
+    """The state of the run in this log. It is folded in a thread, since a long one would stop the event loop."""
+    events, threads = await log.load(), Threads()
+    try:
+        return await threads.run(partial(RunState.replay, events))
+    finally:
+        threads.close()
 
 
 @runtime_checkable

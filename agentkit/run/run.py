@@ -16,7 +16,7 @@ from ..schema import Arguments
 from ..tools.context import RunContext
 from ..tools.progress import Progress
 from .copies import RunBound
-from .journal import Journal, Log
+from .journal import Journal, Log, state_of
 from .ledger import CallBudget, ForwardUsage, Ledger
 from .observers import Observer, Observers
 from .spec import AgentSpec, OutputValidator
@@ -135,7 +135,7 @@ class ChildRun:
         """Its state so far. Raises `LogFailed` if its log cannot be read: then nobody knows whether it has begun."""
         if self.log is not None:
             try:
-                return RunState.replay(await self.log.load())
+                return await state_of(self.log)
             except Exception as error:  # a log is the program's own code
                 why = f"{type(error).__name__}: {error}"
                 raise LogFailed(f"the events of the child run {self.run_id!r} cannot be read: {why}") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -104,6 +105,34 @@ def test_a_tree_that_is_killed_at_any_append_goes_on_where_it_was() -> None:
         assert {waits.name for waits in again.uncertain} <= {"pay"}, f"{dies_at}: a call of an agent is driven on, not given up"
         told = {json.loads(waits.arguments)["to"] for waits in again.uncertain}  # started, and then the other branch died
         assert set(RAN) | set(unknown) | told == {"Ann", "Bob"} and max(RAN.values(), default=0) <= 1, (dies_at, RAN)
+
+
+class Watched(list[LastingEvent]):
+    """Events that note in which threads somebody goes through them."""
+
+    threads: ClassVar[set[int]] = set()
+
+    def __iter__(self) -> Iterator[LastingEvent]:
+        self.threads.add(threading.get_ident())
+        return super().__iter__()
+
+
+def test_long_logs_are_folded_outside_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(dies_at=9)
+    with pytest.raises(LogFailed):
+        firm().run_sync("pay", log=tree.log())
+    load = Branch.load
+
+    async def watched(self: Branch) -> list[LastingEvent]:
+        return Watched(await load(self))
+
+    monkeypatch.setattr(Branch, "load", watched)
+
+    async def resumed() -> int:
+        assert (await firm().resume(log=Tree(tree.appends).log())).output == "Both are paid."
+        return threading.get_ident()
+
+    assert asyncio.run(resumed()) not in Watched.threads and Watched.threads
 
 
 def test_a_tree_that_is_killed_at_any_append_counts_each_stored_reply_once() -> None:
