@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
 __all__ = ["frozen_dataclass", "with_field"]
@@ -31,21 +30,23 @@ def frozen_dataclass(cls: Any = None, /, *, kw_only: bool = False) -> Any:
 
 
 def with_field(value: V, name: str, new: object) -> V:
-    """A copy of a frozen dataclass of two or more fields with another value of one: `replace`, which takes twice as long."""
+    """A copy of a frozen dataclass with another value of one field: `replace` in a quarter of the time."""
     cls: Any = type(value)
-    read, writers = _accessors(cls)
-    made: V = object.__new__(cls)
-    for write, kept in zip(writers, read(value), strict=True):
-        write(made, kept)
-    object.__setattr__(made, name, new)
+    made: V = _copier(cls, name)(value, new)
     return made
 
 
 @cache
-def _accessors(cls: Any) -> tuple[Callable[[Any], tuple[Any, ...]], list[Callable[[Any, Any], None]]]:
-    """What reads all fields of an object at once, and what writes each."""
-    names = _names(cls)
-    return attrgetter(*names), [getattr(cls, name).__set__ for name in names]
+def _copier(cls: Any, changed: str) -> Callable[[Any, object], Any]:
+    """A compiled function that copies an object field by field."""
+    scope: dict[str, Any] = {"make": object.__new__, "cls": cls}
+    lines = ["def copied(value, new):", " made = make(cls)"]
+    for name in _names(cls):
+        scope[f"set_{name}"] = getattr(cls, name).__set__
+        lines.append(f" set_{name}(made, {'new' if name == changed else f'value.{name}'})")
+    exec("\n".join([*lines, " return made"]), scope)
+    copied: Callable[[Any, object], Any] = scope["copied"]
+    return copied
 
 
 def _made(cls: Any, kw_only: bool) -> Any:

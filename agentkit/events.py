@@ -236,10 +236,10 @@ def _loaded(fields: dict[str, Any]) -> LastingEvent:
     version, kind = fields.pop("v", 1), fields.pop("type", None)
     if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(f"an event of version {version!r}; this agentkit reads up to version {VERSION}: use a newer one")
-    if kind not in _LASTING:
+    if not isinstance(kind, str) or kind not in _LASTING:
         raise ValueError(f"unknown event type {kind!r}; known: {', '.join(sorted(_LASTING))}")
-    if (complete := _COMPLETE.get(kind)) is not None:
-        complete(fields)
+    if (prepare := _PREPARE.get(kind)) is not None:
+        prepare(fields)
     event: LastingEvent = _adapter(kind).validator.validate_python(fields)
     return event
 
@@ -264,12 +264,12 @@ def _with_arguments(call: Any) -> Any:
     return {"arguments": "", **call} if isinstance(call, dict) else call
 
 
-def _complete_start(fields: dict[str, Any]) -> None:
+def _prepare_start(fields: dict[str, Any]) -> None:
     if not fields.get("repaired"):
         fields["call"] = _with_arguments(fields.get("call"))
 
 
-def _complete_end(fields: dict[str, Any]) -> None:
+def _prepare_end(fields: dict[str, Any]) -> None:
     """The result gets its call's id and name and, if it is not stored, its text, shortened from the output."""
     result, call = fields.get("result", {}), fields.get("call")
     if not isinstance(call, dict):
@@ -283,7 +283,7 @@ def _complete_end(fields: dict[str, Any]) -> None:
         fields["result"] = {**known, **result}
 
 
-def _complete_pause(fields: dict[str, Any]) -> None:
+def _prepare_pause(fields: dict[str, Any]) -> None:
     if isinstance(pending := fields.get("pending"), list | tuple):
         fields["pending"] = [_with_arguments(call) for call in pending]
 
@@ -293,10 +293,10 @@ def _check_approval(fields: dict[str, Any]) -> None:
         raise ValueError(f"approved is {fields.get('approved')!r} in an ApprovalGiven event; allowed: true or false")
 
 
-_COMPLETE: dict[str, Callable[[dict[str, Any]], None]] = {
-    "ToolStarted": _complete_start,
-    "ToolFinished": _complete_end,
-    "RunPaused": _complete_pause,
+_PREPARE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "ToolStarted": _prepare_start,
+    "ToolFinished": _prepare_end,
+    "RunPaused": _prepare_pause,
     "ApprovalGiven": _check_approval,
 }
 """What is done with the fields of an event before they are validated."""

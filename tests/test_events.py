@@ -123,6 +123,7 @@ def test_passing_events_can_be_shown_as_json(event: Event, data: dict[str, Any])
         ({"type": "ApprovalGiven", "call_id": "a", "approved": "yes"}, "approved is 'yes' in an ApprovalGiven event"),
         ({"type": "ApprovalGiven", "call_id": "a"}, "approved is None in an ApprovalGiven event"),
         ({}, "unknown event type None"),
+        ({"type": ["RunStarted"]}, r"unknown event type \['RunStarted'\]"),
         ({"type": "RunStarted"}, "run_id"),
         ({"type": "ToolStarted", "call": {"id": 1, "name": "f"}, "position": 0}, "call.id"),
         ({"type": "RunStarted", "run_id": "r", "messages": [{"role": "robot", "content": "x"}]}, "messages.0"),

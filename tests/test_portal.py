@@ -44,7 +44,7 @@ from tests.kit import Simulate, unmeasured
 ROOT = Path(__file__).parent.parent
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
 PRELUDE = """
-    import asyncio, logging, os, signal, sys, threading
+    import asyncio, logging, os, signal, sys, threading, time
     from agentkit import Agent, ChatModel, ScriptedModel, RunFinished, TextDelta, tool
     from agentkit.testing import DeepSeekSimulator, call
     logging.getLogger("asyncio").setLevel("ERROR")  # of the debug mode: slow callbacks are not what is tested
@@ -202,11 +202,12 @@ def test_a_forked_child_that_ends_as_usual_is_quiet() -> None:
 
 
 INTERRUPTED = """
-    ended = []
+    ended, begun = [], []
 
     def watch(event):
         if type(event).__name__ == "StepStarted":
             asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+            begun.append(time.monotonic())
         if isinstance(event, RunFinished):
             ended.append(event)
 
@@ -215,7 +216,7 @@ INTERRUPTED = """
     try:
         {call}
     except KeyboardInterrupt:
-        print("interrupted", [event.stop_reason for event in ended])
+        print("interrupted", [event.stop_reason for event in ended], time.monotonic() - begun[0] < 5)
 """
 
 
@@ -231,7 +232,7 @@ def test_ctrl_c_cancels_the_run(call: str) -> None:
     ended = subprocess.run(  # the model call would be a minute
         started, capture_output=True, text=True, env=unmeasured(environment()), timeout=30, check=False
     )
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("interrupted ['cancelled']\n", "", 0)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("interrupted ['cancelled'] True\n", "", 0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")

@@ -32,7 +32,7 @@ from agentkit import (
     User,
     tool,
 )
-from agentkit.events import LastingEvent
+from agentkit.events import LastingEvent, decode_event, encode_event
 from agentkit.model import ModelReply
 from agentkit.models.scripted import ScriptItem, call
 
@@ -269,3 +269,13 @@ def test_a_finished_run_goes_on_after_a_resume() -> None:
     assert state.stop_reason == "cancelled"
     state.apply(RunResumed())
     assert state.stop_reason is None
+
+
+@pytest.mark.parametrize("scenario", [with_tools, with_an_approval], ids=lambda s: s.__name__)
+def test_a_fold_leaves_stored_events_as_they_are(scenario: Any) -> None:
+    """Somebody may change one of them, and fold them again."""
+    events = run_of(scenario)
+    lines = [encode_event(event) for event in events]
+    stored = [decode_event(line) for line in lines]
+    assert stored != events == RunState.replay(stored).events
+    assert stored == [decode_event(line) for line in lines]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
 
+from .._dataclass import with_field
 from ..events import (
     PASSING,
     ApprovalGiven,
@@ -33,8 +34,6 @@ from .stored import StoredRun
 __all__ = ["OpenCall", "RunState", "load_messages"]
 
 _ONE_CALL = Usage(tool_calls=1)
-_set: Callable[[LastingEvent, str, Any], None] = object.__setattr__
-"""Completes a stored event in place. A copy of each would be half of the time of a fold."""
 
 
 class RunState(StoredRun):
@@ -135,23 +134,26 @@ class RunState(StoredRun):
         return next((reason for reason in self.corrections if reason.startswith("limit:")), None)
 
     def apply(self, event: LastingEvent) -> LastingEvent:
-        """Apply one event, and return it.
+        """Apply one event, and return it completed with the arguments of its call.
 
-        A call in it that was stored without its arguments gets them, in place. Raises ValueError, and changes nothing, if the
-        event does not fit the state.
+        Raises ValueError, and changes nothing, if the event does not fit the state.
         """
         self._check(event)
         match event:  # those of each step first
             case ModelReplied():
                 self._replied(event)
             case ToolStarted():
-                self._call_started(event)
+                event = self._call_started(event)
             case ToolFinished():
-                self._finished(event)
+                event = self._finished(event)
             case UsageAdded():
                 self._usage_added(event)
-            case RunStarted() | RunPaused() | RunResumed() | RunFinished():
+            case RunPaused():
+                event = self._paused(event)
+            case RunResumed() | RunFinished():
                 self._status_changed(event)
+            case RunStarted():
+                self._started(event)
             case MessageAdded():
                 self.messages.append(event.message)
                 self.corrections[event.reason] = self.corrections.get(event.reason, 0) + 1
@@ -194,15 +196,14 @@ class RunState(StoredRun):
         self.messages, self.new_from = list(event.messages), event.new_from
         self.call_ids = {c.id for m in event.messages if isinstance(m, Assistant) for c in m.tool_calls}
 
-    def _status_changed(self, event: RunStarted | RunPaused | RunResumed | RunFinished) -> None:
+    def _paused(self, event: RunPaused) -> RunPaused:
+        known = {call.id: call for call in (*self.waiting, *self.outside)}
+        check_pending(event, known)
+        self.pending = tuple(call if call.arguments else known[call.id] for call in event.pending)
+        return with_field(event, "pending", self.pending)
+
+    def _status_changed(self, event: RunResumed | RunFinished) -> None:
         match event:
-            case RunStarted():
-                self._started(event)
-            case RunPaused():
-                known = {call.id: call for call in (*self.waiting, *self.outside)}
-                check_pending(event, known)
-                _set(event, "pending", tuple(call if call.arguments else known.get(call.id, call) for call in event.pending))
-                self.pending = event.pending
             case RunResumed():
                 self.attempts += 1
                 self._resumed()
@@ -264,16 +265,17 @@ class RunState(StoredRun):
             judged.call = replace(judged.call, arguments=event.arguments)
         judged.judged = judged.call
 
-    def _call_started(self, event: ToolStarted) -> None:
+    def _call_started(self, event: ToolStarted) -> ToolStarted:
         call = self._open_call(event.call.id)
         if not event.call.arguments:
-            _set(event, "call", call.call)
+            event = with_field(event, "call", call.call)
         elif not event.repaired and event.call != call.call:  # version 1 wrote it so
-            _set(event, "repaired", True)
+            event = with_field(event, "repaired", True)
         if not call.started:  # a call that is run again after a crash, or continues, counts once
             self.usage += _ONE_CALL
         call.started, call.call, call.suspended, call.answers, call.reconciled = True, event.call, None, {}, ""
         call.inherited = len(self.events) < self._forked_at
+        return event
 
     def _reconciled(self, event: CallReconciled) -> None:
         call = self._open_call(event.call_id)
@@ -287,12 +289,12 @@ class RunState(StoredRun):
             raise ValueError(f"tool call {event.call_id!r} is suspended before it is started")
         call.suspended = event
 
-    def _finished(self, event: ToolFinished) -> None:
+    def _finished(self, event: ToolFinished) -> ToolFinished:
         answered = self._open_call(event.call.id)
         if event.result.call_id != event.call.id:
             raise ValueError(f"the result of tool call {event.call.id!r} answers {event.result.call_id!r}")
         if not event.call.arguments:
-            _set(event, "call", answered.call)
+            event = with_field(event, "call", answered.call)
         answered.result, answered.suspended = event.result, None
         self._unanswered -= 1
         if event.outcome == "unknown":
@@ -309,6 +311,7 @@ class RunState(StoredRun):
         if not self._unanswered:
             self.messages += [c.result for c in self.calls.values() if c.result]
             self.calls = {}
+        return event
 
     def _refused(self, event: ToolFinished) -> None:
         if event.refused.startswith("limit:"):
