@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from .._threads import Threads
 from ..errors import StoreError
@@ -72,15 +72,25 @@ class PostgresStore(Management):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
         """A connection in a transaction that may write."""
-        with self.connection() as connection, connection.transaction():
-            yield cast("Database", _Adapted(connection))
+        with self._in_transaction("BEGIN") as db:
+            yield db
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
         """A connection that reads one snapshot and locks nothing."""
-        with self.connection() as connection, connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield cast("Database", _Adapted(connection))
+        with self._in_transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _in_transaction(self, begin: LiteralString) -> Iterator[Database]:
+        with self.connection(begin) as connection:
+            try:
+                yield cast("Database", _Adapted(connection))
+            except BaseException:
+                with contextlib.suppress(psycopg.Error):
+                    connection.rollback()
+                raise
+            connection.commit()
 
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction. While the server is away, it is tried again."""
@@ -90,7 +100,7 @@ class PostgresStore(Management):
         until, pause = time.monotonic() + _MAX_OUTAGE, 0.05
         while True:
             try:
-                with self.connection(check=False) as connection:
+                with self.connection() as connection:
                     return work(Lazy(connection))
             except StoreError as error:
                 if not isinstance(error.__cause__, psycopg.OperationalError | PoolTimeout) or time.monotonic() > until:
@@ -122,14 +132,14 @@ class PostgresStore(Management):
         return super().append_rows(db, log, seq, events, rows=rows, history=history)
 
     @contextlib.contextmanager
-    def connection(self, *, check: bool = True) -> Iterator[psycopg.Connection[Any]]:
-        """A connection of the pool. `check`: one that works, if the server does."""
+    def connection(self, first: LiteralString = "") -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool. It may have broken, unless it gets a `first` statement: then it is one that works."""
         with self._translated_errors():
             pool = self._the_pool()
             connection = pool.getconn()
             try:
-                if check:
-                    connection = _working(pool, connection)
+                if first:
+                    connection = _working(pool, connection, first)
                 yield connection
             finally:
                 pool.putconn(connection)
@@ -214,11 +224,14 @@ SELECT own.cancelled, (SELECT count(*) FROM put) FROM own
 """
 
 
-def _working(pool: ConnectionPool[Any], connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """This connection, or another one if the server has closed it. The pool drops those that are broken."""
+def _working(pool: ConnectionPool[Any], connection: psycopg.Connection[Any], first: LiteralString) -> psycopg.Connection[Any]:
+    """The connection that takes the `first` statement: this, or another one if the server has closed it.
+
+    The pool drops those that are broken.
+    """
     for _ in range(pool.max_size + 1):
         try:
-            connection.execute("SELECT 1")
+            connection.execute(first)
         except psycopg.OperationalError:
             pool.putconn(connection)
             connection = pool.getconn()

@@ -300,7 +300,8 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
     def events_of(self, log: StoreLog) -> list[LastingEvent]:
         """The events of the log of a drive. Raises `StoreError` if another run has the id of a child run."""
         with self.reading() as db:
-            self._check_parent(db, log)
+            if log.parent_id is not None:
+                self._check_parent(db, log)
             return self._events(db, log.run_id)
 
     def _as_it_is(self, db: Database, run_id: str) -> str:

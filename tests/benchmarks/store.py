@@ -118,7 +118,7 @@ def bare(store: Store, steps: int) -> dict[str, float]:
         if isinstance(store, SQLiteStore):
             connection: Any = opened_here.enter_context(closing(store.connect()))
         else:
-            connection = opened_here.enter_context(store.connection(check=False))  # type: ignore[attr-defined]
+            connection = opened_here.enter_context(store.connection())  # type: ignore[attr-defined]
         wall, cpu = time.perf_counter(), time.process_time()
         for seq in range(COMMITS * steps):
             connection.execute(insert.format(seq, '{"v":2,"text":"' + "x" * 160 + '"}'))
