@@ -32,13 +32,21 @@ class Session:
     def fork(self, name: str, *, length: int | None = None) -> Session:
         """A new conversation that begins with the first `length` messages of this one (None: all).
 
-        Raises `SettingsError` if there is a conversation of the new name.
+        Raises `SettingsError` if there is a conversation of the new name, if this one has not begun, or if it is shorter.
         """
         check_name("session", name)
         if length is not None and (not isinstance(length, int) or length < 0):
             raise SettingsError(f"length is {length!r:.80}; allowed: a whole number of messages, or None")
         store = self._store
         with store.transaction() as db:
+            found = db.execute(
+                "SELECT count(*) FROM agentkit_session_messages WHERE session = ? AND position < ?",
+                (self.name, 2**31 - 1 if length is None else min(length, 2**31 - 1)),
+            ).fetchone()[0]
+            if not found and length != 0:
+                raise SettingsError(f"the session {self.name!r} has no messages; there is nothing to fork")
+            if length is not None and found < length:
+                raise SettingsError(f"the session {self.name!r} has {found} messages; length is {length}")
             made = db.execute(
                 f"INSERT INTO agentkit_sessions (session, created, updated) VALUES (?, {store.now}, {store.now})"
                 " ON CONFLICT (session) DO NOTHING",
@@ -46,17 +54,13 @@ class Session:
             )
             if not made.rowcount:
                 raise SettingsError(f"there is a session {name!r} already; choose another name")
-            copied = db.execute(
-                "INSERT INTO agentkit_session_messages (session, position, data)"
-                " SELECT ?, position, data FROM agentkit_session_messages WHERE session = ? AND position < ?",
-                (name, self.name, 2**31 - 1 if length is None else length),
-            ).rowcount
-            db.execute(
-                "INSERT INTO agentkit_session_blobs (session, position, path, hash)"
-                " SELECT ?, position, path, hash FROM agentkit_session_blobs WHERE session = ? AND position < ?",
-                (name, self.name, copied),
-            )
-            db.execute("UPDATE agentkit_sessions SET length = ? WHERE session = ?", (copied, name))
+            for table, columns in (("agentkit_session_messages", "data"), ("agentkit_session_blobs", "path, hash")):
+                db.execute(
+                    f"INSERT INTO {table} (session, position, {columns})"
+                    f" SELECT ?, position, {columns} FROM {table} WHERE session = ? AND position < ?",
+                    (name, self.name, found),
+                )
+            db.execute("UPDATE agentkit_sessions SET length = ? WHERE session = ?", (found, name))
         return Session(store, name)
 
     def delete(self) -> None:

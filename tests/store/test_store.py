@@ -343,6 +343,18 @@ async def test_a_large_text_of_an_answer_and_of_a_conversation_is_stored_once(st
     assert blobs() == 0
 
 
+async def test_a_fork_of_a_session_has_what_was_asked_for(store: Store) -> None:
+    await Agent(ScriptedModel(["Hello."])).run("Hi", store=store, session="ann")
+    ann = store.session("ann")
+    assert ann.fork("one", length=1).messages == ann.messages[:1] and ann.fork("none", length=0).messages == []
+    with pytest.raises(SettingsError, match="'ann' has 2 messages; length is 3"):
+        ann.fork("three", length=3)
+    with pytest.raises(SettingsError, match="'anne' has no messages"):
+        store.session("anne").fork("bea")
+    assert [store.session(name).messages for name in ("three", "bea")] == [[], []]
+    assert store.session("ann").fork("three").messages == ann.messages, "the name is still free"
+
+
 async def test_a_large_text_in_a_typed_output_comes_back(store: Store) -> None:
     output = {"short": "s", "long": "l" * 2 * MAX_VALUE}
     made: Agent[Any] = Agent(ScriptedModel([call("final_answer", **output)]), output_type=dict[str, str])
