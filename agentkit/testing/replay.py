@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import json
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .. import _sync as portal
 from .._agent_tool import scope_of
@@ -29,40 +28,25 @@ from ..events import (
     LastingEvent,
     ModelReplied,
     ResultGiven,
-    RunResumed,
     RunStarted,
     ToolFinished,
     UsageAdded,
 )
-from ..messages import Assistant, Message, Spending, System, ToolCall, ToolResult
+from ..messages import Message, Spending, System, ToolCall
 from ..model import DeltaSink, ModelInfo, ModelReply, ModelRequest, info_of
 from ..parts import ToolReturn
 from ..run.execute import render
-from ..run.fingerprint import described, digest
+from ..run.fingerprint import digest
 from ..run.middleware import Middleware, NextToolCall
 from ..run.result import RunResult
 from ..run.state import RunState
 from ..tools.context import RunContext
 from ..tools.registry import ToolRegistry
-from .transcript import said, transcript
+from .difference import CUT_SHORT, Part, ReplayMismatch, changed_parts, compare
 
 __all__ = ["ReplayMismatch", "replay"]
 
 T = TypeVar("T")
-Part: TypeAlias = "Callable[[str, str], Any]"
-"""Gives a part of an agent by its name and its digest."""
-_END = "replay:"
-"""The beginning of the stop reasons of a replay that has come to the end of the stored run."""
-_UNNAMED = ("model", "instructions")
-"""Parts of a fingerprint that are not named: the model is a stored one, and instructions are in the transcript."""
-
-
-class ReplayMismatch(AssertionError):
-    """Today's agent does something else than the stored run. `diff` is a unified diff of what was said and done."""
-
-    def __init__(self, message: str, diff: str) -> None:
-        super().__init__(f"{message}\n{diff}" if diff else message)
-        self.diff = diff
 
 
 class Events(Protocol):
@@ -138,8 +122,7 @@ async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part |
         deps_type=None,
     )
     result = await _drive(stored, driven, deps)
-    changed = _changed_parts(stored, driven, part)
-    _compare(stored, result.state, changed)
+    compare(stored, result.state, changed_parts(stored, driven, part))
     return result
 
 
@@ -209,7 +192,7 @@ class _Stored:
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The next reply."""
         if self._next == len(self._replies):
-            raise StopRun(f"{_END} the model is asked for one more reply")
+            raise StopRun(f"{CUT_SHORT} the model is asked for one more reply")
         found, beside = self._replies[self._next]
         self._next += 1
         return ModelReply(found.message, found.usage, found.finish_reason, found.model, found.cost, estimated=beside)
@@ -257,7 +240,7 @@ class _StoredResults(Middleware):
         if found is None and suspended is not None:
             raise Suspended(suspended.run_id, suspended.pending, suspended.events, suspended.outside)
         if found is None or call.id in self._cut:
-            raise StopRun(f"{_END} {call.name} is called, and the stored run has no result of it")
+            raise StopRun(f"{CUT_SHORT} {call.name} is called, and the stored run has no result of it")
         text = found.output if found.output is not None else found.result.content
         if found.result.is_error:
             raise ModelRetry(text.removeprefix("error: "))
@@ -272,64 +255,3 @@ class _StoredResults(Middleware):
         if scope := scope_of(ctx):
             for event in mine:
                 await scope.budget.add_earlier(event.usage, event.cost, estimated=event.estimated)
-
-
-def _changed_parts(stored: RunState, agent: Agent[Any], part: Part | None) -> dict[str, str]:
-    """The parts that changed, and how: a diff if the store knows what they were, else an empty text."""
-    from pydantic_core import to_json
-
-    last = [event for event in stored.events if isinstance(event, RunStarted | RunResumed)][-1]
-    today, found = json.loads(to_json(described(agent.spec), inf_nan_mode="strings", serialize_unknown=True)), {}
-    today["settings"]["extra_body"] = [*today["settings"]["extra_body"]]
-    for name, digest_now in agent.fingerprint.items():
-        known = last.fingerprint.get(name, digest_now)
-        if name not in _UNNAMED and known != digest_now:
-            before = part(name, known) if part else None
-            lines = [] if before is None else [json.dumps(value, indent=1).splitlines() for value in (before, today[name])]
-            found[name] = _first_difference(*lines) if lines else ""
-    return found
-
-
-def _compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None:
-    before, after = [*transcript(stored)], [*transcript(now)]
-    if (now.stop_reason or "").startswith(_END):
-        after = [*said(now, _without_cut(now)), f"end: {now.stop_reason}"]
-    if not _has_come_to_its_end(stored, now):
-        before = [*said(stored, _without_cut(stored))]
-        after = after[: len(before)]
-    named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
-    diffs = [diff for diff in changed.values() if diff]
-    if before != after:
-        lead = f"the agent does not do what it did in run {stored.run_id!r}:"
-        named = f"{named}\n{lead}" if named else lead
-        diffs.append(_first_difference(before, after))
-    if named:
-        raise ReplayMismatch(named, "\n".join(diffs))
-
-
-def _has_come_to_its_end(stored: RunState, now: RunState) -> bool:
-    """Whether the stored run ended or paused by itself, so that today's run must end in the same way."""
-    match stored.stop_reason:
-        case None:
-            return bool(stored.pending)
-        case "answer":
-            return True
-        case "error":  # of an answer that does not fit, if today's run has come to an end too
-            return not (now.stop_reason or "").startswith(_END)
-        case reason:
-            return reason.startswith("limit:") and reason != "limit:seconds"
-
-
-def _without_cut(stored: RunState) -> list[Message]:
-    """The messages without the results of calls that the end of the run cut off."""
-    cut = {event.call.id for event in stored.events if isinstance(event, ToolFinished) and event.refused == "ended"}
-    last = max((n for n, message in enumerate(stored.messages) if isinstance(message, Assistant)), default=0)
-    results = stored.messages[last + 1 :]
-    is_cut = any(isinstance(message, ToolResult) and message.call_id in cut for message in results)
-    return stored.messages[: last + 1] if is_cut else stored.messages
-
-
-def _first_difference(before: list[str], after: list[str]) -> str:
-    lines = [*difflib.unified_diff(before, after, "stored", "today", lineterm="", n=2)]
-    hunks = [number for number, line in enumerate(lines) if line.startswith("@@")]
-    return "\n".join(lines[: hunks[1]] if len(hunks) > 1 else lines)

@@ -88,7 +88,7 @@ def test_a_stored_approval_that_the_changed_tool_cannot_take(fault: Fault, store
     call_id = paused(store, paying(paid))
     store.approve("r", call_id)
     changed = paying(paid, tools=[pay_in])
-    with pytest.raises(SettingsError, match="(?s)do not fit the tool pay as it is now.*has forgotten this answer"):
+    with pytest.raises(SettingsError, match=r"(?s)do not fit the tool pay as it is now.*has forgotten this answer"):
         changed.resume_sync("r", store=store, allow_changed=True)
     assert store.approve("r", call_id, {"deny": "name the currency"}) == "done"
     result = changed.resume_sync("r", store=store, allow_changed=True)
