@@ -62,12 +62,12 @@ def _lines(value: Any) -> list[str]:
     return json.dumps(value, indent=1).splitlines()
 
 
-def compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None:
+def compare(stored: RunState, now: RunState, changed: Mapping[str, str], *, is_child: bool = False) -> None:
     """Raise `ReplayMismatch` if the run of today's agent is another one, or if parts of it have `changed`."""
     before, after = [*transcript(stored)], [*transcript(now)]
     if (now.stop_reason or "").startswith(CUT_SHORT):
         after = [*said(now, _without_cut(now)), f"end: {now.stop_reason}"]
-    if not _has_come_to_its_end(stored, now):
+    if not _has_come_to_its_end(stored, now, is_child):
         before = [*said(stored, _without_cut(stored))]
         after = after[: len(before)]
     named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
@@ -80,17 +80,18 @@ def compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None
         raise ReplayMismatch(named, "\n".join(diffs))
 
 
-def _has_come_to_its_end(stored: RunState, now: RunState) -> bool:
+def _has_come_to_its_end(stored: RunState, now: RunState, is_child: bool) -> bool:
     """Whether the stored run ended or paused by itself, so that today's run must end in the same way."""
+    goes_on = (now.stop_reason or "").startswith(CUT_SHORT)
     match stored.stop_reason:
         case None:
             return bool(stored.pending)
         case "answer":
             return True
         case "error":  # of an answer that does not fit, if today's run has come to an end too
-            return not (now.stop_reason or "").startswith(CUT_SHORT)
-        case reason:
-            return reason.startswith("limit:") and reason != "limit:seconds"
+            return not goes_on
+        case reason:  # the limit of a child run may be one of its parent, which is not there
+            return reason.startswith("limit:") and reason != "limit:seconds" and not (is_child and goes_on)
 
 
 def _without_cut(stored: RunState) -> list[Message]:

@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .. import _sync as portal
-from .._agent_tool import scope_of
+from .._agent_tool import agent_of, scope_of
 from ..agent import Agent
 from ..errors import AgentError, ModelRetry, SettingsError, StopRun, Suspended
 from ..events import (
@@ -30,6 +30,7 @@ from ..events import (
     ResultGiven,
     RunStarted,
     ToolFinished,
+    ToolStarted,
     UsageAdded,
 )
 from ..messages import Message, Spending, System, ToolCall
@@ -42,7 +43,7 @@ from ..run.result import RunResult
 from ..run.state import RunState
 from ..tools.context import RunContext
 from ..tools.registry import ToolRegistry
-from .difference import CUT_SHORT, Part, ReplayMismatch, changed_parts, compare
+from .difference import CUT_SHORT, ReplayMismatch, changed_parts, compare
 
 __all__ = ["ReplayMismatch", "replay"]
 
@@ -53,7 +54,7 @@ class Events(Protocol):
     """A store of runs, as far as a replay needs it."""
 
     def events(self, run_id: str) -> list[LastingEvent]:
-        """The events of a run."""
+        """The events of a run; none for a run that is not there."""
         ...
 
 
@@ -67,6 +68,8 @@ def replay(
     anything differs: the instructions, a call or its arguments, whether it needs an approval, a result that the model is told,
     or the answer. Other parts of the agent (tools' schemas, settings, output type) are named if they changed. A run that was
     cancelled, failed or broke off is compared as far as it came.
+
+    With a store, the child runs of its calls follow, each with the agent that is the tool today (`as_tool`, `handoff`).
     """
     if isinstance(source, str | Path) and _is_store(source):
         from ..store import open_store
@@ -75,7 +78,7 @@ def replay(
         with contextlib.closing(store):
             return replay(store, run_id, agent, deps=deps)
     stored = _state_of(source, run_id)
-    return _run(_replayed(stored, agent, deps, getattr(source, "part", None)))
+    return _run(_replayed(stored, agent, deps, source))
 
 
 def _is_store(source: str | Path) -> bool:
@@ -110,7 +113,7 @@ def _state_of(source: Any, run_id: str | None) -> RunState:
     return RunState.replay(events)
 
 
-async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part | None) -> RunResult[Any]:
+async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, source: Any, *, is_child: bool = False) -> RunResult[Any]:
     today = await agent._for_run({"deps": deps, "run_id": stored.run_id})
     driven = today.copy(
         model=_Stored(stored, today.model),
@@ -122,8 +125,26 @@ async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part |
         deps_type=None,
     )
     result = await _drive(stored, driven, deps)
-    compare(stored, result.state, changed_parts(stored, driven, part))
+    changed = changed_parts(stored, driven, getattr(source, "part", None))
+    compare(stored, result.state, changed, is_child=is_child)
+    for child, inner in _child_runs(stored, driven, source):
+        await _replayed(child, inner, deps, source, is_child=True)
     return result
+
+
+def _child_runs(stored: RunState, agent: Agent[Any], source: Any) -> Iterator[tuple[RunState, Agent[Any]]]:
+    """The child runs of a run, as far as they are there, each with today's agent. The parent's policies bind it too."""
+    events_of = getattr(source, "events", None) if not isinstance(source, RunState) else None
+    names = {event.call.id: event.call.name for event in stored.events if isinstance(event, ToolStarted)}
+    suspended = {event.call_id: event for event in stored.events if isinstance(event, CallSuspended) and event.run_id}
+    for call_id, last in suspended.items():
+        inner = agent_of(agent.spec.tools.get(names[call_id]))
+        if last.events:  # of a child run without a log, up to its pause
+            child = RunState.from_json({"version": 2, "events": last.events})
+        else:
+            child = RunState.replay(events_of(last.run_id) if events_of else ())
+        if inner is not None and child.events:
+            yield child, inner.copy(policy=(*inner.parts["policy"], *agent.spec.policies))
 
 
 def _whole(messages: Sequence[Message], _new_from: int) -> Sequence[Message]:
