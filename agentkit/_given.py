@@ -10,7 +10,7 @@ from ._dataclass import frozen_dataclass
 from .errors import SettingsError, StoreError
 from .events import LastingEvent
 from .messages import plain_text
-from .run.approvals import answer_of, answers
+from .run.approvals import answers
 from .run.execute import describe_error
 from .run.outside import given_results
 from .run.state import RunState
@@ -58,26 +58,24 @@ async def answered_in_store(agent: Any, known: RunState, given: Given, drive: St
     if not known.pending and any(call.approved is not None and not call.started for call in known.open_calls):
         shown = RunState.replay([*known.events, resumed])
     stored = Given(drive.answers.get("approval", {}), drive.answers.get("result", {}))
-    await _check_fit(agent, shown, stored, drive)
-    if known.stop_reason is None:  # to a run that has ended, any answer comes too late
-        given = Given(_new(given.approvals, stored.approvals), _new(given.results, stored.results))
     approvals = {call.id: stored.approvals[call.id] for call in shown.waiting if call.id in stored.approvals}
     results = {call.id: stored.results[call.id] for call in shown.outside if call.id in stored.results}
+    await _check_fit(agent, shown, Given(approvals, results), drive)
+    if known.stop_reason is None:  # to a run that has ended, any answer comes too late
+        given = Given(_new(given.approvals, stored.approvals), _new(given.results, stored.results))
     given = Given({**approvals, **given.approvals}, {**results, **given.results})
     return [resumed, *answered(agent, shown, given)]
 
 
 async def _check_fit(agent: Any, known: RunState, stored: Given, drive: StoredDrive) -> None:
     misfits: dict[str, str] = {}
-    for call in (*known.waiting, *known.outside):
+    approvals = [(call_id, Given({call_id: answer}, {})) for call_id, answer in stored.approvals.items()]
+    results = [(call_id, Given({}, {call_id: value})) for call_id, value in stored.results.items()]
+    for call_id, one in (*approvals, *results):
         try:
-            if call.id in stored.approvals:
-                tool = agent.spec.tools.get(call.name) if call.id in known.calls else None
-                answer_of(stored.approvals[call.id], call, tool)
-            elif call.id in stored.results:
-                given_results({call.id: stored.results[call.id]}, known)
+            answered(agent, known, one)
         except SettingsError as error:
-            misfits[call.id] = str(error)
+            misfits[call_id] = str(error)
     if misfits:
         text = f"{'; '.join(misfits.values())}. The store has forgotten this answer; give another one"
         await drive.refuse(misfits, text)

@@ -20,8 +20,8 @@ from .errors import AgentChanged, RunBusy, RunExists, SettingsError, StoreError
 from .events import RunResumed, RunStarted
 from .history import repaired_history
 from .names import check_name
-from .run.fingerprint import described
-from .run.journal import Log, TreeLog, state_of
+from .run.fingerprint import changed_tools, described, described_json
+from .run.journal import TreeLog, state_of
 from .run.observers import Observer
 from .run.result import RunResult
 from .run.run import ChildRun
@@ -78,10 +78,19 @@ async def run_stored(agent: Any, conversation: Conversation, options: RunOptions
     async def begin() -> RunResult[Any]:
         if not agent._depends_on_run and not any(name in options for name in OVERRIDES):
             await drive.describe(agent.fingerprint, described(agent.spec))
+        await _describe_inner(drive, agent)
         result: RunResult[Any] = await agent._run(conversation, options, watcher)
         return result
 
     return await _driven(drive, begin)
+
+
+async def _describe_inner(drive: StoredDrive, agent: Any) -> None:
+    """Keep the parts of the agents that are tools of the agent, and of their own such agents: child runs begin with them."""
+    for inner in filter(None, map(agent_of, agent.spec.tools)):
+        if not inner._depends_on_run:
+            await drive.describe(inner.fingerprint, described(inner.spec))
+        await _describe_inner(drive, inner)
 
 
 async def run_or_go_on(agent: Any, run_id: str, prompt: Any, options: Mapping[str, Any]) -> RunResult[Any]:
@@ -119,10 +128,10 @@ async def go_on(agent: Any, state: object, given: Given, options: RunOptions, wa
     return result
 
 
-async def _made_for(agent: Any, known: RunState, options: RunOptions) -> Any:
+async def _made_for(agent: Any, known: RunState, options: RunOptions, drive: StoredDrive | None = None) -> Any:
     made = await agent._for_run(options, known)
     if not options.pop("allow_changed", True):
-        await _check_unchanged(known, made, options.get("deps"), options.get("log"))
+        await _check_unchanged(known, made, options, drive)
     return made
 
 
@@ -143,7 +152,7 @@ async def _resume_stored(
         known = await state_of(drive.log)
         if not known.events:
             raise StoreError(f"run {run_id!r} has no events; there is nothing to go on with")
-        made = await _made_for(agent, known, options)
+        made = await _made_for(agent, known, options, drive)
         first = await answered_in_store(made, known, given, drive)
         result: RunResult[Any] = await made._drive(known, first, options, watcher)
         return result
@@ -200,9 +209,10 @@ def _give_back(taken: Future[StoredDrive]) -> None:
         taken.result().give_back()
 
 
-async def _check_unchanged(known: RunState, agent: Any, deps: Any, log: Log | None) -> None:
+async def _check_unchanged(known: RunState, agent: Any, options: RunOptions, drive: StoredDrive | None) -> None:
     """Raise `AgentChanged` if the agent, or that of a child run that goes on, is not the one that drove the run last."""
-    _compare(known, agent)
+    await _compare(known, agent, drive)
+    log, deps = options.get("log"), options.get("deps")
     for call in known.open_calls:
         inner, suspended = agent_of(agent.spec.tools.get(call.call.name)), call.suspended
         if inner is None or suspended is None:
@@ -210,16 +220,21 @@ async def _check_unchanged(known: RunState, agent: Any, deps: Any, log: Log | No
         below = log.child(suspended.run_id) if isinstance(log, TreeLog) and not suspended.events else None
         child = await ChildRun(suspended.run_id, below, suspended.events, ()).state()
         if child.events:
-            await _check_unchanged(child, await inner._for_run({"deps": deps}, child), deps, below)
+            made = await inner._for_run({"deps": deps}, child)
+            await _check_unchanged(child, made, {"deps": deps, "log": below}, drive)
 
 
-def _compare(known: RunState, agent: Any) -> None:
+async def _compare(known: RunState, agent: Any, drive: StoredDrive | None) -> None:
     last = next((event for event in reversed(known.events) if isinstance(event, RunStarted | RunResumed)), None)
     before, now = dict(last.fingerprint) if last else {}, agent.fingerprint
     changed = tuple(name for name in now if name in before and before[name] != now[name])
-    if changed and agent.spec.stop is None:
-        raise AgentChanged(
-            f"run {known.run_id!r} began with another agent; changed: {', '.join(changed)}. Go on with the agent that began it,"
-            " and the tools=, settings=, model= or output_type= that its run was given, or with allow_changed=True",
-            changed,
-        )
+    if not changed or agent.spec.stop is not None:
+        return
+    tools = await drive.part("tools", before["tools"]) if drive and "tools" in changed else None
+    named = "tools" if tools is None else f"tools ({changed_tools(tools, described_json(agent.spec)['tools'])})"
+    raise AgentChanged(
+        f"run {known.run_id!r} began with another agent; changed: {', '.join(changed).replace('tools', named)}."
+        " Go on with the agent that began it, and the tools=, settings=, model= or output_type= that its run was given, or"
+        " allow the change: allow_changed=True, or --allow-changed of `agentkit worker`",
+        changed,
+    )

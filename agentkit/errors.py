@@ -183,7 +183,7 @@ class RunBusy(StoreError):
 class AgentChanged(AgentError):
     """The agent is not the one that began the run. `changed` names the parts that differ, as in `Agent.fingerprint`.
 
-    `resume(..., allow_changed=True)` goes on nevertheless.
+    The message names the tools that differ, if the store has them. `resume(..., allow_changed=True)` goes on nevertheless.
     """
 
     def __init__(self, message: str, changed: tuple[str, ...] = ()) -> None:

@@ -178,8 +178,8 @@ class CallSuspended(_Lasting):
 class CallReconciled(_Lasting):
     """A call was found started after a crash, and its tool's `reconcile` function was asked what became of it.
 
-    "not done": it runs again. "unknown": the model is told so, and `reason` says why. If it was done, `ToolFinished` has the
-    result instead.
+    "not done": it runs again. "unknown": the model is told so, with the `reason`. If it was done, `ToolFinished` has the result
+    instead.
     """
 
     call_id: str

@@ -517,6 +517,30 @@ def test_an_approval_shows_the_defaults_inside_models() -> None:
         Agent(ScriptedModel(["Done."]), tools=[ship]).resume_sync(changed, {paused.pending[0].id: True})
 
 
+def test_an_approval_of_a_call_whose_tool_has_changed_says_so() -> None:
+    ran: list[Any] = []
+
+    def made(kind: type, to: Any) -> Agent[str]:
+        def ship(to: Any, count: int = 1) -> str:
+            ran.append((to, count))
+            return "shipped"
+
+        ship.__annotations__["to"] = kind
+        model = ScriptedModel(lambda request: "Done." if len(request.messages) > 1 else call("ship", to=to))
+        return Agent(model, tools=[tool(ship, approval=True)])
+
+    paused = made(str, "Bob").run_sync("go")
+    (waiting,) = paused.pending
+    fit = r"cannot be approved: its arguments do not fit the tool ship as it is now.*to: Input should be a valid integer"
+    with pytest.raises(SettingsError, match=fit):
+        made(int, "Bob").resume_sync(paused.state, {waiting.id: True})
+    refused = made(int, "Bob").resume_sync(paused.state, {waiting.id: {"deny": "to is a number now"}})
+    assert "to is a number now" in tool_texts(refused)[0] and ran == []
+    paused = made(str, "7").run_sync("go")
+    made(int, "7").resume_sync(paused.state, {paused.pending[0].id: True})
+    assert ran == [(7, 1)]
+
+
 def test_the_other_calls_of_a_reply_run_before_it_pauses(how: How) -> None:
     looked: list[str] = []
 

@@ -101,6 +101,15 @@ def test_the_same_agent_does_the_same_and_calls_nothing(store: Store, run_id: st
     assert replay(store.state(run_id), None, agent()).steps == 5 and not ENTERED
 
 
+@tool
+async def never() -> str:
+    """Wait for ever."""
+    ENTERED.append("never")
+    STARTED[0].set()
+    await asyncio.Event().wait()
+    return ""
+
+
 @tool(name="find")
 def find_by_id(order_id: int) -> str:
     """Find an order."""
@@ -120,14 +129,20 @@ def free_refund(number: str, amount: float = 1.0) -> str:
         ({"tools": [find_by_id, refund, weigh]}, ["-result of find: {", "+result of find: error: "]),
         ({"tools": [find, weigh]}, ["-result of refund: ", "+result of refund: error: there is no tool 'refund'"]),
         ({"tools": [find, free_refund, weigh]}, ['-call refund({"number": "A-17", "amount": 2})', "+call refund("]),
-        ({"tools": [find_by_id, refund, weigh]}, ["other parts: tools", '-    "number": {', '+    "order_id": {']),
+        (
+            {"tools": [find_by_id, refund, weigh]},
+            ["other parts: tools (changed: find)", "--- stored: tool find\n", '-   "number": {', '+   "order_id": {'],
+        ),
+        ({"tools": [find, weigh]}, ["other parts: tools (removed: refund)", "--- stored: tool refund\n", '- "refund",']),
+        ({"tools": [find, refund, weigh, never]}, ["tools (added: never)", "--- stored: tool never\n", '+ "never",']),
+        ({"tools": [refund, find, weigh]}, ["tools (in another order)", "--- stored: tools\n", "-refund"]),
         (
             {"settings": ModelSettings(temperature=0.5)},
-            ["other parts: settings", '+ "temperature": 0.5'],
+            ["other parts: settings\n--- stored: settings\n", '+ "temperature": 0.5'],
         ),
         ({"limits": Limits(steps=9, tool_calls=1)}, ["+result of find: error: not run: the run has reached its limit"]),
     ],
-    ids=["instructions", "schema", "no tool", "no approval", "part", "settings", "limits"],
+    ids=["instructions", "schema", "no tool", "no approval", "part", "removed", "added", "order", "settings", "limits"],
 )
 def test_the_first_difference_is_shown(store: Store, run_id: str, parts: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ReplayMismatch) as mismatch:
@@ -255,15 +270,6 @@ def test_a_run_that_was_cancelled_while_it_waited_and_went_on_is_compared(store:
     assert replay(store, "r2", made).stop_reason == "pending_approval"
     made.resume_sync("r2", store=store)
     assert replay(store, "r2", made).output == "Weighed."
-
-
-@tool
-async def never() -> str:
-    """Wait for ever."""
-    ENTERED.append("never")
-    STARTED[0].set()
-    await asyncio.Event().wait()
-    return ""
 
 
 @tool

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..errors import SettingsError
+from ..errors import SettingsError, ToolArgumentsInvalid
 from ..events import ApprovalGiven
 from ..messages import ToolCall
 from ..tools.registry import ToolRegistry
@@ -91,11 +91,22 @@ def _model_call(state: RunState, call_id: str) -> ToolCall | None:
 
 
 def _check_shown(shown: ToolCall, made: ToolCall | None, tool: AnyTool) -> None:
-    """Raise if the call that was shown is not the one that the model made: a stored state may have been changed."""
+    """Raise if the call that was shown is not the one that the model made: a stored state may have been changed.
+
+    Raises as well if its arguments do not fit the tool, which may have changed since.
+    """
     try:
-        known = json.loads(shown.arguments)
-        same = made is not None and made.name == shown.name and completes(known, dict(tool.parse(made.arguments).given))
-    except (ValueError, AttributeError):  # not JSON, arguments that do not fit, or not an object
-        same = False
+        same = made is not None and made.name == shown.name and _is_completed(shown, made, tool)
+    except ToolArgumentsInvalid as error:
+        raise SettingsError(
+            f"the call {shown.id} cannot be approved: its arguments do not fit the tool {shown.name} as it is now."
+            f" Refuse it, and the model can make another call. What does not fit: {error}"
+        ) from None
     if not same:
         raise SettingsError(f"the call {shown.id} that waits for an approval is not the one that the model made; it is refused")
+
+
+def _is_completed(shown: ToolCall, made: ToolCall, tool: AnyTool) -> bool:
+    """Whether the call that was shown is the model's own, with defaults. A tool that has changed may read both otherwise."""
+    given, known = dict(tool.parse(made.arguments).given), tool.parse(shown.arguments)
+    return completes(json.loads(shown.arguments), given) or completes(dict(known.given), given)

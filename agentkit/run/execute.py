@@ -26,12 +26,15 @@ from ..tools.tool import AnyTool, RunContext
 from .spec import AgentSpec
 from .state import OpenCall
 
-__all__ = ["Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "shorten", "unknown_tool"]
+__all__ = [
+    "Outcome", "arguments_of", "describe_error", "execute", "own_chain", "plan", "render", "short_text", "shorten",
+    "unknown_tool",
+]  # fmt: skip
 
 CANCELLED = "the call was cancelled; it may or may not have taken effect"
 _MAX_ERROR = 10_000
 _MAX_MESSAGE = 500
-"""Max characters of an exception's message that the model gets."""
+"""Max characters of an exception's message, and of the reason for an unknown outcome, that the model gets."""
 
 
 @frozen_dataclass
@@ -212,9 +215,14 @@ def describe_error(error: BaseException, hide: Callable[[str], str] = str) -> st
     text = _text_of(error)
     if isinstance(error, BaseExceptionGroup):
         text += ": " + "; ".join(describe_error(inner, hide) for inner in error.exceptions[:5])
-    seen = redact(hide(text[: 4 * _MAX_MESSAGE]))  # a long text is cut first, so that it takes no longer
-    short = seen if max(len(seen), len(text)) <= _MAX_MESSAGE else f"{seen[:_MAX_MESSAGE]}... ({len(text)} characters)"
+    short = short_text(text, hide)
     return f"{type(error).__name__}: {short}" if short else type(error).__name__
+
+
+def short_text(text: str, hide: Callable[[str], str] = str) -> str:
+    """A text of the program for the model: at most 500 characters, without secrets. `hide` removes the model's own key."""
+    seen = redact(hide(text[: 4 * _MAX_MESSAGE]))  # a long text is cut first, so that it takes no longer
+    return seen if max(len(seen), len(text)) <= _MAX_MESSAGE else f"{seen[:_MAX_MESSAGE]}... ({len(text)} characters)"
 
 
 class _Rendered(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
 from ..model import ModelSettings, info_of
 from .spec import AgentSpec
 
-__all__ = ["described", "digest", "fingerprint_of"]
+__all__ = ["changed_tools", "described", "described_json", "digest", "fingerprint_of"]
 
 
 def fingerprint_of(spec: AgentSpec) -> dict[str, str]:
@@ -42,6 +44,26 @@ def described(spec: AgentSpec) -> dict[str, Any]:
         ],
         "settings": {**settings, "response_format": None} if form else settings,
     }
+
+
+def described_json(spec: AgentSpec) -> dict[str, Any]:
+    """`described` in the form in which a store has it, to compare the two. Of the fields of `extra_body`, only the names."""
+    from pydantic_core import to_json
+
+    found: dict[str, Any] = json.loads(to_json(described(spec), inf_nan_mode="strings", serialize_unknown=True))
+    found["settings"]["extra_body"] = [*found["settings"]["extra_body"]]
+    return found
+
+
+def changed_tools(before: Sequence[Any], now: Sequence[Any]) -> str:
+    """Which tools differ, in words, such as "changed: search; removed: pay". Both are the "tools" of `described_json`."""
+    old, new = ({tool[0]: tool for tool in tools} for tools in (before, now))
+    found = {
+        "changed": [name for name in new if name in old and new[name] != old[name]],
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+    }
+    return "; ".join(f"{how}: {', '.join(names)}" for how, names in found.items() if names) or "in another order"
 
 
 def digest(value: Any) -> str:

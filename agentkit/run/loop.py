@@ -40,6 +40,10 @@ LOST_CALL = (
     "outcome unknown: the program stopped while this call was running, and the tool is not marked as safe to repeat; "
     "it may or may not have taken effect. Find out before you do it again."
 )
+UNKNOWN_CALL = (
+    "outcome unknown: the program stopped while this call was running, and the tool cannot tell whether it took effect. "
+    "Find out before you do it again."
+)
 
 
 def decide(state: RunState, spec: AgentSpec, answer: Answer | Wrong | None = None) -> Decision:
@@ -123,7 +127,9 @@ def _refused_calls(calls: list[OpenCall], state: RunState, spec: AgentSpec) -> I
     yield calls if state.finish_reason == "length" else [], CUT_CALL, "cut"
     ending = None if state.limit else state.reached  # the calls of the last answer are made after the limit was reached
     lost = [c for c in calls if c.may_have_run and (ending or not _may_resume(c, spec))]
-    yield lost, LOST_CALL, "lost"
+    yield [c for c in lost if not c.reconciled], LOST_CALL, "lost"
+    for call in [c for c in lost if c.reconciled]:
+        yield [call], f"{UNKNOWN_CALL} Why it cannot: {call.why}" if call.why else UNKNOWN_CALL, "lost"
     yield [c for c in calls[max_calls:] if not c.started] if max_calls else [], EXCESS_CALL.format(max_calls), "excess"
     if ending:  # after a crash while the run was ending
         yield calls, limit_text(ending), ending

@@ -27,7 +27,7 @@ class OpenCall:
     """The call as it was judged: repaired, and with its defaults."""
     verdict: str = ""
     why: str = ""
-    """Why the call needs an approval, or why it was refused."""
+    """Why the call needs an approval, why it was refused, or why its outcome is unknown."""
     approved: bool | None = None
     edited: bool = False
     started: bool = False

@@ -18,7 +18,7 @@ from ..tools.context import RunContext
 from ..tools.reconcile import Done, NotDone, Reconciled, Unknown
 from ..tools.tasks import run_with_timeout
 from ..tools.values import is_async
-from .execute import arguments_of, describe_error, execute
+from .execute import arguments_of, describe_error, execute, short_text
 from .ledger import CallBudget
 from .run import Run, Scope
 from .state import OpenCall
@@ -74,6 +74,8 @@ async def _answer(run: Run, ctx: RunContext[Any]) -> Reconciled:
         answer = await _asked(run, ctx)
         if not isinstance(answer, Done | NotDone | Unknown):
             raise TypeError(f"it returned {answer!r:.80}; allowed: Done(result), NotDone(), Unknown()")
+        if isinstance(answer, Unknown):
+            return Unknown(plain_text(short_text(str(answer.reason), run.veil.hide)))
         return answer
     except (KeyboardInterrupt, SystemExit, StopRun):
         raise

@@ -281,7 +281,7 @@ class RunState(StoredRun):
         call = self._open_call(event.call_id)
         if not call.started:
             raise ValueError(f"tool call {event.call_id!r} is reconciled before it is started")
-        call.reconciled = event.outcome
+        call.reconciled, call.why = event.outcome, event.reason
 
     def _suspended(self, event: CallSuspended) -> None:
         call = self._open_call(event.call_id)

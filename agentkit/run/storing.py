@@ -41,6 +41,10 @@ class StoredDrive(Protocol):
         """Keep the parts of the agent that are in no event, by their digests."""
         ...
 
+    async def part(self, name: str, digest: str) -> Any:
+        """A part of an agent that was kept, by its digest; None if it is not known."""
+        ...
+
     async def refuse(self, call_ids: Collection[str], error: str) -> None:
         """Forget stored answers that do not fit their calls. The run waits for others."""
         ...

@@ -55,6 +55,10 @@ class Driven(Protocol):
         """Store parts of agents."""
         ...
 
+    def part(self, name: str, digest: str) -> Any:
+        """A part of an agent by its digest."""
+        ...
+
     def write(self, work: Callable[[Database | Lazy], bool], threads: Threads) -> bool | Awaitable[bool]:
         """Do this work in a transaction."""
         ...

@@ -174,6 +174,10 @@ class Drive:
         except StoreError:  # the first event shows whether the store is there
             self.store.noted.difference_update(new)
 
+    async def part(self, name: str, digest: str) -> Any:
+        """A part of an agent that was kept, by its digest; None if it is not known."""
+        return await self.threads.run(partial(self.store.part, name, digest))
+
     def is_set(self) -> bool:
         """Whether the run must be left, because another process drives it."""
         return self.is_lost

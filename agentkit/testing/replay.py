@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import json
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .. import _sync as portal
-from .._agent_tool import scope_of
+from .._agent_tool import agent_of, scope_of
 from ..agent import Agent
 from ..errors import AgentError, ModelRetry, SettingsError, StopRun, Suspended
 from ..events import (
@@ -29,47 +28,33 @@ from ..events import (
     LastingEvent,
     ModelReplied,
     ResultGiven,
-    RunResumed,
     RunStarted,
     ToolFinished,
+    ToolStarted,
     UsageAdded,
 )
-from ..messages import Assistant, Message, Spending, System, ToolCall, ToolResult
+from ..messages import Message, Spending, System, ToolCall
 from ..model import DeltaSink, ModelInfo, ModelReply, ModelRequest, info_of
 from ..parts import ToolReturn
 from ..run.execute import render
-from ..run.fingerprint import described, digest
+from ..run.fingerprint import digest
 from ..run.middleware import Middleware, NextToolCall
 from ..run.result import RunResult
 from ..run.state import RunState
 from ..tools.context import RunContext
 from ..tools.registry import ToolRegistry
-from .transcript import said, transcript
+from .difference import CUT_SHORT, ReplayMismatch, changed_parts, compare
 
 __all__ = ["ReplayMismatch", "replay"]
 
 T = TypeVar("T")
-Part: TypeAlias = "Callable[[str, str], Any]"
-"""Gives a part of an agent by its name and its digest."""
-_END = "replay:"
-"""The beginning of the stop reasons of a replay that has come to the end of the stored run."""
-_UNNAMED = ("model", "instructions")
-"""Parts of a fingerprint that are not named: the model is a stored one, and instructions are in the transcript."""
-
-
-class ReplayMismatch(AssertionError):
-    """Today's agent does something else than the stored run. `diff` is a unified diff of what was said and done."""
-
-    def __init__(self, message: str, diff: str) -> None:
-        super().__init__(f"{message}\n{diff}" if diff else message)
-        self.diff = diff
 
 
 class Events(Protocol):
     """A store of runs, as far as a replay needs it."""
 
     def events(self, run_id: str) -> list[LastingEvent]:
-        """The events of a run."""
+        """The events of a run; none for a run that is not there."""
         ...
 
 
@@ -83,6 +68,8 @@ def replay(
     anything differs: the instructions, a call or its arguments, whether it needs an approval, a result that the model is told,
     or the answer. Other parts of the agent (tools' schemas, settings, output type) are named if they changed. A run that was
     cancelled, failed or broke off is compared as far as it came.
+
+    With a store, the child runs of its calls follow, each with the agent that is the tool today (`as_tool`, `handoff`).
     """
     if isinstance(source, str | Path) and _is_store(source):
         from ..store import open_store
@@ -91,7 +78,7 @@ def replay(
         with contextlib.closing(store):
             return replay(store, run_id, agent, deps=deps)
     stored = _state_of(source, run_id)
-    return _run(_replayed(stored, agent, deps, getattr(source, "part", None)))
+    return _run(_replayed(stored, agent, deps, source))
 
 
 def _is_store(source: str | Path) -> bool:
@@ -126,7 +113,7 @@ def _state_of(source: Any, run_id: str | None) -> RunState:
     return RunState.replay(events)
 
 
-async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part | None) -> RunResult[Any]:
+async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, source: Any, *, is_child: bool = False) -> RunResult[Any]:
     today = await agent._for_run({"deps": deps, "run_id": stored.run_id})
     driven = today.copy(
         model=_Stored(stored, today.model),
@@ -138,9 +125,26 @@ async def _replayed(stored: RunState, agent: Agent[Any], deps: Any, part: Part |
         deps_type=None,
     )
     result = await _drive(stored, driven, deps)
-    changed = _changed_parts(stored, driven, part)
-    _compare(stored, result.state, changed)
+    changed = changed_parts(stored, driven, getattr(source, "part", None))
+    compare(stored, result.state, changed, is_child=is_child)
+    for child, inner in _child_runs(stored, driven, source):
+        await _replayed(child, inner, deps, source, is_child=True)
     return result
+
+
+def _child_runs(stored: RunState, agent: Agent[Any], source: Any) -> Iterator[tuple[RunState, Agent[Any]]]:
+    """The child runs of a run, as far as they are there, each with today's agent. The parent's policies bind it too."""
+    events_of = getattr(source, "events", None) if not isinstance(source, RunState) else None
+    names = {event.call.id: event.call.name for event in stored.events if isinstance(event, ToolStarted)}
+    suspended = {event.call_id: event for event in stored.events if isinstance(event, CallSuspended) and event.run_id}
+    for call_id, last in suspended.items():
+        inner = agent_of(agent.spec.tools.get(names[call_id]))
+        if last.events:  # of a child run without a log, up to its pause
+            child = RunState.from_json({"version": 2, "events": last.events})
+        else:
+            child = RunState.replay(events_of(last.run_id) if events_of else ())
+        if inner is not None and child.events:
+            yield child, inner.copy(policy=(*inner.parts["policy"], *agent.spec.policies))
 
 
 def _whole(messages: Sequence[Message], _new_from: int) -> Sequence[Message]:
@@ -209,7 +213,7 @@ class _Stored:
     async def reply(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelReply:
         """The next reply."""
         if self._next == len(self._replies):
-            raise StopRun(f"{_END} the model is asked for one more reply")
+            raise StopRun(f"{CUT_SHORT} the model is asked for one more reply")
         found, beside = self._replies[self._next]
         self._next += 1
         return ModelReply(found.message, found.usage, found.finish_reason, found.model, found.cost, estimated=beside)
@@ -257,7 +261,7 @@ class _StoredResults(Middleware):
         if found is None and suspended is not None:
             raise Suspended(suspended.run_id, suspended.pending, suspended.events, suspended.outside)
         if found is None or call.id in self._cut:
-            raise StopRun(f"{_END} {call.name} is called, and the stored run has no result of it")
+            raise StopRun(f"{CUT_SHORT} {call.name} is called, and the stored run has no result of it")
         text = found.output if found.output is not None else found.result.content
         if found.result.is_error:
             raise ModelRetry(text.removeprefix("error: "))
@@ -272,64 +276,3 @@ class _StoredResults(Middleware):
         if scope := scope_of(ctx):
             for event in mine:
                 await scope.budget.add_earlier(event.usage, event.cost, estimated=event.estimated)
-
-
-def _changed_parts(stored: RunState, agent: Agent[Any], part: Part | None) -> dict[str, str]:
-    """The parts that changed, and how: a diff if the store knows what they were, else an empty text."""
-    from pydantic_core import to_json
-
-    last = [event for event in stored.events if isinstance(event, RunStarted | RunResumed)][-1]
-    today, found = json.loads(to_json(described(agent.spec), inf_nan_mode="strings", serialize_unknown=True)), {}
-    today["settings"]["extra_body"] = [*today["settings"]["extra_body"]]
-    for name, digest_now in agent.fingerprint.items():
-        known = last.fingerprint.get(name, digest_now)
-        if name not in _UNNAMED and known != digest_now:
-            before = part(name, known) if part else None
-            lines = [] if before is None else [json.dumps(value, indent=1).splitlines() for value in (before, today[name])]
-            found[name] = _first_difference(*lines) if lines else ""
-    return found
-
-
-def _compare(stored: RunState, now: RunState, changed: Mapping[str, str]) -> None:
-    before, after = [*transcript(stored)], [*transcript(now)]
-    if (now.stop_reason or "").startswith(_END):
-        after = [*said(now, _without_cut(now)), f"end: {now.stop_reason}"]
-    if not _has_come_to_its_end(stored, now):
-        before = [*said(stored, _without_cut(stored))]
-        after = after[: len(before)]
-    named = f"the agent of run {stored.run_id!r} had other parts: {', '.join(changed)}" if changed else ""
-    diffs = [diff for diff in changed.values() if diff]
-    if before != after:
-        lead = f"the agent does not do what it did in run {stored.run_id!r}:"
-        named = f"{named}\n{lead}" if named else lead
-        diffs.append(_first_difference(before, after))
-    if named:
-        raise ReplayMismatch(named, "\n".join(diffs))
-
-
-def _has_come_to_its_end(stored: RunState, now: RunState) -> bool:
-    """Whether the stored run ended or paused by itself, so that today's run must end in the same way."""
-    match stored.stop_reason:
-        case None:
-            return bool(stored.pending)
-        case "answer":
-            return True
-        case "error":  # of an answer that does not fit, if today's run has come to an end too
-            return not (now.stop_reason or "").startswith(_END)
-        case reason:
-            return reason.startswith("limit:") and reason != "limit:seconds"
-
-
-def _without_cut(stored: RunState) -> list[Message]:
-    """The messages without the results of calls that the end of the run cut off."""
-    cut = {event.call.id for event in stored.events if isinstance(event, ToolFinished) and event.refused == "ended"}
-    last = max((n for n, message in enumerate(stored.messages) if isinstance(message, Assistant)), default=0)
-    results = stored.messages[last + 1 :]
-    is_cut = any(isinstance(message, ToolResult) and message.call_id in cut for message in results)
-    return stored.messages[: last + 1] if is_cut else stored.messages
-
-
-def _first_difference(before: list[str], after: list[str]) -> str:
-    lines = [*difflib.unified_diff(before, after, "stored", "today", lineterm="", n=2)]
-    hunks = [number for number, line in enumerate(lines) if line.startswith("@@")]
-    return "\n".join(lines[: hunks[1]] if len(hunks) > 1 else lines)

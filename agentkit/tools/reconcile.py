@@ -24,7 +24,10 @@ class NotDone:
 
 @frozen_dataclass
 class Unknown:
-    """It cannot be found out. The model is told so, and `result.uncertain` lists the call. `reason` is for the events."""
+    """It cannot be found out. The model is told so, with the `reason`, and `result.uncertain` lists the call.
+
+    At most 500 characters of the reason are kept, and secrets are removed from it, as with the errors of tools.
+    """
 
     reason: str = ""
 

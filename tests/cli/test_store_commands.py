@@ -60,6 +60,8 @@ def say(request):
 
 
 agent = Agent(ScriptedModel(say), tools=[pay, who, wait, weigh], name="clerk")
+asks = ScriptedModel(lambda request: call("clerk", task="hi") if request.messages[-1].role == "user" else "done")
+outer = Agent(asks, tools=[agent.as_tool(description="Answers.")])
 asker = Agent(ScriptedModel(say), tools=[who], instructions=lambda ctx: f"You serve {ctx.deps.partition(':')[2]}.")
 
 
@@ -316,6 +318,7 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
 
 def test_a_replay_names_what_changed(place: Place) -> None:
     place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "who")
+    place.call("submit", "--agent", "my_agents:outer", "--run-id", "r2", "go")
     place.call("worker", "--exit-when-idle")
     assert place.call("replay", "r1").splitlines() == [
         "user: who", "call who({})", "result of who: None", "assistant: done: None", 'output: "done: None"', "end: answer",
@@ -331,3 +334,6 @@ def test_a_replay_names_what_changed(place: Place) -> None:
     process = place.start("replay", "r1", "--against", "my_agents:agent", "--json")
     found = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 1 and not found["same"] and "+instructions: Be brief." in found["diff"]
+    process = place.start("replay", "r2", "--against", "my_agents:outer")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "does not do what it did in run 'r2:0':" in out and "+instructions: Be brief." in out

@@ -75,10 +75,24 @@ def test_resume_after_code_change(fault: Fault, store: Store, tools: list[Any]) 
     try:
         result = changed.resume_sync("r", store=store, approvals={call_id: True}, allow_changed=True)
     except SettingsError as error:
-        assert "is not the one that the model made" in str(error)
+        assert "do not fit the tool pay as it is now" in str(error)
     else:
         assert tool_texts(result)[0].startswith("error: ")
     assert paid == []
+
+
+def test_a_stored_approval_that_the_changed_tool_cannot_take(fault: Fault, store: Store) -> None:
+    """It is forgotten, so that the call can be refused."""
+    fault("durability resume_after_code_change")
+    paid: list[str] = []
+    call_id = paused(store, paying(paid))
+    store.approve("r", call_id)
+    changed = paying(paid, tools=[pay_in])
+    with pytest.raises(SettingsError, match=r"(?s)do not fit the tool pay as it is now.*has forgotten this answer"):
+        changed.resume_sync("r", store=store, allow_changed=True)
+    assert store.approve("r", call_id, {"deny": "name the currency"}) == "done"
+    result = changed.resume_sync("r", store=store, allow_changed=True)
+    assert "name the currency" in tool_texts(result)[0] and paid == []
 
 
 def test_approve_twice(fault: Fault, store: Store) -> None:

@@ -143,7 +143,7 @@ def test_several_calls_are_each_asked_about_once_and_concurrently() -> None:
     assert sorted(shop.asked, key=str) == [(f"r:{n}", {"what": w, "count": 1}) for n, w in enumerate(answers)]
     assert shop.orders == [("r:1", "milk")]
     told = tool_texts(result)
-    assert told[:2] == ["ordered tea", "ordered 1 milk"] and "outcome unknown" in told[2]
+    assert told[:2] == ["ordered tea", "ordered 1 milk"] and told[2].endswith("Why it cannot: closed")
     assert [c.arguments for c in result.uncertain] == ['{"what": "salt"}']
     assert sorted(outcomes(result)) == [("not done", ""), ("unknown", "closed")]
     assert threading.get_ident() not in shop.threads and len(shop.threads) == 3
@@ -221,9 +221,36 @@ def test_what_is_no_answer_leaves_the_outcome_unknown(
         result = shop.agent().resume_sync(stopped_in(whole))
     ((outcome, reason),) = outcomes(result)
     assert outcome == "unknown" and why in reason
-    assert "outcome unknown" in tool_texts(result)[0] and why not in tool_texts(result)[0]
+    assert tool_texts(result)[0].endswith(f"Find out before you do it again. Why it cannot: {reason}")
     assert (len(result.uncertain), shop.orders, result.stop_reason) == (1, [("r:0", "tea")], "answer")
     assert "the reconcile function of order gave no usable answer in run r" in caplog.text and "Traceback" in caplog.text
+
+
+SECRET = "sk-proj-" + "a1B2" * 12
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("the bank is closed", " Why it cannot: the bank is closed"),
+        ("", ""),
+        (ValueError("closed"), " Why it cannot: closed"),
+        ("no \udce9 {} %s", " Why it cannot: no \ufffd {} %s"),
+        (f"login {SECRET} refused", " Why it cannot: login [redacted] refused"),
+        ("x" * 10_000, f" Why it cannot: {'x' * 500}... (10000 characters)"),
+    ],
+    ids=["text", "none", "error", "odd", "secret", "long"],
+)
+def test_the_model_is_told_why_the_outcome_is_unknown(reason: Any, told: str) -> None:
+    shop = Shop(lambda key, arguments: Unknown(reason))
+    result = shop.agent().resume_sync(stopped_in(shop.agent().run_sync("go")))
+    (text,) = tool_texts(result)
+    assert text == (
+        "error: outcome unknown: the program stopped while this call was running, and the tool cannot tell whether it took "
+        f"effect. Find out before you do it again.{told}"
+    )
+    assert SECRET not in result.state.dumps()
+    assert reloaded(result.state).to_json() == result.state.to_json()
 
 
 KEY = "canaryKEY0001112223334445"

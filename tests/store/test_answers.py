@@ -21,6 +21,7 @@ from agentkit import (
     ScriptedModel,
     SettingsError,
     StoreError,
+    Tool,
     ToolStarted,
     tool,
 )
@@ -107,6 +108,16 @@ async def test_only_the_answer_that_does_not_fit_is_forgotten(store: Store) -> N
     assert store.approve("r1", first.id, False) == "same"
     assert store.approve("r1", second.id, {"args": {"to": "eve"}}) == "done"
     assert (await made.resume("r1", store=store)).output == "done" and paid == ["eve"]
+
+
+async def test_the_approval_of_an_outside_call_is_not_taken_for_its_result(store: Store) -> None:
+    weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}}, approval=True)
+    made = Agent(ScriptedModel(lambda request: "done" if len(request.messages) > 1 else call("weigh")), tools=[weigh])
+    (waiting,) = (await made.run("Go", store=store, run_id="r1")).pending
+    store.approve("r1", waiting.id)
+    for _ in range(2):
+        assert (await made.resume("r1", store=store)).stop_reason == "pending_result"
+    assert (await made.resume("r1", store=store, results={waiting.id: "1 kg"})).output == "done"
 
 
 async def test_an_answer_after_the_one_that_was_given_to_resume_is_too_late(store: Store) -> None:

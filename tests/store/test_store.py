@@ -268,8 +268,9 @@ async def test_a_resume_runs_nothing_again(store: Store) -> None:
 
 async def test_a_changed_agent_is_named(store: Store) -> None:
     await agent().run("pay", store=store, run_id="r1")
-    changed = agent(instructions="Be long.", tools=[pay])
-    with pytest.raises(AgentChanged, match="changed: instructions, tools") as error:
+    changed = agent(instructions="Be long.", tools=[tool(pay.function, approval=True, description="Pay now.")])
+    removed = r"changed: instructions, tools \(changed: pay; removed: add, .*--allow-changed of `agentkit worker`"
+    with pytest.raises(AgentChanged, match=removed) as error:
         await changed.resume("r1", store=store, approvals={store.get("r1").pending[0]["id"]: True})
     assert error.value.changed == ("instructions", "tools")
     result = await changed.resume("r1", store=store, allow_changed=True, approvals={store.get("r1").pending[0]["id"]: True})

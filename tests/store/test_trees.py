@@ -56,7 +56,7 @@ async def test_a_child_run_does_not_go_on_with_another_agent(store: Store, depth
     given = {paused.pending[0].id: True}
     changed = made(["Paid."], ["Done."], tools=[pay, wire, look], instructions="Be bold.")
     before = store.events("r1")
-    with pytest.raises(AgentChanged, match=f"run 'r1{':0' * depth}.*changed: instructions, tools") as error:
+    with pytest.raises(AgentChanged, match=f"run 'r1{':0' * depth}.*changed: instructions, tools .added: look.") as error:
         await changed.resume("r1", store=store, approvals=given)
     assert error.value.changed == ("instructions", "tools") and store.events("r1") == before
     assert (await made(["Paid."], ["Done."]).resume("r1", store=store, approvals=given)).output == "Done."

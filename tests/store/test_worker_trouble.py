@@ -90,7 +90,8 @@ async def test_a_run_of_an_agent_that_has_changed_waits_for_a_worker_that_allows
     store.approve("r1", store.get("r1").pending[0]["id"])
     changed = {"clerk": agent(instructions="Be long.")}
     await drain(Worker(store, changed, **QUICK))
-    assert store.get("r1").status == "queued" and "changed: instructions" in str(store.get("r1").error)
+    error = str(store.get("r1").error)
+    assert store.get("r1").status == "queued" and "changed: instructions" in error and "--allow-changed of `agent" in error
     change(store, "run_at = 0")
     await drain(Worker(store, changed, allow_changed=True, **QUICK))
     assert store.get("r1").output == "done: paid bob"
