@@ -104,7 +104,7 @@ def runs(
 ) -> None:
     """List the runs, the newest first."""
     with reported(debug=debug):
-        from .stored import list_runs
+        from .show_stored import list_runs
 
         list_runs(db, status=status, children=children, limit=limit, as_json=as_json)
 
@@ -119,7 +119,7 @@ def show(
 ) -> None:
     """Show a run, and the calls that it waits for."""
     with reported(debug=debug):
-        from .stored import show_run
+        from .show_stored import show_run
 
         show_run(db, run_id, events=events, as_json=as_json)
 
@@ -135,7 +135,7 @@ def events(
 ) -> None:
     """Print the events of a run."""
     with reported(debug=debug):
-        from .stored import print_events
+        from .show_stored import print_events
 
         print_events(db, run_id, after=after, follow=follow, as_json=as_json)
 

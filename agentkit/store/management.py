@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ..errors import SettingsError, StoreError
@@ -14,6 +14,7 @@ from ..messages import ToolCall
 from ..names import check_name
 from ..run.approvals import answer_of
 from ..run.ending import closing_answers
+from ..run.fork import in_own_logs
 from ..run.result import RunResult
 from ..run.state import RunState
 from .database import ENDED, Database
@@ -214,13 +215,12 @@ class Management(Queue):
         """A new run with the events before number `at` (from 0) of this one. Returns its id. Its calls have new keys.
 
         It is not of a session. If this run is of a queue, the new one is queued there too, unless it has ended. Raises
-        ValueError if a call of those events goes on in a child run, and `RunExists`.
+        `SettingsError` if a call of those events goes on in a child run, and `RunExists`.
         """
         if new_id is not None:
             check_name("new_id", new_id)
         events = self.state(run_id).events
-        if not 0 < at <= len(events):
-            raise SettingsError(f"run {run_id!r} has {len(events)} events; at is {at}; allowed: 1 to {len(events)}")
+        _check_forkable(events, run_id, at)
         fork = RunState.replay(events).fork(until=at, run_id=new_id)
         drive = self.begin(fork.run_id)
         try:
@@ -255,3 +255,26 @@ class Management(Queue):
 
 
 _A = {"approval": "an approval", "result": "a result"}
+
+
+def _check_forkable(events: Sequence[LastingEvent], run_id: str, at: int) -> None:
+    """Raise `SettingsError` if there is no such place, or a call goes on in a child run there, which belongs to this run."""
+    state, inside = RunState(), dict[int, str]()
+    for number, event in enumerate(events, 1):
+        state.apply(event)
+        if calls := in_own_logs(state.open_calls):
+            inside[number] = calls[0]
+    allowed = [number for number in range(1, len(events) + 1) if number not in inside]
+    if at not in allowed:
+        why = f"it has {len(events)} events"
+        if at in inside:
+            why = f"its call {inside[at]} goes on in a child run there, which two runs cannot share"
+        raise SettingsError(f"at is {at!r:.80}; of run {run_id!r}, {why}; allowed: {_ranges(allowed)}")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """The numbers in words, such as "1 to 3, 7"."""
+    known = {*numbers}
+    firsts = [number for number in numbers if number - 1 not in known]
+    lasts = [number for number in numbers if number + 1 not in known]
+    return ", ".join(f"{first} to {last}" if first < last else f"{first}" for first, last in zip(firsts, lasts, strict=True))
