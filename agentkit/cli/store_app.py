@@ -77,18 +77,22 @@ def worker(
     allow_changed: Annotated[
         bool, typer.Option("--allow-changed", help="Go on with runs that began with another form of their agent.")
     ] = False,
-    exit_when_idle: Annotated[bool, typer.Option("--exit-when-idle", help="End when nothing is due or driven.")] = False,
+    exit_when_idle: Annotated[
+        bool, typer.Option("--exit-when-idle", help="End when nothing is due or driven; code 1 if a run could not be driven.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Drive queued runs, and take over those whose worker is gone. SIGTERM hands its runs back."""
     with reported(debug=debug):
+        from .exits import Exit
         from .serve_worker import serve_worker
 
-        serve_worker(
+        code: Exit = serve_worker(
             db, queue=queue, concurrency=concurrency, lease=lease, deps=deps, grace=grace, engine=engine,
             total_concurrency=total_concurrency, starts_per_minute=starts_per_minute, allow_changed=allow_changed,
             until_idle=exit_when_idle,
         )  # fmt: skip
+    raise typer.Exit(code)
 
 
 def runs(

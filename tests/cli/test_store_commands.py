@@ -181,6 +181,8 @@ def test_events_export_and_prune(place: Place) -> None:
     exported = place.json("export", "r1", "--to", "r1.json")
     assert exported == {"run_id": "r1", "file": "r1.json", "event_count": 3}
     assert json.loads((place.folder / "r1.json").read_text())["events"] == place.store.state("r1").to_json()["events"]
+    for command in (("replay", "r1"), ("show", "r1"), ("worker",)):
+        assert "the file is a saved run, as `agentkit export` writes it" in place.call(*command, "--db", "r1.json", code=1)
     assert "allowed: a number with" in place.call("prune", "--older-than", "soon", code=2)
     assert place.json("prune", "--older-than", "30d") == {"pruned": 0}
     assert place.json("prune", "--older-than", "0s") == {"pruned": 1}
@@ -339,11 +341,49 @@ def test_ids_and_texts_from_a_shell(place: Place) -> None:
     assert "cannot be written" in place.call("export", "--to", "none/r.json", "--", "-r", code=2)
 
 
-def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> None:
-    place.call("submit", "--agent", "none:agent", "--run-id", "r1", "hello")
-    place.call("worker", "--exit-when-idle")
-    run = place.store.get("r1")
-    assert run.status == "queued" and "there is no module none" in str(run.error)
+def test_a_worker_that_cannot_load_an_agent_says_so_and_fails(place: Place) -> None:
+    (place.folder / "broken.py").write_text("x = 1\nx / 0\n")
+    (place.folder / "leaving.py").write_text("def make():\n    raise SystemExit(3)\n")
+    sources = {
+        "r1": ("none:agent", "agent none:agent: there is no module none;"),
+        "r2": ("my_agents:nope", "agent my_agents:nope: my_agents has no nope; its agents: agent, asker"),
+        "r3": (
+            "broken:agent",
+            "agent broken:agent: broken cannot be loaded: ZeroDivisionError: division by zero (broken.py, line 2)",
+        ),
+        "r4": ("leaving:make", "agent leaving:make: its function exits with 3"),
+    }
+    for run_id, (source, _) in sources.items():
+        place.call("submit", "--agent", source, "--run-id", run_id, "hello")
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r5", "hello")
+    left = "agentkit worker: 4 runs could not be driven, and will be tried again; `agentkit show` says why: r1, r2, r3, r4"
+    assert place.call("worker", "--exit-when-idle", code=1).splitlines()[-2:] == ["agentkit worker: ended after 5 drives", left]
+    for run_id, (_, error) in sources.items():
+        run = place.store.get(run_id)
+        assert run.status == "queued" and str(run.error).startswith(error)
+    assert place.store.get("r5").status == "finished"
+    assert left in place.call("worker", "--exit-when-idle", code=1), "they are not due yet, and still not driven"
+    place.call("worker", "--exit-when-idle", "--queue", "other")
+
+
+def test_the_option_is_named_that_was_given(place: Place) -> None:
+    Agent(ScriptedModel(["Done."])).run_sync("Go", store=place.store, run_id="r1")
+    against = ("replay", "r1", "--against")
+    for source, words in {
+        "m:nope": "agentkit: --against m:nope: there is no module m;",
+        "my_agents:nope": "agentkit: --against my_agents:nope: my_agents has no nope; its agents: agent, asker\n",
+        "my_agents:os": "agentkit: --against my_agents:os: os in my_agents is a module, not an Agent;",
+        "nope": "agentkit: --against nope: write it as module:name",
+    }.items():
+        assert place.call(*against, source, code=2).startswith(words)
+    for source, words in {
+        "my_agents:nope": "agentkit: --deps my_agents:nope: my_agents has no nope\n",
+        "m:nope": "agentkit: --deps m:nope: there is no module m;",
+        "my_agents:CALLS": "agentkit: --deps my_agents:CALLS: CALLS in my_agents is a dict, not a function\n",
+    }.items():
+        assert place.call(*against, "my_agents:agent", "--deps", source, code=2).startswith(words)
+        assert place.call("worker", "--exit-when-idle", "--deps", source, code=2).startswith(words)
+    assert place.call("worker", "--queue", "", code=2).startswith("agentkit: --queue is ''; allowed")
 
 
 def test_the_commands_on_postgres(place: Place, postgres_address: Callable[[], str]) -> None:
