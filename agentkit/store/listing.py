@@ -83,16 +83,16 @@ def _unanswered(db: Database, run_id: str, parent: str | None, calls: list[dict[
         return ()
     root_id, before = place_of(db, run_id) if parent else (run_id, "")
     answered = answered_calls(db, root_id)
-    waiting = [call for call in calls if before + call["id"] not in answered]
+    waiting = [call for call in calls if (before + call["id"], call["kind"]) not in answered]
     if parent is None:
         return tuple(waiting)
     return tuple({**call, "root_id": root_id, "root_call": before + call["id"]} for call in waiting)
 
 
-def answered_calls(db: Database, run_id: str) -> set[str]:
-    """The calls of a run at the top that have an answer."""
-    rows = db.execute("SELECT call_id FROM agentkit_answers WHERE run_id = ?", (run_id,)).fetchall()
-    return {call_id for (call_id,) in rows}
+def answered_calls(db: Database, run_id: str) -> set[tuple[str, str]]:
+    """The calls of a run at the top that have an answer, with its kind: an outside call may need an approval, then a result."""
+    rows = db.execute("SELECT call_id, kind FROM agentkit_answers WHERE run_id = ?", (run_id,)).fetchall()
+    return {(call_id, kind) for call_id, kind in rows}
 
 
 def place_of(db: Database, run_id: str) -> tuple[str, str]:

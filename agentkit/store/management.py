@@ -113,19 +113,16 @@ class Management(Queue):
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
             known = db.execute(
-                "SELECT kind, answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)
+                "SELECT answer FROM agentkit_answers WHERE run_id = ? AND call_id = ? AND kind = ?", (run_id, call_id, kind)
             ).fetchone()
             if known is None:
                 self._check_waiting(db, run_id, call_id, kind, row)
-                db.execute(
-                    f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})",
-                    (run_id, call_id, kind, text),
-                )
+                self._put_answer(db, run_id, call_id, kind, text)
                 if row[1] is not None:
                     self._note_answer(db, run_id, call_id, row[1])
-            elif (known[0], json.loads(known[1])) != (kind, json.loads(text)):
+            elif json.loads(known[0]) != json.loads(text):
                 raise StoreError(
-                    f"the call {call_id!r} of run {run_id!r} was answered before, with {known[1]}; that answer counts"
+                    f"the call {call_id!r} of run {run_id!r} was answered before, with {known[0]}; that answer counts"
                 )
             elif row[0] in ENDED and call_id not in self._used_answers(db, run_id):
                 raise StoreError(f"too late: run {run_id!r} has ended without the answer; it is {row[0]}")
@@ -149,7 +146,7 @@ class Management(Queue):
             waiting = {**dict.fromkeys((c.id for c in state.waiting), "approval"), **{c.id: "result" for c in state.outside}}
         if call_id not in waiting:
             answered = answered_calls(db, run_id)
-            listed = ", ".join(waits for waits in waiting if waits not in answered) or "none"
+            listed = ", ".join(name for name, waits in waiting.items() if (name, waits) not in answered) or "none"
             raise StoreError(f"no call {call_id!r} of run {run_id!r} waits; waiting: {listed} (the run is {status})")
         if waiting[call_id] != kind:
             raise StoreError(f"the call {call_id!r} waits for {_A[waiting[call_id]]}, not for {_A[kind]}")

@@ -121,6 +121,21 @@ async def test_the_approval_of_an_outside_call_is_not_taken_for_its_result(store
     assert (await made.resume("r1", store=store, results={waiting.id: "1 kg"})).output == "done"
 
 
+async def test_an_outside_call_is_approved_and_then_answered_through_the_store(store: Store) -> None:
+    weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}}, approval=True)
+    made = Agent(ScriptedModel(lambda request: "done" if len(request.messages) > 1 else call("weigh")), tools=[weigh])
+    store.submit("Go", agent="clerk", run_id="r1")
+    gives: list[tuple[str, Any]] = [("approval", store.approve), ("result", store.answer)]
+    for kind, give in gives:
+        await Worker(store, {"clerk": made}).run(until_idle=True)
+        (waits,) = store.get("r1").pending
+        assert (store.get("r1").status, waits["kind"]) == ("paused", kind)
+        assert (give("r1", waits["id"], True), give("r1", waits["id"], True)) == ("done", "same")
+        assert (store.get("r1").status, store.get("r1").pending) == ("queued", ())
+    await Worker(store, {"clerk": made}).run(until_idle=True)
+    assert store.get("r1").output == "done"
+
+
 def ids(store: Store, run_id: str) -> list[str]:
     return [waiting["id"] for waiting in store.get(run_id).pending]
 
