@@ -15,6 +15,7 @@ from .history import History
 from .messages import Message
 from .model import Model, ModelInfo, ModelRequest, ModelSettings, info_of
 from .models.retry import Retry
+from .names import with_article
 from .policy import Policy
 from .run.journal import Log, TreeLog, state_of
 from .run.limits import Limits
@@ -126,7 +127,7 @@ def model_of(model: object) -> Model:
 
         return ChatModel(model)
     if isinstance(model, type) or not hasattr(model, "reply"):
-        raise SettingsError(f"model is a {type(model).__name__}; allowed: a model's name, or a Model with `reply`")
+        raise SettingsError(f"model is {with_article(type(model).__name__)}; allowed: a model's name, or a Model with `reply`")
     return cast("Model", model)
 
 
@@ -209,7 +210,7 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
         raise SettingsError(f"run_id is {run_id!r:.80}; allowed: a text that is not empty, or None")
     within = options.get("within")
     if within is not None and not isinstance(within, RunContext):
-        raise SettingsError(f"within is a {type(within).__name__}; allowed: the RunContext of a tool, or None")
+        raise SettingsError(f"within is {with_article(type(within).__name__)}; allowed: the RunContext of a tool, or None")
     log, leave = options.get("log"), options.get("leave")
     if log is not None and not (hasattr(log, "append") and hasattr(log, "load")):
         raise SettingsError(f"log is {log!r:.80}; allowed: a Log with `append(seq, events)` and `load()`, or None")
@@ -223,7 +224,7 @@ def check_options(options: RunOptions, deps_type: type[Any] | None) -> None:
     _check_metadata(options.get("metadata"))
     deps = options.get("deps")
     if deps_type is not None and not isinstance(deps, deps_type):
-        raise SettingsError(f"deps is a {type(deps).__name__}; this agent's deps_type is {deps_type.__name__}")
+        raise SettingsError(f"deps is {with_article(type(deps).__name__)}; this agent's deps_type is {deps_type.__name__}")
 
 
 def _observers_of(given: object) -> tuple[Any, ...]:

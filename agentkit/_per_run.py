@@ -10,6 +10,7 @@ from ._dataclass import frozen_dataclass
 from .errors import SettingsError, StopRun
 from .history import repaired_history
 from .messages import Message, System, User, checked, checked_content, distinct_text
+from .names import with_article
 from .parts import Content
 from .run.state import RunState
 from .tools.context import RunContext
@@ -42,8 +43,8 @@ class Conversation:
         """Raises `SettingsError` for what is no prompt and no message, and where there is nothing to say."""
         if prompt is not None and not isinstance(prompt, str | list | tuple):
             raise SettingsError(
-                f"the prompt is a {type(prompt).__name__}; allowed: text, or a list of texts, images, audio and files "
-                "(messages= takes messages)"
+                f"the prompt is {with_article(type(prompt).__name__)}; allowed: text, or a list of texts, images, audio and"
+                " files (messages= takes messages)"
             )
         try:
             history = repaired_history([checked(message) for message in (() if messages is None else messages)])

@@ -15,6 +15,7 @@ from .errors import SettingsError
 
 __all__ = [
     "check_name", "is_storable", "known_name", "nearest_names", "nine_characters", "object_at", "reduced", "wire_name",
+    "with_article",
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -96,6 +97,13 @@ def check_name(what: str, value: object) -> None:
 def is_storable(text: str) -> bool:
     """Whether a database can hold the text: it has no NUL and no lone surrogate, as bytes that are not UTF-8 give in Python."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def with_article(kind: str) -> str:
+    """The name of a type as a message has it: "a str", "an int", "an Agent", "a UUID"; "None" for that of None."""
+    if kind == "NoneType":
+        return "None"
+    return f"an {kind}" if re.match(r"[aeio]|un(?!i)|up", kind, re.IGNORECASE) else f"a {kind}"
 
 
 def object_at(module: str, qualname: str) -> Any:

@@ -340,7 +340,7 @@ def test_nothing_to_say_is_refused(how: How) -> None:
 
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"tool_choice": "nope"}, ToolDefinitionError, "'nope' fits no tool; there are: get_weather"),
-    ({"model": 7}, SettingsError, "model is a int"),
+    ({"model": 7}, SettingsError, "model is an int"),
     ({"output_type": asyncio.Event}, ToolDefinitionError, "output_type"),
     ({"tools": [], "tool_choice": "required"}, ToolDefinitionError, "'required' fits no tool; there are: none"),
 ])  # fmt: skip

@@ -91,20 +91,20 @@ CIRCLE.append(CIRCLE)
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (object(), "object"),
-        ({"a": object()}, "dict"),
-        (int, "type"),
-        (len, "builtin_function_or_method"),
-        (b"\xff", "bytes"),
-        (CIRCLE, "list"),
-        (["\ud800"], "list"),
+        (object(), "an object"),
+        ({"a": object()}, "a dict"),
+        (int, "a type"),
+        (len, "a builtin_function_or_method"),
+        (b"\xff", "a bytes"),
+        (CIRCLE, "a list"),
+        (["\ud800"], "a list"),
     ],
     ids=["object", "inside", "type", "function", "bytes", "circle", "surrogate"],
 )
 def test_a_result_that_json_cannot_hold_is_refused_with_its_type_and_a_remedy(value: Any, kind: str) -> None:
     outcome = run(lambda_returning(value))
     assert outcome.result.is_error
-    assert f"the tool returned a {kind}, which JSON cannot hold" in outcome.result.content
+    assert f"the tool returned {kind}, which JSON cannot hold" in outcome.result.content
     assert outcome.result.content.endswith("return text, numbers, lists, dicts, dataclasses or pydantic models")
 
 

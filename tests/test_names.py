@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from agentkit import Agent, ScriptedModel, ToolDefinitionError, ToolRegistry, tool
-from agentkit.names import wire_name
+from agentkit.names import wire_name, with_article
+
+ROOT = Path(__file__).parent.parent
 
 
 def add(x: int, y: int = 2) -> int:
@@ -39,3 +44,19 @@ def test_a_tool_may_be_added_twice_and_a_name_that_servers_refuse_is_no_clash() 
     registry = ToolRegistry([odd, plain, odd])
     assert [item.name for item in registry] == ["mail.send", "mail_send"]
     assert [schema["function"]["name"] for schema in registry.schemas()] == [wire_name("mail.send"), "mail_send"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("int", "an int"), ("str", "a str"), ("NoneType", "None"), ("Agent", "an Agent"), ("UUID", "a UUID"),
+        ("User", "a User"), ("Unknown", "an Unknown"), ("UnionType", "a UnionType"), ("object", "an object"),
+    ],
+)  # fmt: skip
+def test_a_type_has_its_article(kind: str, words: str) -> None:
+    assert with_article(kind) == words
+
+
+def test_no_message_has_one_article_for_all_types() -> None:
+    for path in [*(ROOT / "agentkit").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        assert not re.search(r"\ban? \{type\(", path.read_text(encoding="utf-8")), path

@@ -212,7 +212,7 @@ def test_an_image_question(how: How, simulate: Simulate) -> None:
         (["a", 3], "the prompt has 3; allowed: text, Image, Audio and File"),
         (["a", b"b"], "the prompt has b'b'"),
         (["a", {"type": "image_url"}], "the prompt has {'type'"),
-        (CAT, "the prompt is a Image; allowed: text, or a list of texts, images, audio and files"),
+        (CAT, "the prompt is an Image; allowed: text, or a list of texts, images, audio and files"),
         ({"a": CAT}, "the prompt is a dict"),
         ([["a"]], r"the prompt has \['a'\]"),
     ],

@@ -267,5 +267,5 @@ def test_a_result_that_json_cannot_hold_is_told_and_the_run_goes_on(how: How, si
         return float("nan")
 
     result = how(agent_for(simulate([[call("handle"), call("ratio")], "Hm."]), tools=[handle, ratio]), "?")
-    assert result.output == "Hm." and "returned a object, which JSON cannot hold" in told(result)[0]
+    assert result.output == "Hm." and "returned an object, which JSON cannot hold" in told(result)[0]
     assert told(result)[1] == '"NaN"'

@@ -13,6 +13,8 @@ from typing import Any
 
 from rich.cells import chop_cells
 
+from ..names import with_article
+
 __all__ = ["escaped", "fresh_key", "show_call"]
 
 _SEEN = 0.5
@@ -136,7 +138,7 @@ def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=repr)
     except (ValueError, TypeError, RecursionError):  # a number with thousands of digits, keys that are not text, a cycle
-        return f"(a {type(value).__name__} that cannot be shown)"
+        return f"({with_article(type(value).__name__)} that cannot be shown)"
 
 
 def _cut(text: str, room: int) -> str:

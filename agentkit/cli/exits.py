@@ -17,7 +17,7 @@ from ..run.result import RunResult
 from .text import clean
 from .wrap import wrapped
 
-__all__ = ["Exit", "UsageError", "complain", "exit_for", "reported"]
+__all__ = ["Exit", "UsageError", "complain", "exit_for", "options_named", "reported"]
 
 
 class Exit(IntEnum):
@@ -69,6 +69,19 @@ def complain(error: BaseException) -> Exit:
     is_at_terminal = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
     typer.echo(wrapped(message, shutil.get_terminal_size().columns) if is_at_terminal else message, err=True)
     return code
+
+
+@contextmanager
+def options_named(*names: str, **options: str) -> Iterator[None]:
+    """Let an error about one of these arguments of Python name the option of the command: `new_id is` becomes `--new-id is`."""
+    known = {**{name: f"--{name.replace('_', '-')}" for name in names}, **options}
+    try:
+        yield
+    except SettingsError as error:
+        name, verb, rest = str(error).partition(" is ")
+        if name not in known:
+            raise
+        raise UsageError(f"{known[name]}{verb}{rest}") from error
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
+import sysconfig
 import traceback
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,11 +18,15 @@ from typing import Any
 from .._importing import loading
 from ..agent import Agent
 from ..errors import AgentError
+from ..names import with_article
 from ..tools.registry import ToolRegistry
 from ..tools.tool import AnyTool, Tool
 from .exits import UsageError
 
 __all__ = ["file_tools", "load_agent", "load_function", "load_tools"]
+
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def load_tools(sources: Sequence[str]) -> list[AnyTool]:
@@ -39,49 +45,59 @@ def load_tools(sources: Sequence[str]) -> list[AnyTool]:
     return list(registry)
 
 
-def load_agent(source: str) -> Agent[Any]:
+def load_agent(source: str, given: str = "--agent") -> Agent[Any]:
     """The agent at `module:name` or `file.py:name`, or the one that the function of this name returns.
 
-    Raises `UsageError` if there is none.
+    Raises `UsageError` if there is none. It says where the source was `given`.
     """
-    path, colon, name = source.rpartition(":")
-    if not colon or not path or not name:
-        raise UsageError(f"--agent {source}: write it as module:name or file.py:name, for example my_agents.py:agent")
-    module = _load(path)
+    path, name, module = _module_of(source, given, "my_agents.py:agent")
     found = vars(module).get(name)
     if inspect.isfunction(found):
-        found = _called(found, source)
+        found = _called(found, f"{given} {source}")
     if inspect.iscoroutine(found):
         found.close()
-        raise UsageError(f"--agent {source}: {name} is an async function; a plain function may return the agent")
+        raise UsageError(f"{given} {source}: {name} is an async function; a plain function may return the agent")
     if isinstance(found, Agent):
         return found
     agents = [known for known, value in vars(module).items() if isinstance(value, Agent)]
-    what = f"{name} in {path} is a {type(found).__name__}, not an Agent" if name in vars(module) else f"{path} has no {name}"
-    raise UsageError(f"--agent {source}: {what}; its agents: {', '.join(agents) or 'none'}")
+    kind = f"{name} in {path} is {with_article(type(found).__name__)}, not an Agent"
+    what = kind if name in vars(module) else f"{path} has no {name}"
+    raise UsageError(f"{given} {source}: {what}; its agents: {', '.join(agents) or 'none'}")
 
 
-def load_function(source: str) -> Callable[..., Any]:
+def load_function(source: str, given: str = "--deps") -> Callable[..., Any]:
     """The function at `module:name` or `file.py:name`. Raises `UsageError` if there is none."""
-    path, colon, name = source.rpartition(":")
-    found = vars(_load(path)).get(name) if colon and path and name else None
+    path, name, module = _module_of(source, given, "my_deps.py:make")
+    found = vars(module).get(name)
     if not callable(found):
-        raise UsageError(f"{source} is no function; write it as module:name or file.py:name, for example my_deps.py:make")
+        kind = f"{name} in {path} is {with_article(type(found).__name__)}, not a function"
+        raise UsageError(f"{given} {source}: {kind if name in vars(module) else f'{path} has no {name}'}")
     function: Callable[..., Any] = found
     return function
+
+
+def _module_of(source: str, given: str, example: str) -> tuple[str, str, ModuleType]:
+    """The two parts of `module:name`, and the module."""
+    path, _, name = source.rpartition(":")
+    if not path or not name:
+        raise UsageError(f"{given} {source}: write it as module:name or file.py:name, for example {example}")
+    try:
+        return path, name, _load(path)
+    except UsageError as error:
+        raise UsageError(f"{given} {source}: {error}") from error
 
 
 def _called(function: Callable[[], Any], source: str) -> Any:
     try:
         inspect.signature(function).bind()
     except TypeError as error:
-        raise UsageError(f"--agent {source}: the function must do without arguments; {error}") from error
+        raise UsageError(f"{source}: the function must do without arguments; {error}") from error
     try:
         return function()
     except (AgentError, OSError):
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise UsageError(f"--agent {source} raised {type(error).__name__}: {error}") from error
+        raise UsageError(f"{source} raised {type(error).__name__}: {error}{_where(error)}") from error
 
 
 def file_tools(folder: str) -> list[AnyTool]:
@@ -124,13 +140,24 @@ def _load(source: str) -> ModuleType:
 def _why_not_loaded(source: str, is_file: bool, error: BaseException, refused: Exception | None) -> str:
     if refused is not None:
         statements = [frame for frame in traceback.extract_tb(refused.__traceback__) if frame.name == "<module>"]
-        where = f" ({Path(statements[-1].filename).name}, line {statements[-1].lineno})" if statements else ""
-        return f"{source} cannot be loaded: {refused}{where}"
+        return f"{source} cannot be loaded: {refused}{_line(statements)}"
     if isinstance(error, ModuleNotFoundError):
         if not is_file and error.name and (source == error.name or source.startswith(f"{error.name}.")):
             return f"there is no module {source}; a file is named with its .py, such as tools.py"
-        return f"{source} cannot be loaded: {error}"
-    return f"{source} cannot be loaded: {type(error).__name__}: {error}"
+        return f"{source} cannot be loaded: {error}{_where(error)}"
+    return f"{source} cannot be loaded: {type(error).__name__}: {error}{_where(error)}"
+
+
+def _where(error: BaseException) -> str:
+    """The last line of the user's own code that led to the error. A syntax error has a text that names its line."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return ""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", _OURS))]
+    return _line([frame for frame in frames if not frame.filename.startswith(_INSTALLED)] or frames)
+
+
+def _line(frames: Sequence[traceback.FrameSummary]) -> str:
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _load_module(name: str) -> ModuleType:

@@ -32,7 +32,7 @@ def replay_run(db: str, run_id: str, against: str | None, *, deps: str | None, a
         return Exit.ANSWER
     counts = {"run_id": run_id, "steps": state.steps, "calls": state.calls_made}
     try:
-        agent = load_agent(against)
+        agent = load_agent(against, "--against")
         replay(store, run_id, agent, deps=_made(store, run_id, deps))
     except ReplayMismatch as mismatch:
         found = {**counts, "same": False, "message": str(mismatch), "diff": mismatch.diff}

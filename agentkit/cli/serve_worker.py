@@ -17,9 +17,9 @@ from typing import Any
 import typer
 
 from ..agent import Agent
-from ..errors import AgentError
-from ..store import Worker, open_store
-from .exits import Exit, UsageError
+from ..errors import SettingsError
+from ..store import Store, Worker, open_store
+from .exits import Exit, UsageError, options_named
 from .load import load_agent, load_function
 from .text import counted
 
@@ -42,13 +42,17 @@ def serve_worker(
     starts_per_minute: int | None,
     allow_changed: bool,
     until_idle: bool,
-) -> None:
-    """Drive runs. SIGTERM, SIGINT or `until_idle` end it, and its runs are handed back."""
+) -> Exit:
+    """Drive runs. SIGTERM, SIGINT or `until_idle` end it, and its runs are handed back.
+
+    With `until_idle`, it has failed if there are runs in the queue that could not be driven.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if str(Path.cwd()) not in sys.path:  # as `python -m` has it, also for agents in files of other folders
         sys.path.insert(0, str(Path.cwd()))
-    store = open_store(db, lease=lease)
+    with options_named("lease"):
+        store = open_store(db, lease=lease)
     options: dict[str, Any] = {"queue": queue, "concurrency": concurrency, "poll": min(1.0, lease / 3), "grace": grace}
     limits = {"total_concurrency": total_concurrency, "starts_per_minute": starts_per_minute}
     if engine == "dbos":
@@ -56,12 +60,25 @@ def serve_worker(
     elif given := [f"--{name.replace('_', '-')}" for name, value in limits.items() if value is not None]:
         raise UsageError(f"{' and '.join(given)}: only with --engine dbos")
     function = None if deps is None else load_function(deps)
-    made = _kind(engine)(store, _agent, deps=function, allow_changed=allow_changed, **options)
+    with options_named("queue", "concurrency", "grace"):
+        made = _kind(engine)(store, _agent, deps=function, allow_changed=allow_changed, **options)
     _end_on_signals(made)
     typer.echo(f"agentkit worker: queue {queue}, {concurrency} runs at a time; Ctrl-C ends it", err=True)
     count = asyncio.run(made.run(until_idle=until_idle))
     typer.echo(f"agentkit worker: ended after {counted(count, 'drive')}", err=True)
+    code = _code_when_idle(store, queue) if until_idle else Exit.ANSWER
     store.close()
+    return code
+
+
+def _code_when_idle(store: Store, queue: str) -> Exit:
+    """Whether each run of the queue could be driven. Those that could not are named: they were put back, and have an error."""
+    left = sorted(run.run_id for run in store.runs(status="queued") if run.queue == queue and run.error)
+    if not left:
+        return Exit.ANSWER
+    runs = f"{counted(len(left), 'run')} could not be driven, and will be tried again; `agentkit show` says why"
+    typer.echo(f"agentkit worker: {runs}: {', '.join(left[:10])}{', ...' if len(left) > 10 else ''}", err=True)
+    return Exit.FAILED
 
 
 def _end_on_signals(worker: Worker) -> None:
@@ -97,6 +114,8 @@ def _kind(engine: str) -> type[Worker]:
 @cache
 def _agent(name: str) -> Agent[Any]:
     try:
-        return load_agent(name)
-    except SystemExit as error:  # from the user's module; it must not end the worker
-        raise AgentError(f"{name}: its module exits with {error}") from None
+        return load_agent(name, "agent")
+    except UsageError as error:  # of whoever submitted the run
+        raise SettingsError(str(error)) from error
+    except SystemExit as error:  # from the user's function; it must not end the worker
+        raise SettingsError(f"agent {name}: its function exits with {error}") from None

@@ -77,18 +77,22 @@ def worker(
     allow_changed: Annotated[
         bool, typer.Option("--allow-changed", help="Go on with runs that began with another form of their agent.")
     ] = False,
-    exit_when_idle: Annotated[bool, typer.Option("--exit-when-idle", help="End when nothing is due or driven.")] = False,
+    exit_when_idle: Annotated[
+        bool, typer.Option("--exit-when-idle", help="End when nothing is due or driven; code 1 if a run could not be driven.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Drive queued runs, and take over those whose worker is gone. SIGTERM hands its runs back."""
     with reported(debug=debug):
+        from .exits import Exit
         from .serve_worker import serve_worker
 
-        serve_worker(
+        code: Exit = serve_worker(
             db, queue=queue, concurrency=concurrency, lease=lease, deps=deps, grace=grace, engine=engine,
             total_concurrency=total_concurrency, starts_per_minute=starts_per_minute, allow_changed=allow_changed,
             until_idle=exit_when_idle,
         )  # fmt: skip
+    raise typer.Exit(code)
 
 
 def runs(
@@ -104,7 +108,7 @@ def runs(
 ) -> None:
     """List the runs, the newest first."""
     with reported(debug=debug):
-        from .stored import list_runs
+        from .show_stored import list_runs
 
         list_runs(db, status=status, children=children, limit=limit, as_json=as_json)
 
@@ -119,7 +123,7 @@ def show(
 ) -> None:
     """Show a run, and the calls that it waits for."""
     with reported(debug=debug):
-        from .stored import show_run
+        from .show_stored import show_run
 
         show_run(db, run_id, events=events, as_json=as_json)
 
@@ -135,7 +139,7 @@ def events(
 ) -> None:
     """Print the events of a run."""
     with reported(debug=debug):
-        from .stored import print_events
+        from .show_stored import print_events
 
         print_events(db, run_id, after=after, follow=follow, as_json=as_json)
 

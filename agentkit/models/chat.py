@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..messages import BYTES_PER_TOKEN, Spending, Usage
 from ..model import DeltaSink, FailedAttempts, ModelInfo, ModelReply, ModelRequest
+from ..names import with_article
 from ..prices import Price, cost_of, price_given
 from ..redact.keys import Hider, Secret, Unseen, clean_error
 from . import wire
@@ -331,7 +332,7 @@ def _accepted(parts: Parts, base_url: str) -> Parts:
 def _check(texts: Mapping[str, Unseen[Any]], **numbers: float | None) -> None:
     for argument, text in texts.items():
         if text.reveal() is not None and not isinstance(text.reveal(), str):
-            raise SettingsError(f"{argument} is a {type(text.reveal()).__name__}; allowed: text or None")
+            raise SettingsError(f"{argument} is {with_article(type(text.reveal()).__name__)}; allowed: text or None")
     for argument, number in numbers.items():
         if number is not None and not (isinstance(number, int | float) and number > 0):
             raise SettingsError(f"{argument} is {number!r}; allowed: a number above 0")

@@ -15,6 +15,7 @@ from .._dataclass import frozen_dataclass
 from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..errors import AuthError, MissingKey, ModelError, SettingsError
+from ..names import with_article
 from ..redact import redact
 from ..redact.keys import Secret, Unseen
 
@@ -193,7 +194,7 @@ def _is_same_server(a: str, b: str) -> bool:
 def _checked_key(key: Unseen[Any], *, of: str = "") -> Secret:
     if not isinstance(key.reveal(), str):
         subject, allowed = (f"{of} gave", "text") if of else ("api_key is", "text, a function that gives it, or None")
-        raise SettingsError(f"{subject} a {type(key.reveal()).__name__}; allowed: {allowed}")
+        raise SettingsError(f"{subject} {with_article(type(key.reveal()).__name__)}; allowed: {allowed}")
     if not _KEY.fullmatch(key.reveal().strip()):
         subject = f"the API key of {of}" if of else "the API key"
         raise SettingsError(f"{subject} is not one word of ASCII characters (it is not shown here); look for a slip in it")

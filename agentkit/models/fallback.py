@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import AuthError, CircuitOpen, ContextTooLong, InsufficientBalance, ModelError, SettingsError, kind_of
 from ..events import Retrying
 from ..model import DeltaSink, FailedAttempts, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
+from ..names import with_article
 from .retry import Retry
 
 __all__ = ["Fallback", "may_help"]
@@ -44,7 +45,7 @@ class Fallback:
     ) -> None:
         wrong = [model for model in models if isinstance(model, type) or not hasattr(model, "reply")]
         if wrong or len(models) < 2:
-            found = f"a {type(wrong[0]).__name__}" if wrong else f"{len(models)} model"
+            found = with_article(type(wrong[0]).__name__) if wrong else f"{len(models)} model"
             raise SettingsError(f"fallback has {found}; allowed: two or more models with `reply`, such as ChatModel(...)")
         self._options = retry, when, patience
         self.models: Sequence[Model] = [each for model in models for each in _flattened(model, self._options)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..model import DeltaSink, Model, ModelInfo, ModelReply, ModelRequest, close, info_of
+from ..names import with_article
 
 __all__ = ["ModelWrapper"]
 
@@ -27,7 +28,7 @@ class ModelWrapper:
 
     def __init__(self, model: Model) -> None:
         if isinstance(model, type) or not hasattr(model, "reply"):
-            found = model.__name__ if isinstance(model, type) else f"a {type(model).__name__}"
+            found = model.__name__ if isinstance(model, type) else with_article(type(model).__name__)
             raise SettingsError(f"{type(self).__name__} wraps {found}; allowed: a model with `reply`, such as ChatModel(...)")
         self.model = model
 

@@ -14,7 +14,7 @@ from .._sync import is_being_cancelled
 from .._threads import Threads
 from ..errors import ModelRetry, StopRun, Suspended, ToolArgumentsInvalid
 from ..messages import ToolCall, ToolResult, plain_text, shorten
-from ..names import nearest_names, wire_name
+from ..names import nearest_names, wire_name, with_article
 from ..parts import Part, ToolReturn, content_text
 from ..redact import redact
 from ..redact.veil import Veil
@@ -263,6 +263,6 @@ def render(value: Any) -> str:
         return to_json(value, inf_nan_mode="strings").decode()
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise TypeError(
-            f"the tool returned a {type(value).__name__}, which JSON cannot hold ({str(error)[:200]}); "
+            f"the tool returned {with_article(type(value).__name__)}, which JSON cannot hold ({str(error)[:200]}); "
             "return text, numbers, lists, dicts, dataclasses or pydantic models"
         ) from None

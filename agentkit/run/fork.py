@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import SettingsError
 from ..events import CallSuspended, LastingEvent, RunStarted
+from .open_call import OpenCall
 
-__all__ = ["forked"]
+__all__ = ["forked", "in_own_logs"]
+
+
+def in_own_logs(open_calls: Iterable[OpenCall]) -> list[str]:
+    """The calls that go on in a child run with a log of its own, by their ids. Two runs cannot share such a log."""
+    return [c.call.id for c in open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]
 
 
 def forked(events: Sequence[LastingEvent], run_id: str) -> Iterator[LastingEvent]:
     """These events under another run's id. The runs inside, whose ids begin with that of the run, are renamed as well.
 
-    Raises ValueError where there is no first event, and where it has the new id already.
+    Raises `SettingsError` where there is no first event, and where it has the new id already.
     """
     if not events or not isinstance(events[0], RunStarted):
-        raise ValueError("a fork needs at least the first event of its run: until=1 or more")
+        raise SettingsError("a fork needs at least the first event of its run: until=1 or more")
     old = events[0].run_id
     if old == run_id:
-        raise ValueError(f"the fork cannot have the id of its run, {run_id!r}")
+        raise SettingsError(f"the fork cannot have the id of its run, {run_id!r}")
     for event in events:
         match event:
             case RunStarted():

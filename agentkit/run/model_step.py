@@ -15,6 +15,7 @@ from ..events import Delta, MessageAdded, ModelReplied, PartialOutput, Retrying,
 from ..history import repaired_history, unique_ids
 from ..messages import Assistant, Message, Spending, ToolCall, Usage, checked
 from ..model import ModelReply, ModelRequest
+from ..names import with_article
 from ..redact.veil import Pieces
 from ..tools.context import RunContext
 from .decisions import AskModel
@@ -165,7 +166,7 @@ def _answer_of(reply: ModelReply, model: object) -> Assistant:
     try:
         message = checked(reply.message)
         if not isinstance(message, Assistant):
-            raise ValueError(f"a {type(message).__name__}")
+            raise ValueError(with_article(type(message).__name__))
     except (ValueError, AttributeError) as error:
         raise TypeError(f"the model {model!r:.80} replied with something that is no answer: {error}") from None
     return message

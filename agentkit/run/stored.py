@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from ..errors import SettingsError
 from ..events import LastingEvent, dump_events, load_events
 from ..messages import Message
-from .fork import forked
+from .fork import forked, in_own_logs
 
 __all__ = ["StoredRun"]
 
@@ -77,14 +78,14 @@ class StoredRun:
         """A new run with the first `until` events of this run (None: all) and a new id.
 
         The fork and this run can both continue. Their calls have different idempotency keys, and an approval in one does not
-        count in the other. Raises ValueError if `until` leaves no event, for this run's own id, and if a call continues in a
-        log of its own, which has one owner.
+        count in the other. Raises `SettingsError` if `until` leaves no event, for this run's own id, and if a call continues
+        in a log of its own, which has one owner.
         """
         if until is not None and until < 0:  # not counted from the end
-            raise ValueError(f"until is {until}; allowed: 1 to {len(self.events)}")
+            raise SettingsError(f"until is {until}; allowed: 1 to {len(self.events)}")
         fork: Self = type(self).replay(forked(self.events[:until], run_id or os.urandom(16).hex()))
-        if waiting := [c.call.id for c in fork.open_calls if c.suspended and c.suspended.run_id and not c.suspended.events]:
-            raise ValueError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
+        if waiting := in_own_logs(fork.open_calls):
+            raise SettingsError(f"the call {waiting[0]} goes on in a log of its own; fork before it, with until=")
         return fork
 
 

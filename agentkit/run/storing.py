@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..messages import Message
@@ -45,8 +45,8 @@ class StoredDrive(Protocol):
         """A part of an agent that was kept, by its digest; None if it is not known."""
         ...
 
-    async def refuse(self, call_ids: Collection[str], error: str) -> None:
-        """Forget stored answers that do not fit their calls. The run waits for others."""
+    async def refuse(self, misfits: Mapping[str, str], error: str) -> None:
+        """Forget stored answers that do not fit their calls, for the reasons in `misfits`. The run waits for others."""
         ...
 
     def is_set(self) -> bool:

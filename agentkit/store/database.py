@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._threads import Threads
@@ -73,7 +73,7 @@ class Driven(Protocol):
         """The events of the log of a drive."""
         ...
 
-    def refuse_answers(self, run_id: str, owner: str, call_ids: Collection[str], error: str) -> None:
+    def refuse_answers(self, run_id: str, owner: str, misfits: Mapping[str, str], error: str) -> None:
         """Forget answers that do not fit their calls."""
         ...
 

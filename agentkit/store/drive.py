@@ -159,9 +159,9 @@ class Drive:
                 await asyncio.shield(release)
         self.threads.close()
 
-    async def refuse(self, call_ids: Collection[str], error: str) -> None:
-        """Forget stored answers that do not fit their calls."""
-        await self.threads.run(partial(self.store.refuse_answers, self.run_id, self.owner, call_ids, error))
+    async def refuse(self, misfits: Mapping[str, str], error: str) -> None:
+        """Forget stored answers that do not fit their calls, for these reasons."""
+        await self.threads.run(partial(self.store.refuse_answers, self.run_id, self.owner, misfits, error))
 
     async def describe(self, fingerprint: Mapping[str, str], parts: Mapping[str, Any]) -> None:
         """Keep the parts of the agent that are in no event, so that a replay can show how they changed."""

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from .._dataclass import frozen_dataclass
 from ..errors import SettingsError, StoreError
 from ..events import ApprovalGiven, LastingEvent, ResultGiven, RunFinished, stamp
 from ..messages import ToolCall
 from ..names import check_name
 from ..run.approvals import answer_of
 from ..run.ending import closing_answers
+from ..run.fork import in_own_logs
 from ..run.result import RunResult
 from ..run.state import RunState
 from .database import ENDED, Database
 from .drive import Drive, StoreLog, new_owner
+from .listing import COLUMNS, StoredRun, answered_calls, place_of, run_of
 from .queue import Queue
-from .rows import encoded, value_of
+from .rows import encoded
 from .sessions import Session
 from .sql import has_begun
 from .status import changes_of, summary_of
@@ -29,44 +29,6 @@ from .status import changes_of, summary_of
 __all__ = ["Management", "StoredRun"]
 
 Answered: TypeAlias = Literal["done", "same"]
-_COLUMNS = (
-    "r.run_id, status, stop_reason, CASE WHEN status IN ('running', 'queued') THEN (SELECT count(*) FROM agentkit_events AS m"
-    ' WHERE m.run_id = r.run_id AND m.data LIKE \'{"v":_,"type":"ModelReplied"%\') ELSE steps END,'
-    " output, usage, cost, uncertain, created, updated, error, pending, queue, agent, session, parent_id,"
-    " (SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id), output_blobs"
-)
-
-
-@frozen_dataclass
-class StoredRun:
-    """A run in a store. `status` is queued, running, paused, finished, failed or cancelled. Times are seconds since 1970.
-
-    `pending` are the calls that it waits for: `id`, `name`, `arguments` (JSON text) and `kind`, "approval" or "result".
-    `uncertain` are its calls that may or may not have taken effect: `call_id` and `tool`. While a run goes on, `usage`, `cost`
-    and `uncertain` are those of its last pause.
-    """
-
-    run_id: str
-    status: str
-    stop_reason: str | None
-    steps: int
-    output: Any
-    usage: Mapping[str, int]
-    cost: float | None
-    uncertain: tuple[Mapping[str, str], ...]
-    created: float
-    updated: float
-    error: str | None = None
-    pending: tuple[Mapping[str, str], ...] = ()
-    queue: str | None = None
-    agent: str | None = None
-    session: str | None = None
-    parent: str | None = None
-    events: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The run as JSON-able data."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 class Management(Queue):
@@ -94,18 +56,18 @@ class Management(Queue):
         where = ["1 = 1", *(["status = ?"] if status else []), *([] if children else ["parent_id IS NULL"])]
         with self.reading() as db:
             rows = db.execute(
-                f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
+                f"SELECT {COLUMNS} FROM agentkit_runs AS r WHERE {' AND '.join(where)} ORDER BY created DESC, run_id LIMIT ?",
                 (*([status] if status else []), 2**31 - 1 if limit is None else limit),
             ).fetchall()
-            return [_stored(db, row) for row in rows]
+            return [run_of(db, row) for row in rows]
 
     def get(self, run_id: str) -> StoredRun:
         """The run with this id. Raises `StoreError` if there is none."""
         with self.reading() as db:
-            row = db.execute(f"SELECT {_COLUMNS} FROM agentkit_runs AS r WHERE run_id = ?", (run_id,)).fetchone()
+            row = db.execute(f"SELECT {COLUMNS} FROM agentkit_runs AS r WHERE run_id = ?", (run_id,)).fetchone()
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
-            return _stored(db, row)
+            return run_of(db, row)
 
     def submitted(self, run_id: str) -> Any:
         """The JSON value that a run was submitted with, of which workers make its deps; None for a run of no queue."""
@@ -151,25 +113,22 @@ class Management(Queue):
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
             known = db.execute(
-                "SELECT kind, answer FROM agentkit_answers WHERE run_id = ? AND call_id = ?", (run_id, call_id)
+                "SELECT answer FROM agentkit_answers WHERE run_id = ? AND call_id = ? AND kind = ?", (run_id, call_id, kind)
             ).fetchone()
             if known is None:
                 self._check_waiting(db, run_id, call_id, kind, row)
-                db.execute(
-                    f"INSERT INTO agentkit_answers (run_id, call_id, kind, answer, at) VALUES (?, ?, ?, ?, {self.now})",
-                    (run_id, call_id, kind, text),
-                )
-                if row[1] is not None and self._is_answered(db, run_id, row[1]):
-                    db.execute("UPDATE agentkit_runs SET status = 'queued' WHERE run_id = ? AND status = 'paused'", (run_id,))
-            elif (known[0], json.loads(known[1])) != (kind, json.loads(text)):
+                self._put_answer(db, run_id, call_id, kind, text)
+                if row[1] is not None:
+                    self._note_answer(db, run_id, call_id, row[1])
+            elif json.loads(known[0]) != json.loads(text):
                 raise StoreError(
-                    f"the call {call_id!r} of run {run_id!r} was answered before, with {known[1]}; that answer counts"
+                    f"the call {call_id!r} of run {run_id!r} was answered before, with {known[0]}; that answer counts"
                 )
-            elif row[0] in ENDED and call_id not in self._answered(db, run_id):
+            elif row[0] in ENDED and call_id not in self._used_answers(db, run_id):
                 raise StoreError(f"too late: run {run_id!r} has ended without the answer; it is {row[0]}")
         return "same" if known else "done"
 
-    def _answered(self, db: Database, run_id: str) -> set[str]:
+    def _used_answers(self, db: Database, run_id: str) -> set[str]:
         """The calls whose answers the run has gone on with."""
         return {event.call_id for event in self._events(db, run_id) if isinstance(event, ApprovalGiven | ResultGiven)}
 
@@ -177,7 +136,8 @@ class Management(Queue):
         """Raise unless this call waits, or is about to: a run that has just asked pauses a moment later."""
         status, pending, parent_id = row
         if parent_id is not None:
-            raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; answer the call of that one, which waits for it")
+            root_id, before = place_of(db, run_id)
+            raise StoreError(f"{run_id!r} is a child run of {root_id!r}; answer the call {before + call_id!r} of that one")
         if status in ENDED:
             raise StoreError(f"too late: run {run_id!r} has ended; it is {status}")
         waiting = {call["id"]: call["kind"] for call in json.loads(pending or "[]")}
@@ -185,7 +145,8 @@ class Management(Queue):
             state = RunState.replay(self._events(db, run_id))
             waiting = {**dict.fromkeys((c.id for c in state.waiting), "approval"), **{c.id: "result" for c in state.outside}}
         if call_id not in waiting:
-            listed = ", ".join(waiting) or "none"
+            answered = answered_calls(db, run_id)
+            listed = ", ".join(name for name, waits in waiting.items() if (name, waits) not in answered) or "none"
             raise StoreError(f"no call {call_id!r} of run {run_id!r} waits; waiting: {listed} (the run is {status})")
         if waiting[call_id] != kind:
             raise StoreError(f"the call {call_id!r} waits for {_A[waiting[call_id]]}, not for {_A[kind]}")
@@ -198,15 +159,15 @@ class Management(Queue):
         owner = new_owner()
         with self.transaction() as db:
             row = db.execute(
-                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, parent_id FROM agentkit_runs"
+                f"SELECT status, owner IS NOT NULL AND lease_until >= {self.now}, root_id FROM agentkit_runs"
                 f" WHERE run_id = ?{self.row_lock}",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
-            status, is_driven, parent_id = row
-            if parent_id is not None:
-                raise StoreError(f"{run_id!r} is a child run of {parent_id!r}; cancel that one")
+            status, is_driven, root_id = row
+            if root_id != run_id:
+                raise StoreError(f"{run_id!r} is a child run of {root_id!r}; cancel that one")
             if status == "cancelled":
                 return "same"
             if status in ENDED:
@@ -251,13 +212,12 @@ class Management(Queue):
         """A new run with the events before number `at` (from 0) of this one. Returns its id. Its calls have new keys.
 
         It is not of a session. If this run is of a queue, the new one is queued there too, unless it has ended. Raises
-        ValueError if a call of those events goes on in a child run, and `RunExists`.
+        `SettingsError` if a call of those events goes on in a child run, and `RunExists`.
         """
         if new_id is not None:
             check_name("new_id", new_id)
         events = self.state(run_id).events
-        if not 0 < at <= len(events):
-            raise SettingsError(f"run {run_id!r} has {len(events)} events; at is {at}; allowed: 1 to {len(events)}")
+        _check_forkable(events, run_id, at)
         fork = RunState.replay(events).fork(until=at, run_id=new_id)
         drive = self.begin(fork.run_id)
         try:
@@ -294,12 +254,24 @@ class Management(Queue):
 _A = {"approval": "an approval", "result": "a result"}
 
 
-def _stored(db: Database, row: Any) -> StoredRun:
-    *columns, large = row
-    values = dict(zip((item.name for item in fields(StoredRun)), columns, strict=True))
-    for name, empty in (("usage", {}), ("uncertain", []), ("pending", [])):
-        values[name] = json.loads(values[name]) if values[name] else empty
-    found = "SELECT data FROM agentkit_blobs WHERE hash = ?"
-    blobs = [(path, db.execute(found, (hash,)).fetchone()[0]) for path, hash in json.loads(large or "[]")]
-    values["output"] = value_of(values["output"], blobs) if values["output"] else None
-    return StoredRun(**{**values, "uncertain": tuple(values["uncertain"]), "pending": tuple(values["pending"])})
+def _check_forkable(events: Sequence[LastingEvent], run_id: str, at: int) -> None:
+    """Raise `SettingsError` if there is no such place, or a call goes on in a child run there, which belongs to this run."""
+    state, inside = RunState(), dict[int, str]()
+    for number, event in enumerate(events, 1):
+        state.apply(event)
+        if calls := in_own_logs(state.open_calls):
+            inside[number] = calls[0]
+    allowed = [number for number in range(1, len(events) + 1) if number not in inside]
+    if at not in allowed:
+        why = f"it has {len(events)} events"
+        if at in inside:
+            why = f"its call {inside[at]} goes on in a child run there, which two runs cannot share"
+        raise SettingsError(f"at is {at!r:.80}; of run {run_id!r}, {why}; allowed: {_ranges(allowed)}")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """The numbers in words, such as "1 to 3, 7"."""
+    known = {*numbers}
+    firsts = [number for number in numbers if number - 1 not in known]
+    lasts = [number for number in numbers if number + 1 not in known]
+    return ", ".join(f"{first} to {last}" if first < last else f"{first}" for first, last in zip(firsts, lasts, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from .database import ENDED, Database
 from .drive import Drive
 from .sql import SqlStore, has_begun
 
-__all__ = ["Claimed", "Queue"]
+__all__ = ["TIMES", "Claimed", "Queue", "is_time"]
 
 _COUNT = "(SELECT count(*) FROM agentkit_events AS c WHERE c.run_id = r.run_id)"
 _LISTED = ", ".join(f"'{status}'" for status in ENDED)
@@ -23,6 +22,12 @@ MAX_BROKEN = 10
 """Drives in a row that may break off before they store anything new. Then the run has failed: it ends its workers."""
 _MIN_WAIT, _MAX_WAIT = 4.0, 300.0
 """Seconds until a run that a worker could not drive is due again: at first, and at most. Each time it is twice as long."""
+TIMES = "seconds since 1970, such as 1900000000 (from 1000000000, in 2001, to 99999999999)"
+
+
+def is_time(value: object) -> bool:
+    """Whether the value is one of `TIMES`. A date in digits, such as 20300131, and milliseconds are not."""
+    return isinstance(value, int | float) and 1e9 <= value < 1e11
 
 
 @frozen_dataclass
@@ -70,8 +75,9 @@ class Queue(SqlStore):
 
         `agent` is the name by which workers know the agent, such as `module:attribute`. `deps` is what JSON can hold; the
         worker makes the run's `deps` of it. A higher `priority` is driven sooner; it has 32 bits. `at` is the time before which
-        it does not begin, in seconds since 1970. Raises `RunExists` if there is a run of the id with another task, agent,
-        queue, session or deps, or one that has failed before it began. `priority` and `at` of the first time count.
+        it does not begin, in seconds since 1970; numbers that can be no such time are refused. Raises `RunExists` if there is a
+        run of the id with another task, agent, queue, session or deps, or one that has failed before it began. `priority` and
+        `at` of the first time count.
         """
         run_id = os.urandom(16).hex() if run_id is None else run_id
         names = {"run_id": run_id, "agent": agent, "queue": queue, **({} if session is None else {"session": session})}
@@ -197,8 +203,8 @@ def _checked(task: object, deps: Any, priority: object, at: object) -> str:
         raise SettingsError(f"task is {task!a:.80}; allowed: a text in UTF-8, without NUL")
     if not isinstance(priority, int) or not -(2**31) <= priority < 2**31:
         raise SettingsError(f"priority is {priority!r:.80}; allowed: a whole number of 32 bits")
-    if at is not None and not (isinstance(at, int | float) and math.isfinite(at)):
-        raise SettingsError(f"at is {at!r:.80}; allowed: seconds since 1970, or None")
+    if at is not None and not is_time(at):
+        raise SettingsError(f"at is {at!r:.80}; allowed: {TIMES}, or None")
     try:
         return json.dumps(deps, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -94,13 +94,13 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
                 (owner, self.lease, run_id, owner),
             )
             row = db.execute(
-                f"SELECT status, session, owner, lease_until - {self.now}, parent_id, session_to, cancelled"
+                f"SELECT status, session, owner, lease_until - {self.now}, root_id, session_to, cancelled"
                 " FROM agentkit_runs WHERE run_id = ?",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise StoreError(f"there is no run {run_id!r} in {self}")
-            if row[4] is not None:
+            if row[4] != run_id:
                 raise StoreError(f"{run_id!r} is a child run of {row[4]!r}; resume that one, which drives it on")
             if not taken.rowcount and row[2] is None:
                 raise RunBusy(f"run {run_id!r} is not claimed by this worker any more; it is {row[0]}")
@@ -141,14 +141,12 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
                 (run_id, owner),
             )
 
-    def refuse_answers(self, run_id: str, owner: str, call_ids: Collection[str], error: str) -> None:
-        """Forget these answers, which do not fit their calls: the run waits for others, and `error` says why."""
+    def refuse_answers(self, run_id: str, owner: str, misfits: Mapping[str, str], error: str) -> None:
+        """Forget these answers, which do not fit their calls. A run that has paused waits for others, and `error` says why."""
         with self.transaction() as db:
-            waits = (
-                f"UPDATE agentkit_runs SET status = 'paused', error = ?, updated = {self.now} WHERE run_id = ? AND owner = ?"
-            )
-            if db.execute(waits, (error, run_id, owner)).rowcount:
-                self._forget_answers(db, run_id, call_ids)
+            noted = f"UPDATE agentkit_runs SET error = ?, updated = {self.now} WHERE run_id = ? AND owner = ?"
+            if db.execute(noted, (error, run_id, owner)).rowcount:
+                self._refuse_answers(db, run_id, misfits)
 
     def append_rows(
         self,
@@ -229,7 +227,7 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
     def _end_children(self, db: Database, root_id: str) -> None:
         """The run at the top has ended: its child runs that have not are not driven on."""
         db.execute(
-            "UPDATE agentkit_runs SET status = 'cancelled' WHERE root_id = ? AND parent_id IS NOT NULL"
+            "UPDATE agentkit_runs SET status = 'cancelled', pending = NULL WHERE root_id = ? AND parent_id IS NOT NULL"
             " AND status IN ('running', 'paused')",
             (root_id,),
         )

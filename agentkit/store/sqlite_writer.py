@@ -242,11 +242,24 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "") or ""
         hint = next((hint for name, hint in _HINTS.items() if code.startswith(name)), str(error))
+        if code == "SQLITE_NOTADB" and _is_saved_run(path):
+            hint = _SAVED.format(name=path.name)
         raise StoreError(f"the store {path}: {hint} ({code or type(error).__name__})") from error
     except UnicodeEncodeError as error:
         raise StoreError(f"the store {path}: a text with a lone surrogate, {error.object!a:.80}, cannot be stored") from error
 
 
+def _is_saved_run(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(1000)
+        return head.startswith(b"{") and b'"events"' in head
+    return False
+
+
+_SAVED = (
+    "the file is a saved run, as `agentkit export` writes it, and no store; agentkit.testing.replay({name!r}, None, agent)"
+    " drives an agent through it, and RunState.load({name!r}) reads it"
+)
 _HINTS = {
     "SQLITE_FULL": "the disk is full; nothing of this step was stored",
     "SQLITE_READONLY": "the file, or the folder that it is in, cannot be written",

@@ -35,7 +35,7 @@ from agentkit.cli.session import _approved
         ("read_file: safe", {"x": 1}, '? "read_file: safe"\n    x: 1'),
         ("pay\u202eyap", {"\u200bx": 1}, '? "pay\\u202eyap"\n    "\\u200bx": 1'),
         ("p\u0430y", {}, '? "p\u0430y"\n    no arguments'),  # a Cyrillic letter
-        ("f", {"n": 10**5000}, "? f\n    n: (a int that cannot be shown)"),
+        ("f", {"n": 10**5000}, "? f\n    n: (an int that cannot be shown)"),
         ("f", {"when": {1}}, '? f\n    when: "{1}"'),
     ],
 )

@@ -93,7 +93,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     ("body", "told"),
     [
         ("def make(x):\n    return x\n", "must do without arguments"),
-        ("def make():\n    return 3\n", "is a int, not an Agent"),
+        ("def make():\n    return 3\n", "is an int, not an Agent"),
         ("def make():\n    1 / 0\n", "raised ZeroDivisionError"),
     ],
 )

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from agentkit import Agent, ScriptedModel, tool
+from agentkit import Agent, ScriptedModel, SettingsError, Tool, tool
 from agentkit.cli.app import app
 from agentkit.messages import Assistant, ToolCall
 from agentkit.store import open_store
@@ -180,6 +181,8 @@ def test_events_export_and_prune(place: Place) -> None:
     exported = place.json("export", "r1", "--to", "r1.json")
     assert exported == {"run_id": "r1", "file": "r1.json", "event_count": 3}
     assert json.loads((place.folder / "r1.json").read_text())["events"] == place.store.state("r1").to_json()["events"]
+    for command in (("replay", "r1"), ("show", "r1"), ("worker",)):
+        assert "the file is a saved run, as `agentkit export` writes it" in place.call(*command, "--db", "r1.json", code=1)
     assert "allowed: a number with" in place.call("prune", "--older-than", "soon", code=2)
     assert place.json("prune", "--older-than", "30d") == {"pruned": 0}
     assert place.json("prune", "--older-than", "0s") == {"pruned": 1}
@@ -222,6 +225,102 @@ def test_a_waiting_call_is_shown_as_it_is(place: Place) -> None:
     assert shown.count("\nwaits for") == 1 and "agentkit approve r9 'c1\\nwaits for" in shown
 
 
+weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}})
+
+
+def both(request: Any) -> Any:
+    """A reply with an approval and an outside call, then the answer."""
+    return [call("pay", to="eve"), call("weigh")] if len(request.messages) == 1 else "Done."
+
+
+def commands(shown: str) -> list[list[str]]:
+    """The commands that `show` prints, without the name of the program."""
+    return [shlex.split(line)[1:] for line in shown.splitlines() if line.startswith("           agentkit ")]
+
+
+def test_each_command_of_show_answers_when_it_is_copied(place: Place) -> None:
+    """Also with `--db` as an option; what was answered is not shown any more."""
+    made = Agent(ScriptedModel(both), tools=[pay, weigh])
+    made.run_sync("Go", store=place.store, run_id="r1")
+    db = place.db
+    place.db = ""
+    approve, answer = commands(place.call("show", "r1", "--db", db))
+    assert approve[:3] == ["approve", "--db", db] and answer[:3] == ["answer", "--db", db] and answer[-1] == "JSON"
+    assert "a text is written with quotes" in place.call(*answer, code=2)
+    assert place.call(*approve).startswith("approved;")
+    shown = place.call("show", "r1", "--db", db)
+    assert commands(shown) == [answer] and "write the result, such as 3 or '\"a text\"'" in shown
+    assert [waits["name"] for waits in place.json("runs", "--db", db)["pending"]] == ["weigh"]
+    assert place.call(*answer[:-1], '"3 kg"').startswith("answered;")
+    shown = place.call("show", "r1", "--db", db)
+    assert commands(shown) == [] and "\nanswered   go on with agent.resume('r1', store=...)\n" in shown
+    assert place.call("runs", "--db", db).endswith("answered; go on with agent.resume('r1', store=...)\n")
+    assert place.json("show", "r1", "--db", db)["pending"] == [] and made.resume_sync("r1", store=place.store).output == "Done."
+
+
+def test_a_password_in_the_address_is_not_shown(place: Place, postgres_address: Callable[[], str]) -> None:
+    address = f"{postgres_address()}?password=opensesame"
+    Agent(ScriptedModel(both), tools=[pay, weigh]).run_sync("Go", store=open_store(address), run_id="r1")
+    shown = place.call("show", "r1", "--db", address)
+    assert len(commands(shown)) == 2 and "opensesame" not in shown
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_calls_of_a_child_run_are_answered_at_the_top(place: Place, depth: int) -> None:
+    made = Agent(ScriptedModel(both), tools=[pay, weigh])
+
+    def asks(request: Any) -> Any:
+        return call("inner", task="go") if len(request.messages) == 1 else "Done."
+
+    for _ in range(depth):
+        made = Agent(ScriptedModel(asks), tools=[made.as_tool("inner", "Pays.")])
+    made.run_sync("Go", store=place.store, run_id="r1")
+    child = "r1" + ":0" * depth
+    approve, answer = commands(place.call("show", child))
+    assert commands(place.call("show", "r1")) == [approve, answer] and approve[1] == answer[1] == "r1"
+    assert approve[2] in place.call("approve", child, place.store.get(child).pending[0]["id"], code=1)
+    assert place.call(*approve).startswith("approved") and place.call(*answer[:-1], "3").startswith("answered")
+    assert "\nanswered   its parent goes on with it\n" in place.call("show", child)
+    assert made.resume_sync("r1", store=place.store).output == "Done."
+
+
+def test_priority_and_time_are_shown_where_they_are_set(place: Place) -> None:
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r1", "--at", "2030-01-31T08:00", "--priority", "-7", "pay")
+    assert "\npriority   -7\nat         2030-01-31 08:00:00\n" in place.call("show", "r1")
+    for run in (place.json("show", "r1"), place.json("runs")):
+        assert (run["priority"], run["at"]) == (-7, datetime(2030, 1, 31, 8).timestamp())  # noqa: DTZ001  of this machine
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r2", "pay")
+    assert "priority" not in (shown := place.call("show", "r2")) and "\nat " not in shown
+    assert (place.json("show", "r2")["priority"], place.json("show", "r2")["at"]) == (0, None)
+
+
+def test_a_fork_that_cannot_be_says_where_it_can(place: Place) -> None:
+    inner = Agent(ScriptedModel(["Seen."]), tools=[pay], name="inner")
+    made = Agent(ScriptedModel([call("inner", task="go"), "Done."]), tools=[inner.as_tool("inner", "Looks.")])
+    made.run_sync("Go", store=place.store, run_id="w1")
+    said = place.call("fork", "w1", "--at", "4", code=2)
+    assert said.startswith("agentkit: --at is 4; of run 'w1', its call call_") and "goes on in a child run there" in said
+    allowed = said.rpartition("allowed: ")[2].strip()
+    for at in range(-1, len(place.store.events("w1")) + 3):
+        parts = [[int(end) for end in part.split(" to ")] for part in allowed.split(", ")]
+        if any(part[0] <= at <= part[-1] for part in parts):
+            place.call("fork", "w1", f"--at={at}")
+        else:
+            said = place.call("fork", "w1", f"--at={at}", code=2)
+            assert f"--at is {at}; " in said and said.endswith(f"allowed: {allowed}\n")
+    with pytest.raises(SettingsError, match=r"^at is 4; of run 'w1', its call .*; allowed: "):
+        place.store.fork("w1", at=4)
+    assert "cannot have the id of its run" in place.call("fork", "w1", "--at", "1", "--new-id", "w1", code=2)
+    assert "--new-id is ''" in place.call("fork", "w1", "--at", "1", "--new-id", "", code=2)
+
+
+def test_arguments_that_are_no_object_are_refused_in_the_words_of_the_shell(place: Place) -> None:
+    Agent(ScriptedModel(both), tools=[pay, weigh]).run_sync("Go", store=place.store, run_id="r1")
+    call_id = place.store.get("r1").pending[0]["id"]
+    for given in ("[1]", "to=eve", '"eve"', "[" * 100_000):
+        assert "allowed: a JSON object with all arguments" in place.call("approve", "r1", call_id, "--edit", given, code=2)
+
+
 def test_the_lines_of_an_output_are_not_lines_of_the_run(place: Place) -> None:
     Agent(ScriptedModel(["Done.\nwaits for  run"])).run_sync("go", store=place.store, run_id="r9")
     assert place.call("show", "r9").endswith("output     Done.\n           waits for  run\n")
@@ -236,17 +335,55 @@ def test_ids_and_texts_from_a_shell(place: Place) -> None:
         assert place.call(*shlex.split(command)[1:]) == "approved\n"
     for text in ("bytes \udcff", "nul \0"):
         assert "allowed: a text in UTF-8" in place.call("submit", "--agent", "my_agents:agent", text, code=2)
-    assert "run_id is" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "\udcff", "pay", code=2)
+    assert "--run-id is" in place.call("submit", "--agent", "my_agents:agent", "--run-id", "\udcff", "pay", code=2)
     for to in (".", ""):
         assert f"--to {to}: allowed: the name of a file" in place.call("export", "--to", to, "--", "-r", code=2)
     assert "cannot be written" in place.call("export", "--to", "none/r.json", "--", "-r", code=2)
 
 
-def test_a_worker_names_a_module_that_is_not_there_and_ends(place: Place) -> None:
-    place.call("submit", "--agent", "none:agent", "--run-id", "r1", "hello")
-    place.call("worker", "--exit-when-idle")
-    run = place.store.get("r1")
-    assert run.status == "queued" and "there is no module none" in str(run.error)
+def test_a_worker_that_cannot_load_an_agent_says_so_and_fails(place: Place) -> None:
+    (place.folder / "broken.py").write_text("x = 1\nx / 0\n")
+    (place.folder / "leaving.py").write_text("def make():\n    raise SystemExit(3)\n")
+    sources = {
+        "r1": ("none:agent", "agent none:agent: there is no module none;"),
+        "r2": ("my_agents:nope", "agent my_agents:nope: my_agents has no nope; its agents: agent, asker"),
+        "r3": (
+            "broken:agent",
+            "agent broken:agent: broken cannot be loaded: ZeroDivisionError: division by zero (broken.py, line 2)",
+        ),
+        "r4": ("leaving:make", "agent leaving:make: its function exits with 3"),
+    }
+    for run_id, (source, _) in sources.items():
+        place.call("submit", "--agent", source, "--run-id", run_id, "hello")
+    place.call("submit", "--agent", "my_agents:agent", "--run-id", "r5", "hello")
+    left = "agentkit worker: 4 runs could not be driven, and will be tried again; `agentkit show` says why: r1, r2, r3, r4"
+    assert place.call("worker", "--exit-when-idle", code=1).splitlines()[-2:] == ["agentkit worker: ended after 5 drives", left]
+    for run_id, (_, error) in sources.items():
+        run = place.store.get(run_id)
+        assert run.status == "queued" and str(run.error).startswith(error)
+    assert place.store.get("r5").status == "finished"
+    assert left in place.call("worker", "--exit-when-idle", code=1), "they are not due yet, and still not driven"
+    place.call("worker", "--exit-when-idle", "--queue", "other")
+
+
+def test_the_option_is_named_that_was_given(place: Place) -> None:
+    Agent(ScriptedModel(["Done."])).run_sync("Go", store=place.store, run_id="r1")
+    against = ("replay", "r1", "--against")
+    for source, words in {
+        "m:nope": "agentkit: --against m:nope: there is no module m;",
+        "my_agents:nope": "agentkit: --against my_agents:nope: my_agents has no nope; its agents: agent, asker\n",
+        "my_agents:os": "agentkit: --against my_agents:os: os in my_agents is a module, not an Agent;",
+        "nope": "agentkit: --against nope: write it as module:name",
+    }.items():
+        assert place.call(*against, source, code=2).startswith(words)
+    for source, words in {
+        "my_agents:nope": "agentkit: --deps my_agents:nope: my_agents has no nope\n",
+        "m:nope": "agentkit: --deps m:nope: there is no module m;",
+        "my_agents:CALLS": "agentkit: --deps my_agents:CALLS: CALLS in my_agents is a dict, not a function\n",
+    }.items():
+        assert place.call(*against, "my_agents:agent", "--deps", source, code=2).startswith(words)
+        assert place.call("worker", "--exit-when-idle", "--deps", source, code=2).startswith(words)
+    assert place.call("worker", "--queue", "", code=2).startswith("agentkit: --queue is ''; allowed")
 
 
 def test_the_commands_on_postgres(place: Place, postgres_address: Callable[[], str]) -> None:
@@ -303,11 +440,11 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", "--at", "soon", "x", code=2)
     assert "allowed: own, dbos" in place.call("worker", "--engine", "celery", code=2)
     submit = ("submit", "--agent", "my_agents:agent", "x")
-    assert "priority is 2147483648; allowed" in place.call(*submit, "--priority", "2147483648", code=2)
+    assert "--priority is 2147483648; allowed" in place.call(*submit, "--priority", "2147483648", code=2)
     for name in ("run-id", "session", "queue"):
-        assert f"{name.replace('-', '_')} is ''; allowed" in place.call(*submit, f"--{name}", "", code=2)
+        assert f"--{name} is ''; allowed" in place.call(*submit, f"--{name}", "", code=2)
     assert "only with --engine dbos" in place.call("worker", "--starts-per-minute", "6", code=2)
-    for at in ("nan", "inf", "-1", "1e999"):
+    for at in ("nan", "inf", "-1", "1e999", "20300131", "203001310800", "1900000000000", "99999999999999999", "0"):
         assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", f"--at={at}", "x", code=2)
     for db in ("none.db", "sqlite:///none/runs.db"):
         assert "there is no such file" in place.call("runs", "--db", db, code=2)

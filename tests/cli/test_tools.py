@@ -159,11 +159,15 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("def plain(x: int) -> int:\n    return x\n", ["has no tools", "so not offered to a model: plain", "@tool"]),
         ("import json\nx = 1\n", ["has no tools", "@tool"]),
-        ("1 / 0\n", ["cannot be loaded: ZeroDivisionError"]),
-        ("import sys\nsys.exit(5)\n", ["cannot be loaded: SystemExit"]),
-        ("def f(:\n", ["cannot be loaded: SyntaxError"]),
-        ("import no_such_module_here\n", ["cannot be loaded: No module named 'no_such_module_here'"]),
-        ("from agentkit import tool\n@tool(name='two\\nlines')\ndef f(): ...\n", ["cannot be loaded: ToolDefinitionError"]),
+        ("1 / 0\n", ["cannot be loaded: ZeroDivisionError: division by zero (my_tools.py, line 1)\n"]),
+        ("import sys\nsys.exit(5)\n", ["cannot be loaded: SystemExit: 5 (my_tools.py, line 2)\n"]),
+        ("x = 1\ndef f(:\n", ["cannot be loaded: SyntaxError", "(my_tools.py, line 2)\n"]),
+        ("\nimport no_such_module_here\n", ["cannot be loaded: No module named 'no_such_module_here' (my_tools.py, line 2)\n"]),
+        (
+            "from agentkit import tool\n@tool(name='a\\nb')\ndef f(): ...\n",
+            ["cannot be loaded: ToolDefinitionError", "line 2)"],
+        ),
+        ("import json\n\ndef read():\n    return json.loads('{')\n\nread()\n", ["JSONDecodeError", " (my_tools.py, line 4)\n"]),
     ],
 )
 def test_a_source_that_cannot_be_used_is_one_message(tmp_path: Path, source: str, told: list[str]) -> None:
@@ -173,6 +177,16 @@ def test_a_source_that_cannot_be_used_is_one_message(tmp_path: Path, source: str
     assert file in result.stderr and "Traceback" not in result.stderr
     for part in told:
         assert part in result.stderr
+
+
+def test_the_file_is_named_that_cannot_be_loaded(tmp_path: Path) -> None:
+    tools_file(tmp_path, "x = 1\n1 / 0\n", "cli_broken_neighbour.py")
+    file = tools_file(tmp_path, "import cli_broken_neighbour\n")
+    said = f"agentkit: --agent {file}:a: {file} cannot be loaded: ZeroDivisionError: division by zero"
+    assert cli("run", "Hi", "--agent", f"{file}:a").stderr == f"{said} (cli_broken_neighbour.py, line 2)\n"
+    maker = tools_file(tmp_path, "def make():\n    return 1 / 0\n", "cli_maker.py")
+    said = f"agentkit: --agent {maker}:make raised ZeroDivisionError: division by zero (cli_maker.py, line 2)\n"
+    assert cli("run", "Hi", "--agent", f"{maker}:make").stderr == said
 
 
 def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -198,7 +212,8 @@ def test_an_agent_is_found_by_file_and_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("missing", "has no missing; its agents: agent"), ("other", "is a int, not an Agent; its agents: agent")]
+    ("name", "told"),
+    [("missing", "has no missing; its agents: agent"), ("other", "is an int, not an Agent; its agents: agent")],
 )
 def test_another_name_is_refused_with_the_agents_that_there_are(tmp_path: Path, name: str, told: str) -> None:
     result = cli("run", "Hi", "--agent", f"{tools_file(tmp_path, AGENT)}:{name}")

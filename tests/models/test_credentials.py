@@ -144,7 +144,7 @@ def test_a_key_function_may_be_an_object_without_a_hash() -> None:
         (raising(ConnectionError("token server is down")), e.AuthError, "given as api_key failed: ConnectionError: token se"),
         (raising(ValueError("password=hunter2")), e.AuthError, r"failed: ValueError: password=\[redacted\]"),
         (raising(e.ConnectionFailed("mine")), e.ConnectionFailed, "^mine"),
-        (lambda: None, e.SettingsError, "the function given as api_key gave a NoneType; allowed: text"),
+        (lambda: None, e.SettingsError, "the function given as api_key gave None; allowed: text"),
         (lambda: b"key-0123456789", e.SettingsError, "gave a bytes; allowed: text"),
         (lambda: "", e.SettingsError, "the API key of the function given as api_key is not one word of ASCII characters"),
         (lambda: "key 0123456789", e.SettingsError, "is not one word"),

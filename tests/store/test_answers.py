@@ -17,6 +17,7 @@ from agentkit import (
     LogFailed,
     RunBusy,
     RunFinished,
+    RunPaused,
     RunResult,
     ScriptedModel,
     SettingsError,
@@ -118,6 +119,122 @@ async def test_the_approval_of_an_outside_call_is_not_taken_for_its_result(store
     for _ in range(2):
         assert (await made.resume("r1", store=store)).stop_reason == "pending_result"
     assert (await made.resume("r1", store=store, results={waiting.id: "1 kg"})).output == "done"
+
+
+async def test_an_outside_call_is_approved_and_then_answered_through_the_store(store: Store) -> None:
+    weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}}, approval=True)
+    made = Agent(ScriptedModel(lambda request: "done" if len(request.messages) > 1 else call("weigh")), tools=[weigh])
+    store.submit("Go", agent="clerk", run_id="r1")
+    gives: list[tuple[str, Any]] = [("approval", store.approve), ("result", store.answer)]
+    for kind, give in gives:
+        await Worker(store, {"clerk": made}).run(until_idle=True)
+        (waits,) = store.get("r1").pending
+        assert (store.get("r1").status, waits["kind"]) == ("paused", kind)
+        assert (give("r1", waits["id"], True), give("r1", waits["id"], True)) == ("done", "same")
+        assert (store.get("r1").status, store.get("r1").pending) == ("queued", ())
+    await Worker(store, {"clerk": made}).run(until_idle=True)
+    assert store.get("r1").output == "done"
+
+
+def ids(store: Store, run_id: str) -> list[str]:
+    return [waiting["id"] for waiting in store.get(run_id).pending]
+
+
+async def test_a_call_that_was_answered_is_not_pending(store: Store) -> None:
+    """Neither while the run waits for the answer to another one, nor before a worker goes on with it."""
+    weigh = Tool.outside("weigh", "Weigh.", {"type": "object", "properties": {}})
+    pay = two_payments([]).tools["pay"]
+
+    def reply(request: Any) -> Any:
+        return [call("pay", to="ann"), call("weigh")] if len(request.messages) == 1 else "done"
+
+    made = Agent(ScriptedModel(reply), tools=[pay, weigh])
+    store.submit("Pay", agent="payer", run_id="r1")
+    await Worker(store, {"payer": made}).run(until_idle=True)
+    pays, weighs = ids(store, "r1")
+    store.approve("r1", pays)
+    assert ids(store, "r1") == [weighs] and [run.pending for run in store.runs()] == [store.get("r1").pending]
+    with pytest.raises(StoreError, match=f"no call 'x' of run 'r1' waits; waiting: {weighs} "):
+        store.approve("r1", "x")
+    store.answer("r1", weighs, 3)
+    assert (store.get("r1").status, ids(store, "r1")) == ("queued", [])
+    await Worker(store, {"payer": made}).run(until_idle=True)
+    assert store.get("r1").output == "done"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_a_call_of_a_child_run_that_was_answered_is_not_pending(store: Store, depth: int) -> None:
+    paid: list[str] = []
+    made = two_payments(paid)
+
+    def reply(request: Any) -> Any:
+        return [call("inner", task="a"), call("inner", task="b")] if len(request.messages) == 1 else "done"
+
+    for _ in range(depth):
+        made = Agent(ScriptedModel(reply), tools=[made.as_tool("inner", "Pays.")])
+    await made.run("Pay", store=store, run_id="r1")
+    payers = [run for run in store.runs(children=True) if run.run_id.count(":") == depth]
+    assert len(payers) == 2**depth and all(run.status == "paused" for run in payers)
+    inner = [waiting for run in payers for waiting in run.pending]
+    assert {waiting["root_call"] for waiting in inner} == {*ids(store, "r1")} and len(inner) == 2 ** (depth + 1)
+    first = payers[0]
+    with pytest.raises(StoreError, match=f"child run of 'r1'; answer the call '{first.pending[0]['root_call']}' of that one"):
+        store.approve(first.run_id, first.pending[0]["id"])
+    for waiting in first.pending:
+        store.approve(waiting["root_id"], waiting["root_call"])
+    assert ids(store, first.run_id) == [] and len(ids(store, "r1")) == len(inner) - 2
+    assert all(len(ids(store, run.run_id)) == 2 for run in payers[1:])
+    store.cancel("r1")
+    assert not any(run.pending for run in store.runs(children=True))
+
+
+async def test_a_good_answer_clears_the_error_of_a_bad_one(store: Store) -> None:
+    paid: list[str] = []
+    made = two_payments(paid)
+    first, second = (await made.run("Pay", store=store, run_id="r1")).pending
+    for waiting in (first, second):
+        store.approve("r1", waiting.id, {"args": {"amount": 5}})
+    with pytest.raises(SettingsError, match="amount"):
+        await made.resume("r1", store=store)
+    assert ["amount" in waiting["error"] for waiting in store.get("r1").pending] == [True, True]
+    store.approve("r1", first.id)
+    (waits,) = store.get("r1").pending
+    assert waits["id"] == second.id and "amount" in waits["error"] and "amount" in str(store.get("r1").error)
+    store.approve("r1", second.id)
+    assert (store.get("r1").error, store.get("r1").pending) == (None, ())
+    assert (await made.resume("r1", store=store)).output == "done" and paid == ["ann", "bob"]
+
+
+async def test_the_error_of_a_bad_answer_stays_while_another_call_is_answered(store: Store) -> None:
+    first, second = (await two_payments([]).run("Pay", store=store, run_id="r1")).pending
+    store.approve("r1", first.id, {"args": {"amount": 5}})
+    with pytest.raises(SettingsError, match="amount"):
+        await two_payments([]).resume("r1", store=store)
+    store.approve("r1", second.id)
+    assert "amount" in str(store.get("r1").error)
+    store.approve("r1", first.id)
+    assert store.get("r1").error is None
+
+
+async def test_a_bad_answer_to_a_run_that_broke_off_before_its_pause_is_mended(store: Store) -> None:
+    append = store.append_rows
+
+    def failing(db: Any, log: Any, seq: int, events: Any, **more: Any) -> bool:
+        if any(isinstance(event, RunPaused) for event in events):
+            raise StoreError("the disk is full")
+        return append(db, log, seq, events, **more)
+
+    store.append_rows = failing  # type: ignore[method-assign]
+    with pytest.raises(LogFailed, match="the disk is full"):
+        await agent().run("pay", store=store, run_id="r1")
+    del store.append_rows
+    (waiting,) = store.state("r1").waiting
+    store.approve("r1", waiting.id, {"args": {"amount": 5}})
+    with pytest.raises(SettingsError, match="amount"):
+        await agent().resume("r1", store=store)
+    assert store.approve("r1", waiting.id) == "done"
+    result: RunResult[Any] = await agent().resume("r1", store=store)
+    assert result.output == "done: paid bob"
 
 
 async def test_an_answer_after_the_one_that_was_given_to_resume_is_too_late(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import sqlite3
@@ -38,9 +39,19 @@ def no_database(path: Path) -> None:
     path.write_bytes(b"This is no database, but a text of some length. " * 100)
 
 
+def saved_run(path: Path) -> None:
+    Agent(ScriptedModel(["Hello."])).run_sync("Hi").state.save(path)
+
+
+def json_of_another_program(path: Path) -> None:
+    path.write_text(json.dumps({"lines": ["a line"] * 1000}))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (saved_run, r"a saved run.*agentkit.testing.replay\('runs.db', None, agent\) .* RunState.load\('runs.db'\)"),
+        (json_of_another_program, "not a SQLite database"),
         (of_another_program, "a database of another program; choose another file"),
         (of_a_newer_version, "of version 99; this agentkit knows up to version 1"),
         (no_database, "not a SQLite database"),

@@ -175,7 +175,7 @@ def test_an_id_is_of_one_submission(store: Store, other: dict[str, Any]) -> None
 
 WRONG: list[dict[str, Any]] = [
     {"run_id": ""}, {"session": ""}, {"queue": ""}, {"agent": ""}, {"priority": 2**31}, {"priority": "high"}, {"at": "soon"},
-    {"at": float("nan")},
+    {"at": float("nan")}, {"at": 20300131}, {"at": 1900000000000}, {"at": 10**400}, {"at": -1.0}, {"at": True},
 ]  # fmt: skip
 
 

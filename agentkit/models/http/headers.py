@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import SettingsError
+from ...names import with_article
 from ...redact.keys import Secret, Unseen, is_secret_header
 
 __all__ = ["Headers", "checked_headers"]
@@ -64,7 +65,7 @@ class Headers:
 def checked_headers(given: Unseen[Any]) -> Headers:
     """The headers that the program gave. Raises `SettingsError`, which shows no value, for a header that cannot be sent."""
     if not isinstance(given.reveal(), Mapping):
-        raise SettingsError(f"headers is a {type(given.reveal()).__name__}; allowed: a dict of names and texts")
+        raise SettingsError(f"headers is {with_article(type(given.reveal()).__name__)}; allowed: a dict of names and texts")
     visible: dict[str, str] = {}
     secrets: dict[str, Secret] = {}
     for name in given.reveal():

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ...errors import ConnectionFailed, InsecureServer, ModelError, SettingsError, StreamBroken, TimedOut
+from ...names import with_article
 from ...redact.keys import Secret, Unseen, is_secret_header, secrets_of_header
 from .headers import Headers
 from .proxies import Proxy
@@ -197,7 +198,7 @@ def _library_of(client: Any) -> Any:
         root = kind.__module__.split(".")[0]
         if root in ("httpx", "httpx2") and kind.__name__ == "AsyncClient":
             return importlib.import_module(root)
-    raise SettingsError(f"client is a {type(client).__name__}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
+    raise SettingsError(f"client is {with_article(type(client).__name__)}; allowed: httpx.AsyncClient or httpx2.AsyncClient")
 
 
 def words_of(error: BaseException) -> str:
