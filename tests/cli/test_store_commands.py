@@ -346,7 +346,7 @@ def test_a_worker_that_cannot_load_an_agent_says_so_and_fails(place: Place) -> N
     (place.folder / "leaving.py").write_text("def make():\n    raise SystemExit(3)\n")
     sources = {
         "r1": ("none:agent", "agent none:agent: there is no module none;"),
-        "r2": ("my_agents:nope", "agent my_agents:nope: my_agents has no nope; its agents: agent, asker"),
+        "r2": ("my_agents:nope", "agent my_agents:nope: my_agents has no nope; its agents: agent, outer, asker"),
         "r3": (
             "broken:agent",
             "agent broken:agent: broken cannot be loaded: ZeroDivisionError: division by zero (broken.py, line 2)",
@@ -371,7 +371,7 @@ def test_the_option_is_named_that_was_given(place: Place) -> None:
     against = ("replay", "r1", "--against")
     for source, words in {
         "m:nope": "agentkit: --against m:nope: there is no module m;",
-        "my_agents:nope": "agentkit: --against my_agents:nope: my_agents has no nope; its agents: agent, asker\n",
+        "my_agents:nope": "agentkit: --against my_agents:nope: my_agents has no nope; its agents: agent, outer, asker\n",
         "my_agents:os": "agentkit: --against my_agents:os: os in my_agents is a module, not an Agent;",
         "nope": "agentkit: --against nope: write it as module:name",
     }.items():
