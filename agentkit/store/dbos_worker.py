@@ -64,8 +64,7 @@ class DBOSWorker(Worker):
 
     async def run(self, *, until_idle: bool = False) -> int:
         """As `Worker.run`."""
-        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(stopped.set)
+        stopped = self._stop_event()
         await asyncio.to_thread(self._launch)
         try:
             while not self._leaving.is_set():

@@ -72,17 +72,29 @@ class Worker:
         self._agents, self._deps, self._allow_changed = agents, deps, allow_changed
         self._loading = threading.Lock()
         self._leaving = threading.Event()
-        self._wake: Callable[[], object] = lambda: None
+        self._wake: Callable[[], object] | None = None
 
     def stop(self) -> None:
         """Let `run` end: it claims nothing more, and leaves its runs. Any thread or signal handler may call it."""
         self._leaving.set()
-        self._wake()
+        if self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # its event loop has ended
+                self._wake()
 
-    async def run(self, *, until_idle: bool = False) -> int:
-        """Drive runs until `stop` or, with `until_idle`, until no run is due or driven. Returns how many drives it made."""
+    def _stop_event(self) -> asyncio.Event:
+        """What `stop` sets in the event loop."""
+        if self._wake is not None:
+            raise SettingsError("a worker runs once, and this one has run; make another one")
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(stopped.set)
+        return stopped
+
+    async def run(self, *, until_idle: bool = False) -> int:
+        """Drive runs until `stop` or, with `until_idle`, until no run is due or driven. Returns how many drives it made.
+
+        Raises `SettingsError` if it has run before: make another worker then.
+        """
+        stopped = self._stop_event()
         tasks: dict[asyncio.Task[None], Claimed] = {}
         count = 0
         try:

@@ -175,3 +175,12 @@ async def test_model_calls_of_all_processes_share_a_rate(store: Store, address: 
     results = await asyncio.gather(*runs, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["RateLimited", "RunResult", "RunResult", "RunResult"]
     other.close()
+
+
+def test_a_worker_runs_once(worked: tuple[Store, type[Worker]]) -> None:
+    store, kind = worked
+    worker = kind(store, agents={})
+    assert asyncio.run(worker.run(until_idle=True)) == 0
+    worker.stop()  # too late, as by a signal: it does nothing
+    with pytest.raises(SettingsError, match="make another one"):
+        asyncio.run(worker.run(until_idle=True))
