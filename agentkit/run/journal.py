@@ -36,11 +36,21 @@ class Log(Protocol):
         ...
 
 
+@runtime_checkable
+class BlockingLog(Log, Protocol):
+    """A log that can also be read in the thread in which its events are folded."""
+
+    def read(self) -> Sequence[LastingEvent]:
+        """As `load`. It may block."""
+        ...
+
+
 async def state_of(log: Log) -> RunState:
     """The state of the run in this log. It is folded in a thread, since a long one would stop the event loop."""
-    events, threads = await log.load(), Threads()
+    read = log.read if isinstance(log, BlockingLog) else partial(list, await log.load())
+    threads = Threads()
     try:
-        return await threads.run(partial(RunState.replay, events))
+        return await threads.run(lambda: RunState.replay(read()))
     finally:
         threads.close()
 

@@ -34,6 +34,7 @@ from .stored import StoredRun
 __all__ = ["OpenCall", "RunState", "load_messages"]
 
 _ONE_CALL = Usage(tool_calls=1)
+_PASSING = frozenset(PASSING)
 
 
 class RunState(StoredRun):
@@ -93,8 +94,8 @@ class RunState(StoredRun):
         """
         state = cls()
         for event in events:
-            if not isinstance(event, PASSING):
-                state.apply(event)
+            if type(event) not in _PASSING:
+                state.apply(event)  # type: ignore[arg-type]
         return state
 
     @property
@@ -138,7 +139,8 @@ class RunState(StoredRun):
 
         Raises ValueError, and changes nothing, if the event does not fit the state.
         """
-        self._check(event)
+        if isinstance(event, RunStarted) == bool(self.events):
+            raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
         match event:  # those of each step first
             case ModelReplied():
                 self._replied(event)
@@ -155,6 +157,7 @@ class RunState(StoredRun):
             case RunStarted():
                 self._started(event)
             case MessageAdded():
+                self._check_answered(event)
                 self.messages.append(event.message)
                 self.corrections[event.reason] = self.corrections.get(event.reason, 0) + 1
             case _:
@@ -185,10 +188,8 @@ class RunState(StoredRun):
         """The calls of outside tools that wait for their result: the run's own calls, and those of its child runs."""
         return [call for c in self.open_calls for call in c.results_wanted]
 
-    def _check(self, event: LastingEvent) -> None:
-        if isinstance(event, RunStarted) == bool(self.events):
-            raise ValueError(f"{type(event).__name__} is event {len(self.events)}; a run begins with RunStarted, and only once")
-        if self._unanswered and isinstance(event, ModelReplied | MessageAdded):
+    def _check_answered(self, event: ModelReplied | MessageAdded) -> None:
+        if self._unanswered:
             raise ValueError(f"{type(event).__name__} before an answer to the tool calls {', '.join(self.calls)}")
 
     def _started(self, event: RunStarted) -> None:
@@ -221,6 +222,7 @@ class RunState(StoredRun):
         self.pending, self.stop_reason = (), None
 
     def _replied(self, event: ModelReplied) -> None:
+        self._check_answered(event)
         ids = [call.id for call in event.message.tool_calls]
         if len({*ids} - self.call_ids) < len(ids):
             raise ValueError(f"the ids of the tool calls {', '.join(ids)} are not new, or not different")

@@ -74,7 +74,11 @@ class StoreLog:
 
     async def load(self) -> Sequence[LastingEvent]:
         """All events so far; none if the run has none yet."""
-        return await self._drive.threads.run(partial(self._drive.store.events_of, self))
+        return await self._drive.threads.run(self.read)
+
+    def read(self) -> Sequence[LastingEvent]:
+        """As `load`. It blocks."""
+        return self._drive.store.events_of(self)
 
     @property
     def known_answers(self) -> Collection[str]:

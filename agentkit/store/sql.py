@@ -83,8 +83,12 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
         owner = claimed_by or new_owner()
         is_free = "owner = ?" if claimed_by else f"(owner IS NULL OR owner = ? OR lease_until < {self.now})"
         with self.transaction() as db:
-            known = db.execute("SELECT parent_id FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-            if claimed_by is None and known == (None,) and not has_begun(db, run_id):
+            known = db.execute(
+                "SELECT parent_id, (SELECT min(e.seq) FROM agentkit_events AS e WHERE e.run_id = r.run_id)"
+                " FROM agentkit_runs AS r WHERE r.run_id = ?",
+                (run_id,),
+            ).fetchone()
+            if claimed_by is None and known is not None and known[0] is None and known[1] is None:
                 raise StoreError(f"run {run_id!r} has no events; it {self._as_it_is(db, run_id)}")
             taken = db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, updated = {self.now},"
