@@ -83,12 +83,7 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
         owner = claimed_by or new_owner()
         is_free = "owner = ?" if claimed_by else f"(owner IS NULL OR owner = ? OR lease_until < {self.now})"
         with self.transaction() as db:
-            known = db.execute(
-                "SELECT parent_id, (SELECT min(e.seq) FROM agentkit_events AS e WHERE e.run_id = r.run_id)"
-                " FROM agentkit_runs AS r WHERE r.run_id = ?",
-                (run_id,),
-            ).fetchone()
-            if claimed_by is None and known is not None and known[0] is None and known[1] is None:
+            if claimed_by is None and db.execute(_NOT_BEGUN, (run_id,)).fetchone():
                 raise StoreError(f"run {run_id!r} has no events; it {self._as_it_is(db, run_id)}")
             taken = db.execute(
                 f"UPDATE agentkit_runs SET owner = ?, lease_until = {self.now} + ?, updated = {self.now},"
@@ -319,6 +314,12 @@ class SqlStore(SessionRows, AnswerRows, EventRows):
             return f"is {status}, and never began{why}: choose another run_id"
         gone = "its process is about to begin it; if that is gone, run it with this run_id again when its lease is over"
         return f"is {status}, and has not begun{why}: {f'a worker of the queue {queue!r} begins it' if queue else gone}"
+
+
+_NOT_BEGUN = (
+    "SELECT 1 FROM agentkit_runs AS r WHERE run_id = ? AND parent_id IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM agentkit_events AS e WHERE e.run_id = r.run_id)"
+)
 
 
 def has_begun(db: Database, run_id: str) -> bool:

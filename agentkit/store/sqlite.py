@@ -180,9 +180,10 @@ def _use_wal(db: sqlite3.Connection, path: Path) -> None:
     until = time.monotonic() + TIMEOUT
     while True:
         try:
+            version = _version(db, path)  # before the mode: tables that another process has made by now are in WAL mode
             if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 return
-            if _version(db, path) == 0 and db.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+            if version == 0 and db.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
                 return
             raise StoreError(
                 f"the store {path}: its file system has no shared memory, which WAL mode needs; is it a network's?"
@@ -195,11 +196,14 @@ def _use_wal(db: sqlite3.Connection, path: Path) -> None:
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """The version of the tables; 0 for an empty file. Raises `StoreError` for a database of something else."""
-    version, application = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
+    version, application, has_tables = db.execute(  # one statement, since another process may be making the tables
+        "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if application == APPLICATION and version <= VERSION:
         return int(version)
     if application == APPLICATION:
         raise StoreError(f"the store {path} is of version {version}; this agentkit knows up to version {VERSION}")
-    if application or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    if application or version or has_tables:
         raise StoreError(f"the store {path}: it is a database of another program; choose another file")
     return 0
