@@ -19,8 +19,12 @@ __all__ = ["Blocking", "Caller", "caller", "check_loop", "finish", "is_being_can
 
 T = TypeVar("T")
 
-# a wait without a timeout cannot be interrupted by Ctrl-C on Windows
-_POLL = 0.1 if sys.platform == "win32" else None
+_POLL = 0.1 if sys.platform == "win32" else 1.0
+"""Seconds after which the main thread looks for signals again while it waits.
+
+On Windows, nothing else interrupts the wait. Elsewhere, a signal does, but not one that comes just before
+it, or to another thread.
+"""
 
 
 def check_loop() -> None:

@@ -206,7 +206,7 @@ INTERRUPTED = """
 
     def watch(event):
         if type(event).__name__ == "StepStarted":
-            asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+            asyncio.get_running_loop().call_later(0.2, {signalled})
             begun.append(time.monotonic())
         if isinstance(event, RunFinished):
             ended.append(event)
@@ -221,14 +221,18 @@ INTERRUPTED = """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send SIGINT to one process")
+@pytest.mark.parametrize("signalled", ["os.kill, os.getpid(), signal.SIGINT", "signal.raise_signal, signal.SIGINT"])
 @pytest.mark.parametrize("call", [
     'agent.run_sync("go", observers=[watch])',
     'list(agent.stream_sync("go", observers=[watch]))',
     'asyncio.run(agent.run("go", observers=[watch]))',
 ])  # fmt: skip
-def test_ctrl_c_cancels_the_run(call: str) -> None:
-    """The loop sends the signal itself: `asyncio.run` of CPython misses one that comes just before it waits in `select`."""
-    started = command(INTERRUPTED.format(call=call))
+def test_ctrl_c_cancels_the_run(call: str, signalled: str) -> None:
+    """The loop sends the signal itself: `asyncio.run` of CPython misses one that comes just before it waits in `select`.
+
+    `raise_signal` sends it to the thread that calls it, so the wait of the main thread is not interrupted.
+    """
+    started = command(INTERRUPTED.format(call=call, signalled=signalled))
     ended = subprocess.run(  # the model call would be a minute
         started, capture_output=True, text=True, env=unmeasured(environment()), timeout=30, check=False
     )
