@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -40,6 +40,22 @@ class EventRows:
         rows = db.execute(
             "SELECT seq, data FROM agentkit_events WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
         ).fetchall()
+        if not rows:
+            return []
+        if [seq for seq, _ in rows] != list(range(after + 1, after + 1 + len(rows))):
+            raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
+        session, history, has_blobs = db.execute(
+            "SELECT session, history, EXISTS (SELECT 1 FROM agentkit_event_blobs AS e WHERE e.run_id = r.run_id)"
+            " FROM agentkit_runs AS r WHERE r.run_id = ?",
+            (run_id,),
+        ).fetchone() or (None, None, True)
+        large = self._large_texts(db, run_id, after) if has_blobs else {}
+        found = [_event(run_id, seq, data, large.get(seq, ())) for seq, data in rows]
+        if history is not None and isinstance(found[0], RunStarted):
+            found[0] = self._with_history(db, run_id, found[0], session, json.loads(history))
+        return found
+
+    def _large_texts(self, db: Database, run_id: str, after: int) -> dict[int, list[tuple[str, str]]]:
         large: dict[int, list[tuple[str, str]]] = {}
         for seq, path, text in db.execute(
             "SELECT e.seq, e.path, b.data FROM agentkit_event_blobs AS e JOIN agentkit_blobs AS b ON b.hash = e.hash"
@@ -47,22 +63,17 @@ class EventRows:
             (run_id, after),
         ).fetchall():
             large.setdefault(seq, []).append((path, text))
-        if [seq for seq, _ in rows] != list(range(after + 1, after + 1 + len(rows))):
-            raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
-        found = [_event(run_id, seq, data, large.get(seq, ())) for seq, data in rows]
-        if found and isinstance(found[0], RunStarted):
-            found[0] = self._with_history(db, run_id, found[0])
-        return found
+        return large
 
-    def _with_history(self, db: Database, run_id: str, first: RunStarted) -> RunStarted:
-        row = db.execute("SELECT session, history FROM agentkit_runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None or row[1] is None:
-            return first
-        at, length = json.loads(row[1])["at"], json.loads(row[1])["length"]
-        history = self._session_messages(db, row[0], length)
-        if len(history) < length:
-            raise ValueError(f"run {run_id!r} goes on with the session {row[0]!r}, whose messages were deleted")
-        return replace(first, messages=(*first.messages[:at], *history, *first.messages[at:]))
+    def _with_history(
+        self, db: Database, run_id: str, first: RunStarted, session: str, history: Mapping[str, int]
+    ) -> RunStarted:
+        """The first event with the conversation that it goes on with, which is stored with the session."""
+        at, length = history["at"], history["length"]
+        messages = self._session_messages(db, session, length)
+        if len(messages) < length:
+            raise ValueError(f"run {run_id!r} goes on with the session {session!r}, whose messages were deleted")
+        return replace(first, messages=(*first.messages[:at], *messages, *first.messages[at:]))
 
 
 def _event(run_id: str, seq: int, data: str, blobs: Sequence[tuple[str, str]]) -> LastingEvent:
