@@ -44,11 +44,12 @@ class EventRows:
             return []
         if [seq for seq, _ in rows] != list(range(after + 1, after + 1 + len(rows))):
             raise ValueError(f"the events of run {run_id!r} have gaps: they were changed from outside")
-        session, history, has_blobs = db.execute(
+        row: Any = db.execute(
             "SELECT session, history, EXISTS (SELECT 1 FROM agentkit_event_blobs AS e WHERE e.run_id = r.run_id)"
             " FROM agentkit_runs AS r WHERE r.run_id = ?",
             (run_id,),
-        ).fetchone() or (None, None, True)
+        ).fetchone()
+        session, history, has_blobs = row if row is not None else ("", None, True)
         large = self._large_texts(db, run_id, after) if has_blobs else {}
         found = [_event(run_id, seq, data, large.get(seq, ())) for seq, data in rows]
         if history is not None and isinstance(found[0], RunStarted):
