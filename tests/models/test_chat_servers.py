@@ -200,7 +200,7 @@ def test_errors_of_both_libraries_are_ours(library: Any, steps: list[Step], kind
 @pytest.mark.parametrize("client", [object(), "x", httpx.Client])
 def test_a_client_of_another_kind_is_refused_at_once(client: Any) -> None:
     given = client() if isinstance(client, type) else client
-    with pytest.raises(SettingsError, match=r"client is a .*; allowed: httpx\.AsyncClient or httpx2\.AsyncClient"):
+    with pytest.raises(SettingsError, match=r"client is an? .*; allowed: httpx\.AsyncClient or httpx2\.AsyncClient"):
         ChatModel(api_key=KEY, client=given)
 
 
