@@ -517,6 +517,24 @@ def test_an_approval_shows_the_defaults_inside_models() -> None:
         Agent(ScriptedModel(["Done."]), tools=[ship]).resume_sync(changed, {paused.pending[0].id: True})
 
 
+@pytest.mark.parametrize("shown", ["{'amount': 3}", '{"amount": 4}', "[3]", "null", "3"])
+def test_a_call_whose_shown_arguments_were_changed_is_refused(shown: str) -> None:
+    @tool(approval=True)
+    def pay(amount: int) -> str:
+        """Pay."""
+        raise AssertionError("it is not run")
+
+    paused = Agent(ScriptedModel([call("pay", amount=3)]), tools=[pay]).run_sync("go")
+    data = paused.state.to_json()
+    for event in data["events"]:
+        if event["type"] == "CallJudged":
+            event["arguments"] = shown
+        event.pop("digests", None)
+    changed = RunState.from_json(data)
+    with pytest.raises(SettingsError, match=r"cannot be approved|not the one that the model made"):
+        Agent(ScriptedModel(["Done."]), tools=[pay]).resume_sync(changed, {changed.pending[0].id: True})
+
+
 def test_an_approval_of_a_call_whose_tool_has_changed_says_so() -> None:
     ran: list[Any] = []
 

@@ -102,6 +102,8 @@ def _check_shown(shown: ToolCall, made: ToolCall | None, tool: AnyTool) -> None:
             f"the call {shown.id} cannot be approved: its arguments do not fit the tool {shown.name} as it is now."
             f" Refuse it, and the model can make another call. What does not fit: {error}"
         ) from None
+    except ValueError:  # what only a repair can read is not what was judged
+        same = False
     if not same:
         raise SettingsError(f"the call {shown.id} that waits for an approval is not the one that the model made; it is refused")
 
