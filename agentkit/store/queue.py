@@ -22,12 +22,12 @@ MAX_BROKEN = 10
 """Drives in a row that may break off before they store anything new. Then the run has failed: it ends its workers."""
 _MIN_WAIT, _MAX_WAIT = 4.0, 300.0
 """Seconds until a run that a worker could not drive is due again: at first, and at most. Each time it is twice as long."""
-TIMES = "seconds since 1970, such as 1900000000 (from 1000000000, in 2001, to 99999999999)"
+TIMES = "seconds since 1970, such as 1900000000 (from 100000000, in 1973, to 99999999999)"
 
 
 def is_time(value: object) -> bool:
     """Whether the value is one of `TIMES`. A date in digits, such as 20300131, and milliseconds are not."""
-    return isinstance(value, int | float) and 1e9 <= value < 1e11
+    return isinstance(value, int | float) and 1e8 <= value < 1e11
 
 
 @frozen_dataclass

@@ -446,6 +446,8 @@ def test_wrong_usage_says_what_is_allowed(place: Place) -> None:
     assert "only with --engine dbos" in place.call("worker", "--starts-per-minute", "6", code=2)
     for at in ("nan", "inf", "-1", "1e999", "20300131", "203001310800", "1900000000000", "99999999999999999", "0"):
         assert "allowed: a time such as" in place.call("submit", "--agent", "my_agents:agent", f"--at={at}", "x", code=2)
+    past = place.call("submit", "--agent", "my_agents:agent", "--queue", "past", "--at", "1999-12-31", "x").strip()
+    assert json.loads(place.call("show", past, "--json"))["at"] < 1e9, "a time that is over is one, too"
     for db in ("none.db", "sqlite:///none/runs.db"):
         assert "there is no such file" in place.call("runs", "--db", db, code=2)
     assert not (place.folder / "none.db").exists()
